@@ -1,0 +1,260 @@
+"""Recipes: YAML read by these models, overridden by ``--set a.b=c``. An unknown key is an error, never a silent default."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from gecko_core.errors import ConfigError
+from gecko_fret.config import FretConfig
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class StudentConfig(_Section):
+    """The model that is trained."""
+
+    model: str = Field("all-minilm-l6-v2", description="folder, packaged model or hub id")
+    dims: list[int] = Field([384, 128], description="Matryoshka dims, largest first")
+    max_seq_length: int = Field(256, ge=8, description="tokens; longer texts are cut")
+
+    @field_validator("dims")
+    @classmethod
+    def _descending(cls, dims: list[int]) -> list[int]:
+        if not dims or sorted(set(dims), reverse=True) != dims or dims[-1] < 1:
+            raise ValueError("give different dims of at least 1, largest first")
+        return dims
+
+
+class CorpusConfig(_Section):
+    """The passages that FRet reads and the known-item test is drawn from."""
+
+    path: str | None = Field(None, description="folder of .txt/.md, or .jsonl/.csv/.parquet; empty: the Python documentation")
+    max_passages: int | None = Field(None, ge=10, description="use at most this many passages, drawn by the seed")
+
+
+class EvaluationConfig(_Section):
+    """The known-item test: title as the query, the rest of its passage as the one relevant document."""
+
+    queries: int = Field(400, ge=1, description="held-out passages; no stage of training sees them")
+    max_documents: int = Field(1500, ge=2, description="size of the pool that is searched")
+    task: str = "search result"
+
+
+class SetConfig(_Section):
+    """One training set of a mixture: where it comes from and how its rows are written."""
+
+    source: str = Field(description="adapter: title-body, fret, triplets, pairs, nli, classification, ...")
+    path: str | None = Field(None, description="file or folder; relative to GECKO_DATA_DIR if it is not found as it is")
+    name: str | None = Field(None, description="name in the plan and the metrics; default: the source, or the path's name")
+    task: str | None = Field(None, description="task string; default: what the adapter says")
+    symmetric: bool | None = Field(None, description="both sides in the query format; default: what the adapter says")
+    limit: int | None = Field(None, ge=1, description="use at most this many rows")
+    weight: float | None = Field(None, ge=0, description="share of the batches; give it to all sets or to none")
+    same_tower: bool | None = Field(None, description="overrides the objective for this set")
+    negatives_scope: Literal["own", "batch"] | None = Field(None, description="overrides the objective for this set")
+    hard_negatives: int | None = Field(None, ge=0, description="overrides the objective for this set")
+    label_ids: Literal["unique", "mask"] = Field(
+        "mask",
+        description="classification rows: append a unique id to each row's texts (paper), or mask rows of one label",
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the adapter")
+
+
+class ObjectiveConfig(_Section):
+    """The Gecko loss and its switches."""
+
+    temperature: float = Field(0.02, gt=0, description="not stated in the paper; 0.01 to 0.05 is the field's range")
+    dims: list[int] | None = Field(None, description="Matryoshka dims; default: the student's")
+    dim_weights: list[float] | None = Field(None, description="default: equal (1 each)")
+    same_tower: bool = Field(True, description="other queries of the batch are negatives (SamToNe)")
+    negatives_scope: Literal["own", "batch"] = Field("own", description="own: a row's hard negatives count for it alone")
+    hard_negatives: int = Field(1, ge=0, description="hard negatives per row")
+    hardness: float = Field(0.0, ge=0, description="weight exp(a * sim(q, p-)) of hard negatives (EmbeddingGemma: 5); 0: off")
+    kl_weight: float = Field(0.0, ge=0, description="KL from the teacher's scores over a row's documents; 0: off")
+    kl_documents: int = Field(8, ge=2, description="documents per row in the KL term, the positive among them")
+    kl_teacher_temperature: float = Field(1.0, gt=0)
+    spread_out: float = Field(0.0, ge=0, description="weight of the mean squared similarity of different rows; 0: off")
+
+    @model_validator(mode="after")
+    def _weights_match(self) -> ObjectiveConfig:
+        if self.dim_weights is not None and (self.dims is None or len(self.dim_weights) != len(self.dims)):
+            raise ValueError("dim_weights needs dims of the same length")
+        return self
+
+
+class TrainerConfig(_Section):
+    """The optimisation loop."""
+
+    batch_size: int = Field(64, ge=2, description="rows that the loss sees together, over all ranks")
+    micro_batch_tokens: int = Field(8192, ge=64, description="padded tokens in one forward pass: what fits in memory")
+    grad_cache: bool = Field(True, description="off: keeps the activations of all micro-batches; one forward pass less")
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides epochs")
+    learning_rate: float = Field(2e-5, gt=0)
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device computes in it")
+    max_seq_length: int | None = Field(None, ge=8, description="tokens in training; default: the student's")
+    gradient_checkpointing: bool = False
+    compile: bool = Field(False, description="torch.compile the backbone")
+    checkpoint_every: int = Field(50, ge=0, description="steps; 0: only at the end")
+    keep_checkpoints: int = Field(2, ge=1)
+
+
+class StageConfig(_Section):
+    """One stage of training: its sets, its loss, its loop."""
+
+    enabled: bool = True
+    sets: list[SetConfig] = Field(min_length=1)
+    alpha: float = Field(1.0, ge=0, description="sampling weight of a set: size ** alpha")
+    steps_per_epoch: int | None = Field(None, ge=1)
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+
+    @model_validator(mode="after")
+    def _weights(self) -> StageConfig:
+        given = [one.weight is not None for one in self.sets]
+        if any(given) and not all(given):
+            raise ValueError("give every set a weight, or none of them")
+        return self
+
+
+def _title_body() -> StageConfig:
+    return StageConfig(
+        sets=[SetConfig(source="title-body")], objective=ObjectiveConfig(same_tower=False, hard_negatives=0)
+    )
+
+
+class Recipe(_Section):
+    """The whole journey: corpus, two stages of training with FRet between them, evaluation after each."""
+
+    name: str = "recipe"
+    output: str = "runs/recipe"
+    seed: int = Field(0, ge=0)
+    corpus: CorpusConfig = Field(default_factory=CorpusConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    prefinetune: StageConfig = Field(default_factory=_title_body)
+    fret: FretConfig = Field(default_factory=FretConfig)
+    finetune: StageConfig = Field(default_factory=lambda: StageConfig(sets=[SetConfig(source="fret")]))
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply ``a.b=c`` overrides (values are YAML; ``sets.0.limit=5`` reaches into lists).
+
+    Raises:
+        ConfigError: the file is missing, not UTF-8 or not YAML, a key is unknown or a value is wrong. The message
+            names the key's path and, for an unknown key, the nearest valid one.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe; give the path of a YAML file, or no argument for the quickstart") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; give the path of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 (byte {error.start}); save the recipe as UTF-8") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it there") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, not keys with values; see recipes/quickstart.yaml")
+    for override in overrides:
+        _override(values, override)
+    return parse_recipe(values, where=str(path))
+
+
+def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Validate the values of a recipe; one line of error for the first thing that is wrong."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error.errors()[0])}") from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML: every default written out, ready to be run again."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override!r}: write it as key.path=value, for instance --set finetune.trainer.batch_size=32")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML; quote it") from None
+    *path, last = key.strip().split(".")
+    place: Any = values
+    for depth, part in enumerate(path):
+        if isinstance(place, list):
+            place = place[_index(place, part, override)]
+        else:
+            if place.get(part) is None:
+                place[part] = {}
+            place = place[part]
+        if not isinstance(place, dict | list):
+            raise ConfigError(f"--set {override!r}: {'.'.join(path[: depth + 1])} is a value and has no keys below it")
+    if isinstance(place, list):
+        place[_index(place, last, override)] = value
+    else:
+        place[last] = value
+
+
+def _index(place: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(place):
+        raise ConfigError(f"--set {override!r}: {part!r} is not an index below {len(place)} of that list")
+    return int(part)
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(Recipe, error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.0)
+        return f"unknown key {path!r}; did you mean {near[0]!r}?" if near else f"unknown key {path!r}; remove it"
+    if error["type"] == "missing":
+        return f"key {path!r} is missing; add it"
+    given = repr(error.get("input"))
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{path or 'recipe'}: {reason[0].lower()}{reason[1:]} (given: {given[:80]})"
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """Names of the keys that are valid at ``location``."""
+    here: Any = model
+    for part in location:
+        if isinstance(part, int):  # an element of a list: the annotation was unwrapped already
+            continue
+        if not _is_model(here) or part not in here.model_fields:
+            return []
+        here = _model_of(here.model_fields[part].annotation)
+    return list(here.model_fields) if _is_model(here) else []
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _model_of(annotation: Any) -> Any:
+    if _is_model(annotation):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_of(inner)
+        if found is not None:
+            return found
+    return None

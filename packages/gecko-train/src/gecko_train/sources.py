@@ -1,0 +1,252 @@
+"""Where training rows come from: a corpus, a FRet folder, or files of public sets (through :mod:`gecko_train.adapters`)."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gecko_core.errors import ConfigError, DataError
+from gecko_fret.corpus import Corpus, Passage
+
+from gecko_train.adapters import ADAPTERS, Record, Settings
+from gecko_train.config import SetConfig
+from gecko_train.rows import Document, RowSet, TrainingRow
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What sources may draw on besides files: the run's corpus and its FRet folder."""
+
+    corpus: Corpus | None = None
+    fret: Path | None = None
+    seed: int = 0
+
+
+def load_set(config: SetConfig, context: SourceContext) -> RowSet:
+    """The rows of one set of a recipe.
+
+    Raises:
+        ConfigError: unknown source, or one that needs a path or a corpus which is not there.
+        DataError: the data cannot be read as that source.
+    """
+    name = config.name or (Path(config.path).name.split(".")[0] if config.path else config.source)
+    rows = _rows(config, context)
+    if config.limit:
+        rows = itertools.islice(rows, config.limit)
+    return RowSet.from_rows(name, rows)
+
+
+def _rows(config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
+    if config.source == "title-body":
+        return title_body_rows(_corpus(config, context), config.task or "search result")
+    if config.source == "fret":
+        folder = find_path(config.path) if config.path else context.fret
+        if folder is None:
+            raise ConfigError("sets: source 'fret' without a path; give the folder that `gecko-fret build` wrote")
+        return fret_rows(folder, config.task, context.seed, **config.options)
+    if config.source == "arrow":
+        return iter(RowSet.open(find_path(_path(config)), config.name))
+    if config.source == "beir":
+        return beir_rows(find_path(_path(config)), config.task or "search result", **config.options)
+    adapter = ADAPTERS.get(config.source)
+    if adapter is None:
+        known = ", ".join(["title-body", "fret", "arrow", "beir", *ADAPTERS])
+        raise ConfigError(f"sets: unknown source {config.source!r}; the sources are {known}")
+    settings = Settings(
+        task=config.task or adapter.task,
+        symmetric=adapter.symmetric if config.symmetric is None else config.symmetric,
+        seed=context.seed,
+        negatives=max(1, config.hard_negatives or 1),
+        unique_ids=config.label_ids == "unique",
+    )
+    return adapter.read(read_records(find_path(_path(config)), **config.options), settings)
+
+
+def title_body_rows(corpus: Corpus, task: str = "search result") -> Iterator[TrainingRow]:
+    """A passage's title (or first sentence) as the query, the rest of it as the positive: the paper's first stage."""
+    for query, passage in corpus.pairs():
+        yield TrainingRow(task, query, Document(passage.text, passage.title))
+
+
+def fret_rows(
+    folder: Path,
+    task: str | None = None,
+    seed: int = 0,
+    *,
+    positive: str = "p1",
+    negative: str = "pN",
+    list_documents: int = 0,
+) -> Iterator[TrainingRow]:
+    """Rows of a FRet folder; each keeps the task that the LLM wrote unless ``task`` is given.
+
+    Args:
+        positive: "p1" (chosen by the LLM, the paper's) or "seed" (the passage the query was written for).
+        negative: "pN" (mined, the paper's), "random" (another candidate) or "none".
+        list_documents: for the KL term, this many further candidates with the LLM's fused scores.
+
+    Raises:
+        ConfigError: another word for ``positive`` or ``negative``.
+    """
+    if positive not in ("p1", "seed") or negative not in ("pN", "random", "none"):
+        raise ConfigError(f"fret options: positive {positive!r}, negative {negative!r}; p1|seed and pN|random|none are known")
+    from gecko_fret import load_fret
+
+    rows = load_fret(folder)
+    passages = _fret_passages(folder) if (positive, negative, list_documents) != ("p1", "pN", 0) else {}
+    generator = np.random.default_rng([seed, 3])
+    for row in rows:
+        first = row.positive if positive == "p1" else passages[row.seed_id]
+        if negative == "pN":
+            chosen = [one for one in row.negatives if one.id != first.id]
+        elif negative == "random":
+            others = [one.id for one in row.candidates if one.id != first.id]
+            chosen = [passages[others[int(generator.integers(len(others)))]]] if others else []
+        else:
+            chosen = []
+        scores = None
+        if list_documents:
+            chosen, scores = _listed(row, first, chosen, passages, list_documents)
+        yield TrainingRow(
+            task or row.task, row.query, _document(first), tuple(_document(one) for one in chosen), scores=scores
+        )
+
+
+def _listed(
+    row: Any, first: Passage, chosen: list[Passage], passages: dict[str, Passage], count: int
+) -> tuple[list[Passage], tuple[float, ...]]:
+    """Extend the negatives by further candidates, spread evenly over the LLM's ranking, with everybody's score."""
+    taken = {first.id, *(one.id for one in chosen)}
+    ranked = sorted((one for one in row.candidates if one.id not in taken), key=lambda one: -one.fused)
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int) if ranked else []
+    listed = chosen + [passages[ranked[place].id] for place in dict.fromkeys(int(place) for place in places)]
+    fused = {one.id: float(one.fused) for one in row.candidates}
+    return listed, tuple(fused.get(one.id, float("nan")) for one in [first, *listed])
+
+
+def _fret_passages(folder: Path) -> dict[str, Passage]:
+    import pyarrow.parquet as pq
+
+    passages = {}
+    for part in sorted((folder / "corpus").glob("*.parquet")):
+        for row in pq.read_table(part, columns=["id", "title", "text"]).to_pylist():
+            passages[row["id"]] = Passage(row["id"], row["title"], row["text"])
+    return passages
+
+
+def beir_rows(folder: Path, task: str, split: str = "train") -> Iterator[TrainingRow]:
+    """A BEIR folder's judged pairs: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each plain or gzipped."""
+    documents = {
+        str(one["_id"]): Document(one["text"], one.get("title") or None) for one in read_records(folder / _any(folder, "corpus"))
+    }
+    queries = {str(one["_id"]): one["text"] for one in read_records(folder / _any(folder, "queries"))}
+    qrels = folder / "qrels" / f"{split}.tsv"
+    if not qrels.exists():
+        raise DataError(f"{qrels}: not there; give another split in the set's options (options: {{split: test}})")
+    with qrels.open(encoding="utf-8", newline="") as file:
+        for number, line in enumerate(csv.reader(file, delimiter="\t"), start=1):
+            if number == 1 or not line or float(line[2]) <= 0:
+                continue
+            if line[0] not in queries or line[1] not in documents:
+                raise DataError(f"{qrels} line {number}: query {line[0]!r} or document {line[1]!r} is not in the folder")
+            yield TrainingRow(task, queries[line[0]], documents[line[1]])
+
+
+def _any(folder: Path, stem: str) -> str:
+    for name in (f"{stem}.jsonl", f"{stem}.jsonl.gz"):
+        if (folder / name).exists():
+            return name
+    raise DataError(f"{folder}: no {stem}.jsonl or {stem}.jsonl.gz; a BEIR folder holds corpus, queries and qrels")
+
+
+def find_path(path: str | Path) -> Path:
+    """The path as it is, or below GECKO_DATA_DIR."""
+    given = Path(path)
+    root = os.environ.get("GECKO_DATA_DIR")
+    for candidate in (given, *([Path(root) / given] if root and not given.is_absolute() else [])):
+        if candidate.exists():
+            return candidate
+    raise DataError(f"{path}: no such file or folder, also not below GECKO_DATA_DIR; correct `path` or set the variable")
+
+
+def read_records(path: Path, *, where: dict[str, Any] | None = None, file: str = "train") -> Iterator[Record]:
+    """Records of a .jsonl(.gz), .json, .csv, .tsv or .parquet file, or of a folder's ``file.*``.
+
+    ``where`` keeps the records whose columns have these values (``{lang: en}``).
+    """
+    if path.is_dir():
+        found = sorted(one for one in path.iterdir() if one.name.split(".")[0] == file)
+        found = found or sorted(path.glob(f"**/{file}-*.parquet"))
+        if not found:
+            raise DataError(f"{path}: no file {file}.jsonl, .csv or .parquet in it; name one in the set's options (file: ...)")
+    else:
+        found = [path]
+    for one in found:
+        for number, record in enumerate(_read_file(one), start=1):
+            if where and any(record.get(key) != value for key, value in where.items()):
+                continue
+            yield {**record, "_where": f"{one} row {number}"}
+
+
+def _read_file(path: Path) -> Iterable[dict[str, Any]]:
+    name = path.name.removesuffix(".gz")
+    try:
+        if name.endswith(".parquet"):
+            import pyarrow.parquet as pq
+
+            for batch in pq.ParquetFile(path).iter_batches():
+                yield from batch.to_pylist()
+            return
+        opener = gzip.open if path.name.endswith(".gz") else open
+        with opener(path, "rt", encoding="utf-8", newline="") as file:
+            if name.endswith((".csv", ".tsv")):
+                yield from csv.DictReader(file, delimiter="\t" if name.endswith(".tsv") else ",")
+            elif name.endswith(".jsonl"):
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield _json_record(line, f"{path} line {number}")
+            else:
+                raise DataError(f"{path}: unknown kind of file; .jsonl, .csv, .tsv and .parquet are read, also as .gz")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason}); convert the file to UTF-8") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read ({error}); check that the file is whole") from None
+
+
+def _json_record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error}); one object per line is expected") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: holds a {type(record).__name__}; one object per line is expected")
+    return record
+
+
+def _corpus(config: SetConfig, context: SourceContext) -> Corpus:
+    if config.path:
+        from gecko_fret.corpus import load_corpus
+
+        return load_corpus(find_path(config.path))
+    if context.corpus is None:
+        raise ConfigError("sets: source 'title-body' without a path and without a corpus; give it a `path`")
+    return context.corpus
+
+
+def _path(config: SetConfig) -> str:
+    if not config.path:
+        raise ConfigError(f"sets: source {config.source!r} needs a `path`")
+    return config.path
+
+
+def _document(passage: Passage) -> Document:
+    return Document(passage.text, passage.title)
