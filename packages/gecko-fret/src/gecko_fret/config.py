@@ -1,0 +1,229 @@
+"""The configuration of a build: everything that decides what is in the data, and how it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gecko_core.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class CorpusConfig(_Section):
+    """What passages are read, see `gecko_fret.corpus.load_corpus`."""
+
+    path: str | None = Field(None, description="folder, .jsonl/.csv/.parquet file, hub:NAME, or nothing: python-docs")
+    split: Literal["auto", "always", "never"] = "auto"
+    deduplicate: Literal["none", "exact", "near"] = "exact"
+    near_threshold: float = Field(0.85, gt=0, le=1)
+    language: str | None = Field(None, description="keep only passages that look like this language (ISO 639-1)")
+    limit: int | None = Field(None, ge=1)
+    part_size: int = Field(4096, ge=1)
+
+
+class LLMConfig(_Section):
+    """A language model and the backend that runs it."""
+
+    backend: Literal["transformers", "vllm", "openai"] = "transformers"
+    model: str = Field("smollm2-135m-instruct", description="a folder, a packaged model, a hub id; the served name")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    device: str | None = None
+    batch_tokens: int = Field(
+        8192, ge=64, description="padded tokens of one forward pass, the shared prefix not counted"
+    )
+    batch_rows: int = Field(64, ge=1, description="most rows of one forward pass")
+    weight: float = Field(1.0, gt=0, description="share of the queries, where several generators are mixed")
+    url: str | None = Field(None, description="openai: base URL of the server, such as http://127.0.0.1:8000/v1")
+    tokenizer: str | None = Field(None, description="openai: folder or hub id of the tokenizer; else text is sent")
+    api_key_env: str = Field("OPENAI_API_KEY", description="openai: environment variable that holds the key")
+    concurrency: int = Field(8, ge=1, description="openai: requests in flight")
+    timeout_s: float = Field(120.0, gt=0, description="openai: one request")
+    retries: int = Field(8, ge=0, description="openai: attempts after the first, with growing pauses")
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="vllm")
+    max_model_len: int = Field(2048, ge=64, description="vllm")
+
+    @model_validator(mode="after")
+    def _server_needs_url(self) -> LLMConfig:
+        if self.backend == "openai" and not self.url:
+            raise ValueError("the openai backend needs llm.url, such as http://127.0.0.1:8000/v1")
+        return self
+
+
+class EmbedderConfig(_Section):
+    """The embedder that retrieves the neighbours."""
+
+    model: str = "all-minilm-l6-v2"
+    prompt_style: Literal["auto", "gecko", "plain"] = Field(
+        "auto", description="gecko: task in the query text; plain: as it is; auto: what the model was trained on"
+    )
+    batch_tokens: int = Field(16384, ge=256)
+    device: str | None = None
+
+
+class GenerateConfig(_Section):
+    """Writing queries."""
+
+    seeds: int | None = Field(1000, ge=1, description="seed passages drawn from the corpus; nothing: all")
+    attempts: int = Field(2, ge=1, description="queries asked for per seed")
+    prompt: str = Field("default", description="a packaged prompt's name, or the path of a YAML file of your own")
+    kinds: dict[str, float] | None = Field(None, description="weights of the task kinds; nothing: all of them, uniform")
+    max_new_tokens: int = Field(40, ge=4)
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    passage_words: int = Field(120, ge=10, description="the LLM reads this much of the seed")
+    min_words: int = Field(3, ge=1)
+    max_words: int = Field(40, ge=1)
+    max_copied: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="reject a query whose longest run of words shared with the passage is above this share",
+    )
+    language: str | None = Field(None, description="reject queries that do not look like this language")
+    keep: Literal["all", "best"] = Field(
+        "all", description="best: per seed, the attempt with the highest mean log-prob"
+    )
+    part_size: int = Field(32, ge=1, description="seeds per part")
+
+
+class RetrieveConfig(_Section):
+    """Finding each query's candidates."""
+
+    candidates: int = Field(20, ge=2, description="N of the paper")
+    search: Literal["auto", "exact", "hnsw"] = "auto"
+    hnsw_above: int = Field(500_000, ge=1, description="auto: passages above which hnswlib replaces exact search")
+    hnsw_repeatable: bool = Field(True, description="build the graph on one thread, so that it is the same every time")
+    seed_top_k: int | None = Field(
+        4, ge=1, description="round trip: keep a query only if its own seed is among its top k; nothing: keep all"
+    )
+    first_pass: bool = Field(
+        False, description="train the embedder on (query, seed) before it retrieves, as the paper does"
+    )
+    cache: str | None = Field(None, description="folder of corpus embeddings shared between builds")
+    part_size: int = Field(32, ge=1, description="queries per part; the scored and mined parts follow")
+
+    @model_validator(mode="after")
+    def _round_trip_fits(self) -> RetrieveConfig:
+        if self.seed_top_k is not None and self.seed_top_k > self.candidates:
+            raise ValueError(
+                f"retrieve.seed_top_k ({self.seed_top_k}) is above retrieve.candidates ({self.candidates})"
+            )
+        return self
+
+
+class ScoreConfig(_Section):
+    """Query likelihood and relevance classification of every candidate."""
+
+    mode: Literal["separate", "joint"] = Field("separate", description="joint: both from one forward pass")
+    prompt: str = "default"
+    passage_tokens: int = Field(128, ge=8, description="the LLM reads this much of a candidate")
+    query_tokens: int = Field(64, ge=4)
+
+
+class MineConfig(_Section):
+    """Ranks to labels."""
+
+    rrf_k: float = Field(
+        0.0, ge=0, description="R = 1/(k + rank_QL) + 1/(k + rank_RC); 0 is the paper, 60 the usual RRF"
+    )
+    positive: Literal["p_1", "seed"] = "p_1"
+    negative: Literal["p_N", "random", "none"] = "p_N"
+    negatives: int = Field(1, ge=1, description="how many, from the lowest rank up (p_N) or drawn (random)")
+    max_similarity: float | None = Field(
+        0.95, gt=0, description="a negative's similarity to the query stays below this share of the positive's"
+    )
+    min_relevance: float | None = Field(None, ge=0, le=4, description="least expected label of the positive")
+    require_negative: bool = Field(False, description="reject a row for which no candidate may serve as negative")
+    decontaminate: list[str] = Field(default_factory=list, description="evaluation sets: BEIR folders or text tables")
+
+
+class FretConfig(_Section):
+    """One build. `fingerprint`s of its sections decide which parts of an output folder are still valid."""
+
+    seed: int = 0
+    corpus: CorpusConfig = Field(default_factory=CorpusConfig)
+    llm: LLMConfig = Field(default_factory=LLMConfig)
+    generators: list[LLMConfig] = Field(
+        default_factory=list, description="LLMs that write the queries, mixed by weight; nothing: `llm` alone"
+    )
+    embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
+    generate: GenerateConfig = Field(default_factory=GenerateConfig)
+    retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig)
+    score: ScoreConfig = Field(default_factory=ScoreConfig)
+    mine: MineConfig = Field(default_factory=MineConfig)
+
+
+def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> FretConfig:
+    """Reads a YAML file (nothing: the defaults) and applies `a.b=c` overrides. Raises `ConfigError` naming the key."""
+    raw: Any = {}
+    if path is not None:
+        try:
+            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such config file") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{path}: the config must be a mapping of sections")
+    for override in overrides or []:
+        apply_override(raw, override)
+    return parse_config(raw, str(path) if path else "config")
+
+
+def parse_config(raw: Any, where: str = "config") -> FretConfig:
+    """Checks a mapping. Raises `ConfigError`, one line: where, the key, what is wrong."""
+    try:
+        return FretConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(describe(error, where)) from None
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Sets `a.b.c=value` in nested mappings, the value read as YAML. Raises `ConfigError`."""
+    dotted, equals, value = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: write it as section.key=value")
+    node = raw
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {key!r} is a value, not a section")
+    try:
+        node[keys[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not YAML") from None
+
+
+def describe(error: ValidationError, where: str) -> str:
+    """A pydantic error's first problem in one line, with the known keys where one is unknown."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(tuple(str(part) for part in first["loc"][:-1]))
+        return f"{where}: unknown key '{key}'{f'; known here: {known}' if known else ''}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    found = "" if first["type"] == "value_error" else f" (found {first['input']!r})"
+    return f"{where}: {key + ': ' if key else ''}{message}{found}{more}"
+
+
+def _known_keys(path: tuple[str, ...]) -> str:
+    section: type[BaseModel] = FretConfig
+    for name in path:
+        if name.isdigit():
+            continue
+        field = section.model_fields.get(name)
+        if field is None:
+            return ""
+        annotation = LLMConfig if name == "generators" else field.annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        section = annotation
+    return ", ".join(section.model_fields)

@@ -1,0 +1,107 @@
+"""Cutting long text into passages at paragraph and sentence ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+MIN_WORDS = 40
+TARGET_WORDS = 120
+MAX_WORDS = 250
+
+# Scripts written without spaces: two characters are counted as one word, close to what their dictionaries average.
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f]")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-ÞА-Я])|(?<=[。！？])")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Fig|No|Dr|Mr|Mrs|Ms|Prof|St|approx)\.|\b[A-Z]\.)$")
+
+
+def count_words(text: str) -> int:
+    """Number of words: runs of non-space, and half of the characters of scripts that are written without spaces."""
+    unspaced = len(_UNSPACED.findall(text))
+    if not unspaced:
+        return len(text.split())
+    return len(_UNSPACED.sub(" ", text).split()) + (unspaced + 1) // 2
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences of `text` in order, stripped; abbreviations and initials do not end one."""
+    sentences: list[str] = []
+    for piece in _SENTENCE_END.split(text):
+        piece = piece.strip()
+        if not piece:
+            continue
+        if sentences and _ABBREVIATION.search(sentences[-1]):
+            sentences[-1] = f"{sentences[-1]} {piece}"
+        else:
+            sentences.append(piece)
+    return sentences
+
+
+def split_text(
+    text: str, *, min_words: int = MIN_WORDS, target_words: int = TARGET_WORDS, max_words: int = MAX_WORDS
+) -> list[str]:
+    """Cuts `text` into passages of about `target_words`, never above `max_words`.
+
+    Paragraphs stay whole where they fit, else sentences do, else the cut falls between words. A last piece below
+    `min_words` joins the one before it, taking units over from it where both together would be too long. A text that
+    is short as a whole stays one short passage: whether to keep it is the caller's choice.
+    """
+    passages: list[list[tuple[str, int]]] = [[]]
+    filled = 0
+    for unit, words in _units(text, max_words):
+        if passages[-1] and (filled >= target_words or filled + words > max_words):
+            passages.append([])
+            filled = 0
+        passages[-1].append((unit, words))
+        filled += words
+    _mend_tail(passages, min_words, max_words)
+    return ["".join(unit for unit, _ in passage).strip() for passage in passages if passage]
+
+
+def _units(text: str, max_words: int) -> Iterator[tuple[str, int]]:
+    """(text with its trailing separator, words) of the smallest pieces that may not be cut."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        paragraph = paragraph.strip("\n").rstrip()
+        words = count_words(paragraph)
+        if not words:
+            continue
+        if words <= max_words:
+            yield paragraph + "\n\n", words
+            continue
+        for sentence in split_sentences(paragraph):
+            yield from _cut_long(sentence, max_words)
+
+
+def _cut_long(sentence: str, max_words: int) -> Iterator[tuple[str, int]]:
+    words = count_words(sentence)
+    if words <= max_words:
+        yield sentence + " ", words
+        return
+    tokens = sentence.split()
+    if len(tokens) < 2:  # one unbroken run: an unspaced script, or data
+        step = max(1, len(sentence) * max_words // words)
+        for start in range(0, len(sentence), step):
+            piece = sentence[start : start + step]
+            yield piece + " ", count_words(piece)
+        return
+    pieces = -(-words // max_words)
+    step = -(-len(tokens) // pieces)
+    for start in range(0, len(tokens), step):
+        yield from _cut_long(" ".join(tokens[start : start + step]), max_words)
+
+
+def _mend_tail(passages: list[list[tuple[str, int]]], min_words: int, max_words: int) -> None:
+    if len(passages) < 2:
+        return
+    before, tail = passages[-2], passages[-1]
+    tail_words, before_words = sum(w for _, w in tail), sum(w for _, w in before)
+    if tail_words >= min_words:
+        return
+    if tail_words + before_words <= max_words:
+        before.extend(tail)
+        passages.pop()
+        return
+    while len(before) > 1 and tail_words < min_words and before_words - before[-1][1] >= min_words:
+        unit = before.pop()
+        tail.insert(0, unit)
+        tail_words, before_words = tail_words + unit[1], before_words - unit[1]
