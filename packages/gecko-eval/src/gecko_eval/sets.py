@@ -1,0 +1,70 @@
+"""A judged retrieval set: queries, documents and who is relevant to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gecko_core.errors import DataError
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Queries, documents and graded judgements, checked when built.
+
+    ``query_ids[i]`` names ``queries[i]``, ``doc_ids[i]`` names ``docs[i]`` (and ``titles[i]`` where titles are given).
+    ``qrels[query_id][doc_id]`` is the grade: > 0 is relevant, 0 is judged and not relevant.
+
+    ``task`` is the string of the query prompt; with ``symmetric`` documents get the query's format too (paper, section
+    on the unified format). ``ignore_identical_ids`` drops a document that carries its query's own id from the ranking,
+    as ArguAna and Quora want.
+
+    Raises:
+        DataError: lists of unequal length, an id that occurs twice, judgements of an unknown query or document, or a
+            query without any judgement. One line each; it names the set and the first culprit.
+    """
+
+    name: str
+    query_ids: Sequence[str]
+    queries: Sequence[str]
+    doc_ids: Sequence[str]
+    docs: Sequence[str]
+    titles: Sequence[str] | None
+    qrels: Mapping[str, Mapping[str, int]]
+    task: str = "search result"
+    symmetric: bool = False
+    ignore_identical_ids: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_shapes()
+        queries, docs = set(self.query_ids), set(self.doc_ids)
+        for query_id, judged in self.qrels.items():
+            if query_id not in queries:
+                raise DataError(f"{self.name}: qrels name the query {query_id!r}, which is not among the queries")
+            unknown = next((d for d in judged if d not in docs), None)
+            if unknown is not None:
+                where = f"{self.name}: qrels of query {query_id!r}"
+                raise DataError(f"{where} name the document {unknown!r}, which is not in the corpus")
+        bare = [q for q in self.query_ids if not self.qrels.get(q)]
+        if bare:
+            raise DataError(
+                f"{self.name}: {len(bare)} of {len(self.query_ids)} queries have no judgement "
+                f"(the first is {bare[0]!r}); add judgements or leave these queries out"
+            )
+
+    def _check_shapes(self) -> None:
+        if not len(self.query_ids) or not len(self.doc_ids):
+            raise DataError(f"{self.name}: {len(self.query_ids)} queries and {len(self.doc_ids)} documents; need both")
+        for what, ids, texts in (("query", self.query_ids, self.queries), ("document", self.doc_ids, self.docs)):
+            if len(ids) != len(texts):
+                raise DataError(f"{self.name}: {len(ids)} {what} ids but {len(texts)} {what} texts")
+            if len(set(ids)) != len(ids):
+                twice = next(i for n, i in enumerate(ids) if i in set(ids[:n]))
+                raise DataError(f"{self.name}: the {what} id {twice!r} occurs twice; ids must be unique")
+        if self.titles is not None and len(self.titles) != len(self.docs):
+            raise DataError(f"{self.name}: {len(self.titles)} titles but {len(self.docs)} documents")
+
+    @property
+    def judgements(self) -> list[Mapping[str, int]]:
+        """The grades of every query, in the order of ``query_ids``."""
+        return [self.qrels[q] for q in self.query_ids]
