@@ -23,6 +23,7 @@ class StudentConfig(_Section):
     model: str = Field("all-minilm-l6-v2", description="folder, packaged model or hub id")
     dims: list[int] = Field([384, 128], description="Matryoshka dims, largest first")
     max_seq_length: int = Field(256, ge=8, description="tokens; longer texts are cut")
+    backbone: bool = Field(False, description="the model is a raw encoder or language model, not an embedding model yet")
 
     @field_validator("dims")
     @classmethod
@@ -138,7 +139,7 @@ class Recipe(_Section):
     """The whole journey: corpus, two stages of training with FRet between them, evaluation after each."""
 
     name: str = "recipe"
-    output: str = "runs/recipe"
+    output: str | None = Field(None, description="default: runs/<name> in the current folder")
     seed: int = Field(0, ge=0)
     corpus: CorpusConfig = Field(default_factory=CorpusConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
@@ -146,6 +147,29 @@ class Recipe(_Section):
     prefinetune: StageConfig = Field(default_factory=_title_body)
     fret: FretConfig = Field(default_factory=FretConfig)
     finetune: StageConfig = Field(default_factory=lambda: StageConfig(sets=[SetConfig(source="fret")]))
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return Path(self.output or f"runs/{self.name}")
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe's file: a path, or the name of a recipe of the checkout (``recipes/``) or of the installed package.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    packaged = Path(__file__).parent / "recipes"
+    checkout = Path(__file__).parents[4] / "recipes"  # where links are not kept, the package's folder is a text file
+    for folder in (packaged, checkout):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({one.stem for folder in (packaged, checkout) if folder.is_dir() for one in folder.glob("*.yaml")})
+    raise ConfigError(f"no recipe called {name!r}; give the path of a YAML file, or one of: {', '.join(known)}")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

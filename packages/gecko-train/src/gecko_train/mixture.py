@@ -78,8 +78,10 @@ class Mixture:
         self.batch_size = batch_size
         self.seed = seed
         self.weights = _shares(names, [len(one) for one in sets], weights, alpha)
-        batches = sum(max(1, len(one) // batch_size) for one in sets)
-        self.steps_per_epoch = batches if steps_per_epoch is None else steps_per_epoch
+        whole = np.array([max(1, len(one) // batch_size) for one in sets])
+        self.steps_per_epoch = int(whole.sum()) if steps_per_epoch is None else steps_per_epoch
+        # Shares by size over a natural epoch need no rounding: every set is shown once, whole.
+        self._counts = whole if weights is None and alpha == 1 and steps_per_epoch is None else None
         if self.steps_per_epoch < 1:
             raise ConfigError(f"steps_per_epoch is {self.steps_per_epoch}: give at least 1")
         self._epoch = -1
@@ -107,6 +109,10 @@ class Mixture:
 
     def schedule(self, epoch: int) -> np.ndarray:
         """Set number of every step of ``epoch``: exact shares (largest remainder), in random order. (L,) int64."""
+        counts = self._rounded(epoch) if self._counts is None else self._counts
+        return self._generator("schedule", epoch).permutation(np.repeat(np.arange(len(self.sets)), counts))
+
+    def _rounded(self, epoch: int) -> np.ndarray:
         exact = self.weights * self.steps_per_epoch
         counts = np.floor(exact).astype(np.int64)
         # Shares that do not come out even: which sets get the odd steps changes from epoch to epoch, so that a set
@@ -120,7 +126,7 @@ class Mixture:
             else:
                 lucky = generator.choice(len(rest), size=missing, replace=False, p=rest / rest.sum())
             counts[lucky] += 1
-        return self._generator("schedule", epoch).permutation(np.repeat(np.arange(len(self.sets)), counts))
+        return counts
 
     @property
     def fingerprint(self) -> str:

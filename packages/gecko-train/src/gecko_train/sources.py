@@ -81,30 +81,30 @@ def fret_rows(
     task: str | None = None,
     seed: int = 0,
     *,
-    positive: str = "p1",
-    negative: str = "pN",
+    positive: str = "p_1",
+    negative: str = "p_N",
     list_documents: int = 0,
 ) -> Iterator[TrainingRow]:
     """Rows of a FRet folder; each keeps the task that the LLM wrote unless ``task`` is given.
 
     Args:
-        positive: "p1" (chosen by the LLM, the paper's) or "seed" (the passage the query was written for).
-        negative: "pN" (mined, the paper's), "random" (another candidate) or "none".
+        positive: "p_1" (chosen by the LLM, the paper's) or "seed" (the passage the query was written for).
+        negative: "p_N" (mined, the paper's), "random" (another candidate) or "none".
         list_documents: for the KL term, this many further candidates with the LLM's fused scores.
 
     Raises:
         ConfigError: another word for ``positive`` or ``negative``.
     """
-    if positive not in ("p1", "seed") or negative not in ("pN", "random", "none"):
-        raise ConfigError(f"fret options: positive {positive!r}, negative {negative!r}; p1|seed and pN|random|none are known")
+    if positive not in ("p_1", "seed") or negative not in ("p_N", "random", "none"):
+        raise ConfigError(f"fret options: positive {positive!r}, negative {negative!r}; p_1|seed and p_N|random|none are known")
     from gecko_fret import load_fret
 
     rows = load_fret(folder)
-    passages = _fret_passages(folder) if (positive, negative, list_documents) != ("p1", "pN", 0) else {}
+    passages = _fret_passages(folder) if (positive, negative, list_documents) != ("p_1", "p_N", 0) else {}
     generator = np.random.default_rng([seed, 3])
     for row in rows:
-        first = row.positive if positive == "p1" else passages[row.seed_id]
-        if negative == "pN":
+        first = row.positive if positive == "p_1" else passages[row.seed_id]
+        if negative == "p_N":
             chosen = [one for one in row.negatives if one.id != first.id]
         elif negative == "random":
             others = [one.id for one in row.candidates if one.id != first.id]

@@ -1,0 +1,123 @@
+"""The end of a run on one screen: the table, what it means in plain words, where things lie, how to use the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gecko_eval.compare import paired_bootstrap
+from rich.console import Console
+from rich.table import Table
+
+METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
+_NAMES = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "recall@10"}
+_SAMPLES = 10_000
+
+
+def compare_models(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One line per model and dim: mean of each metric and its difference from the first model with a 95% interval.
+
+    ``models`` maps a model's name to ``{dim: {metric: [value per query]}}``; the first model is the one compared with.
+    """
+    start = next(iter(models.values()))
+    lines = []
+    for name, by_dim in models.items():
+        for dim, metrics in by_dim.items():
+            line: dict[str, Any] = {"model": name, "dim": int(dim)}
+            for metric in METRICS:
+                line[metric] = float(np.mean(metrics[metric]))
+                if by_dim is not start:
+                    found = paired_bootstrap(np.array(metrics[metric]), np.array(start[dim][metric]), samples=_SAMPLES)
+                    line[f"{metric}_difference"] = [float(found.difference), float(found.low), float(found.high)]
+            lines.append(line)
+    return lines
+
+
+def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
+    """What the table says, in sentences; a fall is called a fall."""
+    start = {line["dim"]: line for line in lines if "ndcg_at_10_difference" not in line}
+    sentences = []
+    for line in lines:
+        if line["dim"] not in start or "ndcg_at_10_difference" not in line:
+            continue
+        difference, low, high = line["ndcg_at_10_difference"]
+        before, after = start[line["dim"]]["ndcg_at_10"], line["ndcg_at_10"]
+        interval = f"{difference:+.3f}, 95% interval {low:+.3f} to {high:+.3f}"
+        place = f"{line['model']}, {line['dim']} dims: nDCG@10"
+        if low > 0:
+            sentences.append(f"{place} rose from {before:.3f} to {after:.3f} ({interval}).")
+        elif high < 0:
+            sentences.append(f"{place} FELL from {before:.3f} to {after:.3f} ({interval}).")
+        else:
+            sentences.append(f"{place} did not clearly change: {before:.3f} to {after:.3f} ({interval}).")
+    sentences.append(
+        f"Known-item search over {queries} held-out passages says how well a title finds its passage in this corpus; "
+        "it is no claim about other tasks."
+    )
+    return sentences
+
+
+def score_table(lines: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """The models at every dim as a rich table."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("model")
+    table.add_column("dims", justify="right")
+    for metric in METRICS:
+        table.add_column(_NAMES[metric], justify="right")
+    table.add_column("nDCG@10 against start [95% interval]", justify="right")
+    previous = None
+    for line in lines:
+        if previous is not None and line["model"] != previous:
+            table.add_section()
+        difference = line.get("ndcg_at_10_difference")
+        shown = "" if difference is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)
+        colour = "" if difference is None else "green" if difference[1] > 0 else "red" if difference[2] < 0 else ""
+        table.add_row(
+            "" if line["model"] == previous else line["model"],
+            str(line["dim"]),
+            *(f"{line[metric]:.3f}" for metric in METRICS),
+            f"[{colour}]{shown.replace('[', chr(92) + '[')}[/]" if colour else shown.replace("[", "\\["),
+        )
+        previous = line["model"]
+    return table
+
+
+def stage_table(stages: Sequence[Mapping[str, Any]]) -> Table:
+    """What each stage did, how long it took and the peak memory after it."""
+    table = Table(title="Stages", title_justify="left")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("peak GB", justify="right")
+    table.add_column("what happened")
+    for stage in stages:
+        table.add_row(stage["title"], f"{stage['seconds']:.0f}", f"{stage['peak_memory_gb']:.1f}", stage["note"])
+    total = sum(stage["seconds"] for stage in stages)
+    table.add_section()
+    table.add_row("all", f"{total:.0f}", f"{max(stage['peak_memory_gb'] for stage in stages):.1f}", "")
+    return table
+
+
+def closing_screen(console: Console, results: Mapping[str, Any], folder: Path) -> None:
+    """Print the whole screen from ``results.json``'s content."""
+    console.print()
+    console.print(stage_table(results["stages"]))
+    console.print(score_table(results["scores"], f"Known-item search: {results['queries']} queries, {results['documents']} documents"))
+    for sentence in results["verdict"]:
+        console.print(sentence, highlight=False, soft_wrap=True)
+    console.print()
+    for what, where in results["files"].items():
+        console.print(f"  {what:<14} {folder / where}", highlight=False, soft_wrap=True)
+    console.print("\nUse the model:\n", highlight=False)
+    for line in usage(folder / "model"):
+        console.print(f"    {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def usage(model: Path) -> list[str]:
+    """Three lines that use the saved model."""
+    return [
+        "from gecko_core import Gecko",
+        f'model = Gecko.from_pretrained("{model}")',
+        'print(model.similarity(model.encode_queries(["open a file"]), model.encode_documents(["open() returns a file object."])))',
+    ]

@@ -1,0 +1,286 @@
+"""The whole journey of a recipe: corpus -> test set apart -> pre-finetune -> FRet -> fine-tune, measured after each.
+
+Every stage leaves its result in the output folder before the next begins, so a run that was stopped goes on where it
+was, and a finished one only shows its closing screen again.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gecko_core.errors import ConfigError
+from gecko_fret.atomic import write_json
+from gecko_fret.corpus import Corpus, load_corpus
+from rich.console import Console
+
+from gecko_train.config import Recipe, StageConfig
+from gecko_train.run_folder import RunFolder, peak_memory_gb
+from gecko_train.sources import SourceContext
+
+if TYPE_CHECKING:
+    from gecko_core import Gecko
+
+    from gecko_train.holdout import HeldOut
+
+_STEPS = 8
+START, PREFINETUNED, FINETUNED = "start", "pre-finetuned", "fine-tuned"
+
+
+def run_recipe(recipe: Recipe, console: Console | None = None) -> dict[str, Any]:
+    """Run (or finish, or show again) a recipe in its output folder; returns what ``results.json`` holds.
+
+    Raises:
+        GeckoError: anything a user can cause, in one line.
+    """
+    console = console or Console()
+    with RunFolder.claim(recipe.folder, recipe) as folder:
+        results = folder.finished("results")
+        if results is None:
+            results = _Journey(recipe, folder, console).run()
+        else:
+            console.print(f"{folder.path}: this run finished on {results['finished']}; nothing is run again", highlight=False)
+        from gecko_train.closing import closing_screen
+
+        closing_screen(console, results, folder.path)
+    return results
+
+
+class _Journey:
+    """State shared by the stages. What a finished stage would have left in memory is loaded only if a later one asks."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, console: Console):
+        self.recipe, self.folder, self.console = recipe, folder, console
+        self._held_out: HeldOut | None = None
+        self._model: Gecko | None = None
+        self._model_name: str | None = None
+        self._number = 0
+
+    def run(self) -> dict[str, Any]:
+        stages = [self._stage("corpus", "read the corpus", self._read_corpus)]
+        stages.append(self._stage("evaluate-start", "evaluate the start model", lambda: self._evaluate(START)))
+        if self.recipe.prefinetune.enabled:
+            stages.append(self._stage("prefinetune", "pre-finetune", lambda: self._train(PREFINETUNED)))
+            stages.append(self._stage("evaluate-prefinetuned", "evaluate", lambda: self._evaluate(PREFINETUNED)))
+        if self.recipe.finetune.enabled:
+            if any(one.source == "fret" and one.path is None for one in self.recipe.finetune.sets):
+                stages.append(self._stage("fret", "FRet: LLM-made training data", self._build_fret))
+            stages.append(self._stage("finetune", "fine-tune", lambda: self._train(FINETUNED)))
+            stages.append(self._stage("evaluate-finetuned", "evaluate", lambda: self._evaluate(FINETUNED)))
+        return self.folder.stage("results", lambda: self._close(stages))
+
+    def _stage(self, name: str, title: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        self._number += 1
+        known = self.folder.finished(name)
+        if known is not None:
+            self.console.print(f"[{self._number}/{_STEPS}] {title}: done before ({known['note']})", markup=False, highlight=False)
+            return known
+        self.console.print(f"[{self._number}/{_STEPS}] {title}", markup=False, highlight=False)
+        started = time.perf_counter()
+
+        def timed() -> dict[str, Any]:
+            result = dict(work())
+            seconds = time.perf_counter() - started
+            return {"title": title, "seconds": seconds, "peak_memory_gb": peak_memory_gb(), **result}
+
+        done = self.folder.stage(name, timed)
+        self.console.print(f"      {done['note']} ({done['seconds']:.0f} s)", markup=False, highlight=False)
+        return done
+
+    # ---- corpus and test ----
+
+    def _read_corpus(self) -> dict[str, Any]:
+        corpus = self._corpus()
+        held_out = self._split(corpus)
+        return {
+            "name": corpus.name,
+            "hash": corpus.hash,
+            "passages": len(corpus),
+            "queries": len(held_out.test.queries),
+            "documents": len(held_out.test.docs),
+            "note": f"{corpus.name}: {len(corpus)} passages; {len(held_out.test.queries)} of them set apart as the test, "
+            f"{len(held_out.training)} left for training",
+        }
+
+    def _corpus(self) -> Corpus:
+        config = self.recipe.corpus
+        corpus = load_corpus(config.path)
+        if config.max_passages and config.max_passages < len(corpus):
+            generator = np.random.default_rng([self.recipe.seed, 4])
+            chosen = generator.permutation(len(corpus))[: config.max_passages]
+            corpus = corpus.subset([corpus.ids[place] for place in chosen])
+        known = self.folder.finished("corpus")
+        if known is not None and known["hash"] != corpus.hash:
+            raise ConfigError(
+                f"{self.folder.path}: the corpus has changed since this run began; choose another folder with --out"
+            )
+        return corpus
+
+    def _split(self, corpus: Corpus) -> HeldOut:
+        from gecko_train.holdout import hold_out
+
+        self._held_out = hold_out(corpus, self.recipe.evaluation, self.recipe.seed)
+        return self._held_out
+
+    @property
+    def held_out(self) -> HeldOut:
+        return self._held_out or self._split(self._corpus())
+
+    # ---- models ----
+
+    def _load(self, name: str) -> Gecko:
+        if self._model is None or self._model_name != name:
+            from gecko_core import Gecko
+
+            from gecko_train.stage import load_student
+
+            self._model = None
+            if name == START:
+                self._model = load_student(self.recipe.student)
+            else:
+                import torch
+
+                self._model = Gecko.from_pretrained(self._saved(name), dtype=torch.float32)
+            self._model_name = name
+        return self._model
+
+    def _saved(self, name: str) -> Path:
+        return self.folder.path / ("model" if name == FINETUNED else "prefinetune/model")
+
+    def _evaluate(self, name: str) -> dict[str, Any]:
+        from gecko_eval.retrieval import evaluate_retrieval
+
+        from gecko_train.closing import METRICS
+
+        model = self._load(name)
+        scores = evaluate_retrieval(model, self.held_out.test, list(self.recipe.student.dims))
+        per_query = {
+            str(dim): {metric: [round(float(value), 6) for value in found.per_query[metric]] for metric in METRICS}
+            for dim, found in scores.items()
+        }
+        shown = ", ".join(f"{dim} dims {np.mean(metrics['ndcg_at_10']):.3f}" for dim, metrics in per_query.items())
+        return {"per_query": per_query, "weights": model.weights_hash(), "note": f"nDCG@10: {shown}"}
+
+    def _train(self, name: str) -> dict[str, Any]:
+        from gecko_train.stage import train_stage
+
+        config = self._stage_config(name)
+        before = PREFINETUNED if name == FINETUNED and self.recipe.prefinetune.enabled else START
+        model = self._load(before)
+        context = SourceContext(self.held_out.training, self.folder.path / "fret", self.recipe.seed)
+        work = self.folder.path / ("finetune" if name == FINETUNED else "prefinetune")
+        result = train_stage(
+            model, config, context, work,
+            dims=self.recipe.student.dims, title=name, identity=model.weights_hash(), console=self.console,
+        )  # fmt: skip
+        self._model_name = name
+        record = result.record(config)
+        model.eval()
+        self._save(model, name, record)
+        summary = result.summary
+        return {
+            **record,
+            "note": f"{summary.steps} steps on {sum(result.rows.values())} rows, "
+            f"{summary.tokens / max(summary.seconds, 1e-9):,.0f} tokens/s, loss {summary.first_loss:.3f} -> {summary.last_loss:.3f}",
+        }
+
+    def _stage_config(self, name: str) -> StageConfig:
+        return self.recipe.finetune if name == FINETUNED else self.recipe.prefinetune
+
+    def _save(self, model: Gecko, name: str, record: Mapping[str, Any]) -> None:
+        """Save the model folder whole: under another name first."""
+        final = self._saved(name)
+        temporary = final.with_name(f".{final.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary, record=self._card(name, record), dims=tuple(self.recipe.student.dims))
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+
+    def _card(self, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The training record of the model card: what was done, on what, with which versions."""
+        stages = {
+            stage: self.folder.finished(stage)
+            for stage in ("corpus", "evaluate-start", "prefinetune", "evaluate-prefinetuned", "fret")
+        }
+        for known in stages.values():
+            if known:
+                known.pop("per_query", None)
+        stages["finetune" if name == FINETUNED else "prefinetune"] = dict(record)
+        return {
+            "recipe": self.recipe.name,
+            "start_model": self.recipe.student.model,
+            "seed": self.recipe.seed,
+            "stages": {key: value for key, value in stages.items() if value},
+            "versions": {
+                package: importlib.metadata.version(package) for package in ("gecko-train", "gecko-core", "torch", "transformers")
+            },
+        }
+
+    # ---- FRet ----
+
+    def _build_fret(self) -> dict[str, Any]:
+        from gecko_fret.pipeline import build
+
+        self._model = None  # the LLM needs the memory more
+        started = time.perf_counter()
+        build(self.recipe.fret, self.folder.path / "fret", corpus=self.held_out.training)
+        manifest = json.loads((self.folder.path / "fret" / "manifest.json").read_text())
+        from gecko_fret import load_fret
+
+        rows = load_fret(self.folder.path / "fret")
+        moved = sum(1 for row in rows if row.positive.id != row.seed_id)
+        share = moved / len(rows) if len(rows) else 0.0
+        return {
+            "rows": len(rows),
+            "positive_is_not_the_seed": share,
+            "counts": manifest.get("counts", {}),
+            "fret_seconds": time.perf_counter() - started,
+            "note": f"{len(rows)} rows (task, query, positive, negative); the LLM chose another passage than the seed "
+            f"for {share:.0%}",
+        }
+
+    # ---- the end ----
+
+    def _close(self, stages: list[dict[str, Any]]) -> dict[str, Any]:
+        from gecko_train.closing import compare_models, verdict
+
+        models = {}
+        for name, file in ((START, "start"), (PREFINETUNED, "prefinetuned"), (FINETUNED, "finetuned")):
+            known = self.folder.finished(f"evaluate-{file}")
+            if known:
+                models[name] = known["per_query"]
+        corpus = self.folder.finished("corpus") or {}
+        lines = compare_models(models)
+        if not self.recipe.finetune.enabled and self._saved(PREFINETUNED).exists():
+            shutil.copytree(self._saved(PREFINETUNED), self._saved(FINETUNED), dirs_exist_ok=True)
+        results = {
+            "recipe": self.recipe.name,
+            "queries": corpus["queries"],
+            "documents": corpus["documents"],
+            "scores": lines,
+            "verdict": verdict(lines, corpus["queries"]),
+            "stages": [{key: stage[key] for key in ("title", "seconds", "peak_memory_gb", "note")} for stage in stages],
+            "files": self._files(),
+            "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
+            "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        }
+        write_json(self.folder.path / "results.json", results)
+        return results
+
+    def _files(self) -> dict[str, str]:
+        files = {
+            "model": "model",
+            "training data": "fret",
+            "curves": "finetune/curves.png",
+            "scores": "results.json",
+            "recipe": "recipe.yaml",
+        }
+        return {what: where for what, where in files.items() if (self.folder.path / where).exists() or where == "results.json"}

@@ -1,0 +1,95 @@
+"""Tiny real things: a BERT of a few thousand weights with its own tokenizer, a corpus, rows."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from gecko_train.rows import Document, RowSet, TrainingRow
+
+WORDS = (
+    "apple bridge candle desert engine forest garden hammer island jacket kettle ladder mirror needle orange pencil "
+    "quartz ribbon shadow timber umbrella valley window yellow zipper anchor basket copper dragon escape feather guitar"
+).split()
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """Folder of a random BERT (2 layers, 32 wide, with dropout) and a word-level tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("backbone")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    extra = ["task", "query", "title", "text", "none", ":", "|", "search", "result", "the", "of", "a"]
+    vocabulary = {word: number for number, word in enumerate([*special, *extra, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=64,
+    )  # fmt: skip
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_model(tiny_backbone):
+    """A fresh Gecko on the tiny backbone, on the CPU in fp32."""
+    import torch
+    from gecko_core import Gecko
+
+    return Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+
+
+def sentence(generator: random.Random, length: int) -> str:
+    return " ".join(generator.choice(WORDS) for _ in range(length))
+
+
+def make_rows(count: int, negatives: int = 1, seed: int = 0, **fields) -> list[TrainingRow]:
+    generator = random.Random(seed)
+    return [
+        TrainingRow(
+            "search result", sentence(generator, generator.randint(2, 6)),
+            Document(sentence(generator, generator.randint(5, 25)), sentence(generator, 3)),
+            tuple(Document(sentence(generator, generator.randint(5, 25))) for _ in range(negatives)), **fields,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def rows():
+    """Factory of random rows: rows(count, negatives=1, seed=0)."""
+    return make_rows
+
+
+@pytest.fixture
+def row_set():
+    """Factory of a random set: row_set(name, count, ...)."""
+    return lambda name, count, **options: RowSet.from_rows(name, make_rows(count, **options))
+
+
+@pytest.fixture
+def corpus_file(tmp_path):
+    """A .jsonl corpus of 60 titled passages."""
+    generator = random.Random(1)
+    path = tmp_path / "corpus.jsonl"
+    lines = [
+        {"id": f"p{n}", "title": f"{sentence(generator, 4)} {n}", "text": sentence(generator, 45)} for n in range(60)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path

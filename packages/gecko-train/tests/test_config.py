@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from gecko_core.errors import ConfigError
+
+from gecko_train.config import dump_recipe, find_recipe, load_recipe, parse_recipe
+
+
+def test_the_quickstart_is_found_by_name_and_every_packaged_recipe_is_valid():
+    path = find_recipe("quickstart")
+    recipe = load_recipe(path)
+    assert recipe.student.dims == [384, 128]
+    assert recipe.folder == Path("runs/quickstart")
+    for other in path.parent.glob("*.yaml"):
+        assert load_recipe(other).name == other.stem
+
+
+def test_the_resolved_recipe_reads_back_as_itself():
+    recipe = load_recipe(find_recipe("quickstart"))
+    assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
+    (tmp_path / "r.yaml").write_text("name: mine\nfinetune: {sets: [{source: fret}]}\n")
+    recipe = load_recipe(
+        tmp_path / "r.yaml",
+        ["finetune.trainer.learning_rate=3e-5", "finetune.sets.0.limit=5", "student.dims=[64, 32]", "corpus.path='2024'"],
+    )
+    assert recipe.finetune.trainer.learning_rate == 3e-5
+    assert recipe.finetune.sets[0].limit == 5
+    assert recipe.student.dims == [64, 32]
+    assert recipe.corpus.path == "2024"
+    assert recipe.folder == Path("runs/mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("finetune: {sets: [{source: fret}], trainer: {learning_rat: 1}}", [], "unknown key 'finetune.trainer.learning_rat'; did you mean 'learning_rate'"),
+        ("evalation: {}", [], "unknown key 'evalation'; did you mean 'evaluation'"),
+        ("fret: {generate: {seed: 3}}", [], "unknown key 'fret.generate.seed'; did you mean 'seeds'"),
+        ("finetune: {sets: [{sorce: fret}]}", [], "finetune.sets.0"),
+        ("finetune: {sets: []}", [], "finetune.sets: list should have at least 1 item"),
+        ("student: {dims: [128, 384]}", [], "student.dims: give different dims"),
+        ("seed: x", [], "seed: .*integer"),
+        ("finetune: {sets: [{source: a, weight: 1}, {source: b}]}", [], "every set a weight"),
+        ("- 1", [], "holds a list"),
+        ("a: [", [], "not valid YAML"),
+        ("name: x", ["seed"], "write it as key.path=value"),
+        ("name: x", ["name.deep=1"], "name is a value and has no keys below it"),
+        ("finetune: {sets: [{source: fret}]}", ["finetune.sets.3.limit=1"], "not an index below 1"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line_with_file_key_and_cure(tmp_path, text, overrides, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe(path, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8"):
+        load_recipe(tmp_path / "latin.yaml")
+    with pytest.raises(ConfigError, match="no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="no recipe called 'quikstart'; .*one of: .*quickstart"):
+        find_recipe("quikstart")
