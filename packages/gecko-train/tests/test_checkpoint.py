@@ -32,7 +32,11 @@ def test_weights_and_optimizer_come_back_to_the_bit(tmp_path):
         one(torch.ones(1, 4)).square().sum().backward()
         two.step()
     assert torch.equal(model.weight, fresh.weight)
-    assert sorted(path.name for path in found.path.iterdir()) == ["model.safetensors", "optimizer.safetensors", "state.json"]
+    assert sorted(path.name for path in found.path.iterdir()) == [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    ]
 
 
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):

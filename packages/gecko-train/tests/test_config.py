@@ -25,7 +25,12 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
     (tmp_path / "r.yaml").write_text("name: mine\nfinetune: {sets: [{source: fret}]}\n")
     recipe = load_recipe(
         tmp_path / "r.yaml",
-        ["finetune.trainer.learning_rate=3e-5", "finetune.sets.0.limit=5", "student.dims=[64, 32]", "corpus.path='2024'"],
+        [
+            "finetune.trainer.learning_rate=3e-5",
+            "finetune.sets.0.limit=5",
+            "student.dims=[64, 32]",
+            "corpus.path='2024'",
+        ],
     )
     assert recipe.finetune.trainer.learning_rate == 3e-5
     assert recipe.finetune.sets[0].limit == 5

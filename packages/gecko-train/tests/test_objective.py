@@ -44,9 +44,7 @@ def ids(batch=5, documents=2):
 def test_the_loss_is_the_papers_summed_over_renormalised_prefixes():
     q, d = embeddings()
     loss, _ = Objective(ObjectiveConfig(temperature=0.5), dims=(8, 4))(q, d, *ids())
-    wanted = sum(
-        paper_loss(*(normalize(x[..., :dim], dim=-1) for x in (q, d[:, 0], d[:, 1])), 0.5) for dim in (8, 4)
-    )
+    wanted = sum(paper_loss(*(normalize(x[..., :dim], dim=-1) for x in (q, d[:, 0], d[:, 1])), 0.5) for dim in (8, 4))
     assert float(loss) == pytest.approx(wanted, rel=1e-5)
 
 
@@ -59,7 +57,10 @@ def test_formats_follow_the_row():
         "title: t | text: p", "title: none | text: n",
         "task: classification | query: b", "task: classification | query: c",
     ]  # fmt: skip
-    assert [found.texts[place] for place in found.queries] == ["task: search result | query: q", "task: classification | query: a"]
+    assert [found.texts[place] for place in found.queries] == [
+        "task: search result | query: q",
+        "task: classification | query: a",
+    ]
     assert found.query_ids.tolist() == [text_id("q"), text_id("a")]
     assert found.document_ids[0].tolist() == [text_id("t", "p"), text_id("n")]
 

@@ -64,7 +64,9 @@ def nli(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
         if label in (-1, "-1", "-"):  # SNLI marks pairs without a majority label this way
             continue
         if label not in _LABELS.values():
-            raise DataError(f"{record['_where']}: label {label!r}; expected entailment, neutral or contradiction (0, 1, 2)")
+            raise DataError(
+                f"{record['_where']}: label {label!r}; expected entailment, neutral or contradiction (0, 1, 2)"
+            )
         hypotheses = groups[str(record.get("lang", "")), _text(record, ("premise",))][label]
         hypotheses.append(_text(record, ("hypothesis",)))
     for (_, premise), hypotheses in groups.items():
@@ -85,7 +87,9 @@ def classification(records: Iterable[Record], settings: Settings) -> Iterator[Tr
         labels.append(str(record.get("label_text", _need(record, "label"))))
     by_label = {label: np.flatnonzero(np.array(labels) == label) for label in dict.fromkeys(labels)}
     if len(by_label) < 2:
-        raise DataError(f"classification set with the one label {next(iter(by_label), None)!r}; at least two are needed")
+        raise DataError(
+            f"classification set with the one label {next(iter(by_label), None)!r}; at least two are needed"
+        )
     generator = np.random.default_rng([settings.seed, 2])
     everything = np.arange(len(texts))
     for place, (text, label) in enumerate(zip(texts, labels, strict=True)):
@@ -117,8 +121,10 @@ def hotpotqa(records: Iterable[Record], settings: Settings) -> Iterator[Training
         question = _text(record, ("question",))
         context, facts = _need(record, "context"), _need(record, "supporting_facts")
         # The hub stores columns, the original release lists of [title, sentences].
-        paragraphs = list(zip(context["title"], context["sentences"], strict=True)) if isinstance(context, dict) else context
-        supporting = set(facts["title"]) if isinstance(facts, dict) else {title for title, _ in facts}
+        paragraphs = (
+            list(zip(context["title"], context["sentences"], strict=True)) if isinstance(context, dict) else context
+        )
+        supporting = set(facts["title"]) if isinstance(facts, dict) else {fact[0] for fact in facts}
         documents = {title: Document("".join(sentences).strip(), title) for title, sentences in paragraphs}
         negatives = tuple(one for title, one in documents.items() if title not in supporting and one.text)
         for title in documents:
@@ -179,7 +185,13 @@ def question_context(records: Iterable[Record], settings: Settings) -> Iterator[
         if not found:
             raise DataError(f"{record['_where']}: no context, snippets or answer; add a column with the passage")
         title = record.get("title") or None
-        texts = [found] if isinstance(found, str) else found[:1] if "answer" in record and found is record["answer"] else found
+        texts = (
+            [found]
+            if isinstance(found, str)
+            else found[:1]
+            if "answer" in record and found is record["answer"]
+            else found
+        )
         for text in texts:
             if str(text).strip():
                 yield TrainingRow(settings.task, question, Document(str(text), title), (), settings.symmetric)
@@ -213,7 +225,9 @@ ADAPTERS: dict[str, Adapter] = {
 def _need(record: Record, key: str) -> Any:
     if record.get(key) is None:
         columns = ", ".join(name for name in record if name != "_where")
-        raise DataError(f"{record['_where']}: no {key!r} (columns: {columns}); rename the column or choose another source")
+        raise DataError(
+            f"{record['_where']}: no {key!r} (columns: {columns}); rename the column or choose another source"
+        )
     return record[key]
 
 
@@ -239,5 +253,7 @@ def _documents(value: Any, record: Record) -> list[Document]:
     if isinstance(value, dict):
         return [Document(_text({**value, "_where": record["_where"]}, ("text",)), value.get("title") or None)]
     if not isinstance(value, str):
-        raise DataError(f"{record['_where']}: a document is a {type(value).__name__}; expected a text or title and text")
+        raise DataError(
+            f"{record['_where']}: a document is a {type(value).__name__}; expected a text or title and text"
+        )
     return [Document(value)] if value.strip() else []

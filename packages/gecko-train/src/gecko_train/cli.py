@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gecko_train.config import Recipe
 
 app = typer.Typer(
     help="Distil an LLM into an embedding model. Without a command: run the quickstart recipe.",
@@ -15,7 +18,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value: a.b=c. Repeatable.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value: a.b=c. Repeatable.")
+]
 Corpus = Annotated[str | None, typer.Option(help="Folder of .txt/.md, or .jsonl, .csv, .parquet with `text`.")]
 Out = Annotated[Path | None, typer.Option(help="Output folder. [default: runs/<name of the recipe>]")]
 Llm = Annotated[str | None, typer.Option(help="LLM: folder, packaged model or hub id. [default: the recipe's]")]
@@ -72,6 +77,23 @@ def finetune(
     _one_stage("finetune", recipe, corpus, out, student, seed, set_, debug)
 
 
+@app.command()
+def ablate(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")],
+    runs: Annotated[int, typer.Option(min=1, help="Training runs per cell, each with its own seed.")] = 3,
+    corpus: Corpus = None, out: Out = None, llm: Llm = None, student: Student = None,
+    seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """The paper's labelling table on your data: seed or p_1 as positive x none, random or p_N as negative, and KL."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        resolved = _resolve(recipe, corpus, out, llm, student, seeds, seed, set_, tiny)
+        from gecko_train.ablate import default_output, run_ablation
+
+        run_ablation(resolved.model_copy(update={"output": str(default_output(resolved))}), runs)
+
+
 def _run(
     recipe: str | None, corpus: str | None, out: Path | None, llm: str | None, student: str | None,
     seeds: int | None, seed: int | None, overrides: list[str] | None, tiny: bool, debug: bool,
@@ -79,15 +101,23 @@ def _run(
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
-        from gecko_train.config import find_recipe, load_recipe
-
-        given = _values(corpus, out, student, seed) + list(_TINY if tiny else ())
-        given += [f"fret.llm.model={_quoted(llm)}"] if llm else []
-        given += [f"fret.generate.seeds={seeds}"] if seeds else []
-        resolved = load_recipe(find_recipe(recipe or "quickstart"), [*given, *(overrides or [])])
+        resolved = _resolve(recipe or "quickstart", corpus, out, llm, student, seeds, seed, overrides, tiny)
         from gecko_train.recipe import run_recipe
 
         run_recipe(resolved)
+
+
+def _resolve(
+    recipe: str, corpus: str | None, out: Path | None, llm: str | None, student: str | None,
+    seeds: int | None, seed: int | None, overrides: list[str] | None, tiny: bool,
+) -> "Recipe":  # fmt: skip
+    """The recipe with the flags applied; --set comes last and wins."""
+    from gecko_train.config import find_recipe, load_recipe
+
+    given = _values(corpus, out, student, seed) + list(_TINY if tiny else ())
+    given += [f"fret.llm.model={_quoted(llm)}"] if llm else []
+    given += [f"fret.generate.seeds={seeds}"] if seeds else []
+    return load_recipe(find_recipe(recipe), [*given, *(overrides or [])])
 
 
 def _one_stage(

@@ -103,7 +103,11 @@ def closing_screen(console: Console, results: Mapping[str, Any], folder: Path) -
     """Print the whole screen from ``results.json``'s content."""
     console.print()
     console.print(stage_table(results["stages"]))
-    console.print(score_table(results["scores"], f"Known-item search: {results['queries']} queries, {results['documents']} documents"))
+    console.print(
+        score_table(
+            results["scores"], f"Known-item search: {results['queries']} queries, {results['documents']} documents"
+        )
+    )
     for sentence in results["verdict"]:
         console.print(sentence, highlight=False, soft_wrap=True)
     console.print()

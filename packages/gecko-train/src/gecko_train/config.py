@@ -23,7 +23,9 @@ class StudentConfig(_Section):
     model: str = Field("all-minilm-l6-v2", description="folder, packaged model or hub id")
     dims: list[int] = Field([384, 128], description="Matryoshka dims, largest first")
     max_seq_length: int = Field(256, ge=8, description="tokens; longer texts are cut")
-    backbone: bool = Field(False, description="the model is a raw encoder or language model, not an embedding model yet")
+    backbone: bool = Field(
+        False, description="the model is a raw encoder or language model, not an embedding model yet"
+    )
 
     @field_validator("dims")
     @classmethod
@@ -36,14 +38,16 @@ class StudentConfig(_Section):
 class CorpusConfig(_Section):
     """The passages that FRet reads and the known-item test is drawn from."""
 
-    path: str | None = Field(None, description="folder of .txt/.md, or .jsonl/.csv/.parquet; empty: the Python documentation")
+    path: str | None = Field(
+        None, description="folder of .txt/.md, or .jsonl/.csv/.parquet; empty: the Python documentation"
+    )
     max_passages: int | None = Field(None, ge=10, description="use at most this many passages, drawn by the seed")
 
 
 class EvaluationConfig(_Section):
     """The known-item test: title as the query, the rest of its passage as the one relevant document."""
 
-    queries: int = Field(400, ge=1, description="held-out passages; no stage of training sees them")
+    queries: int = Field(300, ge=1, description="held-out passages; no stage of training sees them")
     max_documents: int = Field(1500, ge=2, description="size of the pool that is searched")
     task: str = "search result"
 
@@ -53,7 +57,9 @@ class SetConfig(_Section):
 
     source: str = Field(description="adapter: title-body, fret, triplets, pairs, nli, classification, ...")
     path: str | None = Field(None, description="file or folder; relative to GECKO_DATA_DIR if it is not found as it is")
-    name: str | None = Field(None, description="name in the plan and the metrics; default: the source, or the path's name")
+    name: str | None = Field(
+        None, description="name in the plan and the metrics; default: the source, or the path's name"
+    )
     task: str | None = Field(None, description="task string; default: what the adapter says")
     symmetric: bool | None = Field(None, description="both sides in the query format; default: what the adapter says")
     limit: int | None = Field(None, ge=1, description="use at most this many rows")
@@ -75,9 +81,13 @@ class ObjectiveConfig(_Section):
     dims: list[int] | None = Field(None, description="Matryoshka dims; default: the student's")
     dim_weights: list[float] | None = Field(None, description="default: equal (1 each)")
     same_tower: bool = Field(True, description="other queries of the batch are negatives (SamToNe)")
-    negatives_scope: Literal["own", "batch"] = Field("own", description="own: a row's hard negatives count for it alone")
+    negatives_scope: Literal["own", "batch"] = Field(
+        "own", description="own: a row's hard negatives count for it alone"
+    )
     hard_negatives: int = Field(1, ge=0, description="hard negatives per row")
-    hardness: float = Field(0.0, ge=0, description="weight exp(a * sim(q, p-)) of hard negatives (EmbeddingGemma: 5); 0: off")
+    hardness: float = Field(
+        0.0, ge=0, description="weight exp(a * sim(q, p-)) of hard negatives (EmbeddingGemma: 5); 0: off"
+    )
     kl_weight: float = Field(0.0, ge=0, description="KL from the teacher's scores over a row's documents; 0: off")
     kl_documents: int = Field(8, ge=2, description="documents per row in the KL term, the positive among them")
     kl_teacher_temperature: float = Field(1.0, gt=0)
@@ -183,7 +193,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe; give the path of a YAML file, or no argument for the quickstart") from None
+        raise ConfigError(
+            f"{path}: no such recipe; give the path of a YAML file, or no argument for the quickstart"
+        ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; give the path of a YAML file") from None
     except UnicodeDecodeError as error:
@@ -217,7 +229,9 @@ def dump_recipe(recipe: Recipe) -> str:
 def _override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise ConfigError(f"--set {override!r}: write it as key.path=value, for instance --set finetune.trainer.batch_size=32")
+        raise ConfigError(
+            f"--set {override!r}: write it as key.path=value, for instance --set finetune.trainer.batch_size=32"
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from gecko_train.holdout import HeldOut
 
-_STEPS = 8
 START, PREFINETUNED, FINETUNED = "start", "pre-finetuned", "fine-tuned"
 
 
@@ -45,16 +44,18 @@ def run_recipe(recipe: Recipe, console: Console | None = None) -> dict[str, Any]
     with RunFolder.claim(recipe.folder, recipe) as folder:
         results = folder.finished("results")
         if results is None:
-            results = _Journey(recipe, folder, console).run()
+            results = Journey(recipe, folder, console).run()
         else:
-            console.print(f"{folder.path}: this run finished on {results['finished']}; nothing is run again", highlight=False)
+            console.print(
+                f"{folder.path}: this run finished on {results['finished']}; nothing is run again", highlight=False
+            )
         from gecko_train.closing import closing_screen
 
         closing_screen(console, results, folder.path)
     return results
 
 
-class _Journey:
+class Journey:
     """State shared by the stages. What a finished stage would have left in memory is loaded only if a later one asks."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, console: Console):
@@ -63,27 +64,56 @@ class _Journey:
         self._model: Gecko | None = None
         self._model_name: str | None = None
         self._number = 0
+        self._steps = 2 + 2 * recipe.prefinetune.enabled + (2 + self._reads_fret) * recipe.finetune.enabled
 
     def run(self) -> dict[str, Any]:
         stages = [self._stage("corpus", "read the corpus", self._read_corpus)]
         stages.append(self._stage("evaluate-start", "evaluate the start model", lambda: self._evaluate(START)))
         if self.recipe.prefinetune.enabled:
-            stages.append(self._stage("prefinetune", "pre-finetune", lambda: self._train(PREFINETUNED)))
+            stages.append(self._prefinetune())
             stages.append(self._stage("evaluate-prefinetuned", "evaluate", lambda: self._evaluate(PREFINETUNED)))
         if self.recipe.finetune.enabled:
-            if any(one.source == "fret" and one.path is None for one in self.recipe.finetune.sets):
-                stages.append(self._stage("fret", "FRet: LLM-made training data", self._build_fret))
+            if self._reads_fret:
+                stages.append(self._fret())
             stages.append(self._stage("finetune", "fine-tune", lambda: self._train(FINETUNED)))
             stages.append(self._stage("evaluate-finetuned", "evaluate", lambda: self._evaluate(FINETUNED)))
         return self.folder.stage("results", lambda: self._close(stages))
+
+    def up_to_fret(self) -> None:
+        """Only what an ablation of fine-tuning starts from: corpus, pre-finetuned model, FRet data."""
+        self._stage("corpus", "read the corpus", self._read_corpus)
+        if self.recipe.prefinetune.enabled:
+            self._prefinetune()
+        if self._reads_fret:
+            self._fret()
+
+    @property
+    def _reads_fret(self) -> bool:
+        return any(one.source == "fret" and one.path is None for one in self.recipe.finetune.sets)
+
+    def fresh_finetuning_start(self) -> Gecko:
+        """The model that fine-tuning starts from, read again."""
+        self._model = None
+        return self._load(self._before_finetuning())
+
+    def _before_finetuning(self) -> str:
+        return PREFINETUNED if self.recipe.prefinetune.enabled else START
+
+    def _prefinetune(self) -> dict[str, Any]:
+        return self._stage("prefinetune", "pre-finetune on title-body pairs", lambda: self._train(PREFINETUNED))
+
+    def _fret(self) -> dict[str, Any]:
+        return self._stage("fret", "FRet: the LLM writes queries and judges neighbours", self._build_fret)
 
     def _stage(self, name: str, title: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         self._number += 1
         known = self.folder.finished(name)
         if known is not None:
-            self.console.print(f"[{self._number}/{_STEPS}] {title}: done before ({known['note']})", markup=False, highlight=False)
+            self.console.print(
+                f"[{self._number}/{self._steps}] {title}: done before ({known['note']})", markup=False, highlight=False
+            )
             return known
-        self.console.print(f"[{self._number}/{_STEPS}] {title}", markup=False, highlight=False)
+        self.console.print(f"[{self._number}/{self._steps}] {title}", markup=False, highlight=False)
         started = time.perf_counter()
 
         def timed() -> dict[str, Any]:
@@ -173,8 +203,7 @@ class _Journey:
         from gecko_train.stage import train_stage
 
         config = self._stage_config(name)
-        before = PREFINETUNED if name == FINETUNED and self.recipe.prefinetune.enabled else START
-        model = self._load(before)
+        model = self._load(self._before_finetuning() if name == FINETUNED else START)
         context = SourceContext(self.held_out.training, self.folder.path / "fret", self.recipe.seed)
         work = self.folder.path / ("finetune" if name == FINETUNED else "prefinetune")
         result = train_stage(
@@ -220,7 +249,8 @@ class _Journey:
             "seed": self.recipe.seed,
             "stages": {key: value for key, value in stages.items() if value},
             "versions": {
-                package: importlib.metadata.version(package) for package in ("gecko-train", "gecko-core", "torch", "transformers")
+                package: importlib.metadata.version(package)
+                for package in ("gecko-train", "gecko-core", "torch", "transformers")
             },
         }
 
@@ -269,7 +299,11 @@ class _Journey:
             "verdict": verdict(lines, corpus["queries"]),
             "stages": [{key: stage[key] for key in ("title", "seconds", "peak_memory_gb", "note")} for stage in stages],
             "files": self._files(),
-            "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
+            "machine": {
+                "processor": platform.machine(),
+                "system": platform.system(),
+                "python": platform.python_version(),
+            },
             "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         }
         write_json(self.folder.path / "results.json", results)
@@ -283,4 +317,8 @@ class _Journey:
             "scores": "results.json",
             "recipe": "recipe.yaml",
         }
-        return {what: where for what, where in files.items() if (self.folder.path / where).exists() or where == "results.json"}
+        return {
+            what: where
+            for what, where in files.items()
+            if (self.folder.path / where).exists() or where == "results.json"
+        }

@@ -41,7 +41,9 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             lock = (path / ".lock").open("w")
         except OSError as error:
-            raise DataError(f"{path}: cannot write there ({error.strerror}); choose another folder with --out") from None
+            raise DataError(
+                f"{path}: cannot write there ({error.strerror}); choose another folder with --out"
+            ) from None
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

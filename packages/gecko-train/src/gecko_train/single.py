@@ -26,7 +26,9 @@ def run_single(recipe: Recipe, stage: Literal["prefinetune", "finetune"], consol
     config = recipe.finetune if stage == "finetune" else recipe.prefinetune
     for one in config.sets:
         if one.source == "fret" and one.path is None:
-            raise ConfigError(f"{stage}.sets: source 'fret' needs a path here; give the folder `gecko-fret build` wrote")
+            raise ConfigError(
+                f"{stage}.sets: source 'fret' needs a path here; give the folder `gecko-fret build` wrote"
+            )
     needs_corpus = any(one.source == "title-body" and one.path is None for one in config.sets)
     with RunFolder.claim(recipe.folder, recipe) as folder:
         known = folder.finished(stage)

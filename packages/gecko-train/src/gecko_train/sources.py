@@ -96,7 +96,9 @@ def fret_rows(
         ConfigError: another word for ``positive`` or ``negative``.
     """
     if positive not in ("p_1", "seed") or negative not in ("p_N", "random", "none"):
-        raise ConfigError(f"fret options: positive {positive!r}, negative {negative!r}; p_1|seed and p_N|random|none are known")
+        raise ConfigError(
+            f"fret options: positive {positive!r}, negative {negative!r}; p_1|seed and p_N|random|none are known"
+        )
     from gecko_fret import load_fret
 
     rows = load_fret(folder)
@@ -144,7 +146,8 @@ def _fret_passages(folder: Path) -> dict[str, Passage]:
 def beir_rows(folder: Path, task: str, split: str = "train") -> Iterator[TrainingRow]:
     """A BEIR folder's judged pairs: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each plain or gzipped."""
     documents = {
-        str(one["_id"]): Document(one["text"], one.get("title") or None) for one in read_records(folder / _any(folder, "corpus"))
+        str(one["_id"]): Document(one["text"], one.get("title") or None)
+        for one in read_records(folder / _any(folder, "corpus"))
     }
     queries = {str(one["_id"]): one["text"] for one in read_records(folder / _any(folder, "queries"))}
     qrels = folder / "qrels" / f"{split}.tsv"
@@ -155,7 +158,9 @@ def beir_rows(folder: Path, task: str, split: str = "train") -> Iterator[Trainin
             if number == 1 or not line or float(line[2]) <= 0:
                 continue
             if line[0] not in queries or line[1] not in documents:
-                raise DataError(f"{qrels} line {number}: query {line[0]!r} or document {line[1]!r} is not in the folder")
+                raise DataError(
+                    f"{qrels} line {number}: query {line[0]!r} or document {line[1]!r} is not in the folder"
+                )
             yield TrainingRow(task, queries[line[0]], documents[line[1]])
 
 
@@ -173,7 +178,9 @@ def find_path(path: str | Path) -> Path:
     for candidate in (given, *([Path(root) / given] if root and not given.is_absolute() else [])):
         if candidate.exists():
             return candidate
-    raise DataError(f"{path}: no such file or folder, also not below GECKO_DATA_DIR; correct `path` or set the variable")
+    raise DataError(
+        f"{path}: no such file or folder, also not below GECKO_DATA_DIR; correct `path` or set the variable"
+    )
 
 
 def read_records(path: Path, *, where: dict[str, Any] | None = None, file: str = "train") -> Iterator[Record]:
@@ -185,7 +192,9 @@ def read_records(path: Path, *, where: dict[str, Any] | None = None, file: str =
         found = sorted(one for one in path.iterdir() if one.name.split(".")[0] == file)
         found = found or sorted(path.glob(f"**/{file}-*.parquet"))
         if not found:
-            raise DataError(f"{path}: no file {file}.jsonl, .csv or .parquet in it; name one in the set's options (file: ...)")
+            raise DataError(
+                f"{path}: no file {file}.jsonl, .csv or .parquet in it; name one in the set's options (file: ...)"
+            )
     else:
         found = [path]
     for one in found:

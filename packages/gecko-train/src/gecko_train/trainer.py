@@ -109,7 +109,9 @@ class Trainer:
         done = self._resume(optimizer)
         history: list[dict[str, Any]] = []
         # The watch of other ranks would write the same files.
-        watch = Watch(self.folder, self.title, self.total_steps, done=done, console=self.console) if self._main else None
+        watch = (
+            Watch(self.folder, self.title, self.total_steps, done=done, console=self.console) if self._main else None
+        )
         with ThreadPoolExecutor(1) as pool, watch or nullcontext():
             coming: Future[_Prepared] | None = None
             for step in range(done, self.total_steps):
@@ -134,7 +136,9 @@ class Trainer:
 
     # ---- one step ----
 
-    def _step(self, step: int, prepared: _Prepared, wrapped: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    def _step(
+        self, step: int, prepared: _Prepared, wrapped: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> dict[str, Any]:
         objective = self.objectives[prepared.batch.set_index]
         groups = length_sorted([len(ids) for ids in prepared.tokens], self.config.micro_batch_tokens)
         back = torch.empty(len(prepared.tokens), dtype=torch.long)
@@ -177,7 +181,9 @@ class Trainer:
             **watched,
         }
 
-    def _global_loss(self, embeddings: Tensor, prepared: _Prepared, objective: Objective) -> tuple[Tensor, dict[str, float]]:
+    def _global_loss(
+        self, embeddings: Tensor, prepared: _Prepared, objective: Objective
+    ) -> tuple[Tensor, dict[str, float]]:
         texts, sizes = prepared.texts, slice_sizes(len(prepared.batch.indices), self.world_size)
         device = embeddings.device
 
@@ -221,7 +227,9 @@ class Trainer:
             self.model.backbone.gradient_checkpointing_enable()
         if self.config.compile:
             self.model.backbone.compile(dynamic=True)
-        optimizer = torch.optim.AdamW(_parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate)
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
+        )
         wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
         return wrapped, optimizer
 
@@ -232,7 +240,9 @@ class Trainer:
         saved = {key: found.state.get(key) for key in self.identity}
         if saved != self.identity:
             what = "data plan" if saved["plan"] != self.identity["plan"] else "settings"
-            raise ConfigError(f"{found.path}: a checkpoint with another {what}; choose another output folder with --out")
+            raise ConfigError(
+                f"{found.path}: a checkpoint with another {what}; choose another output folder with --out"
+            )
         checkpoints.load(found, self.model, optimizer)
         return found.step
 

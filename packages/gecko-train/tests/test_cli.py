@@ -1,0 +1,97 @@
+"""The command as a user meets it: a process, its exit code, its one line of error, and what it left on disk."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def gecko_train(*arguments, cwd):
+    command = [sys.executable, "-c", "from gecko_train.cli import main; main()", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_help_names_the_commands_and_imports_nothing_heavy(tmp_path):
+    script = (
+        "import sys; from typer.testing import CliRunner; from gecko_train.cli import app; "
+        "print(CliRunner().invoke(app, ['--help']).output); "
+        "print('HEAVY', [m for m in ('torch', 'transformers', 'pydantic', 'numpy', 'matplotlib') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert "HEAVY []" in found.stdout
+    for command in ("run", "prefinetune", "finetune", "ablate"):
+        assert command in found.stdout
+
+
+def test_a_command_without_a_recipe_is_a_usage_error(tmp_path):
+    found = gecko_train("finetune", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+GOOD = {"id": "a", "title": "one two three four", "text": "word " * 60}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.jsonl", None, "missing.jsonl"),
+        ("empty.jsonl", b"", "empty.jsonl"),
+        ("latin.jsonl", '{"text": "caf\xe9"}\n'.encode("latin-1"), "UTF-8"),
+        ("textless.jsonl", b'{"title": "a"}\n', "text"),
+        ("twice.jsonl", 2 * (json.dumps(GOOD) + "\n").encode(), "'a'"),
+        ("small.jsonl", (json.dumps(GOOD) + "\n").encode(), "at least 10 are needed"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    found = gecko_train("--corpus", name, "--out", "out", cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert found.stderr.startswith("error: ")
+    assert message in found.stderr
+    assert not (tmp_path / "out" / "stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "finetune.trainer.learning_rat=1"], "did you mean 'learning_rate'"),
+        (["run", "none.yaml"], "none.yaml: no such recipe"),
+        (["run", "quickstar"], "one of: "),
+        (["--out", "photos"], "photos: holds files that are not a run of gecko-train"),
+        (["finetune", "quickstart"], "source 'fret' needs a path"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_and_changes_nothing(tmp_path, arguments, message):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("meow")
+    before = files(tmp_path)
+    found = gecko_train(*arguments, cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert message in found.stderr
+    assert files(tmp_path) == before
+
+
+def test_a_model_that_resolves_nowhere_is_one_line(tmp_path, corpus_file):
+    found = gecko_train("--corpus", corpus_file, "--student", "no-such/model", "--out", "out", cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr.count("error: ") == 1
+    assert "no-such/model" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    found = gecko_train("run", "none.yaml", "--debug", cwd=tmp_path)
+    assert found.returncode != 0
+    assert "Traceback" in found.stderr

@@ -1,0 +1,158 @@
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from gecko_core.errors import ConfigError, DataError
+from rich.console import Console
+
+from gecko_train import checkpoint
+from gecko_train.config import ObjectiveConfig, TrainerConfig
+from gecko_train.mixture import Mixture
+from gecko_train.objective import Objective
+from gecko_train.trainer import Trainer, learning_rate_factor
+from gecko_train.watch import read_metrics
+
+
+def trainer(model, sets, folder, *, seed=0, batch_size=8, hook=None, objective=None, **config):
+    settings = {
+        "batch_size": batch_size,
+        "learning_rate": 1e-3,
+        "precision": "fp32",
+        "micro_batch_tokens": 128,
+        **config,
+    }
+    objective = Objective(ObjectiveConfig(**(objective or {})), dims=model.dims)
+    return Trainer(
+        model, Mixture(sets, batch_size=batch_size, seed=seed), [objective] * len(sets), TrainerConfig(**settings), folder,
+        seed=seed, console=Console(file=io.StringIO()), on_checkpoint=hook,
+    )  # fmt: skip
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_training_lowers_the_loss_and_leaves_checkpoints_and_curves(tiny_model, row_set, tmp_path):
+    summary = trainer(tiny_model, [row_set("a", 24), row_set("b", 24, seed=5)], tmp_path, epochs=10).train()
+    assert summary.steps == 60
+    assert summary.last_loss < summary.first_loss
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 61))
+    assert {line["set"] for line in lines} == {"a", "b"}
+    assert (tmp_path / "curves.png").exists()
+    assert [one.step for one in checkpoint.checkpoints(tmp_path / "checkpoints")] == [50, 60]
+
+
+def test_gradient_caching_changes_nothing_but_memory(tiny_backbone, tiny_model, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    other = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+    trainer(tiny_model, [row_set("a", 32)], tmp_path / "a", max_steps=3, grad_cache=True).train()
+    trainer(other, [row_set("a", 32)], tmp_path / "b", max_steps=3, grad_cache=False).train()
+    torch.testing.assert_close(weights(tiny_model), weights(other), rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bits(tiny_backbone, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    found = []
+    for name in "ab":
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        torch.manual_seed(ord(name))  # what happened before must not matter
+        trainer(model, [row_set("a", 32)], tmp_path / name, max_steps=4).train()
+        found.append(weights(model))
+    assert torch.equal(*found)
+
+
+_KILLED = """
+import sys, io, torch, pathlib
+sys.path.insert(0, sys.argv[4])
+from conftest import make_rows
+from rich.console import Console
+from gecko_core import Gecko
+from gecko_train.config import ObjectiveConfig, TrainerConfig
+from gecko_train.mixture import Mixture
+from gecko_train.objective import Objective
+from gecko_train.rows import RowSet
+from gecko_train.trainer import Trainer
+torch.set_num_threads(1)
+model = Gecko.from_backbone(sys.argv[1], dims=(32, 16), device="cpu", dtype=torch.float32)
+sets = [RowSet.from_rows("a", make_rows(40)), RowSet.from_rows("b", make_rows(24, seed=3))]
+config = TrainerConfig(batch_size=8, learning_rate=1e-3, precision="fp32", micro_batch_tokens=128, max_steps=int(sys.argv[3]), checkpoint_every=3)
+objective = Objective(ObjectiveConfig(), dims=(32, 16))
+trainer = Trainer(model, Mixture(sets, batch_size=8, seed=0), [objective] * 2, config, pathlib.Path(sys.argv[2]), console=Console(file=io.StringIO()))
+trainer.train()
+"""
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_path):
+    def start(folder):
+        arguments = [str(tiny_backbone), str(folder), "200", os.path.dirname(__file__)]
+        return subprocess.Popen([sys.executable, "-c", _KILLED, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    whole = start(tmp_path / "whole")
+    killed = start(tmp_path / "killed")
+    while killed.poll() is None and len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) < 40:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert killed.returncode == -signal.SIGKILL
+    assert 36 <= checkpoint.latest(tmp_path / "killed" / "checkpoints").step < 200
+    assert start(tmp_path / "killed").wait() == 0
+    assert whole.wait() == 0
+    last = "checkpoints/step-000200"
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (tmp_path / "killed" / last / name).read_bytes() == (tmp_path / "whole" / last / name).read_bytes()
+    steps = [[line["loss"] for line in read_metrics(tmp_path / run / "metrics.jsonl")] for run in ("killed", "whole")]
+    assert steps[0] == steps[1]
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tiny_model, row_set, tmp_path):
+    trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2).train()
+    with pytest.raises(ConfigError, match=r"step-000002: a checkpoint with another data plan; choose another output"):
+        trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=4, seed=1).train()
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_rows_saved(tiny_model, row_set, tmp_path):
+    with torch.no_grad():
+        next(tiny_model.parameters()).fill_(math.nan)
+    with pytest.raises(
+        DataError, match=r"step 1: the loss .nan.* is not finite; its rows are in .*json; lower learning_rate"
+    ):
+        trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2).train()
+    saved = json.loads((tmp_path / "not-finite-step-1-rank-0.json").read_text())
+    assert len(saved) == 8
+    assert saved[0]["query"]
+    assert checkpoint.latest(tmp_path / "checkpoints") is None
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(tiny_model, row_set, tmp_path):
+    scores = {2: 0.1, 4: 0.9, 6: 0.2, 8: 0.3, 10: 0.4}
+    run = trainer(
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=10, checkpoint_every=2, keep_checkpoints=2,
+        hook=lambda step, model: scores[step],
+    )  # fmt: skip
+    run.train()
+    assert [one.step for one in checkpoint.checkpoints(tmp_path / "checkpoints")] == [4, 8, 10]
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    for schedule, middle in (("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)):
+        config = TrainerConfig(schedule=schedule, warmup=0.1)
+        factors = [learning_rate_factor(step, 100, config) for step in range(101)]
+        assert factors[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
+        assert factors[55] == pytest.approx(middle)
+        assert factors[100] == pytest.approx(1.0 if schedule == "constant" else 0.0)
+
+
+def test_bf16_autocast_leaves_the_weights_in_fp32(tiny_model, row_set, tmp_path):
+    trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, precision="bf16").train()
+    assert {parameter.dtype for parameter in tiny_model.parameters()} == {torch.float32}
+    assert tiny_model.encode_queries(["apple"]).shape == (1, 32)
