@@ -1,0 +1,179 @@
+"""The models a result is compared with: BM25, any sentence-transformers model, any Gecko. One name, one model."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gecko_core.errors import ModelError
+
+from .encoder import GeckoEmbedder, TextEmbedder, model_meta
+from .metrics import METRICS, ranking_metrics
+from .retrieval import RetrievalScores
+from .sets import RetrievalSet
+
+#: Robertson's weights in Lucene's variant, as most published BM25 numbers.
+BM25_SETTINGS = {"method": "lucene", "k1": 1.2, "b": 0.75}
+
+
+class Bm25:
+    """BM25 over title and text, English stop words removed, no stemming (bm25s). For retrieval tasks only.
+
+    Raises:
+        ModelError: mteb asked it for embeddings, which it does not have.
+    """
+
+    label, dims = "bm25", (0,)
+
+    def __init__(self) -> None:
+        self.key = hashlib.sha256(repr(sorted(BM25_SETTINGS.items())).encode()).hexdigest()
+        self.record: dict[str, Any] = {}
+        self._corpus: Any = None
+
+    @property
+    def mteb_model_meta(self) -> Any:
+        """mteb's description: a sparse model without dims."""
+        return model_meta(self, None, model_type=["sparse"], similarity_fn_name=None, use_instructions=False)  # type: ignore[arg-type]
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Notes the corpus."""
+        self._corpus = corpus
+
+    def search(self, queries: Any, *, top_k: int, top_ranked: Any = None, **_: Any) -> dict[str, dict[str, float]]:
+        """query id -> document id -> BM25 score; documents that share no word with the query are left out."""
+        titles = self._corpus["title"] if "title" in self._corpus.column_names else [""] * len(self._corpus)
+        docs = [f"{title or ''} {text}".strip() for title, text in zip(titles, self._corpus["text"], strict=True)]
+        doc_ids, query_ids = list(self._corpus["id"]), list(queries["id"])
+        if top_ranked is not None:
+            return self._rerank(docs, doc_ids, queries, top_ranked)
+        indices, scores = bm25_search(docs, list(queries["text"]), top_k)
+        return {
+            query: {doc_ids[i]: float(s) for i, s in zip(row, row_scores, strict=True) if s > 0}
+            for query, row, row_scores in zip(query_ids, indices, scores, strict=True)
+        }
+
+    def _rerank(
+        self, docs: list[str], doc_ids: list[str], queries: Any, candidates: Any
+    ) -> dict[str, dict[str, float]]:
+        import bm25s
+
+        index = _build(docs)
+        place = {doc: i for i, doc in enumerate(doc_ids)}
+        out = {}
+        for query, text in zip(queries["id"], queries["text"], strict=True):
+            tokens = bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)[0]
+            scores = index.get_scores(tokens) if tokens else np.zeros(len(docs))
+            out[query] = {doc: float(scores[place[doc]]) for doc in candidates.get(query, [])}
+        return out
+
+
+def bm25_search(docs: list[str], queries: list[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(indices, scores), both (n_queries, min(k, n_docs)), best first."""
+    import bm25s
+
+    index = _build(docs)
+    tokens = bm25s.tokenize(queries, stopwords="en", show_progress=False)
+    found = index.retrieve(tokens, k=min(k, len(docs)), show_progress=False)
+    return found[0], found[1]
+
+
+def _build(docs: list[str]) -> Any:
+    import bm25s
+
+    index = bm25s.BM25(**BM25_SETTINGS)
+    index.index(bm25s.tokenize(docs, stopwords="en", show_progress=False), show_progress=False)
+    return index
+
+
+def evaluate_bm25(data: RetrievalSet) -> RetrievalScores:
+    """BM25 on a judged set, scored as ``evaluate_retrieval`` scores a model."""
+    titles = data.titles or [""] * len(data.docs)
+    docs = [f"{title} {text}".strip() for title, text in zip(titles, data.docs, strict=True)]
+    indices, _ = bm25_search(docs, list(data.queries), 101)
+    rankings = [[data.doc_ids[i] for i in row] for row in indices]
+    if data.ignore_identical_ids:
+        rankings = [[d for d in row if d != q] for q, row in zip(data.query_ids, rankings, strict=True)]
+    per_query = ranking_metrics(rankings, data.judgements)
+    return RetrievalScores(**{m: float(per_query[m].mean()) for m in METRICS}, per_query=per_query)
+
+
+class SentenceTransformerEmbedder:
+    """Any sentence-transformers model, with the prompts its own configuration gives to mteb's tasks."""
+
+    def __init__(self, name: str, label: str, progress: bool = False, batch_size: int = 64) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            self.model = SentenceTransformer(name)
+        except (OSError, ValueError) as e:
+            raise ModelError(f"{name}: sentence-transformers cannot load it ({str(e).splitlines()[0]})") from e
+        self.label, self.progress, self.batch_size = label, progress, batch_size
+        self.dim = int(self.model.get_sentence_embedding_dimension() or 0)
+        self.dims: tuple[int, ...] = (self.dim,)
+        self.record: dict[str, Any] = {}
+        digest = hashlib.sha256(repr((self.model.prompts, self.model.max_seq_length)).encode())
+        for key, tensor in sorted(self.model.state_dict().items()):
+            digest.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())
+        self.key = digest.hexdigest()
+
+    def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+        from mteb.models.abs_encoder import get_prompt_name
+        from mteb.types import PromptType
+
+        name = get_prompt_name(self.model.prompts, task, PromptType(side) if side else None)
+        prompt = self.model.prompts.get(name or self.model.default_prompt_name or "", "")
+        if titles is not None:
+            texts = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
+        return [prompt + text for text in texts]
+
+    def embed(self, dressed: list[str]) -> np.ndarray:
+        # prompt="": the text is dressed already, and the model's default prompt must not come on top.
+        return np.asarray(
+            self.model.encode(
+                dressed,
+                prompt="",
+                batch_size=self.batch_size,
+                normalize_embeddings=True,
+                show_progress_bar=self.progress,
+            ),
+            dtype=np.float32,
+        )
+
+
+def load_model(name: str, *, device: str | None = None, progress: bool = False) -> TextEmbedder | Bm25:
+    """``bm25``; ``st:NAME`` for a sentence-transformers model as it is; anything else is a Gecko's folder or name.
+
+    Raises:
+        ModelError: the name leads nowhere.
+    """
+    if name == "bm25":
+        return Bm25()
+    label = Path(name.removeprefix("st:")).name or name
+    if name.startswith("st:"):
+        from gecko_core.resolve import resolve
+
+        found = resolve(name.removeprefix("st:"))
+        return SentenceTransformerEmbedder(str(found.path or found.hub_id), label, progress)
+    from gecko_core import Gecko
+
+    return GeckoEmbedder(Gecko.from_pretrained(name, device=device), label, progress, record=training_record(name))
+
+
+def training_record(name: str) -> dict[str, Any]:
+    """What the model's gecko.json says of its training; empty where it says nothing."""
+    import json
+
+    from gecko_core.resolve import resolve
+
+    path = resolve(name).path
+    if path is None or not (path / "gecko.json").is_file():
+        return {}
+    try:
+        content = json.loads((path / "gecko.json").read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise ModelError(f"{path / 'gecko.json'}: not JSON ({e})") from e
+    record = content.get("record", {}) if isinstance(content, dict) else {}
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,77 @@
+"""Embeddings on disk, found again by what was embedded and by which weights."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gecko_core.errors import DataError
+
+
+class EmbeddingCache:
+    """Vectors of one model, keyed by the exact text the model saw (prompt included).
+
+    One SQLite file per model: ``model_key`` is the weights' hash together with all else that decides a vector
+    (maximum length, pooling). A killed run loses at most the chunk in flight, several processes may share the file,
+    and memory does not grow with what is stored. ``folder=None`` keeps them in a temporary file that vanishes with the
+    object: enough for all dims of a task to come from one encoding.
+    """
+
+    def __init__(self, folder: Path | None, model_key: str, chunk_size: int = 4096) -> None:
+        self.chunk_size = chunk_size
+        self.hits = self.misses = 0
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+            # SQLite takes an empty name for "a private file that is deleted on close".
+            self._db = sqlite3.connect(folder / f"{model_key[:32]}.sqlite" if folder else "", timeout=60)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+        except (OSError, sqlite3.Error) as e:
+            raise DataError(f"{folder}: cannot keep embeddings there ({e}); name another folder or --no-cache") from e
+
+    def embed(self, texts: Sequence[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+        """(n, dim) float32 vectors of ``texts``; only those not seen before go through ``encode``, each once."""
+        # Chunks are cut after sorting by length: batches stay even, and a killed run keeps all chunks but one.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
+        parts = [
+            self._chunk([texts[i] for i in order[start : start + self.chunk_size]], encode)
+            for start in range(0, len(texts), self.chunk_size)
+        ]
+        vectors = np.concatenate(parts)
+        out = np.empty_like(vectors)
+        out[order] = vectors
+        return out
+
+    def _chunk(self, texts: list[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
+        found = self._lookup(keys)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        self.hits += len(texts) - len(missing)
+        if missing:
+            self.misses += len(missing)
+            vectors = np.ascontiguousarray(encode(list(missing.values())), dtype=np.float32)
+            fresh = dict(zip(missing, vectors, strict=True))
+            with self._db:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO vectors VALUES (?, ?)", [(k, v.tobytes()) for k, v in fresh.items()]
+                )
+            found.update(fresh)
+        return np.stack([found[key] for key in keys])
+
+    def _lookup(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
+        found = {}
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
+            found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in self._db.execute(query, some)})
+        return found
+
+    def close(self) -> None:
+        """Closes the file; the cache cannot be used afterwards."""
+        self._db.close()
