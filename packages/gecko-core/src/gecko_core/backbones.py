@@ -1,0 +1,158 @@
+"""Backbones: which Hugging Face models a Gecko can stand on, and the little that differs between them.
+
+Three kinds. *Encoders* (BERT, RoBERTa, ModernBERT...) attend both ways as they are. *T5 encoders* are the encoder half
+of a T5 (GTR, Sentence-T5). *Decoders* (Llama, Qwen, Gemma...) are language models whose causal mask is lifted, so that
+every token attends to every other. An adapter knows how to load one kind and how to run it; everything else is shared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gecko_core.errors import ModelError
+
+DEFAULT_MAX_LENGTH = 512
+
+
+class Adapter(Protocol):
+    """What a Gecko asks of one kind of backbone."""
+
+    model_types: frozenset[str]
+
+    def model_class(self) -> Any:
+        """The transformers class whose `from_pretrained` gives the bare backbone."""
+
+    def prepare(self, model: nn.Module) -> None:
+        """Changes the freshly loaded or built model in place, once."""
+
+    def hidden_states(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Last hidden states of right-padded input: (B, L), (B, L) -> (B, L, D)."""
+
+    def max_length(self, config: Any) -> int | None:
+        """The most tokens the backbone can position, None where there is no limit."""
+
+
+class EncoderAdapter:
+    """Encoders that attend both ways by construction."""
+
+    model_types = frozenset(
+        {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta", "camembert", "modernbert"}
+    )
+    # These number positions from padding_idx + 1, so two rows of the position table are never reached.
+    offset_types = frozenset({"mpnet", "roberta", "xlm-roberta", "camembert"})
+
+    def model_class(self) -> Any:
+        from transformers import AutoModel
+
+        return AutoModel
+
+    def prepare(self, model: nn.Module) -> None:
+        config: Any = model.config
+        if getattr(config, "is_decoder", False):
+            raise ModelError(f"{config.model_type}: config.json says is_decoder; a causal encoder cannot be a backbone")
+
+    def hidden_states(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True).last_hidden_state
+
+    def max_length(self, config: Any) -> int | None:
+        positions = int(config.max_position_embeddings)
+        return positions - 2 if config.model_type in self.offset_types else positions
+
+
+class T5Adapter:
+    """The encoder half of T5, mT5 and UMT5. Relative positions: no limit on the length."""
+
+    model_types = frozenset({"t5", "mt5", "umt5"})
+
+    def __init__(self, model_type: str = "t5") -> None:
+        self.model_type = model_type
+
+    def model_class(self) -> Any:
+        import transformers
+
+        names = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
+        return getattr(transformers, names[self.model_type])
+
+    def prepare(self, model: nn.Module) -> None:
+        return None
+
+    def hidden_states(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True).last_hidden_state
+
+    def max_length(self, config: Any) -> int | None:
+        return None
+
+
+class DecoderAdapter:
+    """Language models made bidirectional: the causal mask is replaced by one that hides padding only."""
+
+    model_types = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"})
+    # These pick a mask per layer from a mapping; the others take one mask for all layers.
+    mapped_types = frozenset({"qwen2", "qwen3", "gemma2", "gemma3_text"})
+
+    def model_class(self) -> Any:
+        from transformers import AutoModel
+
+        return AutoModel
+
+    def prepare(self, model: nn.Module) -> None:
+        config: Any = model.config
+        # Written into config.json: transformers 5 (hence sentence-transformers) and vLLM read it and lift the mask too.
+        config.is_causal = False
+        config.use_cache = False
+        for module in model.modules():
+            if hasattr(module, "is_causal"):
+                module.is_causal = False
+
+    def hidden_states(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        mask = self._masks(model, attention_mask)
+        return model(input_ids=input_ids, attention_mask=mask, use_cache=False, return_dict=True).last_hidden_state
+
+    def max_length(self, config: Any) -> int | None:
+        return int(config.max_position_embeddings)
+
+    def _masks(self, model: nn.Module, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
+        """Ready-made masks (B, 1, L, L) or (B, 1, 1, L): transformers uses what already has four dimensions as it is."""
+        config: Any = model.config
+        full = attention_mask.bool()[:, None, None, :]
+        window = getattr(config, "sliding_window", None)
+        layer_types = getattr(config, "layer_types", None) or []
+        if config.model_type == "mistral" and window:
+            return self._as_needed(model, full & self._near(attention_mask, window))
+        if config.model_type not in self.mapped_types:
+            return self._as_needed(model, full)
+        masks = {"full_attention": self._as_needed(model, full)}
+        if "sliding_attention" in layer_types:
+            masks["sliding_attention"] = self._as_needed(model, full & self._near(attention_mask, window))
+        return masks
+
+    @staticmethod
+    def _near(attention_mask: Tensor, window: int) -> Tensor:
+        positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+        return ((positions[:, None] - positions[None, :]).abs() < window)[None, None]
+
+    @staticmethod
+    def _as_needed(model: nn.Module, mask: Tensor) -> Tensor:
+        """SDPA takes booleans; eager attention adds its mask to the logits."""
+        if getattr(model.config, "_attn_implementation", "sdpa") == "sdpa":
+            return mask
+        dtype = next(model.parameters()).dtype
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def adapter_for(model_type: str, where: str | Path = "") -> Adapter:
+    """The adapter of a Hugging Face `model_type`. Raises `ModelError` for a type we have not made sure of."""
+    if model_type in EncoderAdapter.model_types:
+        return EncoderAdapter()
+    if model_type in T5Adapter.model_types:
+        return T5Adapter(model_type)
+    if model_type in DecoderAdapter.model_types:
+        return DecoderAdapter()
+    known = ", ".join(sorted(EncoderAdapter.model_types | T5Adapter.model_types | DecoderAdapter.model_types))
+    raise ModelError(
+        f"{where or 'config.json'}: model_type {model_type!r} is not supported as a backbone; use one of: {known}"
+    )

