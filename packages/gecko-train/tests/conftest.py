@@ -9,10 +9,9 @@ import pytest
 
 from gecko_train.rows import Document, RowSet, TrainingRow
 
-WORDS = (
-    "apple bridge candle desert engine forest garden hammer island jacket kettle ladder mirror needle orange pencil "
-    "quartz ribbon shadow timber umbrella valley window yellow zipper anchor basket copper dragon escape feather guitar"
-).split()
+WORDS = [
+    first + last for first in ("ba", "do", "ke", "li", "mu", "pra", "so", "ti") for last in ("nk", "rt", "ll", "ms")
+]
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +49,7 @@ def tiny_backbone(tmp_path_factory):
 def tiny_model(tiny_backbone):
     """A fresh Gecko on the tiny backbone, on the CPU in fp32."""
     import torch
+
     from gecko_core import Gecko
 
     return Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)

@@ -1,6 +1,6 @@
 import pytest
-from gecko_core.errors import DataError
 
+from gecko_core.errors import DataError
 from gecko_train.adapters import ADAPTERS, Settings
 from gecko_train.rows import Document
 
@@ -17,7 +17,11 @@ def test_triplets_in_the_three_common_layouts():
     first, second = read("triplets", [{"query": "q", "pos": ["a", "b"], "neg": ["c"], "neg_scores": [0.5]}])
     assert [first.positive.text, second.positive.text] == ["a", "b"]
     assert first.negatives == (Document("c"),)
-    record = {"query": "q", "positive_passages": [{"title": "t", "text": "p"}], "negative_passages": [{"docid": "1", "title": "", "text": "n"}]}  # fmt: skip
+    record = {
+        "query": "q",
+        "positive_passages": [{"title": "t", "text": "p"}],
+        "negative_passages": [{"docid": "1", "title": "", "text": "n"}],
+    }
     (row,) = read("miracl", [record, {**record, "positive_passages": []}])
     assert row.positive == Document("p", "t")
     assert row.negatives == (Document("n", None),)

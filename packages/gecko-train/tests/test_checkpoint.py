@@ -2,9 +2,9 @@ import errno
 
 import pytest
 import torch
-from gecko_core.errors import ConfigError, DataError
 from torch import nn
 
+from gecko_core.errors import ConfigError, DataError
 from gecko_train import checkpoint
 
 
@@ -83,12 +83,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_one(tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_flush", full)
-    with pytest.raises(DataError, match="step-000002: checkpoint not written .No space left on device.; make room"):
+    with pytest.raises(DataError, match=r"step-000002: checkpoint not written .No space left on device.; make room"):
         checkpoint.save(tmp_path, 2, model, optimizer, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
 
 
 def test_another_models_checkpoint_is_refused(tmp_path):
     checkpoint.save(tmp_path, 1, *trained(width=4), {})
-    with pytest.raises(ConfigError, match="checkpoint of another model .it differs in weight."):
+    with pytest.raises(ConfigError, match=r"checkpoint of another model .it differs in weight."):
         checkpoint.load(checkpoint.latest(tmp_path), *trained(width=5))

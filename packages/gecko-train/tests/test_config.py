@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gecko_core.errors import ConfigError
 
+from gecko_core.errors import ConfigError
 from gecko_train.config import dump_recipe, find_recipe, load_recipe, parse_recipe
 
 
@@ -42,7 +42,11 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        ("finetune: {sets: [{source: fret}], trainer: {learning_rat: 1}}", [], "unknown key 'finetune.trainer.learning_rat'; did you mean 'learning_rate'"),
+        (
+            "finetune: {sets: [{source: fret}], trainer: {learning_rat: 1}}",
+            [],
+            "unknown key 'finetune.trainer.learning_rat'; did you mean 'learning_rate'",
+        ),
         ("evalation: {}", [], "unknown key 'evalation'; did you mean 'evaluation'"),
         ("fret: {generate: {seed: 3}}", [], "unknown key 'fret.generate.seed'; did you mean 'seeds'"),
         ("finetune: {sets: [{sorce: fret}]}", [], "finetune.sets.0"),
@@ -71,5 +75,5 @@ def test_files_that_are_no_recipes(tmp_path):
         load_recipe(tmp_path / "latin.yaml")
     with pytest.raises(ConfigError, match="no such recipe"):
         load_recipe(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="no recipe called 'quikstart'; .*one of: .*quickstart"):
+    with pytest.raises(ConfigError, match=r"no recipe called 'quikstart'; .*one of: .*quickstart"):
         find_recipe("quikstart")

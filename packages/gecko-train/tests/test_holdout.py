@@ -1,7 +1,7 @@
 import pytest
+
 from gecko_core.errors import DataError
 from gecko_fret.corpus import Corpus, Passage
-
 from gecko_train.config import EvaluationConfig
 from gecko_train.holdout import hold_out
 
@@ -48,5 +48,5 @@ def test_the_draw_is_the_seeds():
 
 
 def test_a_corpus_without_titles_to_search_by_is_refused():
-    with pytest.raises(DataError, match="only 5 passages have a title .* at least 10 are needed"):
+    with pytest.raises(DataError, match=r"only 5 passages have a title .* at least 10 are needed"):
         hold_out(corpus(5), EvaluationConfig(), seed=0)

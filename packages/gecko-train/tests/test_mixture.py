@@ -3,10 +3,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from gecko_core.errors import ConfigError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gecko_core.errors import ConfigError
 from gecko_train.mixture import Mixture, distinct
 
 
@@ -135,11 +135,11 @@ def test_distinct_is_maximal_and_keeps_the_first():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(sets=[]), "has no sets"),
-        (dict(sets=[unique("a", 4), unique("a", 4)]), "names a set twice"),
-        (dict(sets=[unique("a", 4)], weights={"b": 1}), "no set is called 'b'"),
-        (dict(sets=[unique("a", 4), unique("b", 4)], weights={"a": 1}), "none for set 'b'"),
-        (dict(sets=[unique("a", 4)], weights={"a": -1}), "must not be negative"),
+        ({"sets": []}, "has no sets"),
+        ({"sets": [unique("a", 4), unique("a", 4)]}, "names a set twice"),
+        ({"sets": [unique("a", 4)], "weights": {"b": 1}}, "no set is called 'b'"),
+        ({"sets": [unique("a", 4), unique("b", 4)], "weights": {"a": 1}}, "none for set 'b'"),
+        ({"sets": [unique("a", 4)], "weights": {"a": -1}}, "must not be negative"),
     ],
 )
 def test_what_cannot_be_mixed_is_said_in_one_line(arguments, message):

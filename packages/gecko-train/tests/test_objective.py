@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from gecko_core.errors import ConfigError
 from torch.nn.functional import normalize
 
+from gecko_core.errors import ConfigError
 from gecko_train.config import ObjectiveConfig
 from gecko_train.objective import Objective, batch_texts, listwise_kl, spread_out
 from gecko_train.rows import Document, TrainingRow, text_id

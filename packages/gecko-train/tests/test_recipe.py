@@ -5,9 +5,9 @@ import json
 import shutil
 
 import pytest
-from gecko_core.errors import ConfigError
 from rich.console import Console
 
+from gecko_core.errors import ConfigError
 from gecko_train.config import parse_recipe
 from gecko_train.recipe import run_recipe
 
@@ -18,20 +18,20 @@ TRAINER = {"batch_size": 8, "max_steps": 3, "learning_rate": 1e-3, "checkpoint_e
 def recipe(tiny_backbone, corpus_file, tmp_path):
     """Pre-finetuning and fine-tuning of the tiny backbone, the second on plain pairs instead of FRet."""
     pairs = tmp_path / "pairs.jsonl"
-    lines = corpus_file.read_text().splitlines()
-    pairs.write_text(
-        "".join(
-            json.dumps({"query": json.loads(line)["title"], "positive": json.loads(line)["text"]}) + "\n"
-            for line in lines
-        )
-    )
+    passages = [json.loads(line) for line in corpus_file.read_text().splitlines()]
+    rows = [{"query": passage["title"], "positive": passage["text"]} for passage in passages]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {
         "name": "tiny",
         "output": str(tmp_path / "run"),
         "corpus": {"path": str(corpus_file)},
         "student": {"model": str(tiny_backbone), "backbone": True, "dims": [32, 16], "max_seq_length": 64},
         "evaluation": {"queries": 10, "max_documents": 30},
-        "prefinetune": {"sets": [{"source": "title-body"}], "trainer": TRAINER, "objective": {"same_tower": False, "hard_negatives": 0}},
+        "prefinetune": {
+            "sets": [{"source": "title-body"}],
+            "trainer": TRAINER,
+            "objective": {"same_tower": False, "hard_negatives": 0},
+        },
         "finetune": {"sets": [{"source": "pairs", "path": str(pairs)}], "trainer": TRAINER},
     }  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
     model = Gecko.from_pretrained(tmp_path / "run" / "model")
     assert model.dims == (32, 16)
     assert model.prompt_style == "gecko"
-    assert model.encode_queries(["apple bridge"]).shape == (1, 32)
+    assert model.encode_queries(["bank bart"]).shape == (1, 32)
 
 
 def test_a_finished_run_is_shown_again_and_nothing_is_written(recipe, tmp_path):
@@ -104,7 +104,7 @@ def test_a_corpus_that_changed_under_a_run_is_refused(recipe, tmp_path, corpus_f
     (tmp_path / "run" / "stages" / "results.json").unlink()
     (tmp_path / "run" / "stages" / "finetune.json").unlink()
     with corpus_file.open("a") as file:
-        file.write(json.dumps({"id": "new", "title": "a new one arrives", "text": "timber " * 45}) + "\n")
+        file.write(json.dumps({"id": "new", "title": "a new one arrives", "text": "bank " * 45}) + "\n")
     with pytest.raises(ConfigError, match="the corpus has changed since this run began"):
         run(recipe)
 
@@ -134,8 +134,8 @@ def test_the_tested_passages_are_in_nothing_that_trains(recipe, tmp_path, monkey
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_quickstart_at_a_tiny_budget_with_the_real_models(tmp_path, monkeypatch):
-    from gecko_train.cli import _resolve
     from gecko_fret import load_fret
+    from gecko_train.cli import _resolve
 
     monkeypatch.chdir(tmp_path)
     recipe = _resolve("quickstart", None, None, None, None, None, None, None, True)

@@ -1,8 +1,8 @@
 import pytest
-from gecko_core.errors import DataError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gecko_core.errors import DataError
 from gecko_train.rows import Document, RowSet, TrainingRow, text_id
 
 

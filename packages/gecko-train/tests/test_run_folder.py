@@ -1,6 +1,6 @@
 import pytest
-from gecko_core.errors import ConfigError
 
+from gecko_core.errors import ConfigError
 from gecko_train.config import parse_recipe
 from gecko_train.run_folder import RunFolder, peak_memory_gb
 

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+
 from gecko_core.errors import ConfigError, DataError
 from gecko_fret.corpus import Corpus, Passage
-
 from gecko_train.config import SetConfig
 from gecko_train.rows import Document, RowSet, TrainingRow
 from gecko_train.sources import SourceContext, load_set
@@ -76,19 +76,19 @@ def test_a_beir_folder_gives_its_judged_pairs(tmp_path):
     ("config", "error", "message"),
     [
         (
-            dict(source="tripletts", path="x"),
+            {"source": "tripletts", "path": "x"},
             ConfigError,
             "unknown source 'tripletts'; the sources are title-body, fret",
         ),
-        (dict(source="triplets"), ConfigError, "source 'triplets' needs a `path`"),
-        (dict(source="title-body"), ConfigError, "without a corpus; give it a `path`"),
-        (dict(source="fret"), ConfigError, "source 'fret' without a path"),
-        (dict(source="triplets", path="nowhere.jsonl"), DataError, r"nowhere\.jsonl: no such file or folder"),
-        (dict(source="triplets", path="latin.jsonl"), DataError, r"latin\.jsonl: not UTF-8"),
-        (dict(source="triplets", path="broken.jsonl"), DataError, r"broken\.jsonl line 2: not JSON"),
-        (dict(source="triplets", path="empty.jsonl"), DataError, "training set empty: no rows"),
-        (dict(source="triplets", path="what.docx"), DataError, r"what\.docx: unknown kind of file"),
-        (dict(source="triplets", path="."), DataError, "no file train.jsonl"),
+        ({"source": "triplets"}, ConfigError, "source 'triplets' needs a `path`"),
+        ({"source": "title-body"}, ConfigError, "without a corpus; give it a `path`"),
+        ({"source": "fret"}, ConfigError, "source 'fret' without a path"),
+        ({"source": "triplets", "path": "nowhere.jsonl"}, DataError, r"nowhere\.jsonl: no such file or folder"),
+        ({"source": "triplets", "path": "latin.jsonl"}, DataError, r"latin\.jsonl: not UTF-8"),
+        ({"source": "triplets", "path": "broken.jsonl"}, DataError, r"broken\.jsonl line 2: not JSON"),
+        ({"source": "triplets", "path": "empty.jsonl"}, DataError, "training set empty: no rows"),
+        ({"source": "triplets", "path": "what.docx"}, DataError, r"what\.docx: unknown kind of file"),
+        ({"source": "triplets", "path": "."}, DataError, "no file train.jsonl"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch, config, error, message):

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gecko_core.errors import ConfigError
-from gecko_eval.compare import paired_bootstrap
-from gecko_fret.atomic import write_json, write_text
 from rich.console import Console
 from rich.table import Table
 
+from gecko_core.errors import ConfigError
+from gecko_eval.compare import paired_bootstrap
+from gecko_fret.atomic import write_json, write_text
 from gecko_train.config import Recipe, StageConfig
 from gecko_train.recipe import Journey
 from gecko_train.run_folder import RunFolder
@@ -89,7 +89,8 @@ def _run_cell(
         context = SourceContext(journey.held_out.training, folder.path / "fret", recipe.seed + seed)
         train_stage(
             model, stage_for(recipe.finetune, cell), context, folder.path / "ablation" / f"{cell.file}-{seed}",
-            dims=recipe.student.dims, title=f"{cell.name} (seed {seed})", identity=model.weights_hash(), console=console,
+            dims=recipe.student.dims, title=f"{cell.name} (seed {seed})", identity=model.weights_hash(),
+            console=console,
         )  # fmt: skip
         model.eval()
         dim = recipe.student.dims[0]
@@ -143,7 +144,10 @@ def as_table(table: list[dict[str, Any]]) -> Table:
 
 def as_markdown(table: list[dict[str, Any]]) -> str:
     """For a page."""
-    head = "| positive | hard negative | KL | nDCG@10 | sd over seeds | against p_1, p_N (95% interval) |\n|---|---|---|---|---|---|\n"
+    head = (
+        "| positive | hard negative | KL | nDCG@10 | sd over seeds | against p_1, p_N (95% interval) |\n"
+        "|---|---|---|---|---|---|\n"
+    )
     return head + "".join("| " + " | ".join(row) + " |\n" for row in _cells(table))
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gecko_core.errors import DataError
 
+from gecko_core.errors import DataError
 from gecko_train.rows import Document, TrainingRow
 
 Record = dict[str, Any]

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gecko_core.errors import ConfigError, DataError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from gecko_core.errors import ConfigError, DataError
 
 _PREFIX = "step-"
 

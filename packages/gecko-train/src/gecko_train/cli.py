@@ -62,7 +62,8 @@ def run(
 @app.command()
 def prefinetune(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")],
-    corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None, set_: Set = None, debug: Debug = False,
+    corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None, set_: Set = None,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Only the recipe's pre-finetuning: its student on its sets, saved to OUT/model."""
     _one_stage("prefinetune", recipe, corpus, out, student, seed, set_, debug)
@@ -71,7 +72,8 @@ def prefinetune(
 @app.command()
 def finetune(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")],
-    corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None, set_: Set = None, debug: Debug = False,
+    corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None, set_: Set = None,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Only the recipe's fine-tuning: its student on its sets (give a FRet set its path), saved to OUT/model."""
     _one_stage("finetune", recipe, corpus, out, student, seed, set_, debug)

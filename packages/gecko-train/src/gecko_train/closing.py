@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gecko_eval.compare import paired_bootstrap
 from rich.console import Console
 from rich.table import Table
+
+from gecko_eval.compare import paired_bootstrap
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
 _NAMES = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "recall@10"}
@@ -123,5 +124,5 @@ def usage(model: Path) -> list[str]:
     return [
         "from gecko_core import Gecko",
         f'model = Gecko.from_pretrained("{model}")',
-        'print(model.similarity(model.encode_queries(["open a file"]), model.encode_documents(["open() returns a file object."])))',
+        'print(model.similarity(model.encode_queries(["open a file"]), model.encode_documents(["open(): ..."])))',
     ]

@@ -1,4 +1,4 @@
-"""Recipes: YAML read by these models, overridden by ``--set a.b=c``. An unknown key is an error, never a silent default."""
+"""Recipes: YAML read by these models, overridden by ``--set a.b=c``. An unknown key is an error, not a default."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
 from gecko_core.errors import ConfigError
 from gecko_fret.config import FretConfig
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 
 class _Section(BaseModel):

@@ -1,7 +1,8 @@
 """The known-item test: passages that no stage of training sees, searched by their own title.
 
-A passage with a title that is its alone (or, untitled, with a first sentence) gives the query; the rest of it is the one
-relevant document. Bodies are compared without titles, the distractors' too, so nothing but the text tells them apart.
+A passage with a title that no other has (or, untitled, with a first sentence) gives the query; the rest of it is the
+one relevant document. Bodies are compared without titles, the distractors' too, so nothing
+but the text tells them apart.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from gecko_core.errors import DataError
 from gecko_eval.retrieval import RetrievalSet
 from gecko_fret.corpus import Corpus
-
 from gecko_train.config import EvaluationConfig
 from gecko_train.rows import text_id
 
@@ -37,8 +38,8 @@ def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int) -> HeldOut:
     pairs = list(corpus.pairs())
     if len(pairs) < _FEWEST_PAIRS:
         raise DataError(
-            f"corpus {corpus.name}: only {len(pairs)} passages have a title of their own or a first sentence to be found by; "
-            f"at least {_FEWEST_PAIRS} are needed: give more or longer texts"
+            f"corpus {corpus.name}: only {len(pairs)} passages have a title of their own or a first sentence to be "
+            f"found by; at least {_FEWEST_PAIRS} are needed: give more or longer texts"
         )
     generator = np.random.default_rng([seed, 1])
     count = max(1, min(config.queries, int(len(pairs) * _LARGEST_SHARE)))

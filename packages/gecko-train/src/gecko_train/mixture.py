@@ -1,8 +1,9 @@
 """The mixture: which rows of which set make up each global batch.
 
 A batch comes from one set, holds no query and no passage twice, and is a pure function of (seed, epoch, step): every
-rank plans the same *global* batch and takes its slice, so the plan is the same at any world size and a resumed run needs
-no saved sampler state. (Planning per rank, as multi-data-set samplers usually do, puts different sets into one step.)
+rank plans the same *global* batch and takes its slice, so the plan is the same at any world size and a resumed run
+needs no saved sampler state. (Planning per rank, as multi-data-set samplers usually do, puts different
+sets into one step.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
 from gecko_core.errors import ConfigError
 
 _WINDOW = 4  # how many batches' worth of postponed rows are looked at again for each new batch

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from gecko_core.errors import ConfigError
-from gecko_kernels import same_tower_softmax_loss
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
+from gecko_core.errors import ConfigError
+from gecko_kernels import same_tower_softmax_loss
 from gecko_train.config import ObjectiveConfig
 from gecko_train.rows import Document, TrainingRow, text_id
 
@@ -134,16 +134,16 @@ class Objective:
         positives = documents[:, 0]
         negatives = documents[:, 1 : 1 + hard] if hard else None
         negative_ids = document_ids[:, 1 : 1 + hard] if hard else None
-        options = dict(
-            temperature=config.temperature,
-            dims=self.dims,
-            dim_weights=tuple(config.dim_weights) if config.dim_weights else None,
-            same_tower=config.same_tower,
-            negatives_scope=config.negatives_scope,
-            query_ids=query_ids,
-            positive_ids=document_ids[:, 0],
-            negative_ids=negative_ids,
-        )
+        options = {
+            "temperature": config.temperature,
+            "dims": self.dims,
+            "dim_weights": tuple(config.dim_weights) if config.dim_weights else None,
+            "same_tower": config.same_tower,
+            "negatives_scope": config.negatives_scope,
+            "query_ids": query_ids,
+            "positive_ids": document_ids[:, 0],
+            "negative_ids": negative_ids,
+        }
         loss = same_tower_softmax_loss(queries, positives, negatives, **options)
         parts = {"contrastive": loss}
         if config.kl_weight and scores is not None:

@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console
+
 from gecko_core.errors import ConfigError
 from gecko_fret.atomic import write_json
 from gecko_fret.corpus import Corpus, load_corpus
-from rich.console import Console
-
 from gecko_train.config import Recipe, StageConfig
 from gecko_train.run_folder import RunFolder, peak_memory_gb
 from gecko_train.sources import SourceContext
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
-
     from gecko_train.holdout import HeldOut
 
 START, PREFINETUNED, FINETUNED = "start", "pre-finetuned", "fine-tuned"
@@ -56,7 +55,7 @@ def run_recipe(recipe: Recipe, console: Console | None = None) -> dict[str, Any]
 
 
 class Journey:
-    """State shared by the stages. What a finished stage would have left in memory is loaded only if a later one asks."""
+    """State shared by the stages; what a finished stage would have left in memory is loaded only when asked for."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, console: Console):
         self.recipe, self.folder, self.console = recipe, folder, console
@@ -136,8 +135,8 @@ class Journey:
             "passages": len(corpus),
             "queries": len(held_out.test.queries),
             "documents": len(held_out.test.docs),
-            "note": f"{corpus.name}: {len(corpus)} passages; {len(held_out.test.queries)} of them set apart as the test, "
-            f"{len(held_out.training)} left for training",
+            "note": f"{corpus.name}: {len(corpus)} passages; {len(held_out.test.queries)} of them set apart as the "
+            f"test, {len(held_out.training)} left for training",
         }
 
     def _corpus(self) -> Corpus:
@@ -169,7 +168,6 @@ class Journey:
     def _load(self, name: str) -> Gecko:
         if self._model is None or self._model_name != name:
             from gecko_core import Gecko
-
             from gecko_train.stage import load_student
 
             self._model = None
@@ -187,7 +185,6 @@ class Journey:
 
     def _evaluate(self, name: str) -> dict[str, Any]:
         from gecko_eval.retrieval import evaluate_retrieval
-
         from gecko_train.closing import METRICS
 
         model = self._load(name)
@@ -218,7 +215,8 @@ class Journey:
         return {
             **record,
             "note": f"{summary.steps} steps on {sum(result.rows.values())} rows, "
-            f"{summary.tokens / max(summary.seconds, 1e-9):,.0f} tokens/s, loss {summary.first_loss:.3f} -> {summary.last_loss:.3f}",
+            f"{summary.tokens / max(summary.seconds, 1e-9):,.0f} tokens/s, "
+            f"loss {summary.first_loss:.3f} -> {summary.last_loss:.3f}",
         }
 
     def _stage_config(self, name: str) -> StageConfig:

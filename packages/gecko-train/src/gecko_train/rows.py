@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from gecko_core.errors import DataError
 
 _DOCUMENT = pa.struct([("title", pa.string()), ("text", pa.large_string())])
@@ -85,8 +86,8 @@ class TrainingRow:
             object.__setattr__(self, "positive_id", self.positive.id)
         if self.scores is not None and len(self.scores) != 1 + len(self.negatives):
             raise DataError(
-                f"row {self.query[:40]!r}: {len(self.scores)} scores for 1 positive and {len(self.negatives)} negatives; "
-                "give one score per document, the positive first"
+                f"row {self.query[:40]!r}: {len(self.scores)} scores for 1 positive and {len(self.negatives)} "
+                "negatives; give one score per document, the positive first"
             )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from gecko_core.errors import ConfigError, DataError
 from gecko_fret.atomic import atomic_path, write_json
-
 from gecko_train.config import Recipe, dump_recipe
 
 _RECIPE = "recipe.yaml"

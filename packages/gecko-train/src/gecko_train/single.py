@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from rich.console import Console
+
 from gecko_core.errors import ConfigError
 from gecko_fret.atomic import write_json
 from gecko_fret.corpus import load_corpus
-from rich.console import Console
-
 from gecko_train.config import Recipe
 from gecko_train.run_folder import RunFolder
 from gecko_train.sources import SourceContext

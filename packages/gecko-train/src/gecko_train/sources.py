@@ -1,4 +1,4 @@
-"""Where training rows come from: a corpus, a FRet folder, or files of public sets (through :mod:`gecko_train.adapters`)."""
+"""Where training rows come from: a corpus, a FRet folder, or files of public sets (see `gecko_train.adapters`)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gecko_core.errors import ConfigError, DataError
 from gecko_fret.corpus import Corpus, Passage
-
 from gecko_train.adapters import ADAPTERS, Record, Settings
 from gecko_train.config import SetConfig
 from gecko_train.rows import Document, RowSet, TrainingRow

@@ -14,7 +14,6 @@ from gecko_train.sources import SourceContext, load_set
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
-
     from gecko_train.trainer import TrainingSummary
 
 
@@ -38,6 +37,7 @@ class StageResult:
 def load_student(config: StudentConfig, device: str | None = None) -> Gecko:
     """The start model, in fp32: an embedding model as it is, or a raw backbone with mean pooling on top."""
     import torch
+
     from gecko_core import Gecko
 
     if config.backbone:

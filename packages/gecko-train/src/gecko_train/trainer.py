@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gecko_core import Gecko
-from gecko_core.errors import ConfigError, DataError
 from torch import Tensor, nn
 
+from gecko_core import Gecko
+from gecko_core.errors import ConfigError, DataError
 from gecko_train import checkpoint as checkpoints
 from gecko_train.config import TrainerConfig
 from gecko_train.distributed import gather_rows, slice_sizes
@@ -223,6 +223,9 @@ class Trainer:
         return self.rank == 0
 
     def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        pooler = getattr(self.model.backbone, "pooler", None)
+        if pooler is not None:
+            pooler.requires_grad_(False)  # BERT's; mean pooling never reads it, so it would never get a gradient
         if self.config.gradient_checkpointing:
             self.model.backbone.gradient_checkpointing_enable()
         if self.config.compile:

@@ -1,0 +1,79 @@
+"""A training run as a process of its own, to be killed or to be one rank of several. Takes one JSON argument."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+from gecko_core import Gecko
+from gecko_train.config import ObjectiveConfig, TrainerConfig
+from gecko_train.mixture import Mixture
+from gecko_train.objective import Objective
+from gecko_train.rows import RowSet
+from gecko_train.trainer import Trainer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import make_rows
+
+
+def without_dropout(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+def count_reductions(trainer, counted):
+    prepare = trainer._prepare
+
+    def watched():
+        wrapped, optimizer = prepare()
+
+        def hook(_, bucket):
+            counted.append(bucket.is_last())
+            return default_hooks.allreduce_hook(None, bucket)
+
+        wrapped.register_comm_hook(None, hook)
+        return wrapped, optimizer
+
+    trainer._prepare = watched
+
+
+def main(backbone, folder, steps, checkpoint_every, batch_size, dropout):
+    torch.set_num_threads(1)
+    model = Gecko.from_backbone(backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+    if not dropout:  # it differs between ranks by design
+        without_dropout(model)
+    sets = [
+        RowSet.from_rows("triplets", make_rows(30) + make_rows(6, seed=9, label="x")),
+        RowSet.from_rows("pairs", make_rows(22, negatives=0, seed=3)),
+    ]
+    objectives = [
+        Objective(ObjectiveConfig(hard_negatives=1), dims=(32, 16)),
+        Objective(ObjectiveConfig(hard_negatives=0, same_tower=False), dims=(32, 16)),
+    ]
+    config = TrainerConfig(
+        batch_size=batch_size, learning_rate=1e-3, precision="fp32", micro_batch_tokens=96, max_steps=steps,
+        checkpoint_every=checkpoint_every, keep_checkpoints=9,
+    )  # fmt: skip
+    mixture = Mixture(sets, batch_size=batch_size, seed=0)
+    trainer = Trainer(model, mixture, objectives, config, Path(folder), console=Console(file=io.StringIO()))
+    counted = []
+    if trainer.world_size > 1:
+        count_reductions(trainer, counted)
+    trainer.train()
+    if trainer.rank == 0:
+        (Path(folder) / "reductions.json").write_text(json.dumps(counted))
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
