@@ -14,6 +14,7 @@ from .encoder import GeckoEmbedder, TextEmbedder, model_meta
 from .metrics import METRICS, ranking_metrics
 from .retrieval import RetrievalScores
 from .sets import RetrievalSet
+from .tasks import TaskPrompt
 
 #: Robertson's weights in Lucene's variant, as most published BM25 numbers.
 BM25_SETTINGS = {"method": "lucene", "k1": 1.2, "b": 0.75}
@@ -31,6 +32,7 @@ class Bm25:
     def __init__(self) -> None:
         self.key = hashlib.sha256(repr(sorted(BM25_SETTINGS.items())).encode()).hexdigest()
         self.record: dict[str, Any] = {}
+        self.prompts: dict[str, TaskPrompt] = {}
         self._corpus: Any = None
 
     @property
@@ -114,6 +116,7 @@ class SentenceTransformerEmbedder:
         self.dim = int(self.model.get_sentence_embedding_dimension() or 0)
         self.dims: tuple[int, ...] = (self.dim,)
         self.record: dict[str, Any] = {}
+        self.prompts: dict[str, TaskPrompt] = {}
         digest = hashlib.sha256(repr((self.model.prompts, self.model.max_seq_length)).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())

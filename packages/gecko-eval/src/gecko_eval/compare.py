@@ -1,12 +1,16 @@
-"""Is one system better than another? Paired bootstrap over queries."""
+"""Is one system better than another? Paired bootstrap over queries, pairs or texts; whole result folders compared."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gecko_core.errors import DataError
+
+from .metrics import average_precision, spearman
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,21 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
     if samples < 1:
         raise DataError(f"samples must be at least 1, found {samples}")
     delta = a - b
-    means = _bootstrap_means(delta, samples, seed)
+    replicates = _bootstrap_means(delta, samples, seed)
+    return _comparison(float(a.mean()), float(b.mean()), replicates, delta)
+
+
+def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: np.ndarray) -> Comparison:
     # One more replicate than drawn: a p-value of exactly zero cannot be shown by a finite number of draws.
-    at_or_below, at_or_above = (np.sum(means <= 0) + 1, np.sum(means >= 0) + 1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    at_or_below, at_or_above = (np.sum(replicates <= 0) + 1, np.sum(replicates >= 0) + 1)
+    low, high = np.quantile(replicates, [0.025, 0.975])
     return Comparison(
-        mean_a=float(a.mean()),
-        mean_b=float(b.mean()),
-        difference=float(delta.mean()),
+        mean_a=score_a,
+        mean_b=score_b,
+        difference=score_a - score_b,
         low=float(low),
         high=float(high),
-        p_value=float(min(1.0, 2.0 * min(at_or_below, at_or_above) / (samples + 1))),
+        p_value=float(min(1.0, 2.0 * min(at_or_below, at_or_above) / (len(replicates) + 1))),
         wins=int(np.sum(delta > 0)),
         losses=int(np.sum(delta < 0)),
         ties=int(np.sum(delta == 0)),
@@ -81,3 +89,113 @@ def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
         stop = min(samples, start + step)
         means[start:stop] = delta[rng.integers(0, n, size=(stop - start, n))].mean(axis=1)
     return means
+
+
+_STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"spearman": spearman, "ap": average_precision}
+
+
+def compare_task(
+    kind: str,
+    a: Mapping[str, np.ndarray],
+    b: Mapping[str, np.ndarray],
+    gold: Mapping[str, np.ndarray],
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Comparison | None:
+    """Compares the items of one task, subset by subset; the task's score is the mean over its subsets.
+
+    Args:
+        kind: ``mean``, ``spearman`` or ``ap``: how items make the score (``gecko_eval.items``).
+        a, b: items by subset. gold: what ``spearman`` and ``ap`` hold them against.
+        samples: replicates; a tenth of them for ``spearman`` and ``ap``, whose every replicate sorts all pairs.
+
+    Returns:
+        None where the two do not cover the same items. Wins and losses are counted over items for ``mean`` and over
+        subsets otherwise.
+    """
+    subsets = sorted(a)
+    if not subsets or subsets != sorted(b) or any(a[s].shape != b[s].shape for s in subsets):
+        return None
+    if kind == "mean":
+        means = [_bootstrap_means(a[s] - b[s], samples, seed + i) for i, s in enumerate(subsets)]
+        scores = [(a[s].mean(), b[s].mean()) for s in subsets]
+        delta = np.concatenate([a[s] - b[s] for s in subsets])
+    else:
+        statistic = _STATISTICS[kind]
+        means = [
+            _bootstrap_statistic(statistic, a[s], b[s], gold[s], max(1, samples // 10), seed + i)
+            for i, s in enumerate(subsets)
+        ]
+        scores = [(statistic(a[s], gold[s]), statistic(b[s], gold[s])) for s in subsets]
+        delta = np.array([x - y for x, y in scores])
+    score_a, score_b = (float(np.mean(column)) for column in zip(*scores, strict=True))
+    return _comparison(score_a, score_b, np.mean(means, axis=0), delta)
+
+
+def _bootstrap_statistic(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    a: np.ndarray,
+    b: np.ndarray,
+    gold: np.ndarray,
+    samples: int,
+    seed: int,
+) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    out = np.empty(samples)
+    for i in range(samples):
+        rows = rng.integers(0, len(gold), len(gold))
+        out[i] = statistic(a[rows], gold[rows]) - statistic(b[rows], gold[rows])
+    # A draw of one label only has no correlation and no precision; it says nothing about the difference.
+    return np.nan_to_num(out, nan=0.0)
+
+
+def compare_results(
+    a: dict[str, Any], b: dict[str, Any], dim: int | None = None, *, samples: int = 10_000
+) -> list[tuple[str, Comparison | None, float, float]]:
+    """Compares two result folders on the tasks both have.
+
+    Args:
+        a, b: from ``load_results``. dim: the dim of both; default each model's largest.
+
+    Returns:
+        Per common task (name, comparison or None where no items were kept, score of a, score of b).
+
+    Raises:
+        DataError: no task in common.
+    """
+    from .run import load_items
+
+    rows = []
+    for task in sorted(a["tasks"].keys() & b["tasks"].keys()):
+        of_a, of_b = a["tasks"][task], b["tasks"][task]
+        dim_a, dim_b = _dim_of(of_a, dim), _dim_of(of_b, dim)
+        if dim_a is None or dim_b is None:
+            continue
+        items_a, items_b = load_items(a, task), load_items(b, task)
+        found = compare_task(
+            of_a.get("items", "mean"),
+            _under(items_a, dim_a),
+            _under(items_b, dim_b),
+            _under(items_a, "gold"),
+            samples=samples,
+        )
+        rows.append((task, found, of_a["scores"][dim_a]["main"], of_b["scores"][dim_b]["main"]))
+    if not rows:
+        where = f" at {dim} dims" if dim else ""
+        raise DataError(f"{a['folder']} and {b['folder']} have no scored task in common{where}")
+    return rows
+
+
+def _dim_of(task: Mapping[str, Any], dim: int | None) -> str | None:
+    scores: Sequence[str] = list(task.get("scores", {}))
+    if not scores:
+        return None
+    # A model without dims (BM25) takes part at any.
+    if dim is not None:
+        return next((d for d in (str(dim), "0") if d in scores), None)
+    return max(scores, key=int)
+
+
+def _under(arrays: Mapping[str, np.ndarray], head: str) -> dict[str, np.ndarray]:
+    return {key.split("/", 1)[1]: value for key, value in arrays.items() if key.split("/", 1)[0] == head}

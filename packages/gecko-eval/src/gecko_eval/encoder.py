@@ -13,7 +13,7 @@ import torch
 
 from .cache import EmbeddingCache
 from .search import TopK
-from .tasks import prompt_fingerprint, task_prompt
+from .tasks import TaskPrompt, prompt_fingerprint, task_prompt
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class TextEmbedder(Protocol):
     """What evaluation needs of a model: how it dresses a text for a task, and vectors of dressed texts.
 
-    ``key`` identifies weights and prompts: equal keys, equal vectors.
+    ``key`` identifies weights and prompts: equal keys, equal vectors. ``prompts`` overrides the paper's table by task
+    name, for data that the table does not know.
     """
 
     label: str
@@ -30,6 +31,7 @@ class TextEmbedder(Protocol):
     dim: int
     dims: tuple[int, ...]
     record: dict[str, Any]
+    prompts: dict[str, TaskPrompt]
 
     def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
         """Prompted texts. ``task`` is mteb's task metadata; ``side`` is "query", "document" or None (no sides)."""
@@ -47,11 +49,12 @@ class GeckoEmbedder:
         self.model, self.label, self.progress = model, label, progress
         self.dim, self.dims = model.dim, tuple(model.dims)
         self.record = record or {}
+        self.prompts: dict[str, TaskPrompt] = {}
         what = (model.weights_hash(), model.prompt_style, getattr(model, "max_seq_length", None), prompt_fingerprint())
         self.key = hashlib.sha256(repr(what).encode()).hexdigest()
 
     def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
-        prompt = task_prompt(task.name, task.type)
+        prompt = self.prompts.get(task.name) or task_prompt(task.name, task.type)
         if side == "document" and not prompt.symmetric:
             return self.model.format_documents(texts, titles)
         if titles is not None:

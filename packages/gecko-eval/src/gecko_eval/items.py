@@ -23,7 +23,7 @@ class ItemRecorder:
     def __init__(self, task: Any, folder: Path) -> None:
         self.task, self.folder = task, folder
         self._per_query: dict[str, np.ndarray] = {}
-        self._original = getattr(task, "task_specific_scores", None)
+        self._original: Any = getattr(task, "task_specific_scores", None)
         if self._original is not None:
             task.task_specific_scores = self._record
 

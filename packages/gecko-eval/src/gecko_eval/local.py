@@ -59,7 +59,7 @@ class LocalSet:
     load: Callable[[], AbsTask]
 
 
-def discover(root: str | Path) -> list[LocalSet]:
+def discover(root: str | Path, drop_unjudged: bool = False) -> list[LocalSet]:
     """Every folder under ``root`` that can be evaluated, by name; training-only folders are passed over.
 
     Raises:
@@ -71,10 +71,10 @@ def discover(root: str | Path) -> list[LocalSet]:
     found = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
         if recognise(folder):
-            found.append(local_set(folder))
+            found.append(local_set(folder, drop_unjudged=drop_unjudged))
         else:
             inner = (p for p in sorted(folder.iterdir()) if p.is_dir() and recognise(p) == "Retrieval")
-            found.extend(local_set(p, f"{folder.name}-{p.name}", folder.name) for p in inner)
+            found.extend(local_set(p, f"{folder.name}-{p.name}", folder.name, drop_unjudged) for p in inner)
     return found
 
 
@@ -105,7 +105,9 @@ def recognise(folder: Path) -> str | None:
     return None
 
 
-def local_set(folder: str | Path, name: str | None = None, family: str | None = None) -> LocalSet:
+def local_set(
+    folder: str | Path, name: str | None = None, family: str | None = None, drop_unjudged: bool = False
+) -> LocalSet:
     """The folder as a task. Its data is read when ``load`` is called.
 
     Raises:
@@ -122,9 +124,11 @@ def local_set(folder: str | Path, name: str | None = None, family: str | None = 
     mteb_name, subset = SAME_AS_MTEB.get(name, (None, "default"))
     prompt = task_prompt(mteb_name, kind) if mteb_name else _PROMPTS.get(family or name, task_prompt(name, kind))
     if kind == "Retrieval":
-        return LocalSet(
-            name, folder, kind, mteb_name, prompt, lambda: retrieval_task(_retrieval(folder, name), mteb_name)
-        )
+
+        def load() -> AbsTask:
+            return retrieval_task(_retrieval(folder, name, drop_unjudged), mteb_name)
+
+        return LocalSet(name, folder, kind, mteb_name, prompt, load)
     return LocalSet(
         name, folder, kind, mteb_name, prompt, lambda: _pairs_or_labels(folder, name, kind, mteb_name, subset)
     )
@@ -136,10 +140,10 @@ def from_retrieval_set(data: RetrievalSet, folder: Path) -> LocalSet:
     return LocalSet(data.name, folder, "Retrieval", None, prompt, lambda: retrieval_task(data))
 
 
-def _retrieval(folder: Path, name: str) -> RetrievalSet:
+def _retrieval(folder: Path, name: str, drop_unjudged: bool) -> RetrievalSet:
     if (folder / "queries.csv").is_file():
         return load_csv(folder / "queries.csv")
-    return load_beir(folder, name=name)
+    return load_beir(folder, name=name, unjudged="drop" if drop_unjudged else "error")
 
 
 def retrieval_task(data: RetrievalSet, mteb_name: str | None = None) -> AbsTask:

@@ -54,6 +54,17 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(x @ y / norm) if norm > 0 else float("nan")
 
 
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the precision-recall steps, equal scores taken together (as scikit-learn). NaN without a positive."""
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    scores, positive = np.asarray(scores)[order], np.asarray(labels)[order] > 0
+    if not positive.any():
+        return float("nan")
+    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # last place of every distinct score
+    hits = np.cumsum(positive)[last]
+    return float(np.sum(np.diff(hits, prepend=0) * hits / (last + 1)) / hits[-1])
+
+
 def _average_ranks(values: np.ndarray) -> np.ndarray:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

@@ -45,7 +45,9 @@ class Entry:
     load: Callable[[], AbsTask]
 
 
-def entries_for(names: Iterable[str], local_root: Path | None, extra: Sequence[LocalSet] = ()) -> list[Entry]:
+def entries_for(
+    names: Iterable[str], local_root: Path | None, extra: Sequence[LocalSet] = (), *, drop_unjudged: bool = False
+) -> list[Entry]:
     """What ``--tasks`` means: folders under ``local_root`` first (by folder name or mteb's name), else mteb's tasks.
 
     ``local`` stands for every folder under ``local_root``.
@@ -53,7 +55,7 @@ def entries_for(names: Iterable[str], local_root: Path | None, extra: Sequence[L
     Raises:
         ConfigError: a name that is neither.
     """
-    folders = {s.name: s for s in discover(local_root)} if local_root else {}
+    folders = {s.name: s for s in discover(local_root, drop_unjudged)} if local_root else {}
     by_mteb = {s.mteb_name: s for s in folders.values() if s.mteb_name}
     entries: dict[str, Entry] = {s.name: _local_entry(s) for s in extra}
     rest = []
@@ -123,6 +125,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     results = _open_results(model, dims, out)
     cache = EmbeddingCache(cache_folder, model.key)
+    model.prompts.update({entry.name: entry.prompt for entry in entries})
     started = time.monotonic()
     for number, entry in enumerate(entries, 1):
         done = results["tasks"].get(entry.name, {})

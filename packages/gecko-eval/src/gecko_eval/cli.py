@@ -1,0 +1,266 @@
+"""The command line: gecko-eval run | compare | report | tasks | prefetch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gecko_core.errors import ConfigError, exit_on_error
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Touch no network; only local folders and what prefetch brought.")
+]
+Local = Annotated[
+    Path | None,
+    typer.Option("--local", envvar="GECKO_DATA_DIR", help="Folder of judged sets, used before mteb's downloads."),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tasks", "-t", help="mteb tasks or benchmarks, MIRACL, folder names, or 'local'. Repeat the option."
+    ),
+]
+
+
+@app.command("run")
+def run_command(
+    model: Annotated[str, typer.Option("--model", "-m", help="Folder, packaged name, hub id, st:NAME, or bm25.")],
+    tasks: Tasks = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Your own judged set: a BEIR folder or a queries.csv.")
+    ] = None,
+    corpus: Annotated[Path | None, typer.Option(help="The corpus of a queries.csv; default: beside it.")] = None,
+    task_string: Annotated[str, typer.Option(help="Task string of the query prompt for --data.")] = "search result",
+    symmetric: Annotated[bool, typer.Option("--symmetric", help="Documents of --data get the query's format.")] = False,
+    drop_unjudged: Annotated[
+        bool, typer.Option("--drop-unjudged", help="Leave out queries without judgement.")
+    ] = False,
+    dims: Annotated[list[int] | None, typer.Option("--dims", "-d", help="Matryoshka dims. Repeat the option.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder; default runs/eval/MODEL-HASH.")] = None,
+    local: Local = None,
+    cache: Annotated[Path | None, typer.Option(help="Embeddings kept; default ~/.cache/gecko-eval.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings after the run.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results.")] = False,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:
+    """Evaluate a model. Exit code 0: all tasks scored; 1: some failed; 2: none did, or bad input."""
+    with exit_on_error(debug):
+        _prepare(offline)
+        from .baselines import load_model
+        from .retrieval import check_dims
+        from .run import entries_for, run
+
+        own = _own_sets(data or [], corpus, task_string, symmetric, drop_unjudged)
+        names = _split(tasks) or ([] if own else ["local"])
+        entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
+        embedder = load_model(model, device=device, progress=sys.stderr.isatty())
+        wanted = (0,) if embedder.dims == (0,) else check_dims(embedder.dim, dims or embedder.dims)  # type: ignore[union-attr]
+        out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
+        folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
+        results = run(embedder, entries, wanted, out, cache_folder=folder, overwrite=overwrite, say=_say)
+        tried = [results["tasks"][entry.name] for entry in entries]
+        failed = sum("error" in found for found in tried)
+        _say(f"{len(tried) - failed} of {len(tried)} tasks scored; results in {out}")
+        if failed:
+            raise SystemExit(2 if failed == len(tried) else 1)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders; every later one is held against the first.")],
+    dim: Annotated[int | None, typer.Option(help="Compare at this dim; default each model's largest.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a figure of each comparison.")] = None,
+    samples: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 10_000,
+    debug: Debug = False,
+) -> None:
+    """Compare models task by task: paired bootstrap, wins and losses, significance."""
+    with exit_on_error(debug):
+        from .compare import compare_results
+        from .run import load_results
+
+        if len(folders) < 2:
+            raise ConfigError("compare needs at least two results folders")
+        first, *others = [load_results(f) for f in folders]
+        for other in others:
+            rows = compare_results(other, first, dim, samples=samples)
+            _print_comparison(rows, other["model"]["label"], first["model"]["label"])
+            if out:
+                from .report import plot_comparison
+
+                out.mkdir(parents=True, exist_ok=True)
+                path = out / f"{Path(other['folder']).name}-against-{Path(first['folder']).name}.png"
+                plot_comparison(rows, (other["model"]["label"], first["model"]["label"]), path)
+                _say(f"figure: {path}")
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders, one per model.")],
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("runs/eval/report"),
+    debug: Debug = False,
+) -> None:
+    """Write report.md, report.html and scores.png with the paper's rows beside the measured ones."""
+    with exit_on_error(debug):
+        from .contamination import overlaps
+        from .report import write_report
+        from .run import load_results
+
+        all_results = [load_results(f) for f in folders]
+        for path in write_report(all_results, out):
+            _say(str(path))
+        for results in all_results:
+            for task, sets in overlaps(results["model"]["record"], results["tasks"]).items():
+                _say(f"warning: {results['model']['label']} was trained on {', '.join(sets)}: {task} is not zero-shot")
+
+
+@app.command("tasks")
+def tasks_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Benchmarks, tasks, folders; default MTEB(eng, v1).")
+    ] = None,
+    local: Local = None,
+    debug: Debug = False,
+) -> None:
+    """Show every task with its type and the prompts a Gecko gets for it."""
+    with exit_on_error(debug):
+        _prepare(offline=True)
+        from rich.table import Table
+
+        from gecko_core import format_document, format_query
+
+        from .run import entries_for
+
+        table = Table("task", "type", "query side", "document side", "string from", "data")
+        for entry in entries_for(names or ["MTEB(eng, v1)"], local):
+            query = format_query("{text}", entry.prompt.task)
+            document = query if entry.prompt.symmetric else format_document("{text}", "{title}")
+            table.add_row(entry.name, entry.kind, query, document, entry.prompt.source, entry.origin)
+        _print(table)
+
+
+@app.command()
+def prefetch(
+    names: Annotated[list[str], typer.Argument(help="Benchmarks or tasks whose data --offline runs will need.")],
+    debug: Debug = False,
+) -> None:
+    """Download the data of tasks into the datasets cache, for later --offline runs."""
+    with exit_on_error(debug):
+        _prepare(offline=False)
+        from .run import entries_for
+
+        entries = entries_for(_split(names), None)
+        failed = 0
+        for number, entry in enumerate(entries, 1):
+            try:
+                entry.load().unload_data()
+                _say(f"[{number}/{len(entries)}] {entry.name}: in the cache")
+            except Exception as e:
+                if debug:
+                    raise
+                failed += 1
+                reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}"
+                _say(f"[{number}/{len(entries)}] {entry.name}: {reason}")
+        if failed:
+            raise SystemExit(2 if failed == len(entries) else 1)
+
+
+def _prepare(offline: bool) -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if offline:
+        from .run import go_offline
+
+        go_offline()
+
+
+def _own_sets(paths: list[Path], corpus: Path | None, task: str, symmetric: bool, drop: bool) -> list[Any]:
+    from .beir import load_beir
+    from .csv_set import load_csv
+    from .local import from_retrieval_set, local_set, recognise
+
+    found = []
+    for path in paths:
+        if path.suffix == ".csv":
+            found.append(from_retrieval_set(load_csv(path, corpus, task=task, symmetric=symmetric), path.parent))
+        elif path.is_dir() and (path / "queries.csv").is_file():
+            data = load_csv(path / "queries.csv", corpus, task=task, symmetric=symmetric)
+            found.append(from_retrieval_set(data, path))
+        elif path.is_dir() and recognise(path) not in {None, "Retrieval"}:
+            found.append(local_set(path))
+        else:
+            data = load_beir(path, task=task, symmetric=symmetric, unjudged="drop" if drop else "error")
+            found.append(from_retrieval_set(data, path))
+    return found
+
+
+def _split(names: list[str] | None) -> list[str]:
+    """Names given with repeated options or in one, blank-separated; a benchmark's own blanks are kept."""
+    out: list[str] = []
+    for name in names or []:
+        out += [name] if "(" in name else name.split()
+    return out
+
+
+def _print_comparison(rows: list[Any], name: str, base: str) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{name} against {base}", title_justify="left")
+    for column in ("task", name, base, "difference", "95% interval", "p", "wins / losses / ties", ""):
+        table.add_column(column, justify="left" if column in ("task", "") else "right")
+    for task, found, a, b in rows:
+        scores = [task, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (a - b):+.2f}"]
+        if found is None:
+            table.add_row(*scores, "", "", "", "no items kept")
+            continue
+        verdict = "not significant" if not found.significant else "better" if found.difference > 0 else "worse"
+        interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
+        counts = f"{found.wins} / {found.losses} / {found.ties}"
+        table.add_row(*scores, interval, f"{found.p_value:.4f}", counts, verdict)
+    _print(table)
+    better = sum(a > b for _, _, a, b in rows)
+    sure = sum(f is not None and f.significant for _, f, _, _ in rows)
+    _say(f"{name} is ahead on {better} of {len(rows)} tasks; {sure} differences are significant at 95%")
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def spread(arguments: list[str]) -> list[str]:
+    """Lets ``run`` take ``--dims 768 256`` and ``--tasks A B``: every value gets its option repeated before it."""
+    if arguments[:1] != ["run"]:
+        return arguments
+    out: list[str] = []
+    option = None
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument if argument in {"--dims", "-d", "--tasks", "-t"} else None
+            out.append(argument)
+        elif option and out[-1] != option:
+            out += [option, argument]
+        else:
+            out.append(argument)
+    return out
+
+
+def main() -> None:
+    """Entry point of ``gecko-eval``."""
+    app(args=spread(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Published scores that a measured row stands beside (Lee et al. 2024, arXiv 2403.20327)."""
+
+from __future__ import annotations
+
+#: Columns of the paper's MTEB table and the mteb task types under them.
+CATEGORIES = {
+    "class": "Classification",
+    "clus": "Clustering",
+    "pair": "PairClassification",
+    "rerank": "Reranking",
+    "retr": "Retrieval",
+    "STS": "STS",
+    "summ": "Summarization",
+}
+
+_IN_DOMAIN, _ZERO_SHOT, _UNKNOWN = "in-domain", "zero-shot", "see its paper"
+
+#: MTEB(eng, v1), 56 tasks: model, dims, training, then one score per category and the average.
+MTEB_ENG_V1: list[tuple[str, int, str, tuple[float, ...]]] = [
+    ("gecko-1b-768", 768, _IN_DOMAIN, (81.17, 47.48, 87.61, 58.91, 55.70, 85.06, 32.63, 66.31)),
+    ("gecko-1b-256", 256, _IN_DOMAIN, (78.99, 45.07, 87.25, 57.78, 52.44, 84.93, 32.36, 64.37)),
+    ("gecko, FRet only", 768, _ZERO_SHOT, (70.26, 46.82, 86.27, 57.60, 53.16, 83.14, 32.16, 62.64)),
+    ("text-embedding-3-large-256", 256, _UNKNOWN, (71.97, 46.23, 84.22, 57.99, 51.66, 81.04, 29.92, 62.00)),
+    ("instructor-xl", 768, _UNKNOWN, (73.12, 44.74, 86.62, 57.29, 49.26, 83.06, 32.32, 61.79)),
+    ("gtr-t5-xl", 768, _UNKNOWN, (67.11, 41.51, 86.13, 55.97, 47.96, 77.80, 30.21, 58.42)),
+    ("e5-mistral-7b-instruct", 4096, _UNKNOWN, (78.47, 50.26, 88.34, 60.21, 56.89, 84.63, 31.40, 66.63)),
+]
+
+#: MIRACL, 18 languages, nDCG@10.
+MIRACL: list[tuple[str, float]] = [
+    ("BM25", 38.5),
+    ("mContriever", 52.7),
+    ("text-embedding-3-large", 54.9),
+    ("gecko-multilingual-1b", 56.2),
+]
+
+#: Tasks per category in MTEB(eng, v1); a mean over fewer is not comparable with the rows above.
+TASKS_PER_CATEGORY = {"class": 12, "clus": 11, "pair": 3, "rerank": 4, "retr": 15, "STS": 10, "summ": 1}
