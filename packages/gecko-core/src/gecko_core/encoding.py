@@ -1,65 +1,106 @@
-"""Encoding many texts: token-budget batches sorted by length, order restored."""
+"""Texts to vectors: batches by token budget, longest first, order restored at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from gecko_core.model import Gecko
 
+# Texts that are tokenised, sorted and encoded together. Bounds the memory of a long run; large enough that sorting by
+# length leaves next to no padding.
+WINDOW = 32_768
 
-def encode_texts(
-    model: Gecko,
-    texts: Sequence[str],
-    *,
-    batch_tokens: int = 8192,
-    progress: bool = False,
-    truncate_dim: int | None = None,
-    output: str = "numpy",
-) -> Any:
-    """(n,) texts as they are -> (n, dim) float32, L2-normalised; order as given."""
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"text {row} is {type(text).__name__}, not a string; cure: drop or fill that row")
-    dim = truncate_dim or model.dim
-    if not 0 < dim <= model.dims[0]:
-        raise ConfigError(f"truncate_dim={dim}: this model has {model.dims[0]} dimensions")
+
+def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Row numbers of each batch: lengths descending, at most `batch_tokens` tokens after padding, at least one row.
+
+    Longest first, so that a batch that does not fit into memory fails at once and not at the end of the night. Equal
+    lengths keep their order: the same texts always make the same batches.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """What keeps the device busy: a CPU wants its activations in cache, a GPU wants many rows."""
+    return 65_536 if device.type == "cuda" else 4_096
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 faster than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False
+
+
+def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
+    """Raises `ConfigError` unless `truncate_dim` is None or a whole number from 1 to `dim`."""
+    if truncate_dim is None:
+        return
+    if isinstance(truncate_dim, bool) or not isinstance(truncate_dim, int | np.integer) or not 1 <= truncate_dim <= dim:
+        raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
+
+
+def encode_window(model: Gecko, texts: Sequence[str], batch_tokens: int, bar: tqdm | None = None) -> Tensor:
+    """Texts (n) -> pooled vectors (n, dim), fp32, neither normalised nor truncated, on the model's device."""
     ids = model.tokenize(texts)
-    result = torch.empty((len(texts), dim), dtype=torch.float32)
-    was_training = model.training
+    lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
+    out = torch.empty(len(texts), model.dim, dtype=torch.float32, device=model.device)
+    for rows in plan_batches(lengths, batch_tokens):
+        pooled = model(**model.collate([ids[row] for row in rows]))
+        out[torch.from_numpy(rows).to(out.device)] = pooled.float()
+        if bar is not None:
+            bar.update(len(rows))
+    return out
+
+
+def encode_windows(
+    model: Gecko, texts: Sequence[str], *, batch_tokens: int | None, progress: bool, truncate_dim: int | None
+) -> Iterator[Tensor]:
+    """Unit vectors (up to WINDOW, dim) of consecutive texts, fp32, on the model's device."""
+    if batch_tokens is not None and batch_tokens < 1:
+        raise ConfigError(f"batch_tokens must be at least 1, not {batch_tokens}")
+    check_truncate_dim(truncate_dim, model.dim)
+    budget = batch_tokens or default_batch_tokens(model.device)
+    bar = None
+    if progress:
+        from tqdm.auto import tqdm
+
+        bar = tqdm(total=len(texts), unit="text", desc="encoding", mininterval=0.5)
+    training = model.training
     model.eval()
-    bar = _bar(len(texts)) if progress else None
-    with torch.inference_mode():
-        for rows in batches([len(row) for row in ids], batch_tokens):
-            pooled = model(**model.collate([ids[row] for row in rows]))[:, :dim].float()
-            result[torch.tensor(rows)] = torch.nn.functional.normalize(pooled, dim=1).cpu()
-            if bar is not None:
-                bar.update(len(rows))
-    if bar is not None:
-        bar.close()
-    model.train(was_training)
-    return result if output == "torch" else np.asarray(result.numpy())
+    try:
+        with torch.inference_mode(), autocast(model):
+            for start in range(0, len(texts), WINDOW):
+                vectors = encode_window(model, texts[start : start + WINDOW], budget, bar)
+                yield normalize(vectors[:, :truncate_dim], dim=-1)
+    finally:
+        model.train(training)
+        if bar is not None:
+            bar.close()
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows in order of falling length, each batch at most `batch_tokens` padded tokens."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _bar(total: int) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, unit="text", desc="encode")
+def autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
+    """bf16 matrix products where the device has them and the user left the dtype to us."""
+    if not model.auto_bf16 or model.dtype != torch.float32 or not has_fast_bf16(model.device):
+        return nullcontext()
+    return torch.autocast(model.device.type, dtype=torch.bfloat16)

@@ -1,194 +1,135 @@
-"""The model folder: writing the layout that every reader agrees on, and reading sentence-transformers folders.
+"""The model folder: what is written, and every sentence-transformers layout that is read.
 
-What is written is the *legacy* sentence-transformers schema, which sentence-transformers 3.4 to the newest,
-`AutoModel`, text-embeddings-inference and vLLM all read; `gecko.json` is ours and ignored by the others.
+Written is sentence-transformers' *legacy* schema, because it is the one that sentence-transformers 3.4 to 6.x,
+text-embeddings-inference and vLLM all read. Read are that one and the schema of sentence-transformers 5.4 and later.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ModelError
-from gecko_core.prompts import format_document, format_query
+from gecko_core.loading import read_json
 
-# transformers 5 saves every fast tokenizer as "TokenizersBackend", which transformers 4 does not know.
-_TOKENIZER_CLASSES = {
-    "bert": "BertTokenizerFast",
-    "roberta": "RobertaTokenizerFast",
-    "xlm-roberta": "XLMRobertaTokenizerFast",
-    "mpnet": "MPNetTokenizerFast",
-    "distilbert": "DistilBertTokenizerFast",
-    "t5": "T5TokenizerFast",
-}
-_QUERY_MARK = "\0"
+POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+FORMAT = 1
+ACTIVATIONS = ("Identity", "Tanh", "GELU", "ReLU", "SiLU")
 
 
-@dataclass
-class FolderConfig:
-    """What a folder says beside the weights."""
+@dataclass(frozen=True)
+class DenseSpec:
+    """One `Dense` module: where its weights are and what they are."""
 
-    max_seq_length: int
-    dims: tuple[int, ...] | None = None
-    prompt_style: str = "plain"
-    record: dict[str, Any] = field(default_factory=dict)
+    path: Path
+    in_features: int
+    out_features: int
+    bias: bool
+    activation: str
 
 
-def read_json(path: Path) -> Any:
+@dataclass(frozen=True)
+class Layout:
+    """What a sentence-transformers folder says about itself.
+
+    transformer: the folder of backbone and tokenizer. gecko: contents of gecko.json, empty for a folder of others.
+    """
+
+    transformer: Path
+    max_seq_length: int | None = None
+    do_lower_case: bool = False
+    dense: list[DenseSpec] = field(default_factory=list)
+    prompts: dict[str, str] = field(default_factory=dict)
+    gecko: dict[str, Any] = field(default_factory=dict)
+
+
+def read_layout(folder: Path) -> Layout:
+    """Reads the module list of a model folder and makes sure that we compute what its makers meant.
+
+    Raises `ModelError` for a missing or unknown module list, any pooling but the plain mean, and modules we lack.
+    """
+    modules = _module_list(folder)
+    kinds = [str(entry.get("type", "")).rsplit(".", 1)[-1] for entry in modules]
+    if kinds[:2] != ["Transformer", "Pooling"]:
+        raise ModelError(f"{folder / 'modules.json'}: must begin with Transformer, Pooling; found {', '.join(kinds)}")
+    for kind in kinds[2:]:
+        if kind not in ("Dense", "Normalize"):
+            raise ModelError(
+                f"{folder / 'modules.json'}: a {kind} module is not supported; only Dense and Normalize are"
+            )
+    places = [folder / str(entry.get("path", "")) for entry in modules]
+    transformer = places[0]
+    config = _optional_json(folder / "config_sentence_transformers.json")
+    prompts = {key: value for key, value in (config.get("prompts") or {}).items() if value}
+    _check_pooling(places[1] / "config.json", bool(prompts))
+    dense = [_dense_spec(place) for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
+    if "Dense" in kinds and "Normalize" in kinds[: kinds.index("Dense")]:
+        raise ModelError(f"{folder / 'modules.json'}: a Dense after Normalize is not supported")
+    bert = _optional_json(transformer / "sentence_bert_config.json")
+    length = bert.get("max_seq_length")
+    if length is None:
+        # Since sentence-transformers 5.4 the tokenizer's configuration holds it.
+        length = _optional_json(transformer / "tokenizer_config.json").get("model_max_length")
+    return Layout(
+        transformer=transformer,
+        # Tokenizers write 10^30 where they know no limit.
+        max_seq_length=int(length) if isinstance(length, int | float) and 0 < length < 10**7 else None,
+        do_lower_case=bool(bert.get("do_lower_case", False)),
+        dense=dense,
+        prompts=prompts,
+        gecko=_optional_json(folder / "gecko.json"),
+    )
+
+
+def _module_list(folder: Path) -> list[dict[str, Any]]:
+    import json
+
+    path = folder / "modules.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        modules = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder}: no modules.json, so not a sentence-transformers folder; Gecko.from_backbone loads bare backbones"
+        ) from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); cure: copy the model folder again") from None
+        raise ModelError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(modules, list) or not all(isinstance(entry, dict) for entry in modules):
+        raise ModelError(f"{path}: must hold a list of modules")
+    return sorted(modules, key=lambda entry: int(entry.get("idx", 0)))
 
 
-def read_folder(path: Path) -> FolderConfig:
-    """Settings of a model folder: ours, or any sentence-transformers folder with mean pooling, old schema or new."""
-    modules = path / "modules.json"
-    pooling_folder = path / "1_Pooling"
-    if modules.exists():
-        for module in read_json(modules):
-            kind = str(module["type"]).rsplit(".", 1)[-1]
-            if kind == "Pooling":
-                pooling_folder = path / module["path"]
-            elif kind not in ("Transformer", "Normalize"):
-                raise ModelError(f"{modules}: module {kind} is not supported; cure: use a mean-pooling model")
-    if (pooling_folder / "config.json").exists():
-        _check_pooling(pooling_folder / "config.json")
-    length = 512
-    sentence = path / "sentence_bert_config.json"
-    if sentence.exists():
-        length = int(read_json(sentence).get("max_seq_length") or length)
-    config = FolderConfig(max_seq_length=length)
-    if (path / "gecko.json").exists():
-        ours = read_json(path / "gecko.json")
-        config.dims = tuple(ours["dims"])
-        config.prompt_style = ours["prompt_style"]
-        config.max_seq_length = ours["max_seq_length"]
-        config.record = ours.get("record", {})
-    return config
-
-
-def _check_pooling(path: Path) -> None:
+def _check_pooling(path: Path, prompted: bool) -> None:
     config = read_json(path)
-    mode = config.get("pooling_mode")
-    if mode is None:
-        on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
-        mode = "mean" if on == ["pooling_mode_mean_tokens"] else ", ".join(on)
-    if mode != "mean":
-        raise ModelError(f"{path}: pooling '{mode}' is not supported; cure: use a model with mean pooling")
+    if "pooling_mode" in config:
+        modes = config["pooling_mode"]
+        chosen = [modes] if isinstance(modes, str) else list(modes)
+    else:
+        chosen = [mode for mode in POOLING_MODES if config.get(f"pooling_mode_{mode}")]
+        chosen = ["mean" if mode == "mean_tokens" else mode for mode in chosen]
+    if chosen != ["mean"]:
+        raise ModelError(f"{path}: pooling by {'+'.join(chosen) or 'nothing'} is not supported; only the plain mean is")
+    if prompted and not config.get("include_prompt", True):
+        raise ModelError(f"{path}: include_prompt is false, and pooling that leaves the prompt out is not supported")
 
 
-def write_folder(path: Path, *, config: Any, tokenizer: Any, dims: tuple[int, ...], settings: FolderConfig) -> None:
-    """Everything but the weights. `config` is the backbone's transformers config."""
-    tokenizer.save_pretrained(path)
-    _rename_tokenizer_class(path / "tokenizer_config.json", config.model_type, tokenizer)
-    hf_config = read_json(path / "config.json")
-    hf_config |= {"is_matryoshka": len(dims) > 1, "matryoshka_dimensions": list(dims)}
-    _write(path / "config.json", hf_config)
-    prefix = "sentence_transformers.models"
-    names = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    _write(
-        path / "modules.json",
-        [{"idx": i, "name": str(i), "path": p, "type": f"{prefix}.{kind}"} for i, (p, kind) in enumerate(names)],
+def _dense_spec(folder: Path) -> DenseSpec:
+    config = read_json(folder / "config.json")
+    activation = str(config.get("activation_function", "torch.nn.modules.linear.Identity")).rsplit(".", 1)[-1]
+    if activation not in ACTIVATIONS:
+        raise ModelError(f"{folder / 'config.json'}: activation {activation} is not one of {', '.join(ACTIVATIONS)}")
+    if config.get("use_residual"):
+        raise ModelError(f"{folder / 'config.json'}: use_residual is not supported")
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(f"{folder}: no model.safetensors; pickled weights are not loaded, convert them first")
+    return DenseSpec(
+        path=folder / "model.safetensors",
+        in_features=int(config["in_features"]),
+        out_features=int(config["out_features"]),
+        bias=bool(config.get("bias", True)),
+        activation=activation,
     )
-    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
-    _write(
-        path / "1_Pooling" / "config.json",
-        {"word_embedding_dimension": dims[0]}
-        | {f"pooling_mode_{mode}": mode == "mean_tokens" for mode in modes}
-        | {"include_prompt": True},
-    )
-    (path / "2_Normalize").mkdir(exist_ok=True)
-    _write(
-        path / "sentence_bert_config.json",
-        {"max_seq_length": settings.max_seq_length, "do_lower_case": False},
-    )
-    _write(
-        path / "config_sentence_transformers.json",
-        {
-            "model_type": "SentenceTransformer",
-            "prompts": prompts(settings.prompt_style),
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
-        },
-    )
-    ours = {
-        "format": 1,
-        "dims": list(dims),
-        "prompt_style": settings.prompt_style,
-        "max_seq_length": settings.max_seq_length,
-        "record": settings.record,
-    }
-    _write(path / "gecko.json", ours)
-    (path / "README.md").write_text(model_card(dims, settings), encoding="utf-8")
 
 
-def prompts(style: str) -> dict[str, str]:
-    """Prefixes under the names that sentence-transformers and mteb look up."""
-    if style != "gecko":
-        return {"query": "", "document": ""}
-
-    def before(task: str) -> str:
-        return format_query(_QUERY_MARK, task).split(_QUERY_MARK)[0]
-
-    document = format_document(_QUERY_MARK).split(_QUERY_MARK)[0]
-    same = "semantic similarity"
-    return {
-        "query": before("search result"),
-        "document": document,
-        "Retrieval-query": before("search result"),
-        "Retrieval-document": document,
-        "Reranking-query": before("question answering"),
-        "Reranking-document": document,
-        "Classification": before("classification"),
-        "MultilabelClassification": before("classification"),
-        "Clustering": before("search result"),
-        "PairClassification": before(same),
-        "STS": before(same),
-        "Summarization": before("search result"),
-        "BitextMining": before(same),
-    }
-
-
-def model_card(dims: tuple[int, ...], settings: FolderConfig) -> str:
-    """A short card: what it is, how to use it, how it was made."""
-    lines = [
-        "---",
-        "library_name: sentence-transformers",
-        "pipeline_tag: sentence-similarity",
-        "tags: [gecko, sentence-transformers, feature-extraction]",
-        "---",
-        "",
-        "# A Gecko embedding model",
-        "",
-        f"Cosine similarity, mean pooling, {dims[0]} dimensions"
-        + (f" (prefixes: {', '.join(map(str, dims[1:]))})." if len(dims) > 1 else "."),
-        "",
-        "    from gecko_core import Gecko",
-        '    model = Gecko.from_pretrained("THIS FOLDER")',
-        '    model.similarity(model.encode_queries(["a question"]), model.encode_documents(["a passage"]))',
-        "",
-        "## Training record",
-        "",
-        "```json",
-        json.dumps(settings.record, indent=2, ensure_ascii=False),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _rename_tokenizer_class(path: Path, model_type: str, tokenizer: Any) -> None:
-    saved = read_json(path)
-    if saved.get("tokenizer_class") in (None, "TokenizersBackend"):
-        saved["tokenizer_class"] = _TOKENIZER_CLASSES.get(model_type, "PreTrainedTokenizerFast")
-    elif model_type in _TOKENIZER_CLASSES:
-        saved["tokenizer_class"] = _TOKENIZER_CLASSES[model_type]
-    _write(path, saved)
-
-
-def _write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

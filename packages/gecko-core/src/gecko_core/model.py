@@ -1,86 +1,172 @@
-"""The model: a transformer, mean pooling, cosine similarity, Matryoshka prefixes."""
+"""Gecko: a backbone, the mean over its tokens, and optionally a projection."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from gecko_kernels import masked_mean_pool
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from gecko_core.encoding import encode_texts
-from gecko_core.errors import ConfigError, ModelError
-from gecko_core.folder import FolderConfig, read_folder, write_folder
-from gecko_core.prompts import format_document, format_query
-from gecko_core.resolve import Resolved, resolve
+from gecko_core.backbones import DEFAULT_MAX_LENGTH, Adapter
+from gecko_core.encoding import check_truncate_dim, encode_windows
+from gecko_core.errors import ConfigError
+from gecko_core.folder import Layout, read_layout
+from gecko_core.head import Dense, projection
+from gecko_core.loading import load_backbone, load_tokenizer, local_folder
+from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
+from gecko_core.resolve import resolve
+from gecko_core.texts import checked_max_length, checked_texts, padded, token_ids
+
+Array = np.ndarray | Tensor
+PromptStyle = Literal["gecko", "plain"]
 
 
 class Gecko(nn.Module):
-    """A text embedding model. Build it with `from_pretrained` or `from_backbone`."""
+    """A text embedder. Build it with `from_pretrained` (a saved model) or `from_backbone` (a fresh one).
 
-    def __init__(self, backbone: Any, tokenizer: Any, settings: FolderConfig, truncate_dim: int | None = None):
+    dim: width of the embeddings. dims: the Matryoshka widths it was trained for, descending, `dims[0] == dim`.
+    prompt_style: "gecko" writes tasks and titles as the paper does; "plain" leaves texts alone, except for the `query`
+    and `document` prefixes that a model of others may bring along.
+    auto_bf16: let `encode*` compute in bf16 where the device is fast at it (the weights stay as they are).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        adapter: Adapter,
+        tokenizer: Any,
+        *,
+        head: Sequence[Dense] = (),
+        dims: Sequence[int] | None = None,
+        max_seq_length: int | None = None,
+        prompt_style: PromptStyle = "gecko",
+        prompts: dict[str, str] | None = None,
+        do_lower_case: bool = False,
+        base_model: str | None = None,
+        truncate_dim: int | None = None,
+        auto_bf16: bool = True,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.adapter = adapter
         self.tokenizer = tokenizer
-        self.settings = settings
-        width = int(backbone.config.hidden_size)
-        self.dims: tuple[int, ...] = tuple(sorted(settings.dims or (width,), reverse=True))
-        if self.dims[0] != width:
-            self.dims = (width, *(d for d in self.dims if d < width))
-        if truncate_dim is not None and not 0 < truncate_dim <= width:
-            raise ConfigError(f"truncate_dim={truncate_dim}: this model has {width} dimensions; cure: 1 to {width}")
+        self.head = nn.ModuleList(head)
+        config: Any = backbone.config
+        self.hidden_size = int(getattr(config, "d_model", None) or config.hidden_size)
+        self.dim = head[-1].linear.out_features if head else self.hidden_size
+        self.dims = checked_dims(dims or (self.dim,), self.dim)
+        limit = adapter.max_length(config)
+        wanted = max_seq_length or DEFAULT_MAX_LENGTH
+        self.max_seq_length = min(wanted, limit) if limit else wanted
+        self.prompt_style: PromptStyle = prompt_style
+        self.prompts = dict(prompts or {})
+        self.do_lower_case = do_lower_case
+        self.base_model = base_model
         self.truncate_dim = truncate_dim
+        check_truncate_dim(truncate_dim, self.dim)
+        self.auto_bf16 = auto_bf16
+        self.calibration: dict[int, Any] = {}
+        self.eval()
+
+    # Building and saving
 
     @classmethod
     def from_pretrained(
         cls,
-        path_or_hub_id: str | Path,
+        name: str | Path,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         truncate_dim: int | None = None,
     ) -> Gecko:
-        """Load a saved folder, a packaged model or a hub id. Raises `ModelError` in one line."""
-        found = resolve(path_or_hub_id)
-        backbone, tokenizer = _load(found, dtype)
-        settings = read_folder(found.path) if found.path else FolderConfig(max_seq_length=512)
-        model = cls(backbone, tokenizer, settings, truncate_dim)
-        model.eval()
-        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        """Loads a Gecko folder, or any sentence-transformers folder with mean pooling, old schema or new.
+
+        name: a folder, a packaged model, or a hub id. device: the GPU where there is one, else the CPU. dtype: of the
+        weights; None means fp32 weights with automatic bf16 in `encode*`, an explicit fp32 means fp32 throughout.
+        truncate_dim: default width of the embeddings. Raises `ModelError`, `ConfigError`.
+        """
+        resolved = resolve(name)
+        folder = local_folder(resolved)
+        layout = read_layout(folder)
+        backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype))
+        model = cls(
+            backbone,
+            adapter,
+            load_tokenizer(layout.transformer),
+            head=[Dense.load(spec).to(as_dtype(dtype)) for spec in layout.dense],
+            max_seq_length=layout.max_seq_length,
+            do_lower_case=layout.do_lower_case,
+            prompts=layout.prompts,
+            truncate_dim=truncate_dim,
+            base_model=resolved.name if resolved.path is None else resolved.path.name,
+            auto_bf16=dtype is None,
+            **_own_settings(layout),
+        )
+        return model.to(device or default_device())
 
     @classmethod
     def from_backbone(
-        cls, path_or_hub_id: str | Path, dims: Sequence[int] = (768, 256), max_seq_length: int = 512, **kwargs: Any
+        cls,
+        name: str | Path,
+        dims: Sequence[int] = (768, 256),
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | str | None = None,
+        max_seq_length: int | None = None,
+        seed: int = 0,
     ) -> Gecko:
-        """A raw encoder as a Gecko model with the gecko prompts."""
-        found = resolve(path_or_hub_id)
-        backbone, tokenizer = _load(found, kwargs.get("dtype"))
-        return cls(backbone, tokenizer, FolderConfig(max_seq_length, tuple(dims), "gecko"))
+        """A fresh embedder on an encoder, a T5 encoder, or a language model made bidirectional.
 
-    @property
-    def dim(self) -> int:
-        """Dimensions of the embeddings that `encode` returns."""
-        return self.truncate_dim or self.dims[0]
+        dims: Matryoshka widths; where the largest is not the backbone's own width, a linear projection to it is added,
+        seeded by `seed`. max_seq_length: 512 (or what a sentence-transformers folder says), capped by the backbone.
+        """
+        resolved = resolve(name)
+        folder = local_folder(resolved)
+        known = read_layout(folder) if (folder / "modules.json").is_file() else Layout(transformer=folder)
+        backbone, adapter = load_backbone(known.transformer, as_dtype(dtype), resolved.gguf_file)
+        config: Any = backbone.config
+        width = int(getattr(config, "d_model", None) or config.hidden_size)
+        largest = checked_dims(dims)[0]
+        head = [] if largest == width else [projection(width, largest, seed).to(as_dtype(dtype))]
+        model = cls(
+            backbone,
+            adapter,
+            load_tokenizer(known.transformer, resolved.gguf_file),
+            head=head,
+            dims=dims,
+            max_seq_length=max_seq_length or known.max_seq_length,
+            do_lower_case=known.do_lower_case,
+            base_model=resolved.name if resolved.path is None else resolved.path.name,
+            auto_bf16=dtype is None,
+        )
+        return model.to(device or default_device())
 
-    @property
-    def max_seq_length(self) -> int:
-        return self.settings.max_seq_length
+    def save_pretrained(
+        self, path: str | Path, record: dict[str, Any] | None = None, dims: Sequence[int] | None = None
+    ) -> Path:
+        """Writes the folder that sentence-transformers, transformers, vLLM and text-embeddings-inference read.
 
-    @max_seq_length.setter
-    def max_seq_length(self, value: int) -> None:
-        self.settings.max_seq_length = value
+        record: how the model was made (anything JSON takes); goes into gecko.json and the model card. dims: Matryoshka
+        widths to announce, `self.dims` by default. An earlier model at `path` is replaced, whole or not at all.
+        """
+        from gecko_core.saving import write_folder
 
-    @property
-    def prompt_style(self) -> str:
-        return self.settings.prompt_style
+        write_folder(self, Path(path), record, checked_dims(dims, self.dim) if dims else self.dims)
+        return Path(path)
 
-    @prompt_style.setter
-    def prompt_style(self, value: str) -> None:
-        if value not in ("gecko", "plain"):
-            raise ConfigError(f"prompt_style '{value}': cure: 'gecko' or 'plain'")
-        self.settings.prompt_style = value
+    # Forward
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Right-padded (B, L) ids and mask -> (B, dim) embeddings, not normalised."""
+        hidden = self.adapter.hidden_states(self.backbone, input_ids, attention_mask)
+        pooled = masked_mean_pool(hidden, attention_mask)
+        for layer in self.head:
+            pooled = layer(pooled.to(layer.linear.weight.dtype))
+        return pooled
 
     @property
     def device(self) -> torch.device:
@@ -90,86 +176,138 @@ class Gecko(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), (B, L) -> (B, dim): mean over valid tokens, fp32, not normalised."""
-        from gecko_kernels import masked_mean_pool
+    def gradient_checkpointing(self, enabled: bool = True) -> None:
+        """Recomputes the backbone's layers in the backward pass: less memory, about a third more time."""
+        backbone: Any = self.backbone
+        if enabled:
+            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            backbone.gradient_checkpointing_disable()
 
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return masked_mean_pool(hidden, attention_mask).float()
+    # Texts to tokens
 
-    def format_queries(self, texts: Sequence[str], task: str = "search result") -> list[str]:
-        return list(texts) if self.prompt_style == "plain" else [format_query(text, task) for text in texts]
+    def format_queries(self, texts: Sequence[str], task: str = DEFAULT_TASK) -> list[str]:
+        """Queries (and both sides of symmetric tasks) as the model wants to read them."""
+        checked = checked_texts(texts, "query")
+        if self.prompt_style == "plain":
+            prefix = self.prompts.get("query", "")
+            return [prefix + text for text in checked]
+        return [format_query(text, task) for text in checked]
 
     def format_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None) -> list[str]:
-        titles = titles if titles is not None else [None] * len(texts)
+        """Documents as the model wants to read them; a plain model gets title and text in one line, as mteb does."""
+        checked = checked_texts(texts, "document")
+        if titles is not None and len(titles) != len(checked):
+            raise ConfigError(
+                f"{len(checked)} documents but {len(titles)} titles; give one (or None) for each document"
+            )
+        named = titles if titles is not None else [None] * len(checked)
+        given = checked_texts([title or "" for title in named], "title")
         if self.prompt_style == "plain":
-            return [f"{title or ''} {text}".strip() for text, title in zip(texts, titles, strict=True)]
-        return [format_document(text, title) for text, title in zip(texts, titles, strict=True)]
+            prefix = self.prompts.get("document", "")
+            return [prefix + f"{title} {text}".strip() for title, text in zip(given, checked, strict=True)]
+        return [format_document(text, title) for title, text in zip(given, checked, strict=True)]
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """Token ids with special tokens, cut to `max_length` (default `max_seq_length`)."""
-        if not texts:
-            return []
-        return self.tokenizer(list(texts), truncation=True, max_length=max_length or self.max_seq_length)["input_ids"]
+        """Token ids with special tokens, cut to `max_length` (at most `max_seq_length`)."""
+        length = checked_max_length(max_length, self.max_seq_length)
+        return token_ids(self.tokenizer, checked_texts(texts), length, self.do_lower_case)
 
-    def collate(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Padded (B, L) `input_ids` and `attention_mask` on the model's device."""
-        length = max(len(row) for row in ids)
-        pad = self.tokenizer.pad_token_id or 0
-        input_ids = torch.full((len(ids), length), pad, dtype=torch.long)
-        mask = torch.zeros((len(ids), length), dtype=torch.long)
-        for i, row in enumerate(ids):
-            input_ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        return {"input_ids": input_ids.to(self.device), "attention_mask": mask.to(self.device)}
+    def collate(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Token ids -> right-padded `input_ids` and `attention_mask` (B, L) on the model's device."""
+        return padded(rows, self.tokenizer.pad_token_id or 0, self.vocabulary, self.device)
 
-    def encode_queries(self, texts: Sequence[str], task: str = "search result", **options: Any) -> Any:
-        return encode_texts(self, self.format_queries(texts, task), **options)
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the backbone's token embeddings."""
+        backbone: Any = self.backbone
+        return int(backbone.get_input_embeddings().weight.shape[0])
+
+    # Texts to vectors
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        task: str | None = None,
+        *,
+        batch_tokens: int | None = None,
+        progress: bool = False,
+        truncate_dim: int | None = None,
+        output: Literal["numpy", "torch"] = "numpy",
+    ) -> Any:
+        """Texts as they are, or with `task` in the symmetric format -> (n, dim) float32, rows of unit length.
+
+        batch_tokens: tokens per forward pass, padding included. truncate_dim: keep this many leading components and
+        normalise again. output: a numpy array, or a tensor on the model's device.
+        """
+        if output not in ("numpy", "torch"):
+            raise ConfigError(f"output must be 'numpy' or 'torch', not {output!r}")
+        dressed = checked_texts(texts) if task is None else self.format_queries(texts, task)
+        wanted = truncate_dim if truncate_dim is not None else self.truncate_dim
+        windows = list(
+            encode_windows(self, dressed, batch_tokens=batch_tokens, progress=progress, truncate_dim=wanted)
+        ) or [torch.empty(0, wanted or self.dim, device=self.device)]
+        if output == "torch":
+            return torch.cat(windows)
+        return np.concatenate([window.cpu().numpy() for window in windows])
+
+    def encode_queries(self, texts: Sequence[str], task: str = DEFAULT_TASK, **options: Any) -> Any:
+        """Queries of `task` -> (n, dim) float32, rows of unit length. Options as in `encode`."""
+        return self.encode(self.format_queries(texts, task), **options)
 
     def encode_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **options: Any) -> Any:
-        return encode_texts(self, self.format_documents(texts, titles), **options)
+        """Documents with their titles -> (n, dim) float32, rows of unit length. Options as in `encode`."""
+        return self.encode(self.format_documents(texts, titles), **options)
 
-    def encode(self, texts: Sequence[str], task: str | None = None, **options: Any) -> Any:
-        return encode_texts(self, list(texts) if task is None else self.format_queries(texts, task), **options)
+    def similarity(self, a: Array, b: Array) -> Any:
+        """Cosine similarities of (n, d) and (m, d) -> (n, m), of the kind of `a`."""
+        left, right = (torch.as_tensor(x).float() for x in (a, b))
+        scores = normalize(left, dim=-1) @ normalize(right.to(left.device), dim=-1).T
+        return scores if isinstance(a, Tensor) else scores.cpu().numpy()
 
-    def similarity(self, a: Any, b: Any) -> Any:
-        """(n, d), (m, d) -> (n, m) cosine of normalised embeddings."""
-        return a @ b.T
-
-    def truncate(self, embeddings: np.ndarray, dim: int) -> np.ndarray:
-        cut = embeddings[:, :dim]
-        return cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+    def truncate(self, embeddings: Array, dim: int) -> Any:
+        """The first `dim` components, normalised again: (n, d) -> (n, dim), of the kind of `embeddings`."""
+        check_truncate_dim(dim, embeddings.shape[-1])
+        cut = normalize(torch.as_tensor(embeddings)[..., :dim].float(), dim=-1)
+        return cut if isinstance(embeddings, Tensor) else cut.cpu().numpy()
 
     def weights_hash(self) -> str:
+        """sha256 over all weights, by name, as fp32: the same before saving and after loading. Serves as a revision."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.backbone.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(str(tensor.dtype).encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        for name, value in sorted(self.named_parameters()):
+            digest.update(f"{name}:{tuple(value.shape)};".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def save_pretrained(
-        self, path: str | Path, record: dict[str, Any] | None = None, dims: Sequence[int] | None = None
-    ) -> None:
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        if record is not None:
-            self.settings.record = record
-        if dims is not None:
-            self.dims = tuple(sorted(dims, reverse=True))
-        self.backbone.save_pretrained(path)
-        write_folder(
-            path, config=self.backbone.config, tokenizer=self.tokenizer, dims=self.dims, settings=self.settings
-        )
+
+def default_device() -> torch.device:
+    """The first GPU, Apple's, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _load(found: Resolved, dtype: torch.dtype | None) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    """fp32, bf16 or fp16 from a dtype or its name; None is fp32. Raises `ConfigError` for anything else."""
+    names = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
+    names |= {"float16": torch.float16, "fp16": torch.float16}
+    chosen = torch.float32 if dtype is None else names.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ConfigError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
+    return chosen
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(found.location)
-        backbone = AutoModel.from_pretrained(found.location, dtype=dtype or torch.float32, use_safetensors=True)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model '{found.name}' cannot be loaded: {first}; cure: check the name or folder") from error
-    return backbone, tokenizer
+
+def checked_dims(dims: Sequence[int], dim: int | None = None) -> tuple[int, ...]:
+    """Matryoshka widths, descending, the first of them `dim`. Raises `ConfigError`."""
+    if not dims or any(isinstance(d, bool) or not isinstance(d, int) or d < 1 for d in dims):
+        raise ConfigError(f"dims must be positive whole numbers, not {dims!r}")
+    chosen = tuple(sorted(set(dims), reverse=True))
+    if dim is not None and chosen[0] != dim:
+        raise ConfigError(f"dims {chosen}: the largest must be the model's own width, {dim}")
+    return chosen
+
+
+def _own_settings(layout: Layout) -> dict[str, Any]:
+    if not layout.gecko:
+        return {"prompt_style": "plain"}
+    return {"prompt_style": layout.gecko.get("prompt_style", "gecko"), "dims": layout.gecko.get("dims")}

@@ -1,0 +1,96 @@
+"""From texts to token ids: checks, cleaning, fast tokenisation, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gecko_core.errors import ConfigError, DataError, ModelError
+
+
+def checked_texts(texts: Iterable[str], what: str = "text", first: int = 0) -> list[str]:
+    """A list of well-formed strings. Raises `DataError` naming the row that is not a string.
+
+    A lone surrogate, which no tokenizer accepts, becomes U+FFFD, as Python's own `errors="replace"` would have it; a
+    surrogate pair becomes the character it stands for. first: number of the first row, for messages of a long stream.
+    """
+    if isinstance(texts, str | bytes):
+        raise DataError(f"{what}s must come as a list of str; wrap the single {what} in [ ]")
+    checked = []
+    for row, text in enumerate(texts, start=first):
+        if not isinstance(text, str):
+            raise DataError(
+                f"row {row}: {what} is {type(text).__name__}, not str; drop the row or give an empty string"
+            )
+        checked.append(text if text.isascii() else _well_formed(text))
+    return checked
+
+
+def _well_formed(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: bool = False) -> list[list[int]]:
+    """Token ids with special tokens, cut to `max_length`. A text that has no tokens becomes the one padding token.
+
+    Where the tokenizer is a fast one its Rust core is called directly: the ids are all we need.
+    """
+    if lowercase:
+        texts = [text.lower() for text in texts]
+    if not texts:
+        return []
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is not None:
+        wanted = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}
+        if core.truncation != wanted:
+            core.enable_truncation(**wanted)
+        if core.padding is not None:
+            core.no_padding()
+        ids = [encoding.ids for encoding in core.encode_batch_fast(list(texts))]
+    else:
+        ids = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)["input_ids"]
+    empty = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    return [row if row else [empty] for row in ids]
+
+
+def padded(
+    rows: Sequence[Sequence[int]], pad_id: int, vocabulary: int, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """Right-padded `input_ids` and `attention_mask`, both (B, L) int64.
+
+    Raises `ModelError` for a token id outside of the backbone's vocabulary: on a GPU the look-up would end the process.
+    """
+    if not rows:
+        raise DataError("an empty batch cannot be padded; give at least one row of token ids")
+    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+    width = max(int(lengths.max()), 1)
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < 0 or highest >= vocabulary:
+        wrong = lowest if lowest < 0 else highest
+        raise ModelError(
+            f"token id {wrong} is outside of the backbone's {vocabulary} embeddings; the tokenizer is another model's"
+        )
+    return {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "attention_mask": torch.from_numpy(mask.astype(np.int64)).to(device),
+    }
+
+
+def checked_max_length(max_length: int | None, limit: int) -> int:
+    """`max_length` where it is given and possible, else `limit`."""
+    if max_length is None:
+        return limit
+    if not isinstance(max_length, int) or max_length < 1:
+        raise ConfigError(f"max_length must be a positive whole number, not {max_length!r}")
+    return min(max_length, limit)
