@@ -1,0 +1,195 @@
+"""What a caller hands to the loss, checked once and brought into one form for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class LossArguments:
+    """Checked arguments of the loss; all ids are in column order (entry ``column_offset + i`` belongs to row ``i``)."""
+
+    queries: Tensor  # (B, D)
+    positives: Tensor  # (C, D)
+    key_queries: Tensor | None  # (C, D); None: the queries themselves, or no same-tower term
+    negatives: Tensor | None  # own: (B, H, D); batch: (N, D)
+    temperature: Tensor  # scalar
+    dims: tuple[int, ...]  # ascending
+    dim_weights: tuple[float, ...]  # in the order of dims
+    same_tower: bool
+    own_negatives: bool
+    query_ids: Tensor | None  # (C,)
+    positive_ids: Tensor | None  # (C,)
+    negative_ids: Tensor | None  # own: (B, H); batch: (N,)
+    column_offset: int
+    hardness: float
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The inputs a gradient may flow to."""
+        given = (self.queries, self.positives, self.key_queries, self.negatives, self.temperature)
+        return [one for one in given if one is not None]
+
+
+def shape_of(tensor: Tensor) -> str:
+    """(4, 8) rather than torch.Size([4, 8]), for messages."""
+    return str(tuple(tensor.shape))
+
+
+def check_loss(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None,
+    *,
+    temperature: float | Tensor,
+    dims: Sequence[int] | None,
+    dim_weights: Sequence[float] | None,
+    same_tower: bool,
+    negatives_scope: str,
+    query_ids: Tensor | None,
+    positive_ids: Tensor | None,
+    negative_ids: Tensor | None,
+    key_queries: Tensor | None,
+    column_offset: int,
+    hardness: float,
+) -> LossArguments:
+    """Check every argument of ``same_tower_softmax_loss``.
+
+    Raises:
+        ValueError: a shape, a dim, a scope or the temperature does not fit; the message prints expected and found.
+        TypeError: a dtype does not fit.
+    """
+    _check_matrices(queries, positives, key_queries, column_offset)
+    rows, columns = queries.shape[0], positives.shape[0]
+    if same_tower and key_queries is None and columns != rows:
+        raise ValueError(
+            f"same_tower with {rows} queries and {columns} positives: pass key_queries of shape "
+            f"{shape_of(positives)} (the query of every positive), or same_tower=False"
+        )
+    if negatives_scope not in ("own", "batch"):
+        raise ValueError(f"negatives_scope: expected 'own' or 'batch', found {negatives_scope!r}")
+    own = negatives_scope == "own"
+    negatives, negative_ids = _check_negatives(queries, negatives, negative_ids, own)
+    _check_ids("query_ids", query_ids, columns, queries.device)
+    _check_ids("positive_ids", positive_ids, columns, queries.device)
+    if negative_ids is not None and positive_ids is None:
+        raise ValueError("negative_ids need positive_ids to be compared with: pass both or neither")
+    ordered, weights = _check_dims(queries.shape[1], dims, dim_weights)
+    if hardness < 0:
+        raise ValueError(f"hardness: expected a number >= 0, found {hardness}")
+    return LossArguments(
+        queries=queries,
+        positives=positives,
+        key_queries=key_queries if same_tower else None,
+        negatives=negatives,
+        temperature=_check_temperature(temperature, queries),
+        dims=ordered,
+        dim_weights=weights,
+        same_tower=same_tower,
+        own_negatives=own,
+        query_ids=query_ids,
+        positive_ids=positive_ids,
+        negative_ids=negative_ids,
+        column_offset=column_offset,
+        hardness=float(hardness),
+    )
+
+
+def _check_matrices(queries: Tensor, positives: Tensor, key_queries: Tensor | None, offset: int) -> None:
+    if queries.dim() != 2 or queries.shape[0] == 0 or queries.shape[1] == 0:
+        raise ValueError(f"queries: expected shape (B, D) with B, D >= 1, found {shape_of(queries)}")
+    if queries.dtype not in FLOATING:
+        raise TypeError(f"queries: expected float16, bfloat16, float32 or float64, found {queries.dtype}")
+    rows, width = queries.shape
+    if positives.dim() != 2 or positives.shape[1] != width or positives.shape[0] < rows:
+        raise ValueError(f"positives: expected shape (C, {width}) with C >= {rows}, found {shape_of(positives)}")
+    if not 0 <= offset <= positives.shape[0] - rows:
+        raise ValueError(
+            f"column_offset: expected 0 <= offset <= {positives.shape[0] - rows} "
+            f"({rows} queries, {positives.shape[0]} positives), found {offset}"
+        )
+    if positives.shape[0] != rows and offset == 0 and key_queries is not None and key_queries.shape[0] == rows:
+        raise ValueError(f"key_queries: expected shape {shape_of(positives)}, found {shape_of(key_queries)}")
+    for name, other in (("positives", positives), ("key_queries", key_queries)):
+        if other is not None:
+            check_like(name, other, queries)
+    if key_queries is not None and key_queries.shape != positives.shape:
+        raise ValueError(f"key_queries: expected shape {shape_of(positives)}, found {shape_of(key_queries)}")
+
+
+def check_like(name: str, tensor: Tensor, queries: Tensor) -> None:
+    """The dtype and the device of the queries are everybody's."""
+    if tensor.dtype != queries.dtype:
+        raise TypeError(f"{name}: expected dtype {queries.dtype} as queries have, found {tensor.dtype}")
+    if tensor.device != queries.device:
+        raise ValueError(f"{name}: expected device {queries.device} as queries have, found {tensor.device}")
+
+
+def _check_negatives(
+    queries: Tensor, negatives: Tensor | None, ids: Tensor | None, own: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    rows, width = queries.shape
+    if negatives is None:
+        if ids is not None:
+            raise ValueError("negative_ids without negatives: pass both or neither")
+        return None, None
+    check_like("negatives", negatives, queries)
+    if negatives.dim() not in (2, 3) or negatives.shape[-1] != width or (own and negatives.shape[0] != rows):
+        wanted = f"({rows}, {width}) or ({rows}, H, {width})" if own else f"(N, {width}) or (N, H, {width})"
+        raise ValueError(f"negatives: expected shape {wanted}, found {shape_of(negatives)}")
+    if ids is not None and ids.shape != negatives.shape[:-1]:
+        raise ValueError(
+            f"negative_ids: expected shape {shape_of(negatives[..., 0])}, one per negative, found {shape_of(ids)}"
+        )
+    if ids is not None:
+        _check_ids("negative_ids", ids.reshape(-1), ids.numel(), queries.device)
+    if negatives.numel() == 0:
+        return None, None
+    if own:
+        shape = (rows, -1, width)
+        return negatives.reshape(shape), None if ids is None else ids.reshape(rows, -1)
+    return negatives.reshape(-1, width), None if ids is None else ids.reshape(-1)
+
+
+def _check_ids(name: str, ids: Tensor | None, count: int, device: torch.device) -> None:
+    if ids is None:
+        return
+    if ids.dtype != torch.int64:
+        raise TypeError(f"{name}: expected dtype torch.int64, found {ids.dtype}")
+    if ids.shape != (count,):
+        raise ValueError(f"{name}: expected shape ({count},), found {shape_of(ids)}")
+    if ids.device != device:
+        raise ValueError(f"{name}: expected device {device} as queries have, found {ids.device}")
+
+
+def _check_dims(
+    width: int, dims: Sequence[int] | None, weights: Sequence[float] | None
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    chosen = tuple(int(dim) for dim in dims) if dims is not None else (width,)
+    if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 1 or max(chosen) > width:
+        raise ValueError(f"dims: expected distinct numbers in 1..{width} (the width of queries), found {chosen}")
+    given = tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(chosen)
+    if len(given) != len(chosen):
+        raise ValueError(f"dim_weights: expected {len(chosen)} numbers, one per dim, found {len(given)}")
+    pairs = sorted(zip(chosen, given, strict=True))
+    return tuple(dim for dim, _ in pairs), tuple(weight for _, weight in pairs)
+
+
+def _check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1 or not temperature.is_floating_point():
+            raise ValueError(
+                f"temperature: expected a positive number or a floating tensor with one element, "
+                f"found shape {shape_of(temperature)}, dtype {temperature.dtype}"
+            )
+        return temperature.reshape(()).to(queries.device)
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a positive number, found {temperature}")
+    wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
+    return torch.full((), float(temperature), dtype=wide, device=queries.device)

@@ -1,0 +1,46 @@
+"""Which implementation runs: ``GECKO_KERNELS_BACKEND`` and the device decide."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+BACKENDS = ("auto", "reference", "torch", "triton")
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def triton_is_installed() -> bool:
+    """Without importing it."""
+    return find_spec("triton") is not None
+
+
+def choose_backend(tensor: Tensor) -> str:
+    """Choose for an input: auto is triton for what its kernels take on CUDA, torch for everything else.
+
+    Returns:
+        "reference", "torch" or "triton".
+
+    Raises:
+        ValueError: the variable holds another word.
+        RuntimeError: triton is asked for and is not installed, or the input is one it cannot take.
+    """
+    asked = os.environ.get("GECKO_KERNELS_BACKEND", "auto")
+    if asked not in BACKENDS:
+        raise ValueError(f"GECKO_KERNELS_BACKEND: expected one of {', '.join(BACKENDS)}, found {asked!r}")
+    if asked == "auto":
+        return "triton" if tensor.is_cuda and tensor.dtype in TRITON_DTYPES and triton_is_installed() else "torch"
+    if asked == "triton":
+        if tensor.dtype not in TRITON_DTYPES or not triton_is_installed():
+            raise RuntimeError(
+                f"GECKO_KERNELS_BACKEND=triton needs the triton package and float16, bfloat16 or float32 inputs, "
+                f"found {tensor.dtype}; unset it to run in PyTorch"
+            )
+        if not tensor.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+            raise RuntimeError(
+                f"GECKO_KERNELS_BACKEND=triton needs CUDA tensors, found {tensor.device}; unset it to run in PyTorch "
+                "(or set TRITON_INTERPRET=1 before the first import to interpret the kernels)"
+            )
+    return asked

@@ -1,0 +1,144 @@
+"""The same-tower softmax loss: the public operation, its dispatch and its autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gecko_kernels.arguments import LossArguments, check_loss
+from gecko_kernels.backend import choose_backend
+from gecko_kernels.chunked import ChunkedResult, chunked_loss
+from gecko_kernels.operators import operator, refuse_second_derivative
+from gecko_kernels.reference import reference_loss, wide
+
+
+def same_tower_softmax_loss(
+    queries: Tensor,  # (B, D)
+    positives: Tensor,  # (B, D), or (C, D) with C >= B
+    negatives: Tensor | None = None,  # (B, D) or (B, H, D); scope "batch": also (N, D) or (N, H, D)
+    *,
+    temperature: float | Tensor,
+    dims: Sequence[int] | None = None,
+    dim_weights: Sequence[float] | None = None,
+    same_tower: bool = True,
+    negatives_scope: str = "own",
+    query_ids: Tensor | None = None,  # (B,) or (C,) int64
+    positive_ids: Tensor | None = None,  # (B,) or (C,) int64
+    negative_ids: Tensor | None = None,  # the shape of negatives without D, int64
+    key_queries: Tensor | None = None,  # (C, D)
+    column_offset: int = 0,
+    hardness: float = 0.0,
+) -> Tensor:
+    """Gecko's contrastive loss (Lee et al. 2024, arXiv 2403.20327, section 3.2) on every Matryoshka prefix.
+
+    For row i, temperature t and cosine similarity s, the loss at one prefix is
+
+        -log exp(s(q_i, p_i) / t)
+             / ( sum_j exp(s(q_i, p_j) / t) + sum_{j != i} exp(s(q_i, q_j) / t) + sum_h exp(s(q_i, n_ih) / t) )
+
+    averaged over rows; prefixes are re-normalised, weighted and added. Pairs that ids mark as equal are left out:
+    positives of other rows with the row's positive id or query id, other queries with the row's query id, negatives
+    with the row's positive id. The row's own positive always counts, so a row whose other terms are all masked has loss
+    and gradient zero. A zero vector has similarity zero to everything and gradient zero.
+
+    Args:
+        queries: unnormalised embeddings, one per row; float16, bfloat16, float32 or float64.
+        positives: the positive of row i is ``positives[column_offset + i]``; all others are in-batch negatives.
+        negatives: hard negatives, H per row.
+        temperature: a positive number, or a tensor with one element, which then receives a gradient.
+        dims: Matryoshka prefixes, e.g. ``(768, 256)``; default: the whole width only.
+        dim_weights: one weight per entry of ``dims``; default: all 1.
+        same_tower: whether the other queries are negatives (SamToNe, Moiseev et al. 2023).
+        negatives_scope: "own": a row sees its own hard negatives only (Gecko); "batch": all hard negatives.
+        query_ids: one per column (per row where C = B); rows with equal ids ask the same.
+        positive_ids: one per column; columns with equal ids are the same passage.
+        negative_ids: compared with the positive id of the row.
+        key_queries: for negatives from other devices: all queries, row i's own at ``column_offset + i``. Its gradient
+            is that of the column role alone, as ``positives``' is, so gathered tensors carry it home.
+        column_offset: where this device's rows begin among the columns.
+        hardness: a >= 0; each hard negative is weighted by exp(a * s(q, n)), a constant to the gradient
+            (EmbeddingGemma, arXiv 2509.20354, with a = 5).
+
+    Returns:
+        Scalar, float32 (float64 for float64 inputs). First derivatives only, except with the "reference" backend.
+
+    Raises:
+        ValueError: shapes, devices, dims, ids or the temperature do not fit; the message prints expected and found.
+        TypeError: a dtype does not fit.
+        RuntimeError: ``GECKO_KERNELS_BACKEND`` asks for what this machine or these inputs cannot run.
+    """
+    arguments = check_loss(
+        queries, positives, negatives, temperature=temperature, dims=dims, dim_weights=dim_weights,
+        same_tower=same_tower, negatives_scope=negatives_scope, query_ids=query_ids, positive_ids=positive_ids,
+        negative_ids=negative_ids, key_queries=key_queries, column_offset=column_offset, hardness=hardness,
+    )  # fmt: skip
+    backend = choose_backend(queries)
+    if backend == "reference":
+        return reference_loss(arguments)
+    return _torch_loss(arguments)
+
+
+def _wants_gradient(arguments: LossArguments) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments.tensors)
+
+
+def _torch_loss(arguments: LossArguments) -> Tensor:
+    return torch.ops.gecko_kernels.chunked_loss(
+        arguments.queries, arguments.positives, arguments.key_queries, arguments.negatives, arguments.temperature,
+        arguments.query_ids, arguments.positive_ids, arguments.negative_ids, arguments.dims, arguments.dim_weights,
+        arguments.same_tower, arguments.column_offset, arguments.hardness, _wants_gradient(arguments),
+    )[0]  # fmt: skip
+
+
+_INPUTS = (
+    "Tensor queries, Tensor positives, Tensor? key_queries, Tensor? negatives, Tensor temperature, "
+    "Tensor? query_ids, Tensor? positive_ids, Tensor? negative_ids, int[] dims, float[] dim_weights, "
+    "bool same_tower, int column_offset, float hardness, bool gradients"
+)
+
+
+@operator("chunked_loss", f"({_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
+def _chunked_op(queries, positives, key_queries, negatives, temperature, *rest):  # type: ignore[no-untyped-def]
+    result: ChunkedResult = chunked_loss(queries, positives, key_queries, negatives, temperature, *rest)
+    gradients = (result.queries, result.positives, result.key_queries, result.negatives, result.temperature)
+    # An operator returns tensors: an empty one stands for a gradient that nobody asked for.
+    return result.loss, *(queries.new_empty(0) if one is None else one for one in gradients)
+
+
+@torch.library.register_fake("gecko_kernels::chunked_loss")
+def _chunked_fake(queries, positives, key_queries, negatives, temperature, *rest):  # type: ignore[no-untyped-def]
+    loss = queries.new_empty((), dtype=wide(queries.dtype))
+    inputs = (queries, positives, key_queries, negatives, temperature)
+    there = rest[-1]
+    return loss, *(torch.empty_like(one) if there and one is not None else queries.new_empty(0) for one in inputs)
+
+
+def _chunked_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _chunked_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]
+    gradients: list[Tensor | None] = [None] * 14
+    if upstream is not None:
+        for place, (gradient, needed) in enumerate(zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)):
+            if needed:
+                gradients[place] = torch.ops.gecko_kernels.scale(gradient, upstream)
+    return tuple(gradients)
+
+
+# An operator of its own, so that a second derivative is refused rather than silently zero.
+@operator("scale", "(Tensor gradient, Tensor upstream) -> Tensor")
+def _scale(gradient, upstream):  # type: ignore[no-untyped-def]
+    return (gradient * upstream).to(gradient.dtype)
+
+
+@torch.library.register_fake("gecko_kernels::scale")
+def _scale_fake(gradient, upstream):  # type: ignore[no-untyped-def]
+    return torch.empty_like(gradient)
+
+
+torch.library.register_autograd("gecko_kernels::chunked_loss", _chunked_backward, setup_context=_chunked_setup)
+refuse_second_derivative("scale")

@@ -1,0 +1,35 @@
+"""One way to register an operator with PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def operator(name: str, schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as ``torch.ops.gecko_kernels.<name>`` on every device.
+
+    ``torch.library.custom_op`` does the same and imports torch._dynamo at the first call, which costs a process that
+    only encodes a few texts several seconds.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        qualified = f"gecko_kernels::{name}"
+        torch.library.define(qualified, schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(qualified, "default")(function)
+        return function
+
+    return register
+
+
+def refuse_second_derivative(name: str) -> None:
+    """Make differentiating an operator that is itself part of a backward pass an error, not a silent zero."""
+
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        raise RuntimeError(
+            f"gecko_kernels::{name} has no derivative: second derivatives need GECKO_KERNELS_BACKEND=reference"
+        )
+
+    torch.library.register_autograd(f"gecko_kernels::{name}", backward)

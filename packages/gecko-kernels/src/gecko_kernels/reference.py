@@ -1,0 +1,128 @@
+"""Both operations in plain PyTorch: the specification, and the oracle of the tests.
+
+Nothing here is meant to be fast. Every rule that the kernels follow (which pairs are masked, what a zero vector or an
+empty sequence yields) is decided here and described in ``docs/kernels.md``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gecko_kernels.arguments import LossArguments
+
+# A vector no longer than this has no direction: its similarity to everything is 0 and no gradient flows to it.
+ZERO_NORM = 1e-12
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which products are accumulated and statistics are kept."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def unit(
+    vectors: Tensor,  # (..., d)
+) -> Tensor:
+    """Rows scaled to length one; a zero vector stays zero and has gradient zero."""
+    squares = vectors.square().sum(-1, keepdim=True)
+    there = squares > ZERO_NORM**2
+    return vectors * torch.where(there, torch.where(there, squares, 1.0).rsqrt(), 0.0)
+
+
+def reference_loss(arguments: LossArguments) -> Tensor:
+    """The Gecko loss (Lee et al. 2024, section 3.2), written out; differentiable by autograd.
+
+    For row i with own column o = column_offset + i, temperature t and cosine s, summed over Matryoshka prefixes:
+
+        L_i = -log exp(s(q_i, p_o) / t) / ( sum_j exp(s(q_i, p_j) / t) + sum_{j != o} exp(s(q_i, q_j) / t) + negatives )
+
+    Returns:
+        Scalar in float32 (float64 for float64 inputs): sum over dims of weight * mean over rows.
+    """
+    loss = torch.zeros((), dtype=wide(arguments.queries.dtype), device=arguments.queries.device)
+    for dim, weight in zip(arguments.dims, arguments.dim_weights, strict=True):
+        logits, own = prefix_logits(arguments, dim)
+        loss = loss + weight * (logits.logsumexp(1) - own).mean()
+    return loss
+
+
+def prefix_logits(arguments: LossArguments, dim: int) -> tuple[Tensor, Tensor]:
+    """All logits of the rows at one prefix, -inf where masked, and the logits of their own positives.
+
+    Returns:
+        (B, everything in the denominator) and (B,).
+    """
+    q, p, k = (
+        None if one is None else unit(one[..., :dim].to(wide(one.dtype)))
+        for one in (arguments.queries, arguments.positives, arguments.key_queries)
+    )
+    assert q is not None
+    assert p is not None
+    temperature = arguments.temperature.to(q.dtype)
+    own_column = arguments.column_offset + torch.arange(len(q), device=q.device)
+    masks = column_masks(arguments)
+    to_positives = q @ p.T / temperature
+    blocks = [to_positives.masked_fill(masks["positives"], -torch.inf)]
+    if arguments.same_tower:
+        blocks.append((q @ (q if k is None else k).T / temperature).masked_fill(masks["queries"], -torch.inf))
+    if arguments.negatives is not None:
+        n = unit(arguments.negatives[..., :dim].to(q.dtype))
+        cosines = torch.einsum("bd,bhd->bh", q, n) if arguments.own_negatives else q @ n.T
+        # Hardness (EmbeddingGemma, arXiv 2509.20354): the weight exp(a * s) is a constant to the gradient.
+        harder = cosines / temperature + arguments.hardness * cosines.detach()
+        blocks.append(harder.masked_fill(masks["negatives"], -torch.inf))
+    return torch.cat(blocks, 1), to_positives.gather(1, own_column[:, None])[:, 0]
+
+
+def column_masks(arguments: LossArguments) -> dict[str, Tensor]:
+    """Which pairs do not count as negatives.
+
+    - positive j of another row: equal positive id (the same passage) or equal query id (the same question);
+    - query j: the row itself, or equal query id;
+    - hard negative: its id is the id of the row's own positive.
+    """
+    rows, columns = len(arguments.queries), len(arguments.positives)
+    device = arguments.queries.device
+    own_column = arguments.column_offset + torch.arange(rows, device=device)
+    itself = own_column[:, None] == torch.arange(columns, device=device)
+    same_query = _equal(arguments.query_ids, own_column, itself)
+    same_passage = _equal(arguments.positive_ids, own_column, itself)
+    masks = {"positives": (same_query | same_passage) & ~itself, "queries": itself | same_query}
+    if arguments.negatives is not None:
+        shape = (rows, arguments.negatives.shape[1] if arguments.own_negatives else len(arguments.negatives))
+        masks["negatives"] = torch.zeros(shape, dtype=torch.bool, device=device)
+        if arguments.negative_ids is not None and arguments.positive_ids is not None:
+            masks["negatives"] = arguments.negative_ids == arguments.positive_ids[own_column][:, None]
+    return masks
+
+
+def _equal(ids: Tensor | None, own_column: Tensor, itself: Tensor) -> Tensor:
+    return torch.zeros_like(itself) if ids is None else ids[own_column][:, None] == ids
+
+
+def reference_pool(
+    hidden: Tensor,  # (B, L, D)
+    mask: Tensor,  # (B, L), non-zero: the token counts
+    *,
+    normalize: bool = False,
+) -> Tensor:  # (B, D)
+    """Mean over the tokens that count, in float32, in the dtype of ``hidden``; a row without any is zero."""
+    valid = mask.bool()
+    summed = torch.where(valid[..., None], hidden, 0).to(wide(hidden.dtype)).sum(1)
+    pooled = summed / valid.sum(1, keepdim=True).clamp(min=1)
+    return (unit(pooled) if normalize else pooled).to(hidden.dtype)
+
+
+def reference_packed_pool(
+    hidden: Tensor,  # (T, D)
+    cu_seqlens: Tensor,  # (B + 1,)
+    *,
+    normalize: bool = False,
+) -> Tensor:  # (B, D)
+    """The same for sequences laid end to end: sequence b is ``hidden[cu_seqlens[b] : cu_seqlens[b + 1]]``."""
+    rows = [
+        hidden[start:end].to(wide(hidden.dtype)).sum(0) / max(end - start, 1)
+        for start, end in zip(cu_seqlens[:-1].tolist(), cu_seqlens[1:].tolist(), strict=True)
+    ]
+    pooled = torch.stack(rows)
+    return (unit(pooled) if normalize else pooled).to(hidden.dtype)

@@ -1,0 +1,94 @@
+"""Small problems for both operations, and the tolerances with their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+# Relative to the largest entry of what is compared. float64: rounding only. float32: sums of products, divided by t.
+# bfloat16 and float16: both sides read the same rounded inputs and add in float32; gradients are rounded once to 8 or
+# 11 bits on the way out, and the Triton path rounds its coefficients to bfloat16 before the last product.
+TOLERANCES = {torch.float64: 1e-11, torch.float32: 5e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
+
+
+@pytest.fixture
+def tolerances() -> dict[torch.dtype, float]:
+    return TOLERANCES
+
+
+@pytest.fixture
+def make_problem() -> Callable[..., tuple[list[Tensor], dict[str, Any]]]:
+    """A batch of the loss: [queries, positives(, negatives)] and keyword arguments."""
+
+    def make(
+        rows: int = 13,
+        width: int = 24,
+        hard: int = 1,
+        *,
+        dtype: torch.dtype = torch.float64,
+        temperature: float = 0.05,
+        ids: bool = False,
+        extra_columns: int = 0,
+        seed: int = 0,
+        **options: Any,
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+        columns = rows + extra_columns
+        tensors = [normal(rows, width), normal(columns, width)] + ([normal(rows, hard, width)] if hard else [])
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        options = {"temperature": torch.tensor(temperature, dtype=wide), **options}
+        if extra_columns:
+            options["column_offset"] = extra_columns // 2
+            if options.get("same_tower", True):
+                options["key_queries"] = normal(columns, width)
+        if ids:
+            options["query_ids"] = torch.randint(0, max(rows // 2, 2), (columns,), generator=generator)
+            options["positive_ids"] = torch.randint(0, rows, (columns,), generator=generator)
+            if hard:
+                options["negative_ids"] = torch.randint(0, rows, (rows, hard), generator=generator)
+        return tensors, options
+
+    return make
+
+
+@pytest.fixture
+def with_gradients(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Tensor, list[Tensor]]]:
+    """Run a scalar function of tensors on one backend: its value and the gradients of all floating inputs."""
+
+    def run(function: Callable[..., Tensor], backend: str, tensors: list[Tensor], options: dict[str, Any]):  # type: ignore[no-untyped-def]
+        monkeypatch.setenv("GECKO_KERNELS_BACKEND", backend)
+        leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+        named = {
+            name: value.detach().clone().requires_grad_()
+            if torch.is_tensor(value) and value.is_floating_point()
+            else value
+            for name, value in options.items()
+        }
+        leaves_of_options = [value for value in named.values() if torch.is_tensor(value) and value.requires_grad]
+        value = function(*leaves, **named)
+        value.backward()
+        return value.detach(), [leaf.grad for leaf in (*leaves, *leaves_of_options)]
+
+    return run
+
+
+@pytest.fixture
+def assert_near() -> Callable[..., None]:
+    """Every entry within a tolerance times the largest expected entry."""
+
+    def check(found: Tensor, expected: Tensor, tolerance: float, floor: float = 1e-6) -> None:
+        assert found.shape == expected.shape
+        assert found.dtype == expected.dtype
+        error = (found.double() - expected.double()).abs().max().item() if found.numel() else 0.0
+        scale = max(expected.double().abs().max().item() if expected.numel() else 0.0, floor)
+        assert error <= tolerance * scale, f"error {error:.3g} against {scale:.3g}, tolerance {tolerance:.3g}"
+
+    return check
