@@ -69,9 +69,9 @@ def nli(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
             )
         hypotheses = groups[str(record.get("lang", "")), _text(record, ("premise",))][label]
         hypotheses.append(_text(record, ("hypothesis",)))
-    for (_, premise), hypotheses in groups.items():
-        contradicted = tuple(Document(text) for text in hypotheses["contradiction"])
-        for text in hypotheses["entailment"]:
+    for (_, premise), by_label in groups.items():
+        contradicted = tuple(Document(text) for text in by_label["contradiction"])
+        for text in by_label["entailment"]:
             yield TrainingRow(settings.task, premise, Document(text), contradicted, settings.symmetric)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -123,7 +123,7 @@ def _resolve(
 
 
 def _one_stage(
-    stage: str, recipe: str, corpus: str | None, out: Path | None, student: str | None, seed: int | None,
+    stage: Literal["prefinetune", "finetune"], recipe: str, corpus: str | None, out: Path | None, student: str | None, seed: int | None,
     overrides: list[str] | None, debug: bool,
 ) -> None:  # fmt: skip
     from gecko_core.errors import exit_on_error

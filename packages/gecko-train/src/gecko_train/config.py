@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,8 +129,8 @@ class StageConfig(_Section):
     sets: list[SetConfig] = Field(min_length=1)
     alpha: float = Field(1.0, ge=0, description="sampling weight of a set: size ** alpha")
     steps_per_epoch: int | None = Field(None, ge=1)
-    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
-    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    objective: ObjectiveConfig = Field(default_factory=lambda: ObjectiveConfig.model_validate({}))
+    trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig.model_validate({}))
 
     @model_validator(mode="after")
     def _weights(self) -> StageConfig:
@@ -140,10 +140,8 @@ class StageConfig(_Section):
         return self
 
 
-def _title_body() -> StageConfig:
-    return StageConfig(
-        sets=[SetConfig(source="title-body")], objective=ObjectiveConfig(same_tower=False, hard_negatives=0)
-    )
+def _stage(source: str, **objective: Any) -> Callable[[], StageConfig]:
+    return lambda: StageConfig.model_validate({"sets": [{"source": source}], "objective": objective})
 
 
 class Recipe(_Section):
@@ -152,12 +150,12 @@ class Recipe(_Section):
     name: str = "recipe"
     output: str | None = Field(None, description="default: runs/<name> in the current folder")
     seed: int = Field(0, ge=0)
-    corpus: CorpusConfig = Field(default_factory=CorpusConfig)
-    student: StudentConfig = Field(default_factory=StudentConfig)
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-    prefinetune: StageConfig = Field(default_factory=_title_body)
-    fret: FretConfig = Field(default_factory=FretConfig)
-    finetune: StageConfig = Field(default_factory=lambda: StageConfig(sets=[SetConfig(source="fret")]))
+    corpus: CorpusConfig = Field(default_factory=lambda: CorpusConfig.model_validate({}))
+    student: StudentConfig = Field(default_factory=lambda: StudentConfig.model_validate({}))
+    evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig.model_validate({}))
+    prefinetune: StageConfig = Field(default_factory=_stage("title-body", same_tower=False, hard_negatives=0))
+    fret: FretConfig = Field(default_factory=lambda: FretConfig.model_validate({}))
+    finetune: StageConfig = Field(default_factory=_stage("fret"))
 
     @property
     def folder(self) -> Path:

@@ -143,6 +143,7 @@ class Objective:
             "query_ids": query_ids,
             "positive_ids": document_ids[:, 0],
             "negative_ids": negative_ids,
+            "hardness": config.hardness,
         }
         loss = same_tower_softmax_loss(queries, positives, negatives, **options)
         parts = {"contrastive": loss}

@@ -259,7 +259,7 @@ class Journey:
 
         self._model = None  # the LLM needs the memory more
         started = time.perf_counter()
-        build(self.recipe.fret, self.folder.path / "fret", corpus=self.held_out.training)
+        build(self.recipe.fret, self.folder.path / "fret", corpus=self.held_out.training, progress=True)
         manifest = json.loads((self.folder.path / "fret" / "manifest.json").read_text())
         from gecko_fret import load_fret
 

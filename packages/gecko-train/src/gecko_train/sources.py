@@ -7,7 +7,7 @@ import gzip
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,45 +102,34 @@ def fret_rows(
     from gecko_fret import load_fret
 
     rows = load_fret(folder)
-    passages = _fret_passages(folder) if (positive, negative, list_documents) != ("p_1", "p_N", 0) else {}
     generator = np.random.default_rng([seed, 3])
     for row in rows:
-        first = row.positive if positive == "p_1" else passages[row.seed_id]
+        first = row.positive if positive == "p_1" else rows.passage(row.seed_id)
         if negative == "p_N":
             chosen = [one for one in row.negatives if one.id != first.id]
         elif negative == "random":
             others = [one.id for one in row.candidates if one.id != first.id]
-            chosen = [passages[others[int(generator.integers(len(others)))]]] if others else []
+            chosen = [rows.passage(others[int(generator.integers(len(others)))])] if others else []
         else:
             chosen = []
         scores = None
         if list_documents:
-            chosen, scores = _listed(row, first, chosen, passages, list_documents)
+            chosen, scores = _listed(row, first, chosen, rows.passage, list_documents)
         yield TrainingRow(
             task or row.task, row.query, _document(first), tuple(_document(one) for one in chosen), scores=scores
         )
 
 
 def _listed(
-    row: Any, first: Passage, chosen: list[Passage], passages: dict[str, Passage], count: int
+    row: Any, first: Passage, chosen: list[Passage], passage: Callable[[str], Passage], count: int
 ) -> tuple[list[Passage], tuple[float, ...]]:
     """Extend the negatives by further candidates, spread evenly over the LLM's ranking, with everybody's score."""
     taken = {first.id, *(one.id for one in chosen)}
     ranked = sorted((one for one in row.candidates if one.id not in taken), key=lambda one: -one.fused)
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int) if ranked else []
-    listed = chosen + [passages[ranked[place].id] for place in dict.fromkeys(int(place) for place in places)]
+    picked = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int).tolist()
+    listed = chosen + [passage(ranked[place].id) for place in dict.fromkeys(picked)]
     fused = {one.id: float(one.fused) for one in row.candidates}
     return listed, tuple(fused.get(one.id, float("nan")) for one in [first, *listed])
-
-
-def _fret_passages(folder: Path) -> dict[str, Passage]:
-    import pyarrow.parquet as pq
-
-    passages = {}
-    for part in sorted((folder / "corpus").glob("*.parquet")):
-        for row in pq.read_table(part, columns=["id", "title", "text"]).to_pylist():
-            passages[row["id"]] = Passage(row["id"], row["title"], row["text"])
-    return passages
 
 
 def beir_rows(folder: Path, task: str, split: str = "train") -> Iterator[TrainingRow]:
