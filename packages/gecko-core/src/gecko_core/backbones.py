@@ -93,6 +93,8 @@ class DecoderAdapter:
     model_types = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"})
     # These pick a mask per layer from a mapping; the others take one mask for all layers.
     mapped_types = frozenset({"qwen2", "qwen3", "gemma2", "gemma3_text"})
+    # These have a switch of their own (EmbeddingGemma's), which vLLM trusts more than `is_causal`.
+    flagged_types = frozenset({"gemma3_text"})
 
     def model_class(self) -> Any:
         from transformers import AutoModel
@@ -101,8 +103,11 @@ class DecoderAdapter:
 
     def prepare(self, model: nn.Module) -> None:
         config: Any = model.config
-        # Written into config.json: transformers 5 (hence sentence-transformers) and vLLM read it and lift the mask too.
-        config.is_causal = False
+        # Written into config.json, so that transformers 5 (hence sentence-transformers) and vLLM lift the mask too.
+        if config.model_type in self.flagged_types:
+            config.use_bidirectional_attention = True
+        else:
+            config.is_causal = False
         config.use_cache = False
         for module in model.modules():
             if hasattr(module, "is_causal"):
@@ -116,24 +121,24 @@ class DecoderAdapter:
         return int(config.max_position_embeddings)
 
     def _masks(self, model: nn.Module, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
-        """Ready-made masks (B, 1, L, L) or (B, 1, 1, L): transformers uses what already has four dimensions as it is."""
+        """Ready-made masks (B, 1, L or 1, L), which transformers takes as they are because they have four dimensions."""
         config: Any = model.config
         full = attention_mask.bool()[:, None, None, :]
         window = getattr(config, "sliding_window", None)
-        layer_types = getattr(config, "layer_types", None) or []
         if config.model_type == "mistral" and window:
-            return self._as_needed(model, full & self._near(attention_mask, window))
+            return self._as_needed(model, full & self._near(config, attention_mask))
         if config.model_type not in self.mapped_types:
             return self._as_needed(model, full)
         masks = {"full_attention": self._as_needed(model, full)}
-        if "sliding_attention" in layer_types:
-            masks["sliding_attention"] = self._as_needed(model, full & self._near(attention_mask, window))
+        if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+            masks["sliding_attention"] = self._as_needed(model, full & self._near(config, attention_mask))
         return masks
 
-    @staticmethod
-    def _near(attention_mask: Tensor, window: int) -> Tensor:
+    def _near(self, config: Any, attention_mask: Tensor) -> Tensor:
+        """Pairs of positions within the sliding window (1, 1, L, L), bounds as transformers 5 draws them."""
         positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-        return ((positions[:, None] - positions[None, :]).abs() < window)[None, None]
+        reach = config.sliding_window - 1 if config.model_type in self.flagged_types else config.sliding_window
+        return ((positions[:, None] - positions[None, :]).abs() <= reach)[None, None]
 
     @staticmethod
     def _as_needed(model: nn.Module, mask: Tensor) -> Tensor:

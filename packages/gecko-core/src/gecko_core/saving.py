@@ -19,20 +19,8 @@ from gecko_core.prompts import saved_prompts
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
-# Tokenizer classes that transformers 4 knows too. transformers 5 may call a tokenizer "TokenizersBackend", which older
-# readers refuse; the generic fast class is safe for everything that comes as a tokenizer.json.
-TOKENIZER_CLASSES = {
-    "bert": "BertTokenizer",
-    "distilbert": "DistilBertTokenizer",
-    "electra": "ElectraTokenizer",
-    "mpnet": "MPNetTokenizer",
-    "roberta": "RobertaTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-    "camembert": "CamembertTokenizer",
-    "t5": "T5Tokenizer",
-    "mt5": "T5Tokenizer",
-    "umt5": "T5Tokenizer",
-}
+# transformers 5 may call a tokenizer "TokenizersBackend", which older readers refuse. This is the same thing by the name
+# that both know: tokenizer.json as it is. (A class of the model, BertTokenizer say, would rebuild parts of it.)
 GENERIC_TOKENIZER = "PreTrainedTokenizerFast"
 # Keys that transformers 5 writes for itself.
 _NEW_TOKENIZER_KEYS = ("backend", "is_local", "local_files_only")
@@ -48,7 +36,7 @@ def write_folder(model: Gecko, path: Path, record: dict[str, Any] | None, dims: 
         with quiet():
             model.backbone.save_pretrained(temporary)
             _save_tokenizer(model, temporary)
-        _patch_config(temporary / "config.json", dims)
+        _patch_config(temporary / "config.json", dims, getattr(model.backbone.config, "sliding_window", None))
         modules = ["Transformer", "Pooling", *["Dense"] * len(model.head), "Normalize"]
         places = ["", *(f"{i}_{kind}" for i, kind in enumerate(modules) if i)]
         _write_json(
@@ -113,11 +101,14 @@ def _own_version() -> str:
         return __version__
 
 
-def _patch_config(path: Path, dims: tuple[int, ...]) -> None:
+def _patch_config(path: Path, dims: tuple[int, ...], window: int | None) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     if len(dims) > 1:
         config["is_matryoshka"] = True
         config["matryoshka_dimensions"] = list(dims)
+    if config.get("use_bidirectional_attention") and window:
+        # Gemma 3 halves the window on loading (w // 2 + 1), and not every release of transformers undoes that here.
+        config["sliding_window"] = (window - 1) * 2
     config.pop("quantization_config", None)  # left behind by a GGUF file, whose weights are plain by now
     if "dtype" in config and "torch_dtype" not in config:
         config["torch_dtype"] = config["dtype"]  # the name that transformers before 4.56 reads
@@ -133,9 +124,10 @@ def _save_tokenizer(model: Gecko, folder: Path) -> None:
     model.tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    known = config.get("tokenizer_class")
-    if known in (None, "TokenizersBackend"):
-        config["tokenizer_class"] = TOKENIZER_CLASSES.get(model.backbone.config.model_type, GENERIC_TOKENIZER)
+    if config.get("tokenizer_class") in (None, "TokenizersBackend"):
+        config["tokenizer_class"] = GENERIC_TOKENIZER
+    # The generic class would add token_type_ids, which half of the backbones do not take; for the others they are zero.
+    config["model_input_names"] = ["input_ids", "attention_mask"]
     config["model_max_length"] = model.max_seq_length
     for key in _NEW_TOKENIZER_KEYS:
         config.pop(key, None)
