@@ -178,7 +178,7 @@ def test_bad_input_is_one_line_naming_file_and_place(tmp_path, name, content, me
 
 
 def test_empty_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match="no .txt"):
+    with pytest.raises(DataError, match=r"no \.txt"):
         load_corpus(tmp_path)
 
 

@@ -24,7 +24,7 @@ class CorpusConfig(_Section):
     near_threshold: float = Field(0.85, gt=0, le=1)
     language: str | None = Field(None, description="keep only passages that look like this language (ISO 639-1)")
     limit: int | None = Field(None, ge=1)
-    part_size: int = Field(4096, ge=1)
+    part_size: int = Field(1024, ge=1, description="passages per part, of the corpus and of its embeddings")
 
 
 class LLMConfig(_Section):
@@ -76,7 +76,8 @@ class GenerateConfig(_Section):
     max_new_tokens: int = Field(40, ge=4)
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(0.95, gt=0, le=1)
-    passage_words: int = Field(120, ge=10, description="the LLM reads this much of the seed")
+    top_k: int = Field(50, ge=1)
+    passage_tokens: int = Field(128, ge=8, description="the LLM reads this much of the seed")
     min_words: int = Field(3, ge=1)
     max_words: int = Field(40, ge=1)
     max_copied: float = Field(
@@ -147,16 +148,16 @@ class FretConfig(_Section):
     """One build. `fingerprint`s of its sections decide which parts of an output folder are still valid."""
 
     seed: int = 0
-    corpus: CorpusConfig = Field(default_factory=CorpusConfig)
-    llm: LLMConfig = Field(default_factory=LLMConfig)
+    corpus: CorpusConfig = CorpusConfig()
+    llm: LLMConfig = LLMConfig()
     generators: list[LLMConfig] = Field(
         default_factory=list, description="LLMs that write the queries, mixed by weight; nothing: `llm` alone"
     )
-    embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
-    generate: GenerateConfig = Field(default_factory=GenerateConfig)
-    retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig)
-    score: ScoreConfig = Field(default_factory=ScoreConfig)
-    mine: MineConfig = Field(default_factory=MineConfig)
+    embedder: EmbedderConfig = EmbedderConfig()
+    generate: GenerateConfig = GenerateConfig()
+    retrieve: RetrieveConfig = RetrieveConfig()
+    score: ScoreConfig = ScoreConfig()
+    mine: MineConfig = MineConfig()
 
 
 def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> FretConfig:

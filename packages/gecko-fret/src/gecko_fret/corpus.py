@@ -184,7 +184,7 @@ def load_corpus(
     """Reads a corpus.
 
     spec: None or "python-docs" for the interpreter's documentation; a folder of .txt, .md and .html files; a
-        .jsonl, .csv or .parquet file with `text` and optional `id`, `title`, `source`; "hub:NAME[:SPLIT]" for a hub set.
+        .jsonl, .csv or .parquet file with `text` and optional `id`, `title`, `source`; "hub:NAME[:SPLIT]" on the hub.
     split: "auto" cuts files into passages of 40 to 250 words and keeps the rows of tables whole; "always"; "never".
     deduplicate: "exact" (equal normalised text, the first one stays), "near" (MinHash, at `near_threshold`), "none".
     language: keep only passages that look like this language (ISO 639-1 code), see `gecko_fret.language`.

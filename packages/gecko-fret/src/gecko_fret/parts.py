@@ -67,6 +67,14 @@ class Parts:
     def rows(self, number: int) -> list[dict[str, Any]]:
         return self.table(number).select(self.schema.names).to_pylist()
 
+    def count(self, number: int) -> int:
+        """Rows of part `number`, from its footer alone."""
+        try:
+            return pq.read_metadata(self.path(number)).num_rows
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise DataError(f"{self.path(number)}: the part is damaged ({reason}); delete it and run again") from None
+
     def counters(self, number: int) -> dict[str, int]:
         metadata = self.table(number).schema.metadata or {}
         return json.loads(metadata.get(_COUNTERS, b"{}"))

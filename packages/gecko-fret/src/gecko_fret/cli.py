@@ -1,0 +1,93 @@
+"""The gecko-fret command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="FRet: a corpus and an LLM in, retrieval training data out, every score kept.",
+)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def build(
+    config: Annotated[Path | None, typer.Argument(help="YAML file; nothing: the defaults.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder; run again to go on.")] = Path("runs/fret"),
+    corpus: Annotated[
+        str | None, typer.Option(help="Folder, .jsonl/.csv/.parquet file, hub:NAME, or python-docs.")
+    ] = None,
+    llm: Annotated[str | None, typer.Option(help="Folder, packaged model or hub id of the LLM.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Folder, packaged model or hub id of the embedder.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of seed passages.", min=1)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value.")] = None,
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    workers: Annotated[int, typer.Option(help="Workers of the ray engine.", min=1)] = 2,
+    force: Annotated[bool, typer.Option("--force", help="Delete parts that changed settings invalidate.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, and end.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Build a data set, or go on with one that was interrupted."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_fret.build_command import BuildOptions, run_build
+
+        overrides = list(set_ or [])
+        named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
+        named |= {"generate.seeds": limit}
+        overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
+        code = run_build(BuildOptions(config, out, overrides, engine, workers, force, dry_run))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A FRet folder.")],
+    debug: Debug = False,
+) -> None:
+    """Write report.md and report.html of a FRet folder."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_fret.report import write_report
+
+        for path in write_report(folder):
+            typer.echo(path)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="A finished FRet folder.")],
+    to: Annotated[Path, typer.Option("--to", "-t", help="File or folder to write.")],
+    layout: Annotated[
+        str, typer.Option("--layout", "-l", help="sentence-transformers, flagembedding or tevatron.")
+    ] = "sentence-transformers",
+    prompts: Annotated[bool, typer.Option(help="Put the gecko prompts into the texts.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a FRet folder in the layout of another training library."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_fret.export import export_fret
+
+        written = export_fret(folder, to, layout, prompts=prompts)
+        typer.echo(f"{written} rows -> {to}")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="gecko-fret")
+
+
+if __name__ == "__main__":
+    main()

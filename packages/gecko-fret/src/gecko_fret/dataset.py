@@ -1,0 +1,88 @@
+"""Reading a FRet folder: rows with their passages in place of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from gecko_core.errors import DataError
+from gecko_fret.corpus import Corpus, Passage
+from gecko_fret.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of a query's N neighbours: `ql` is the mean query log-prob, `rc` the expected label 0..4, ranks count from 1."""
+
+    id: str
+    similarity: float
+    ql: float
+    rc: float
+    rank_ql: int
+    rank_rc: int
+    fused: float
+
+
+@dataclass(frozen=True, slots=True)
+class FretRow:
+    """One training example, and everything it was decided from. `candidates` are ordered by fused score, best first."""
+
+    id: str
+    task: str
+    query: str
+    positive: Passage
+    negatives: list[Passage]
+    seed_id: str
+    seed_rank: int | None
+    candidates: list[Candidate]
+
+
+class FretData(Sequence[FretRow]):
+    """The rows of a FRet folder; `corpus` holds the passages, `manifest` says how the rows were made."""
+
+    def __init__(self, rows: list[dict[str, Any]], corpus: Corpus, manifest: dict[str, Any]):
+        self._rows, self.corpus, self.manifest = rows, corpus, manifest
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> FretRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FretRow]: ...
+    def __getitem__(self, index: int | slice) -> FretRow | Sequence[FretRow]:
+        if isinstance(index, slice):
+            return [self._row(row) for row in self._rows[index]]
+        return self._row(self._rows[index])
+
+    def __iter__(self) -> Iterator[FretRow]:
+        return map(self._row, self._rows)
+
+    def passage(self, identifier: str) -> Passage:
+        """The passage with this id, of any candidate."""
+        return self.corpus.get(identifier)
+
+    def _row(self, row: dict[str, Any]) -> FretRow:
+        return FretRow(
+            id=row["id"],
+            task=row["task"],
+            query=row["query"],
+            positive=self.corpus.get(row["positive_id"]),
+            negatives=[self.corpus.get(identifier) for identifier in row["negative_ids"]],
+            seed_id=row["seed_id"],
+            seed_rank=row["seed_rank"],
+            candidates=[Candidate(**candidate) for candidate in row["candidates"]],
+        )
+
+
+def load_fret(path: str | Path) -> FretData:
+    """Reads a finished FRet folder. Raises `DataError` for a folder that is none, or is not finished."""
+    workspace = Workspace(path)
+    manifest = workspace.read_manifest()
+    if manifest is None:
+        raise DataError(f"{path}: not a FRet folder (no manifest.json); make one with: gecko-fret build --out {path}")
+    if not manifest.get("complete"):
+        raise DataError(f"{path}: the build is not finished; run the same gecko-fret build command again to go on")
+    return FretData(list(workspace.parts("mine")), workspace.corpus, manifest)

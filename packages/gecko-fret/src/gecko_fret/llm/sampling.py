@@ -1,0 +1,63 @@
+"""Drawing tokens repeatably, and knowing when a completion has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gecko_fret.llm.protocol import Sampling
+
+
+def uniform_numbers(seeds: Sequence[int], count: int) -> Tensor:
+    """(rows, count) numbers in [0, 1): each row's from its own seed, so that they do not depend on the batch."""
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        rows.append(torch.rand(count, generator=generator, dtype=torch.float64))
+    return torch.stack(rows) if rows else torch.empty(0, count, dtype=torch.float64)
+
+
+def draw_tokens(
+    logits: Tensor,  # (B, V) fp32
+    uniform: Tensor,  # (B,) in [0, 1)
+    sampling: Sampling,
+) -> tuple[Tensor, Tensor]:
+    """Chosen tokens (B,) and their log-probabilities (B,) under the model itself (temperature 1, nothing cut off).
+
+    Nucleus sampling by inverse distribution: of the `top_k` likeliest tokens, the smallest set whose probability
+    reaches `top_p`, and in it the one that `uniform` points at. Temperature 0 takes the likeliest.
+    """
+    model_logprobs = logits.log_softmax(-1)
+    if sampling.temperature == 0:
+        chosen = logits.argmax(-1)
+    else:
+        top, tokens = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)  # sorting all of V would cost more
+        shares = (top.double() / sampling.temperature).softmax(-1)
+        before = shares.cumsum(-1) - shares
+        mass = shares.masked_fill(before >= sampling.top_p, 0.0).cumsum(-1)
+        place = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).clamp(max=top.shape[1] - 1)
+        chosen = tokens.gather(1, place)[:, 0]
+    return chosen, model_logprobs.gather(1, chosen[:, None])[:, 0]
+
+
+class StopWatch:
+    """Decides when a row has ended: an end token, or one of the stop strings in its text."""
+
+    def __init__(self, tokenizer: Any, sampling: Sampling, end_ids: set[int]):
+        self._tokenizer, self._stop, self._ends = tokenizer, sampling.stop, end_ids
+
+    def finished(self, tokens: list[int]) -> bool:
+        if tokens[-1] in self._ends:
+            return True
+        tail = self._tokenizer.decode(tokens[-8:], clean_up_tokenization_spaces=False)
+        return any(stop in tail for stop in self._stop)
+
+    def text(self, tokens: list[int]) -> tuple[str, bool]:
+        """The completion's text before the stop, and whether there was one."""
+        ended = bool(tokens) and tokens[-1] in self._ends
+        text = self._tokenizer.decode(tokens[:-1] if ended else tokens, clean_up_tokenization_spaces=False)
+        cuts = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        return (text[: min(cuts)], True) if cuts else (text, ended)

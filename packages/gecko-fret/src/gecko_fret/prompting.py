@@ -1,0 +1,212 @@
+"""Few-shot prompts as data: reading a prompt file, and rendering it for writing and for scoring."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gecko_core.errors import ConfigError
+from gecko_fret.corpus import Passage
+from gecko_fret.llm.protocol import ScoreRequest
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Demonstration(_Block):
+    """A passage and a query of one kind of task; `task` is the task line shown, by default the kind."""
+
+    kind: str
+    passage: str
+    query: str
+    task: str | None = None
+
+
+class JudgedPair(_Block):
+    """A query and a passage with a relevance label."""
+
+    query: str
+    passage: str
+    label: str
+
+
+class GenerateBlock(_Block):
+    instructions: dict[str, str] = Field(min_length=1)
+    tasks: Literal["closed", "open"] = "closed"
+    template: str
+    answer: str
+
+
+class LikelihoodBlock(_Block):
+    instructions: dict[str, str] = Field(min_length=1)
+    template: str
+    answer: str
+
+
+class RelevanceBlock(_Block):
+    instruction: str
+    template: str
+    answer: str
+    labels: list[str] = Field(min_length=2)
+    demonstrations: list[JudgedPair] = Field(default_factory=list)
+
+
+class JointBlock(RelevanceBlock):
+    label_template: str
+    label_answer: str
+
+
+class PromptSet(_Block):
+    """The prompts of one file. All rendering methods give (shared prefix, what follows it for one row)."""
+
+    demonstrations: list[Demonstration]
+    generate: GenerateBlock
+    query_likelihood: LikelihoodBlock
+    relevance: RelevanceBlock
+    joint: JointBlock | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PromptSet:
+        for block, names in (
+            ("generate.template", ("passage",)),
+            ("generate.answer", ("task", "query")),
+            ("query_likelihood.template", ("passage",)),
+            ("query_likelihood.answer", ("query",)),
+            ("relevance.template", ("passage", "query")),
+            ("relevance.answer", ("label",)),
+        ):
+            section, field = block.split(".")
+            text = getattr(getattr(self, section), field)
+            for name in names:
+                if f"{{{name}}}" not in text:
+                    raise ValueError(f"{block} does not mention {{{name}}}")
+        labelled = [("relevance", self.relevance)] + ([("joint", self.joint)] if self.joint else [])
+        for where, scale in labelled:
+            for pair in scale.demonstrations:
+                if pair.label not in scale.labels:
+                    raise ValueError(f"{where}.demonstrations: label {pair.label!r} is not one of {scale.labels}")
+        missing = [kind for kind in self.generate.instructions if kind not in self.query_likelihood.instructions]
+        if missing:
+            raise ValueError(f"query_likelihood.instructions has no {missing[0]!r}, which generate.instructions has")
+        return self
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of tasks that queries are written for, in the file's order."""
+        return list(self.generate.instructions)
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of everything in the file that reaches an LLM."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def generation(self, kind: str, passage: str) -> tuple[str, str]:
+        """(prefix, body) after which the LLM writes a task line and a query."""
+        block = self.generate
+        return self._generation_prefix(kind), _fill(block.template, passage=passage)
+
+    def likelihood(self, kind: str, passage: str, query: str) -> tuple[str, ScoreRequest]:
+        """(prefix, request) whose continuation is the query: log P(query | passage, instruction, demonstrations)."""
+        block = self.query_likelihood
+        prefix = _prefix(
+            block.instructions.get(kind, next(iter(block.instructions.values()))),
+            [
+                _fill(block.template, passage=d.passage) + _fill(block.answer, query=d.query)
+                for d in self._demonstrations_of(kind)
+            ],
+        )
+        context = _fill(block.template, passage=passage)
+        return prefix, ScoreRequest(context=context, continuation=_fill(block.answer, query=query))
+
+    def classification(self, passage: str, query: str) -> tuple[str, ScoreRequest]:
+        """(prefix, request) after which the LLM gives a relevance label."""
+        block = self.relevance
+        shown = [
+            _fill(block.template, passage=d.passage, query=d.query) + _fill(block.answer, label=d.label)
+            for d in block.demonstrations
+        ]
+        context = _fill(block.template, passage=passage, query=query)
+        return _prefix(block.instruction, shown), ScoreRequest(context=context)
+
+    def joint_scoring(self, passage: str, query: str) -> tuple[str, ScoreRequest]:
+        """(prefix, request) that gives the query's log-probabilities and the label in one pass."""
+        block = self.joint
+        if block is None:
+            raise ConfigError("score.mode joint: the prompt file has no 'joint' section; add one or use separate")
+        shown = [
+            _fill(block.template, passage=d.passage)
+            + _fill(block.answer, query=d.query)
+            + block.label_template
+            + _fill(block.label_answer, label=d.label)
+            for d in block.demonstrations
+        ]
+        request = ScoreRequest(
+            context=_fill(block.template, passage=passage),
+            continuation=_fill(block.answer, query=query),
+            tail=block.label_template,
+        )
+        return _prefix(block.instruction, shown), request
+
+    def label_strings(self, mode: str) -> list[str]:
+        """What the LLM would write for each label, in the order of the scale."""
+        if mode == "joint" and self.joint:
+            return [_fill(self.joint.label_answer, label=label) for label in self.joint.labels]
+        return [_fill(self.relevance.answer, label=label) for label in self.relevance.labels]
+
+    def _generation_prefix(self, kind: str) -> str:
+        block = self.generate
+        shown = [
+            _fill(block.template, passage=d.passage) + _fill(block.answer, task=d.task or d.kind, query=d.query)
+            for d in self._demonstrations_of(kind)
+        ]
+        return _prefix(block.instructions[kind], shown)
+
+    def _demonstrations_of(self, kind: str) -> list[Demonstration]:
+        return [d for d in self.demonstrations if d.kind == kind]
+
+
+def one_line(text: str) -> str:
+    """Text as prompts show it: on one line, single spaces."""
+    return " ".join(text.split())
+
+
+def prompt_text(passage: Passage) -> str:
+    """A passage as prompts show it: title and text on one line."""
+    return one_line(f"{passage.title}: {passage.text}" if passage.title else passage.text)
+
+
+def load_prompts(name: str) -> PromptSet:
+    """The packaged prompts of that name, or those of a YAML file. Raises `ConfigError`."""
+    packaged = resources.files("gecko_fret") / "prompts" / f"{name}.yaml"
+    path: Any = packaged if "/" not in name and packaged.is_file() else Path(name)
+    if not path.is_file():
+        names = sorted(p.name[:-5] for p in (resources.files("gecko_fret") / "prompts").iterdir())
+        raise ConfigError(f"prompt {name!r}: neither a packaged prompt ({', '.join(names)}) nor a YAML file")
+    try:
+        return PromptSet.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompt {name!r}: not YAML ({one_line(str(error))})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"prompt {name!r}: {key + ': ' if key else ''}{message}") from None
+
+
+def _prefix(instruction: str, shown: list[str]) -> str:
+    return "\n\n".join([one_line(instruction), *shown]) + "\n\n"
+
+
+def _fill(template: str, **values: str) -> str:
+    """Replaces {name} marks in one pass: other braces stay, and a value is never read as a template itself."""
+    return re.sub(r"\{(\w+)\}", lambda mark: values.get(mark[1], mark[0]), template)
