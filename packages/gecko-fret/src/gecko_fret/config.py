@@ -18,35 +18,45 @@ class _Section(BaseModel):
 class CorpusConfig(_Section):
     """What passages are read, see `gecko_fret.corpus.load_corpus`."""
 
-    path: str | None = Field(None, description="folder, .jsonl/.csv/.parquet file, hub:NAME, or nothing: python-docs")
+    path: str | None = Field(
+        default=None, description="folder, .jsonl/.csv/.parquet file, hub:NAME, or nothing: python-docs"
+    )
     split: Literal["auto", "always", "never"] = "auto"
     deduplicate: Literal["none", "exact", "near"] = "exact"
-    near_threshold: float = Field(0.85, gt=0, le=1)
-    language: str | None = Field(None, description="keep only passages that look like this language (ISO 639-1)")
-    limit: int | None = Field(None, ge=1)
-    part_size: int = Field(1024, ge=1, description="passages per part, of the corpus and of its embeddings")
+    near_threshold: float = Field(default=0.85, gt=0, le=1)
+    language: str | None = Field(
+        default=None, description="keep only passages that look like this language (ISO 639-1)"
+    )
+    limit: int | None = Field(default=None, ge=1)
+    part_size: int = Field(default=1024, ge=1, description="passages per part, of the corpus and of its embeddings")
 
 
 class LLMConfig(_Section):
     """A language model and the backend that runs it."""
 
     backend: Literal["transformers", "vllm", "openai"] = "transformers"
-    model: str = Field("smollm2-135m-instruct", description="a folder, a packaged model, a hub id; the served name")
+    model: str = Field(
+        default="smollm2-135m-instruct", description="a folder, a packaged model, a hub id; the served name"
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     device: str | None = None
     batch_tokens: int = Field(
-        8192, ge=64, description="padded tokens of one forward pass, the shared prefix not counted"
+        default=8192, ge=64, description="padded tokens of one forward pass, the shared prefix not counted"
     )
-    batch_rows: int = Field(64, ge=1, description="most rows of one forward pass")
-    weight: float = Field(1.0, gt=0, description="share of the queries, where several generators are mixed")
-    url: str | None = Field(None, description="openai: base URL of the server, such as http://127.0.0.1:8000/v1")
-    tokenizer: str | None = Field(None, description="openai: folder or hub id of the tokenizer; else text is sent")
-    api_key_env: str = Field("OPENAI_API_KEY", description="openai: environment variable that holds the key")
-    concurrency: int = Field(8, ge=1, description="openai: requests in flight")
-    timeout_s: float = Field(120.0, gt=0, description="openai: one request")
-    retries: int = Field(8, ge=0, description="openai: attempts after the first, with growing pauses")
-    gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="vllm")
-    max_model_len: int = Field(2048, ge=64, description="vllm")
+    batch_rows: int = Field(default=64, ge=1, description="most rows of one forward pass")
+    weight: float = Field(default=1.0, gt=0, description="share of the queries, where several generators are mixed")
+    url: str | None = Field(
+        default=None, description="openai: base URL of the server, such as http://127.0.0.1:8000/v1"
+    )
+    tokenizer: str | None = Field(
+        default=None, description="openai: folder or hub id of the tokenizer; else text is sent"
+    )
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable that holds the key")
+    concurrency: int = Field(default=8, ge=1, description="openai: requests in flight")
+    timeout_s: float = Field(default=120.0, gt=0, description="openai: one request")
+    retries: int = Field(default=8, ge=0, description="openai: attempts after the first, with growing pauses")
+    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1, description="vllm")
+    max_model_len: int = Field(default=2048, ge=64, description="vllm")
 
     @model_validator(mode="after")
     def _server_needs_url(self) -> LLMConfig:
@@ -60,54 +70,65 @@ class EmbedderConfig(_Section):
 
     model: str = "all-minilm-l6-v2"
     prompt_style: Literal["auto", "gecko", "plain"] = Field(
-        "auto", description="gecko: task in the query text; plain: as it is; auto: what the model was trained on"
+        default="auto",
+        description="gecko: task in the query text; plain: as it is; auto: what the model was trained on",
     )
-    batch_tokens: int = Field(16384, ge=256)
+    batch_tokens: int = Field(default=16384, ge=256)
     device: str | None = None
 
 
 class GenerateConfig(_Section):
     """Writing queries."""
 
-    seeds: int | None = Field(1000, ge=1, description="seed passages drawn from the corpus; nothing: all")
-    attempts: int = Field(2, ge=1, description="queries asked for per seed")
-    prompt: str = Field("default", description="a packaged prompt's name, or the path of a YAML file of your own")
-    kinds: dict[str, float] | None = Field(None, description="weights of the task kinds; nothing: all of them, uniform")
-    max_new_tokens: int = Field(40, ge=4)
-    temperature: float = Field(0.7, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    top_k: int = Field(50, ge=1)
-    passage_tokens: int = Field(128, ge=8, description="the LLM reads this much of the seed")
-    min_words: int = Field(3, ge=1)
-    max_words: int = Field(40, ge=1)
+    seeds: int | None = Field(default=1000, ge=1, description="seed passages drawn from the corpus; nothing: all")
+    attempts: int = Field(default=2, ge=1, description="queries asked for per seed")
+    prompt: str = Field(
+        default="default", description="a packaged prompt's name, or the path of a YAML file of your own"
+    )
+    kinds: dict[str, float] | None = Field(
+        default=None, description="weights of the task kinds; nothing: all of them, uniform"
+    )
+    max_new_tokens: int = Field(default=40, ge=4)
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=50, ge=1)
+    passage_tokens: int = Field(default=128, ge=8, description="the LLM reads this much of the seed")
+    min_words: int = Field(default=3, ge=1)
+    max_words: int = Field(default=40, ge=1)
     max_copied: float = Field(
-        0.9,
+        default=0.9,
         gt=0,
         le=1,
         description="reject a query whose longest run of words shared with the passage is above this share",
     )
-    language: str | None = Field(None, description="reject queries that do not look like this language")
+    language: str | None = Field(default=None, description="reject queries that do not look like this language")
     keep: Literal["all", "best"] = Field(
-        "all", description="best: per seed, the attempt with the highest mean log-prob"
+        default="all", description="best: per seed, the attempt with the highest mean log-prob"
     )
-    part_size: int = Field(32, ge=1, description="seeds per part")
+    part_size: int = Field(default=32, ge=1, description="seeds per part")
 
 
 class RetrieveConfig(_Section):
     """Finding each query's candidates."""
 
-    candidates: int = Field(20, ge=2, description="N of the paper")
+    candidates: int = Field(default=20, ge=2, description="N of the paper")
     search: Literal["auto", "exact", "hnsw"] = "auto"
-    hnsw_above: int = Field(500_000, ge=1, description="auto: passages above which hnswlib replaces exact search")
-    hnsw_repeatable: bool = Field(True, description="build the graph on one thread, so that it is the same every time")
+    hnsw_above: int = Field(
+        default=500_000, ge=1, description="auto: passages above which hnswlib replaces exact search"
+    )
+    hnsw_repeatable: bool = Field(
+        default=True, description="build the graph on one thread, so that it is the same every time"
+    )
     seed_top_k: int | None = Field(
-        4, ge=1, description="round trip: keep a query only if its own seed is among its top k; nothing: keep all"
+        default=4,
+        ge=1,
+        description="round trip: keep a query only if its own seed is among its top k; nothing: keep all",
     )
     first_pass: bool = Field(
-        False, description="train the embedder on (query, seed) before it retrieves, as the paper does"
+        default=False, description="train the embedder on (query, seed) before it retrieves, as the paper does"
     )
-    cache: str | None = Field(None, description="folder of corpus embeddings shared between builds")
-    part_size: int = Field(32, ge=1, description="queries per part; the scored and mined parts follow")
+    cache: str | None = Field(default=None, description="folder of corpus embeddings shared between builds")
+    part_size: int = Field(default=32, ge=1, description="queries per part; the scored and mined parts follow")
 
     @model_validator(mode="after")
     def _round_trip_fits(self) -> RetrieveConfig:
@@ -121,26 +142,28 @@ class RetrieveConfig(_Section):
 class ScoreConfig(_Section):
     """Query likelihood and relevance classification of every candidate."""
 
-    mode: Literal["separate", "joint"] = Field("separate", description="joint: both from one forward pass")
+    mode: Literal["separate", "joint"] = Field(default="separate", description="joint: both from one forward pass")
     prompt: str = "default"
-    passage_tokens: int = Field(128, ge=8, description="the LLM reads this much of a candidate")
-    query_tokens: int = Field(64, ge=4)
+    passage_tokens: int = Field(default=128, ge=8, description="the LLM reads this much of a candidate")
+    query_tokens: int = Field(default=64, ge=4)
 
 
 class MineConfig(_Section):
     """Ranks to labels."""
 
     rrf_k: float = Field(
-        0.0, ge=0, description="R = 1/(k + rank_QL) + 1/(k + rank_RC); 0 is the paper, 60 the usual RRF"
+        default=0.0, ge=0, description="R = 1/(k + rank_QL) + 1/(k + rank_RC); 0 is the paper, 60 the usual RRF"
     )
     positive: Literal["p_1", "seed"] = "p_1"
     negative: Literal["p_N", "random", "none"] = "p_N"
-    negatives: int = Field(1, ge=1, description="how many, from the lowest rank up (p_N) or drawn (random)")
+    negatives: int = Field(default=1, ge=1, description="how many, from the lowest rank up (p_N) or drawn (random)")
     max_similarity: float | None = Field(
-        0.95, gt=0, description="a negative's similarity to the query stays below this share of the positive's"
+        default=0.95, gt=0, description="a negative's similarity to the query stays below this share of the positive's"
     )
-    min_relevance: float | None = Field(None, ge=0, le=4, description="least expected label of the positive")
-    require_negative: bool = Field(False, description="reject a row for which no candidate may serve as negative")
+    min_relevance: float | None = Field(default=None, ge=0, le=4, description="least expected label of the positive")
+    require_negative: bool = Field(
+        default=False, description="reject a row for which no candidate may serve as negative"
+    )
     decontaminate: list[str] = Field(default_factory=list, description="evaluation sets: BEIR folders or text tables")
 
 

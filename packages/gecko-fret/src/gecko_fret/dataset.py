@@ -14,7 +14,7 @@ from gecko_fret.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One of a query's N neighbours: `ql` is the mean query log-prob, `rc` the expected label 0..4, ranks count from 1."""
+    """A neighbour of a query: `ql` is the mean query log-prob, `rc` the expected label 0..4, ranks count from 1."""
 
     id: str
     similarity: float

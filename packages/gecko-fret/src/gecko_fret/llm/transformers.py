@@ -132,10 +132,10 @@ class TransformersLLM:
             hidden = self._forward(ids, mask, positions.clamp(min=0), cache)
             logits = self._logits(hidden[:, -1])
             chosen, logprob = draw_tokens(logits, draws[alive, step], sampling)
-            for row, token, value in zip(alive, chosen.tolist(), logprob.tolist(), strict=True):
-                tokens[row].append(token)
-                logprobs[row].append(value)
-            going = [place for place, row in enumerate(alive) if not watch.finished(tokens[row])]
+            for which, token, value in zip(alive, chosen.tolist(), logprob.tolist(), strict=True):
+                tokens[which].append(token)
+                logprobs[which].append(value)
+            going = [place for place, which in enumerate(alive) if not watch.finished(tokens[which])]
             if not going:
                 break
             ids = chosen[:, None]

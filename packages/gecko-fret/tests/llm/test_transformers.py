@@ -1,0 +1,159 @@
+import math
+
+import pytest
+import torch
+from gecko_core.errors import ModelError
+from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest
+from gecko_fret.llm.transformers import TransformersLLM, pick_dtype
+
+PREFIX = "Passage: a cat sat on the mat.\nQuery: where is the cat\n\n"
+REQUESTS = [
+    ScoreRequest("Passage: the dog ran far.\nQuery:", " what ran"),
+    ScoreRequest("Passage: a cat.\nQuery:", " where is the dog what is a mat"),
+    ScoreRequest("Passage: the mat is on the mat the mat is on the mat.\nQuery:", " cat"),
+    ScoreRequest("Query:", " the dog sat on a far mat"),
+]
+LABELS = [" 0", " 1", " 2", " 3", " 4"]
+
+
+@pytest.fixture
+def make(tiny_model, word_tokenizer):
+    def make(**options):
+        options = {"batch_tokens": 4096, "batch_rows": 64} | options
+        return TransformersLLM(tiny_model, word_tokenizer, name="tiny", fingerprint="t", **options)
+
+    return make
+
+
+def naive(model, tokenizer, prefix, request, labels=()):
+    """The definition: the whole prompt of one row in one forward pass, all logits, fp32."""
+
+    def ids(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    context, continuation = ids(prefix) + ids(request.context), ids(request.continuation)
+    tail = ids(request.tail)
+    label_ids = [ids(label) for label in labels]
+    lead = label_ids[0][:-1] if labels else []
+    sequence = context + continuation + tail + lead
+    with torch.no_grad():
+        logprobs = model(torch.tensor([sequence])).logits[0].float().log_softmax(-1)
+    scored = [logprobs[len(context) + i - 1, token].item() for i, token in enumerate(continuation)]
+    probabilities = logprobs[-1, [row[-1] for row in label_ids]].softmax(-1).tolist() if labels else []
+    return (sum(scored) / len(scored) if scored else math.nan), probabilities
+
+
+def test_backend_is_an_llm(make):
+    assert isinstance(make(), LLM)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_rows": 1}, {"batch_rows": 3}, {"batch_tokens": 64}])
+@pytest.mark.parametrize("prefix", [PREFIX, ""])
+def test_query_likelihood_equals_the_naive_full_prompt(make, tiny_model, word_tokenizer, options, prefix):
+    scored = make(**options).score(prefix, REQUESTS)
+    for result, request in zip(scored, REQUESTS, strict=True):
+        expected, _ = naive(tiny_model, word_tokenizer, prefix, request)
+        assert result.logprob == pytest.approx(expected, abs=1e-4)
+        assert result.tokens == len(word_tokenizer(request.continuation, add_special_tokens=False)["input_ids"])
+        assert result.labels == ()
+
+
+def test_labels_equal_the_naive_full_prompt(make, tiny_model, word_tokenizer):
+    requests = [ScoreRequest(r.context + r.continuation + "\nRelevance:") for r in REQUESTS]
+    for result, request in zip(make().score(PREFIX, requests, LABELS), requests, strict=True):
+        _, expected = naive(tiny_model, word_tokenizer, PREFIX, request, LABELS)
+        assert result.labels == pytest.approx(expected, abs=1e-4)
+        assert sum(result.labels) == pytest.approx(1)
+        assert math.isnan(result.logprob)
+
+
+def test_joint_scoring_equals_the_naive_full_prompt(make, tiny_model, word_tokenizer):
+    requests = [ScoreRequest(r.context, r.continuation, "\nRelevance:") for r in REQUESTS]
+    for result, request in zip(make(batch_rows=3).score(PREFIX, requests, LABELS), requests, strict=True):
+        likelihood, labels = naive(tiny_model, word_tokenizer, PREFIX, request, LABELS)
+        assert result.logprob == pytest.approx(likelihood, abs=1e-4)
+        assert result.labels == pytest.approx(labels, abs=1e-4)
+
+
+def test_equal_calls_give_equal_bits(make):
+    assert make().score(PREFIX, REQUESTS) == make().score(PREFIX, REQUESTS)
+
+
+def test_prefix_is_computed_once(make):
+    llm = make(batch_rows=1)
+    llm.score(PREFIX, REQUESTS)
+    own = sum(len(llm._encode([r.context])[0]) + len(llm._encode([r.continuation])[0]) - 1 for r in REQUESTS)
+    assert llm.usage.prompt_tokens == own + len(llm._encode([PREFIX])[0])
+    assert llm.usage.requests == len(REQUESTS)
+
+
+def test_no_logits_over_the_vocabulary_for_context_tokens(make, monkeypatch):
+    llm = make()
+    sizes = []
+    whole = llm._logits
+    monkeypatch.setattr(llm, "_logits", lambda hidden, rows=None: (sizes.append(hidden.shape[0]), whole(hidden, rows))[1])
+    scored = llm.score(PREFIX, REQUESTS)
+    assert sum(sizes) == sum(result.tokens for result in scored)
+
+
+def test_greedy_generation_equals_transformers_generate(make, tiny_model, word_tokenizer):
+    bodies = [request.context for request in REQUESTS]
+    sampling = Sampling(max_new_tokens=12, temperature=0, stop=())
+    for body, completion in zip(bodies, make().generate(PREFIX, bodies, [0, 1, 2, 3], sampling), strict=True):
+        ids = word_tokenizer(PREFIX + body, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        expected = tiny_model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
+        if expected[-1] == 2:
+            expected = expected[:-1]
+        assert completion.text == word_tokenizer.decode(expected)
+
+
+def test_sampling_depends_on_the_rows_seed_alone(make):
+    bodies = [request.context for request in REQUESTS]
+    sampling = Sampling(max_new_tokens=10, temperature=1.0, stop=())
+    together = make().generate(PREFIX, bodies, [5, 6, 7, 8], sampling)
+    alone = [make().generate(PREFIX, [b], [s], sampling)[0] for b, s in zip(bodies, [5, 6, 7, 8], strict=True)]
+    assert [c.text for c in together] == [c.text for c in alone]
+    other = make().generate(PREFIX, bodies, [15, 16, 17, 18], sampling)
+    assert [c.text for c in together] != [c.text for c in other]
+
+
+def test_generation_stops_before_the_stop_string(make):
+    sampling = Sampling(max_new_tokens=40, temperature=1.0, stop=("cat", "\n"))
+    completions = make().generate(PREFIX, [REQUESTS[0].context] * 6, list(range(6)), sampling)
+    assert all("cat" not in c.text and "\n" not in c.text for c in completions)
+    assert any(c.finished and c.tokens < 40 for c in completions)
+
+
+def test_truncate_cuts_at_tokens(make):
+    assert make().truncate(["the cat sat on", "a"], 3) == ["the cat", "a"]
+
+
+def test_labels_of_several_tokens_are_refused(make):
+    with pytest.raises(ModelError, match="not one token each"):
+        make().score(PREFIX, REQUESTS[:1], [" the cat", " the dog sat"])
+
+
+def test_unknown_model_is_one_line(tmp_path):
+    with pytest.raises(ModelError):
+        TransformersLLM.load("no-such-model")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        TransformersLLM.load(str(tmp_path))
+
+
+def test_auto_dtype_follows_the_device():
+    assert pick_dtype("float32", torch.device("cpu")) is torch.float32
+    assert pick_dtype("auto", torch.device("cuda")) is torch.bfloat16
+
+
+def test_real_llm_prefers_the_right_passage_and_agrees_with_fp32(smollm2):
+    """SmolLM2 in bf16 with a shared prefix against the naive way in fp32."""
+    prefix = "For each passage, a question that it answers.\n\nPassage: Cats sleep a lot.\nQuery: do cats sleep\n\n"
+    passages = ["The Nile flows north through Egypt to the sea.", "Bread is baked from flour, water, salt and yeast."]
+    requests = [ScoreRequest(f"Passage: {p}\nQuery:", " what is bread made of") for p in passages]
+    wrong, right = smollm2.score(prefix, requests)
+    assert right.logprob > wrong.logprob
+    exact = [naive(smollm2._model.float(), smollm2._tokenizer, prefix, request)[0] for request in requests]
+    smollm2._model.bfloat16()
+    smollm2._prefixes.clear()
+    assert [wrong.logprob, right.logprob] == pytest.approx(exact, abs=0.08)  # bf16 has 8 bits of mantissa
