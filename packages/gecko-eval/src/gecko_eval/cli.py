@@ -48,6 +48,7 @@ def run_command(
     cache: Annotated[Path | None, typer.Option(help="Embeddings kept; default ~/.cache/gecko-eval.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings after the run.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: bf16 where it is fast.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results.")] = False,
     offline: Offline = False,
     debug: Debug = False,
@@ -62,7 +63,8 @@ def run_command(
         own = _own_sets(data or [], corpus, task_string, symmetric, drop_unjudged)
         names = _split(tasks) or ([] if own else ["local"])
         entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
-        embedder = load_model(model, device=device, progress=sys.stderr.isatty())
+        precision = None if dtype == "auto" else dtype
+        embedder = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
         wanted = (0,) if embedder.dims == (0,) else check_dims(embedder.dim, dims or embedder.dims)  # type: ignore[union-attr]
         out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
         folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"

@@ -50,7 +50,9 @@ class GeckoEmbedder:
         self.dim, self.dims = model.dim, tuple(model.dims)
         self.record = record or {}
         self.prompts: dict[str, TaskPrompt] = {}
-        what = (model.weights_hash(), model.prompt_style, getattr(model, "max_seq_length", None), prompt_fingerprint())
+        precision = (str(getattr(model, "dtype", None)), getattr(model, "auto_bf16", None))
+        length = getattr(model, "max_seq_length", None)
+        what = (model.weights_hash(), model.prompt_style, length, precision, prompt_fingerprint())
         self.key = hashlib.sha256(repr(what).encode()).hexdigest()
 
     def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:

@@ -125,5 +125,5 @@ def _one_name(name: str, mteb: Any) -> list[AbsTask]:
 
         known = [*benchmarks, *GROUPS, *(t.metadata.name for t in mteb.get_tasks())]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        hint = f"; did you mean {', '.join(near)}?" if near else "; for a folder, set GECKO_DATA_DIR or give --local"
         raise ConfigError(f"no task, benchmark or folder is called {name!r}{hint}") from None
