@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+
 from gecko_fret.corpus import Corpus, Passage, normalise, python_docs
 from gecko_fret.llm.protocol import Completion, Scored, Usage
 
@@ -28,12 +29,12 @@ class FakeLLM:
     def truncate(self, texts, max_tokens):
         return [" ".join(text.split()[:max_tokens]) for text in texts]
 
-    def generate(self, prefix, bodies, seeds, sampling):
+    def generate(self, requests, sampling):
         self.on_call()
-        kind = next(kind for mark, kind in KIND_OF_INSTRUCTION if mark in prefix.partition("\n")[0])
-        return [self._complete(kind, body, seed) for body, seed in zip(bodies, seeds, strict=True)]
+        return [self._complete(request.prefix, request.body, request.seed) for request in requests]
 
-    def _complete(self, kind, body, seed):
+    def _complete(self, prefix, body, seed):
+        kind = next(kind for mark, kind in KIND_OF_INSTRUCTION if mark in prefix.partition("\n")[0])
         words = re.findall(r"\w+", body.removeprefix("Passage:").rpartition("\nTask:")[0])
         rng = np.random.default_rng(seed)
         chosen = " ".join(rng.choice(words, size=min(6, len(words)), replace=False))
@@ -43,7 +44,7 @@ class FakeLLM:
             return Completion("no such lines", -1.0, 3, True)
         return Completion(f" {kind}\nQuery: what about {chosen}", -float(rng.random()), 8, True)
 
-    def score(self, prefix, requests, labels=()):
+    def score(self, requests, labels=()):
         self.on_call()
         return [self._score(request, labels) for request in requests]
 
@@ -78,7 +79,8 @@ class FakeEmbedder:
         return self._encode(texts)
 
     def encode_documents(self, texts, titles=None, **options):
-        return self._encode([f"{title or ''} {text}" for title, text in zip(titles or [None] * len(texts), texts)])
+        titles = titles or [None] * len(texts)
+        return self._encode([f"{title or ''} {text}" for title, text in zip(titles, texts, strict=True)])
 
 
 @pytest.fixture
@@ -129,6 +131,8 @@ def tiny_model(word_tokenizer):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from gecko_fret.llm.attention import grouped_attention
+
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(word_tokenizer),
@@ -141,6 +145,7 @@ def tiny_model(word_tokenizer):
         eos_token_id=2,
         bos_token_id=1,
         initializer_range=0.6,
+        attn_implementation=grouped_attention(torch.device("cpu")),
     )
     return LlamaForCausalLM(config).eval()
 

@@ -51,8 +51,7 @@ class Generate:
         plan = [attempt for row in rows for attempt in self._plan(row["seed_id"])]
         before = [(llm.usage.prompt_tokens, llm.usage.generated_tokens) for llm, _ in self._llms]
         for number, (llm, _) in enumerate(self._llms):
-            for kind in self._weights:
-                self._write(llm, kind, [a for a in plan if a["llm"] == number and a["kind"] == kind])
+            self._write(llm, [attempt for attempt in plan if attempt["llm"] == number])
         after = [(llm.usage.prompt_tokens, llm.usage.generated_tokens) for llm, _ in self._llms]
         counters = {
             "prompt_tokens": sum(b[0] - a[0] for a, b in zip(before, after, strict=True)),
@@ -85,16 +84,17 @@ class Generate:
             )
         return plan
 
-    def _write(self, llm: LLM, kind: str, attempts: list[dict[str, Any]]) -> None:
+    def _write(self, llm: LLM, attempts: list[dict[str, Any]]) -> None:
         if not attempts:
             return
         config = self._config
         texts = [prompt_text(self._corpus.get(attempt["seed_id"])) for attempt in attempts]
-        rendered = [self._prompts.generation(kind, text) for text in llm.truncate(texts, config.passage_tokens)]
+        requests = [
+            self._prompts.generation(attempt["kind"], text, seed_of("write", self._seed, attempt["id"]))
+            for attempt, text in zip(attempts, llm.truncate(texts, config.passage_tokens), strict=True)
+        ]
         sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.top_k, stop=STOPS)
-        seeds = [seed_of("write", self._seed, attempt["id"]) for attempt in attempts]
-        completions = llm.generate(rendered[0][0], [body for _, body in rendered], seeds, sampling)
-        for attempt, completion in zip(attempts, completions, strict=True):
+        for attempt, completion in zip(attempts, llm.generate(requests, sampling), strict=True):
             attempt.update(
                 text=completion.text,
                 logprob=completion.logprob,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gecko_core.errors import ConfigError
 from gecko_fret.corpus import Passage
-from gecko_fret.llm.protocol import ScoreRequest
+from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
 
 
 class _Block(BaseModel):
@@ -66,7 +66,7 @@ class JointBlock(RelevanceBlock):
 
 
 class PromptSet(_Block):
-    """The prompts of one file. All rendering methods give (shared prefix, what follows it for one row)."""
+    """The prompts of one file. Rendering gives requests whose prefix is the same for all rows of a kind."""
 
     demonstrations: list[Demonstration]
     generate: GenerateBlock
@@ -110,13 +110,12 @@ class PromptSet(_Block):
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def generation(self, kind: str, passage: str) -> tuple[str, str]:
-        """(prefix, body) after which the LLM writes a task line and a query."""
-        block = self.generate
-        return self._generation_prefix(kind), _fill(block.template, passage=passage)
+    def generation(self, kind: str, passage: str, seed: int) -> WriteRequest:
+        """What the LLM is to go on from with a task line and a query."""
+        return WriteRequest(self._generation_prefix(kind), _fill(self.generate.template, passage=passage), seed)
 
-    def likelihood(self, kind: str, passage: str, query: str) -> tuple[str, ScoreRequest]:
-        """(prefix, request) whose continuation is the query: log P(query | passage, instruction, demonstrations)."""
+    def likelihood(self, kind: str, passage: str, query: str) -> ScoreRequest:
+        """A request whose continuation is the query: log P(query | passage, instruction, demonstrations)."""
         block = self.query_likelihood
         prefix = _prefix(
             block.instructions.get(kind, next(iter(block.instructions.values()))),
@@ -126,20 +125,20 @@ class PromptSet(_Block):
             ],
         )
         context = _fill(block.template, passage=passage)
-        return prefix, ScoreRequest(context=context, continuation=_fill(block.answer, query=query))
+        return ScoreRequest(prefix, context, continuation=_fill(block.answer, query=query))
 
-    def classification(self, passage: str, query: str) -> tuple[str, ScoreRequest]:
-        """(prefix, request) after which the LLM gives a relevance label."""
+    def classification(self, passage: str, query: str) -> ScoreRequest:
+        """A request after which the LLM gives a relevance label."""
         block = self.relevance
         shown = [
             _fill(block.template, passage=d.passage, query=d.query) + _fill(block.answer, label=d.label)
             for d in block.demonstrations
         ]
         context = _fill(block.template, passage=passage, query=query)
-        return _prefix(block.instruction, shown), ScoreRequest(context=context)
+        return ScoreRequest(_prefix(block.instruction, shown), context)
 
-    def joint_scoring(self, passage: str, query: str) -> tuple[str, ScoreRequest]:
-        """(prefix, request) that gives the query's log-probabilities and the label in one pass."""
+    def joint_scoring(self, passage: str, query: str) -> ScoreRequest:
+        """A request that gives the query's log-probabilities and the label in one pass."""
         block = self.joint
         if block is None:
             raise ConfigError("score.mode joint: the prompt file has no 'joint' section; add one or use separate")
@@ -150,12 +149,12 @@ class PromptSet(_Block):
             + _fill(block.label_answer, label=d.label)
             for d in block.demonstrations
         ]
-        request = ScoreRequest(
+        return ScoreRequest(
+            prefix=_prefix(block.instruction, shown),
             context=_fill(block.template, passage=passage),
             continuation=_fill(block.answer, query=query),
             tail=block.label_template,
         )
-        return _prefix(block.instruction, shown), request
 
     def label_strings(self, mode: str) -> list[str]:
         """What the LLM would write for each label, in the order of the scale."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from gecko_fret.config import ScoreConfig
 from gecko_fret.corpus import Corpus
-from gecko_fret.llm.protocol import LLM, Scored, ScoreRequest
+from gecko_fret.llm.protocol import LLM, Scored
 from gecko_fret.prompting import PromptSet, one_line, prompt_text
 from gecko_fret.stage import Row, StageResult
 
@@ -57,30 +57,19 @@ class Score:
         return dict(zip(ordered, self._llm.truncate(texts, self._config.passage_tokens), strict=True))
 
     def _separate(self, triples: Sequence[tuple[str, str, str]]) -> tuple[list[Scored], list[Scored]]:
-        likelihoods = self._by_prefix(
-            [self._prompts.likelihood(kind, passage, query) for kind, passage, query in triples], ()
-        )
-        labels = self._by_prefix(
+        likelihoods = self._llm.score([self._prompts.likelihood(*triple) for triple in triples])
+        labels = self._llm.score(
             [self._prompts.classification(passage, query) for _, passage, query in triples],
             self._prompts.label_strings("separate"),
         )
         return likelihoods, labels
 
     def _joint(self, triples: Sequence[tuple[str, str, str]]) -> tuple[list[Scored], list[Scored]]:
-        scored = self._by_prefix(
+        scored = self._llm.score(
             [self._prompts.joint_scoring(passage, query) for _, passage, query in triples],
             self._prompts.label_strings("joint"),
         )
         return scored, scored
-
-    def _by_prefix(self, rendered: Sequence[tuple[str, ScoreRequest]], labels: Sequence[str]) -> list[Scored]:
-        """Scores rows in groups of the same shared prefix, results in the rows' order."""
-        results: dict[int, Scored] = {}
-        for prefix in dict.fromkeys(prefix for prefix, _ in rendered):
-            places = [place for place, (own, _) in enumerate(rendered) if own == prefix]
-            scored = self._llm.score(prefix, [rendered[place][1] for place in places], labels)
-            results.update(zip(places, scored, strict=True))
-        return [results[place] for place in range(len(rendered))]
 
 
 def expected_label(probabilities: Sequence[float]) -> float:

@@ -1,17 +1,20 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+
 from gecko_core.errors import ModelError
-from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest
+from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest, WriteRequest
 from gecko_fret.llm.transformers import TransformersLLM, pick_dtype
 
 PREFIX = "Passage: a cat sat on the mat.\nQuery: where is the cat\n\n"
+OTHER = "Passage: the dog.\n\n"
 REQUESTS = [
-    ScoreRequest("Passage: the dog ran far.\nQuery:", " what ran"),
-    ScoreRequest("Passage: a cat.\nQuery:", " where is the dog what is a mat"),
-    ScoreRequest("Passage: the mat is on the mat the mat is on the mat.\nQuery:", " cat"),
-    ScoreRequest("Query:", " the dog sat on a far mat"),
+    ScoreRequest(PREFIX, "Passage: the dog ran far.\nQuery:", " what ran"),
+    ScoreRequest(PREFIX, "Passage: a cat.\nQuery:", " where is the dog what is a mat"),
+    ScoreRequest(PREFIX, "Passage: the mat is on the mat the mat is on the mat.\nQuery:", " cat"),
+    ScoreRequest(PREFIX, "Query:", " the dog sat on a far mat"),
 ]
 LABELS = [" 0", " 1", " 2", " 3", " 4"]
 
@@ -25,13 +28,13 @@ def make(tiny_model, word_tokenizer):
     return make
 
 
-def naive(model, tokenizer, prefix, request, labels=()):
+def naive(model, tokenizer, request, labels=()):
     """The definition: the whole prompt of one row in one forward pass, all logits, fp32."""
 
     def ids(text):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    context, continuation = ids(prefix) + ids(request.context), ids(request.continuation)
+    context, continuation = ids(request.prefix) + ids(request.context), ids(request.continuation)
     tail = ids(request.tail)
     label_ids = [ids(label) for label in labels]
     lead = label_ids[0][:-1] if labels else []
@@ -50,38 +53,46 @@ def test_backend_is_an_llm(make):
 @pytest.mark.parametrize("options", [{}, {"batch_rows": 1}, {"batch_rows": 3}, {"batch_tokens": 64}])
 @pytest.mark.parametrize("prefix", [PREFIX, ""])
 def test_query_likelihood_equals_the_naive_full_prompt(make, tiny_model, word_tokenizer, options, prefix):
-    scored = make(**options).score(prefix, REQUESTS)
-    for result, request in zip(scored, REQUESTS, strict=True):
-        expected, _ = naive(tiny_model, word_tokenizer, prefix, request)
+    requests = [replace(request, prefix=prefix) for request in REQUESTS]
+    for result, request in zip(make(**options).score(requests), requests, strict=True):
+        expected, _ = naive(tiny_model, word_tokenizer, request)
         assert result.logprob == pytest.approx(expected, abs=1e-4)
         assert result.tokens == len(word_tokenizer(request.continuation, add_special_tokens=False)["input_ids"])
         assert result.labels == ()
 
 
+def test_rows_of_different_prefixes_share_a_batch(make, tiny_model, word_tokenizer):
+    prefixes = [PREFIX, OTHER, "", PREFIX]
+    requests = [replace(request, prefix=p) for request, p in zip(REQUESTS, prefixes, strict=True)]
+    llm = make()
+    for result, request in zip(llm.score(requests), requests, strict=True):
+        assert result.logprob == pytest.approx(naive(tiny_model, word_tokenizer, request)[0], abs=1e-4)
+
+
 def test_labels_equal_the_naive_full_prompt(make, tiny_model, word_tokenizer):
-    requests = [ScoreRequest(r.context + r.continuation + "\nRelevance:") for r in REQUESTS]
-    for result, request in zip(make().score(PREFIX, requests, LABELS), requests, strict=True):
-        _, expected = naive(tiny_model, word_tokenizer, PREFIX, request, LABELS)
+    requests = [ScoreRequest(PREFIX, r.context + r.continuation + "\nRelevance:") for r in REQUESTS]
+    for result, request in zip(make().score(requests, LABELS), requests, strict=True):
+        _, expected = naive(tiny_model, word_tokenizer, request, LABELS)
         assert result.labels == pytest.approx(expected, abs=1e-4)
         assert sum(result.labels) == pytest.approx(1)
         assert math.isnan(result.logprob)
 
 
 def test_joint_scoring_equals_the_naive_full_prompt(make, tiny_model, word_tokenizer):
-    requests = [ScoreRequest(r.context, r.continuation, "\nRelevance:") for r in REQUESTS]
-    for result, request in zip(make(batch_rows=3).score(PREFIX, requests, LABELS), requests, strict=True):
-        likelihood, labels = naive(tiny_model, word_tokenizer, PREFIX, request, LABELS)
+    requests = [ScoreRequest(PREFIX, r.context, r.continuation, "\nRelevance:") for r in REQUESTS]
+    for result, request in zip(make(batch_rows=3).score(requests, LABELS), requests, strict=True):
+        likelihood, labels = naive(tiny_model, word_tokenizer, request, LABELS)
         assert result.logprob == pytest.approx(likelihood, abs=1e-4)
         assert result.labels == pytest.approx(labels, abs=1e-4)
 
 
 def test_equal_calls_give_equal_bits(make):
-    assert make().score(PREFIX, REQUESTS) == make().score(PREFIX, REQUESTS)
+    assert make().score(REQUESTS) == make().score(REQUESTS)
 
 
 def test_prefix_is_computed_once(make):
     llm = make(batch_rows=1)
-    llm.score(PREFIX, REQUESTS)
+    llm.score(REQUESTS)
     own = sum(len(llm._encode([r.context])[0]) + len(llm._encode([r.continuation])[0]) - 1 for r in REQUESTS)
     assert llm.usage.prompt_tokens == own + len(llm._encode([PREFIX])[0])
     assert llm.usage.requests == len(REQUESTS)
@@ -91,16 +102,18 @@ def test_no_logits_over_the_vocabulary_for_context_tokens(make, monkeypatch):
     llm = make()
     sizes = []
     whole = llm._logits
-    monkeypatch.setattr(llm, "_logits", lambda hidden, rows=None: (sizes.append(hidden.shape[0]), whole(hidden, rows))[1])
-    scored = llm.score(PREFIX, REQUESTS)
+    monkeypatch.setattr(
+        llm, "_logits", lambda hidden, rows=None: (sizes.append(hidden.shape[0]), whole(hidden, rows))[1]
+    )
+    scored = llm.score(REQUESTS)
     assert sum(sizes) == sum(result.tokens for result in scored)
 
 
 def test_greedy_generation_equals_transformers_generate(make, tiny_model, word_tokenizer):
-    bodies = [request.context for request in REQUESTS]
     sampling = Sampling(max_new_tokens=12, temperature=0, stop=())
-    for body, completion in zip(bodies, make().generate(PREFIX, bodies, [0, 1, 2, 3], sampling), strict=True):
-        ids = word_tokenizer(PREFIX + body, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    requests = [WriteRequest(p, r.context, 0) for p, r in zip([PREFIX, PREFIX, OTHER, ""], REQUESTS, strict=True)]
+    for request, completion in zip(requests, make().generate(requests, sampling), strict=True):
+        ids = word_tokenizer(request.prefix + request.body, add_special_tokens=False, return_tensors="pt")["input_ids"]
         expected = tiny_model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
         if expected[-1] == 2:
             expected = expected[:-1]
@@ -108,18 +121,18 @@ def test_greedy_generation_equals_transformers_generate(make, tiny_model, word_t
 
 
 def test_sampling_depends_on_the_rows_seed_alone(make):
-    bodies = [request.context for request in REQUESTS]
+    requests = [WriteRequest(PREFIX, request.context, seed) for seed, request in enumerate(REQUESTS)]
     sampling = Sampling(max_new_tokens=10, temperature=1.0, stop=())
-    together = make().generate(PREFIX, bodies, [5, 6, 7, 8], sampling)
-    alone = [make().generate(PREFIX, [b], [s], sampling)[0] for b, s in zip(bodies, [5, 6, 7, 8], strict=True)]
+    together = make().generate(requests, sampling)
+    alone = [make().generate([request], sampling)[0] for request in requests]
     assert [c.text for c in together] == [c.text for c in alone]
-    other = make().generate(PREFIX, bodies, [15, 16, 17, 18], sampling)
+    other = make().generate([replace(request, seed=request.seed + 10) for request in requests], sampling)
     assert [c.text for c in together] != [c.text for c in other]
 
 
 def test_generation_stops_before_the_stop_string(make):
     sampling = Sampling(max_new_tokens=40, temperature=1.0, stop=("cat", "\n"))
-    completions = make().generate(PREFIX, [REQUESTS[0].context] * 6, list(range(6)), sampling)
+    completions = make().generate([WriteRequest(PREFIX, REQUESTS[0].context, seed) for seed in range(6)], sampling)
     assert all("cat" not in c.text and "\n" not in c.text for c in completions)
     assert any(c.finished and c.tokens < 40 for c in completions)
 
@@ -130,7 +143,7 @@ def test_truncate_cuts_at_tokens(make):
 
 def test_labels_of_several_tokens_are_refused(make):
     with pytest.raises(ModelError, match="not one token each"):
-        make().score(PREFIX, REQUESTS[:1], [" the cat", " the dog sat"])
+        make().score(REQUESTS[:1], [" the cat", " the dog sat"])
 
 
 def test_unknown_model_is_one_line(tmp_path):
@@ -150,10 +163,10 @@ def test_real_llm_prefers_the_right_passage_and_agrees_with_fp32(smollm2):
     """SmolLM2 in bf16 with a shared prefix against the naive way in fp32."""
     prefix = "For each passage, a question that it answers.\n\nPassage: Cats sleep a lot.\nQuery: do cats sleep\n\n"
     passages = ["The Nile flows north through Egypt to the sea.", "Bread is baked from flour, water, salt and yeast."]
-    requests = [ScoreRequest(f"Passage: {p}\nQuery:", " what is bread made of") for p in passages]
-    wrong, right = smollm2.score(prefix, requests)
+    requests = [ScoreRequest(prefix, f"Passage: {p}\nQuery:", " what is bread made of") for p in passages]
+    wrong, right = smollm2.score(requests)
     assert right.logprob > wrong.logprob
-    exact = [naive(smollm2._model.float(), smollm2._tokenizer, prefix, request)[0] for request in requests]
+    exact = [naive(smollm2._model.float(), smollm2._tokenizer, request)[0] for request in requests]
     smollm2._model.bfloat16()
     smollm2._prefixes.clear()
     assert [wrong.logprob, right.logprob] == pytest.approx(exact, abs=0.08)  # bf16 has 8 bits of mantissa

@@ -19,6 +19,16 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """One completion to write after prefix + body. The prefix is one of a few that many rows share; the seed alone
+    decides the row's random numbers."""
+
+    prefix: str
+    body: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """Text written by the LLM up to the stop string; mean log-probability per token; `finished`: it did stop."""
 
@@ -30,8 +40,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """One row to score, after a shared prefix: context, continuation (its tokens are scored), tail (labels follow)."""
+    """One row to score: prefix (shared by many rows), context, continuation (its tokens are scored), tail, label."""
 
+    prefix: str
     context: str
     continuation: str = ""
     tail: str = ""
@@ -72,13 +83,11 @@ class LLM(Protocol):
         """Each text cut, at its end, to at most `max_tokens` tokens."""
         ...
 
-    def generate(
-        self, prefix: str, bodies: Sequence[str], seeds: Sequence[int], sampling: Sampling
-    ) -> list[Completion]:
-        """Completes prefix + body for every body; the row's seed alone decides its random numbers."""
+    def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
+        """Completes prefix + body of every request."""
         ...
 
-    def score(self, prefix: str, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
+    def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
         """Log-probability of every request's continuation, and P(label | prefix, context, continuation, tail)
         normalised over `labels`, each of which must be one token after what precedes it."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -13,11 +12,21 @@ import torch
 from torch import Tensor
 
 from gecko_core.errors import ModelError
+from gecko_fret.llm.attention import grouped_attention
 from gecko_fret.llm.fingerprint import files_fingerprint
-from gecko_fret.llm.protocol import Completion, LabelTokens, Sampling, Scored, ScoreRequest, Usage, label_tokens
+from gecko_fret.llm.protocol import (
+    Completion,
+    LabelTokens,
+    Sampling,
+    Scored,
+    ScoreRequest,
+    Usage,
+    WriteRequest,
+    label_tokens,
+)
 from gecko_fret.llm.sampling import StopWatch, draw_tokens, uniform_numbers
 
-_PREFIXES_KEPT = 8
+_PREFIXES_KEPT = 32
 _LOGIT_ROWS = 512  # rows of a logits block: 512 x 50k x 4 bytes = 100 MB
 
 
@@ -26,6 +35,7 @@ class _Row:
     """One request as token ids, and where its continuation begins."""
 
     index: int
+    prefix: str
     ids: list[int]
     start: int
     continuation: list[int]
@@ -44,7 +54,7 @@ class TransformersLLM:
         self._model, self._tokenizer = model.eval(), tokenizer
         self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
         self._batch_tokens, self._batch_rows = batch_tokens, batch_rows
-        self._prefixes: OrderedDict[str, tuple[list[int], Any]] = OrderedDict()
+        self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
         self._check_head()
 
     @classmethod
@@ -72,7 +82,9 @@ class TransformersLLM:
                 from transformers import GgufConfig
 
                 options["quantization_config"] = GgufConfig(dequantize=True)
-            loaded = AutoModelForCausalLM.from_pretrained(where, dtype=pick_dtype(dtype, place), **options)
+            loaded = AutoModelForCausalLM.from_pretrained(
+                where, dtype=pick_dtype(dtype, place), attn_implementation=grouped_attention(place), **options
+            )
         except (OSError, ValueError, ImportError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({reason})") from None
@@ -103,27 +115,27 @@ class TransformersLLM:
     # -- writing
 
     @torch.inference_mode()
-    def generate(
-        self, prefix: str, bodies: Sequence[str], seeds: Sequence[int], sampling: Sampling
-    ) -> list[Completion]:
-        rows = [_Row(i, ids, len(ids), []) for i, ids in enumerate(self._encode(bodies))]
+    def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
+        bodies = self._encode([request.body for request in requests])
+        rows = [_Row(i, r.prefix, ids, len(ids), []) for i, (r, ids) in enumerate(zip(requests, bodies, strict=True))]
         results: list[Completion | None] = [None] * len(rows)
         for batch in self._batches(rows, extra=sampling.max_new_tokens):
-            for row, completion in self._generate_batch(prefix, batch, [seeds[row.index] for row in batch], sampling):
+            seeds = [requests[row.index].seed for row in batch]
+            for row, completion in self._generate_batch(batch, seeds, sampling):
                 results[row.index] = completion
         return [result for result in results if result is not None]
 
     def _generate_batch(
-        self, prefix: str, batch: list[_Row], seeds: list[int], sampling: Sampling
+        self, batch: list[_Row], seeds: list[int], sampling: Sampling
     ) -> Iterator[tuple[_Row, Completion]]:
         """Decodes one batch; rows that have stopped leave it, so that late steps are not spent on finished rows."""
-        prefix_ids, cache = self._prefix(prefix, len(batch))
+        cache, prefix_mask = self._prefix_cache([row.prefix for row in batch])
         ids, mask = self._pad([row.ids for row in batch], left=True)
-        mask = torch.cat([mask.new_ones(len(batch), len(prefix_ids)), mask], dim=1)
+        mask = torch.cat([prefix_mask, mask], dim=1)
         watch = StopWatch(self._tokenizer, sampling, self._end_ids())
         draws = uniform_numbers(seeds, sampling.max_new_tokens).to(self.device)
         alive = list(range(len(batch)))
-        positions = mask.cumsum(1)[:, len(prefix_ids) :] - 1
+        positions = mask.cumsum(1)[:, prefix_mask.shape[1] :] - 1
         tokens: list[list[int]] = [[] for _ in batch]
         logprobs: list[list[float]] = [[] for _ in batch]
         self.usage.prompt_tokens += sum(len(row.ids) for row in batch)
@@ -154,12 +166,12 @@ class TransformersLLM:
     # -- scoring
 
     @torch.inference_mode()
-    def score(self, prefix: str, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
+    def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
         lead_and_ids = self._label_tokens(labels) if labels else None
         rows = self._score_rows(requests, lead_and_ids)
         results: list[Scored | None] = [None] * len(rows)
         for batch in self._batches(rows):
-            for row, scored in self._score_batch(prefix, batch, lead_and_ids):
+            for row, scored in self._score_batch(batch, lead_and_ids):
                 results[row.index] = scored
         return [result for result in results if result is not None]
 
@@ -174,14 +186,14 @@ class TransformersLLM:
                 raise ValueError("a score request needs a context; the prefix alone cannot be scored against")
             # The last token of a continuation is only predicted, never read, unless labels follow it.
             read = [*continuation, *tail, *labels.lead] if labels else continuation[:-1]
-            rows.append(_Row(index, context + read, len(context), continuation))
+            rows.append(_Row(index, requests[index].prefix, context + read, len(context), continuation))
         return rows
 
-    def _score_batch(self, prefix: str, batch: list[_Row], labels: LabelTokens | None) -> Iterator[tuple[_Row, Scored]]:
-        prefix_ids, cache = self._prefix(prefix, len(batch))
+    def _score_batch(self, batch: list[_Row], labels: LabelTokens | None) -> Iterator[tuple[_Row, Scored]]:
+        cache, prefix_mask = self._prefix_cache([row.prefix for row in batch])  # (B, P)
         ids, mask = self._pad([row.ids for row in batch], left=False)  # (B, L)
-        positions = torch.arange(ids.shape[1], device=self.device).expand_as(ids) + len(prefix_ids)
-        full_mask = torch.cat([mask.new_ones(len(batch), len(prefix_ids)), mask], dim=1)
+        positions = torch.arange(ids.shape[1], device=self.device) + prefix_mask.sum(1, keepdim=True)
+        full_mask = torch.cat([prefix_mask, mask], dim=1)
         hidden = self._forward(ids, full_mask, positions, cache)  # (B, L, D)
         self.usage.prompt_tokens += sum(len(row.ids) for row in batch)
         self.usage.requests += len(batch)
@@ -234,27 +246,45 @@ class TransformersLLM:
         cap = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
         return logits if not cap else torch.tanh(logits / cap) * cap
 
-    def _prefix(self, prefix: str, rows: int) -> tuple[list[int], Any]:
-        """The prefix's token ids, and its keys and values repeated for `rows` rows (None for an empty prefix)."""
+    def _prefix_cache(self, prefixes: Sequence[str]) -> tuple[Any, Tensor]:
+        """Keys and values of every row's prefix, shorter ones padded on the left, and their mask (B, P)."""
+        from transformers import DynamicCache
+
+        distinct = {prefix: self._prefix(prefix) for prefix in dict.fromkeys(prefixes)}
+        width = max(length for length, _ in distinct.values())
+        lengths = torch.tensor([distinct[prefix][0] for prefix in prefixes], device=self.device)
+        mask = (torch.arange(width, device=self.device) >= width - lengths[:, None]).long()
+        cache = DynamicCache()
+        if not width:
+            return cache, mask
+        order = list(distinct)
+        which = torch.tensor([order.index(prefix) for prefix in prefixes], device=self.device)
+        for layer in range(len(next(layers for length, layers in distinct.values() if length))):
+            pair = []
+            for kind in (0, 1):
+                example = next(layers[layer][kind] for length, layers in distinct.values() if length)
+                states = example.new_zeros(len(order), example.shape[1], width, example.shape[3])  # (P, H, W, D)
+                for row, (length, layers) in enumerate(distinct.values()):
+                    if length:
+                        states[row, :, width - length :] = layers[layer][kind][0]
+                pair.append(states[which])
+            cache.update(*pair, layer)
+        return cache, mask
+
+    def _prefix(self, prefix: str) -> tuple[int, list[tuple[Tensor, Tensor]]]:
+        """Number of tokens of a prefix, and its keys and values, (1, H, P, D) each, by layer; computed once."""
         if prefix not in self._prefixes:
             ids = self._encode([prefix], special=True)[0]
-            cache = None
+            layers: list[tuple[Tensor, Tensor]] = []
             if ids:
                 output = self._decoder(input_ids=torch.tensor([ids], device=self.device), use_cache=True)
-                cache = output.past_key_values
+                layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
                 self.usage.prompt_tokens += len(ids)
-            self._prefixes[prefix] = (ids, cache)
+            self._prefixes[prefix] = (len(ids), layers)
             if len(self._prefixes) > _PREFIXES_KEPT:
                 self._prefixes.popitem(last=False)
         self._prefixes.move_to_end(prefix)
-        ids, cache = self._prefixes[prefix]
-        if cache is None:
-            from transformers import DynamicCache
-
-            return ids, DynamicCache()
-        cache = copy.deepcopy(cache)
-        cache.batch_repeat_interleave(rows)
-        return ids, cache
+        return self._prefixes[prefix]
 
     def _encode(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         if not texts:
