@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gecko_core.errors import ConfigError
+from gecko_core.half import autocast
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -41,15 +41,6 @@ def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 def default_batch_tokens(device: torch.device) -> int:
     """What keeps the device busy: a CPU wants its activations in cache, a GPU wants many rows."""
     return 65_536 if device.type == "cuda" else 4_096
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 faster than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type == "cpu":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return False
 
 
 def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
@@ -97,10 +88,3 @@ def encode_windows(
         model.train(training)
         if bar is not None:
             bar.close()
-
-
-def autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
-    """bf16 matrix products where the device has them and the user left the dtype to us."""
-    if not model.auto_bf16 or model.dtype != torch.float32 or not has_fast_bf16(model.device):
-        return nullcontext()
-    return torch.autocast(model.device.type, dtype=torch.bfloat16)

@@ -1,0 +1,60 @@
+"""When encoding may compute in bf16: the device is fast at it, and the vectors stay where they are."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+if TYPE_CHECKING:
+    from gecko_core.model import Gecko
+
+LOWEST_COSINE = 0.9995
+# Fixed, so that whether bf16 is used depends on the weights alone and never on what is encoded first.
+PROBE = (
+    "gecko",
+    "Tokays are large geckos whose males bark at night.",
+    "task: search result | query: how do geckos walk on ceilings",
+    "def area(radius): return 3.141592653589793 * radius ** 2",
+    "1996-08-29; total 12,407.50; see annex B (revised), section 4.2.1",
+    "title: Adhesion | text: Van der Waals forces between the setae of the toe pads and the surface hold the animal.",
+    "Der Mauergecko lebt rund um das Mittelmeer; 守宫; ヤモリ; гекконы; geco; وزغ",
+    " ".join(["The house was quiet and the lamp drew moths to the wall where it waited."] * 8),
+)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 faster than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False
+
+
+def autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
+    """bf16 matrix products where `model.auto_bf16` allows, the device is fast at them, and the probe agrees with fp32."""
+    wanted = model.auto_bf16 and model.dtype == torch.float32 and has_fast_bf16(model.device)
+    if not wanted or not _keeps_vectors(model):
+        return nullcontext()
+    return torch.autocast(model.device.type, dtype=torch.bfloat16)
+
+
+def _keeps_vectors(model: Gecko) -> bool:
+    """Compares both computations on the probe, once for each state of the weights."""
+    # Every in-place change of a parameter, such as an optimizer's, counts its version up.
+    state = (model.device, sum(0 if p.is_inference() else p._version for p in model.parameters()), model.max_seq_length)
+    if model.bf16_checked is None or model.bf16_checked[0] != state:
+        batch = model.collate(model.tokenize(PROBE))
+        exact = model(**batch).float()
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            half = model(**batch).float()
+        model.bf16_checked = (state, bool(_lowest_cosine(exact, half) >= LOWEST_COSINE))
+    return model.bf16_checked[1]
+
+
+def _lowest_cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.nan_to_num(cosine_similarity(a, b, dim=-1), nan=-1.0).min())

@@ -1,0 +1,229 @@
+"""An iterator of texts, however long, to a file of embeddings; interrupted runs go on where they stopped.
+
+Texts are taken in windows; each becomes a part beside the result, written whole or not at all. A run that finds parts
+of the same model, options and texts skips them. At the end the parts are joined into one .npy file (open it with
+`numpy.load(path, mmap_mode="r")`) or one Parquet file (`id`, `embedding`) and removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from gecko_core.encoding import WINDOW, check_truncate_dim
+from gecko_core.errors import ConfigError, DataError
+from gecko_core.prompts import DEFAULT_TASK
+from gecko_core.quantize import Precision, check_precision, stored_width
+from gecko_core.texts import checked_texts
+
+if TYPE_CHECKING:
+    from gecko_core.model import Gecko
+    from gecko_core.pool import EncoderPool
+
+Kind = Literal["text", "query", "document"]
+
+
+class Row(NamedTuple):
+    """One text to encode; title for documents; id for the Parquet file (the row's number where it is None)."""
+
+    text: str
+    title: str | None = None
+    id: str | None = None
+
+
+def encode_stream(
+    model: Gecko,
+    rows: Iterable[str | Row],
+    path: str | Path,
+    *,
+    kind: Kind = "text",
+    task: str = DEFAULT_TASK,
+    precision: Precision = "float32",
+    truncate_dim: int | None = None,
+    batch_tokens: int | None = None,
+    window: int = WINDOW,
+    total: int | None = None,
+    progress: bool = False,
+    pool: EncoderPool | None = None,
+) -> int:
+    """Encodes `rows` to `path` (.npy or .parquet) in bounded memory; returns their number.
+
+    kind: encode as they are, as queries of `task`, or as documents. window: rows per part, what an interruption can
+    cost. total: number of rows, if known, for the ETA. The result appears under its name only when it is complete.
+    Raises `ConfigError`, `DataError` (naming the row).
+    """
+    path = Path(path)
+    width = truncate_dim if truncate_dim is not None else model.truncate_dim
+    check_truncate_dim(width, model.dim)
+    check_precision(precision)
+    if path.suffix not in (".npy", ".parquet"):
+        raise ConfigError(f"{path}: embeddings are written as .npy or .parquet; choose one of these endings")
+    if window < 1:
+        raise ConfigError(f"window must be at least 1, not {window}")
+    if kind not in ("text", "query", "document"):
+        raise ConfigError(f"kind must be text, query or document, not {kind!r}")
+    if path.suffix == ".parquet":
+        pyarrow()
+    parts = _Parts(path, _identity(model, kind, task, precision, width, window))
+    options: dict[str, Any] = {"precision": precision, "truncate_dim": width, "batch_tokens": batch_tokens}
+    done = 0
+    bar = _bar(total, progress)
+    try:
+        for number, chunk in enumerate(_chunks(rows, window)):
+            texts = _dressed(model, chunk, kind, task, done)
+            if not parts.has(number, texts):
+                vectors = (pool or model).encode(texts, **options)
+                parts.write(number, texts, vectors, [_id(row, done + i) for i, row in enumerate(chunk)])
+            done += len(chunk)
+            bar.update(len(chunk))
+    finally:
+        bar.close()
+    columns, dtype = stored_width(width or model.dim, precision)
+    parts.join(columns, dtype)
+    return done
+
+
+def _chunks(rows: Iterable[str | Row], window: int) -> Iterator[list[str | Row]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, window)):
+        yield chunk
+
+
+def _dressed(model: Gecko, chunk: list[str | Row], kind: Kind, task: str, first: int) -> list[str]:
+    texts = checked_texts([row.text if isinstance(row, Row) else row for row in chunk], first=first)
+    if kind == "query":
+        return model.format_queries(texts, task)
+    if kind == "document":
+        return model.format_documents(texts, [row.title if isinstance(row, Row) else None for row in chunk])
+    return texts
+
+
+def _id(row: str | Row, number: int) -> str:
+    return row.id if isinstance(row, Row) and row.id is not None else str(number)
+
+
+def _identity(model: Gecko, *options: Any) -> str:
+    text = json.dumps([model.weights_hash(), model.prompt_style, model.max_seq_length, str(model.dtype), *options])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _bar(total: int | None, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, unit="text", desc="encoding", mininterval=0.5, disable=not progress)
+
+
+class _Parts:
+    """The parts of one result: `.NAME.parts/00000.npy`, each with its ids and the hash of its texts."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self.folder = path.with_name(f".{path.name}.parts")
+        self.numbers: list[int] = []
+        note = self.folder / "identity"
+        try:
+            if self.folder.is_dir() and (not note.is_file() or note.read_text() != identity):
+                shutil.rmtree(self.folder)  # of another model or other options: of no use here
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note.write_text(identity)
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be written ({os.strerror(error.errno or 0)}); choose another place"
+            ) from None
+
+    def has(self, number: int, texts: list[str]) -> bool:
+        """Whether this part is there and was made of these very texts."""
+        self.numbers.append(number)
+        note = self.folder / f"{number:05}.json"
+        if not note.is_file() or not (self.folder / f"{number:05}.npy").is_file():
+            return False
+        return json.loads(note.read_text(encoding="utf-8"))["texts"] == _digest(texts)
+
+    def write(self, number: int, texts: list[str], vectors: np.ndarray, ids: list[str]) -> None:
+        name = self.folder / f"{number:05}"
+        # The note comes last: with it, the part counts.
+        name.with_suffix(".json").unlink(missing_ok=True)
+        with whole_file(name.with_suffix(".npy")) as file:
+            np.save(file, vectors)
+        with whole_file(name.with_suffix(".json")) as file:
+            file.write(json.dumps({"texts": _digest(texts), "ids": ids}).encode())
+
+    def join(self, columns: int, dtype: np.dtype[Any]) -> None:
+        joiner = _join_parquet if self.path.suffix == ".parquet" else _join_npy
+        with whole_file(self.path) as file:
+            joiner(file, [self.folder / f"{number:05}" for number in self.numbers], columns, dtype)
+        shutil.rmtree(self.folder)
+
+
+def _digest(texts: list[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _join_npy(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
+    arrays = [np.load(part.with_suffix(".npy"), mmap_mode="r") for part in parts]
+    shape = (sum(len(array) for array in arrays), columns)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for array in arrays:
+        file.write(array.data)
+
+
+def _join_parquet(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
+    pa, pq = pyarrow()
+    kind = pa.list_(pa.from_numpy_dtype(dtype), columns)
+    schema = pa.schema([("id", pa.string()), ("embedding", kind)])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for part in parts:
+            vectors = np.load(part.with_suffix(".npy"), mmap_mode="r")
+            ids = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))["ids"]
+            column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(vectors).reshape(-1)), type=kind)
+            writer.write_table(pa.Table.from_arrays([pa.array(ids, pa.string()), column], schema=schema))
+
+
+def pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet. Raises `ConfigError` naming the extra where they are not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError("Parquet needs pyarrow: pip install 'gecko-core[parquet]', or use .npy and .jsonl") from None
+    return pyarrow, pyarrow.parquet
+
+
+class whole_file:
+    """`with whole_file(path) as file`: a file that appears under its name when it is complete, flushed to disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> BinaryIO:
+        try:
+            self.file = self.temporary.open("wb")
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({os.strerror(error.errno or 0)})") from None
+        return self.file
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
+                self.temporary.replace(self.path)
+        finally:
+            self.file.close()
+            self.temporary.unlink(missing_ok=True)
