@@ -1,4 +1,4 @@
-"""Known truth, offline: all-MiniLM-L6-v2 and BM25 against their public scores, and against mteb driving the model itself.
+"""Known truth, offline: all-MiniLM-L6-v2 and BM25 against their public scores, and against mteb by itself.
 
     GECKO_DATA_DIR=... python packages/gecko-eval/benchmarks/known_truth.py [--direct] [--out table.csv]
 
@@ -64,9 +64,8 @@ def main() -> None:
             row += [f"{direct[name][0]:.2f}", f"{ours[name]['seconds']:.1f}", f"{direct[name][1]:.1f}"]
         rows.append(row)
     score = 100 * bm25["SciFact"]["scores"]["0"]["main"]
-    rows.append(
-        ["BM25", "SciFact", f"{score:.2f}", f"{BM25_SCIFACT:.2f}", f"{score - BM25_SCIFACT:+.2f}", "BEIR, Table 2"]
-    )
+    difference = f"{score - BM25_SCIFACT:+.2f}"
+    rows.append(["BM25", "SciFact", f"{score:.2f}", f"{BM25_SCIFACT:.2f}", difference, "BEIR, Table 2"])
     header = ["model", "task", "measured", "public", "difference", "published in"]
     header += ["mteb direct", "seconds", "seconds direct"] if direct else []
     show(header, rows)
@@ -82,10 +81,8 @@ def show(header: list[str], rows: list[list[str]]) -> None:
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for row in rows:
         print("| " + " | ".join(row + [""] * (len(header) - len(row))) + " |")
-    cores = torch.get_num_threads()
-    print(
-        f"\n{platform.machine()}, {cores} threads, mteb {mteb.__version__}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
-    )
+    versions = f"mteb {mteb.__version__}, torch {torch.__version__}"
+    print(f"\n{platform.machine()}, {torch.get_num_threads()} threads, {versions}, {time.strftime('%Y-%m-%d')}")
 
 
 if __name__ == "__main__":

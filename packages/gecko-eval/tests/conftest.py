@@ -124,3 +124,39 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("GECKO_DATA_DIR is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def data_root(tmp_path: Path, beir_folder: Path, write_jsonl) -> Path:
+    """One small folder of every kind beside the BEIR folder, and one with nothing to evaluate."""
+    rng = np.random.default_rng(3)
+    topics = {"sea": WORDS[:6], "land": WORDS[6:12], "sky": WORDS[12:]}
+
+    def text(topic: str) -> str:
+        return " ".join(rng.choice(topics[topic], 5))
+
+    def pair() -> tuple[str, str, int]:
+        topic = str(rng.choice(list(topics)))
+        same = int(rng.integers(0, 2))
+        other = text(topic) if same else text(next(t for t in topics if t != topic))
+        return text(topic), other, same
+
+    pairs = [pair() for _ in range(40)]
+    write_jsonl(
+        tmp_path / "similar" / "test.jsonl",
+        [{"sentence1": a, "sentence2": b, "score": 5.0 * s + float(rng.random())} for a, b, s in pairs],
+    )
+    write_jsonl(tmp_path / "same" / "test.jsonl", [{"sentence1": a, "sentence2": b, "label": s} for a, b, s in pairs])
+    labelled = [{"text": text(t), "label": t} for t in topics for _ in range(20)]
+    write_jsonl(tmp_path / "topics" / "train.jsonl", labelled)
+    write_jsonl(tmp_path / "topics" / "test.jsonl", [{"text": text(t), "label": t} for t in topics for _ in range(5)])
+    write_jsonl(tmp_path / "groups" / "test.jsonl", labelled)
+    write_jsonl(tmp_path / "only_training" / "train.jsonl", [{"question": "x"}])
+    return tmp_path
+
+
+@pytest.fixture
+def embedder(word_model):
+    from gecko_eval.encoder import GeckoEmbedder
+
+    return GeckoEmbedder(word_model, "words")

@@ -1,4 +1,4 @@
-"""Public scores of all-MiniLM-L6-v2 and BM25 on sets whose data is at hand: the truth that a set-up is checked against."""
+"""Public scores of all-MiniLM-L6-v2 and BM25: the truth that a set-up is checked against."""
 
 from __future__ import annotations
 

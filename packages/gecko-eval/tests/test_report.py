@@ -1,0 +1,56 @@
+import pytest
+
+from gecko_eval.encoder import GeckoEmbedder
+from gecko_eval.report import plot_comparison, write_report
+from gecko_eval.run import entries_for, load_results, run
+
+
+@pytest.fixture
+def results(make_word_model, data_root, tmp_path):
+    record = {"sources": [{"name": "topics"}]}
+    trained = GeckoEmbedder(make_word_model(), "trained|model", record=record)
+    entries = entries_for(["topics", "similar", "toy"], data_root)
+    (data_root / "similar" / "test.jsonl").write_text("{broken\n")
+    run(trained, entries, [64, 16], tmp_path / "out", say=lambda _: None)
+    return load_results(tmp_path / "out")
+
+
+def test_the_page_shows_measured_rows_beside_the_papers(results, tmp_path):
+    paths = write_report([results], tmp_path / "report")
+    text = paths[0].read_text()
+    assert [p.name for p in paths] == ["report.md", "report.html", "scores.png"]
+    assert "| gecko-1b-768 | 768 | in-domain | 81.17 |" in text
+    assert "| gecko, FRet only | 768 | zero-shot | 70.26 |" in text
+    assert f"{100 * results['tasks']['toy']['scores']['64']['main']:.2f}" in text
+    assert "trained\\|model @16" in text
+    assert (
+        paths[1].read_text().count("<table>") == text.count("|---|") - text.count("|---|---")
+        or "<table>" in paths[1].read_text()
+    )
+    assert paths[2].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_zero_shot_and_in_domain_are_kept_apart_and_warned_of(results, tmp_path):
+    text = write_report([results], tmp_path / "report")[0].read_text()
+    main = {name: 100 * task["scores"]["64"]["main"] for name, task in results["tasks"].items() if "scores" in task}
+    rows = [line for line in text.splitlines() if line.endswith("measured here |") and "@64" in line]
+    zero_shot = next(line for line in rows if "| zero-shot |" in line)
+    in_domain = next(line for line in rows if "| in-domain |" in line)
+    assert f"{main['toy']:.2f} (1 of 15)" in zero_shot
+    assert f"{main['topics']:.2f} (1 of 12)" not in zero_shot
+    assert f"{main['topics']:.2f} (1 of 12)" in in_domain
+    assert "topics is in-domain, trained on topics" in text
+
+
+def test_failures_are_on_the_page(results, tmp_path):
+    assert "Tasks that failed" in write_report([results], tmp_path / "report")[0].read_text()
+
+
+def test_comparison_figure(tmp_path):
+    import numpy as np
+
+    from gecko_eval.compare import paired_bootstrap
+
+    rows = [("kept", paired_bootstrap(np.ones(5), np.zeros(5), samples=50), 1.0, 0.0), ("none kept", None, 0.5, 0.6)]
+    plot_comparison(rows, ("a", "b"), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"

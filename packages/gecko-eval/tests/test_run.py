@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_eval.baselines import Bm25
+from gecko_eval.compare import compare_results
+from gecko_eval.encoder import GeckoEmbedder
+from gecko_eval.metrics import average_precision, spearman
+from gecko_eval.run import entries_for, load_items, load_results, run
+
+
+def test_names_mean_folders_first_then_mteb(data_root):
+    (data_root / "similar").rename(data_root / "stsb")
+    entries = entries_for(["local"], data_root)
+    assert {e.name for e in entries} == {"groups", "same", "STSBenchmark", "topics", "toy"}
+    by_either_name = [entries_for([name], data_root)[0] for name in ("stsb", "STSBenchmark")]
+    assert [e.origin for e in by_either_name] == ["folder stsb", "folder stsb"]
+    assert [(e.name, e.origin) for e in entries_for(["NFCorpus"], data_root)] == [("NFCorpus", "mteb")]
+    with pytest.raises(ConfigError, match="needs a data folder"):
+        entries_for(["local"], None)
+    with pytest.raises(ConfigError, match="no task, benchmark or folder is called 'zzzz'"):
+        entries_for(["zzzz"], data_root)
+
+
+def test_a_run_scores_every_task_at_every_dim_and_keeps_the_items(embedder, data_root, tmp_path):
+    out = tmp_path / "out"
+    run(embedder, entries_for(["local"], data_root), [64, 16], out, say=lambda _: None)
+    results = load_results(out)
+    assert results["dims"] == [64, 16]
+    tasks = results["tasks"]
+    assert {name: sorted(task["scores"]) for name, task in tasks.items()} == {
+        key: ["16", "64"] for key in ["groups", "same", "similar", "topics", "toy"]
+    }
+    for dim in ("64", "16"):
+        for name in ("toy", "topics"):
+            items = load_items(results, name)[f"{dim}/test/default"]
+            assert items.mean() == pytest.approx(tasks[name]["scores"][dim]["main"], abs=1e-5)
+        similar, same = load_items(results, "similar"), load_items(results, "same")
+        correlation = spearman(similar[f"{dim}/test/default"], similar["gold/test/default"])
+        assert correlation == pytest.approx(tasks["similar"]["scores"][dim]["main"], abs=1e-6)
+        precision = average_precision(same[f"{dim}/test/default"], same["gold/test/default"])
+        assert precision == pytest.approx(tasks["same"]["scores"][dim]["main"], abs=1e-6)
+
+
+def test_a_failing_task_is_one_line_and_the_rest_still_run(embedder, data_root, tmp_path):
+    path = data_root / "toy" / "qrels" / "test.tsv"
+    path.write_text(path.read_text() + "q1\tnowhere\t1\n")
+    said = []
+    results = run(embedder, entries_for(["toy", "similar"], data_root), [64], tmp_path / "out", say=said.append)
+    assert "the document 'nowhere' is not in corpus.jsonl" in results["tasks"]["toy"]["error"]
+    assert "64" in results["tasks"]["similar"]["scores"]
+    assert len(said) == 2
+    assert all("\n" not in line for line in said)
+
+
+def test_a_task_that_needs_the_network_says_how_to_do_without(embedder, data_root, tmp_path):
+    entry = entries_for(["NFCorpus"], data_root)[0]
+
+    def unreachable():
+        raise ConnectionError("no route\nto host")
+
+    broken = type(entry)(entry.name, entry.kind, "mteb", entry.prompt, unreachable)
+    results = run(embedder, [broken], [64], tmp_path / "out", say=lambda _: None)
+    assert "run `gecko-eval prefetch NFCorpus`" in results["tasks"]["NFCorpus"]["error"]
+    assert "\n" not in results["tasks"]["NFCorpus"]["error"]
+
+
+def test_a_finished_task_is_not_run_again(embedder, word_model, data_root, tmp_path):
+    entries = entries_for(["similar"], data_root)
+    first = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+    encoded = word_model.texts_encoded
+    said = []
+    again = run(embedder, entries, [64], tmp_path / "out", say=said.append)
+    assert word_model.texts_encoded == encoded
+    assert "done before" in said[0]
+    assert again["tasks"] == first["tasks"]
+    run(embedder, entries, [64], tmp_path / "out", overwrite=True, say=lambda _: None)
+    assert word_model.texts_encoded > encoded
+
+
+def test_results_of_other_weights_are_not_overwritten(embedder, make_word_model, data_root, tmp_path):
+    entries = entries_for(["similar"], data_root)
+    run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    other = GeckoEmbedder(make_word_model("other"), "words")
+    with pytest.raises(ConfigError, match="holds results of words with other weights"):
+        run(other, entries, [64], tmp_path / "out", say=lambda _: None)
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+
+
+def test_bm25_runs_beside_models_and_compares_with_them(embedder, data_root, tmp_path):
+    entries = entries_for(["toy", "similar"], data_root)
+    run(embedder, entries, [64, 16], tmp_path / "words", say=lambda _: None)
+    results = run(Bm25(), entries, [0], tmp_path / "bm25", say=lambda _: None)
+    assert results["tasks"]["similar"]["error"] == "similar: bm25 ranks documents and cannot do STS"
+    rows = compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 16)
+    assert [task for task, *_ in rows] == ["toy"]
+    _, found, a, b = rows[0]
+    assert found.wins + found.losses + found.ties == 12
+    assert (found.mean_a, found.mean_b) == pytest.approx((a, b), abs=1e-5)
+    with pytest.raises(DataError, match="no scored task in common at 32 dims"):
+        compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 32)
+
+
+def test_comparing_dims_of_one_model_covers_every_kind(embedder, make_word_model, data_root, tmp_path):
+    entries = entries_for(["local"], data_root)
+    run(embedder, entries, [64], tmp_path / "a", say=lambda _: None)
+    run(GeckoEmbedder(make_word_model("b"), "b"), entries, [64], tmp_path / "b", say=lambda _: None)
+    rows = compare_results(load_results(tmp_path / "a"), load_results(tmp_path / "b"), samples=300)
+    found = {task: comparison for task, comparison, *_ in rows}
+    assert found["groups"] is None
+    for task in ("same", "similar", "topics", "toy"):
+        assert np.isfinite([found[task].low, found[task].high]).all()
+        assert found[task].low <= found[task].difference <= found[task].high
+
+
+@pytest.mark.parametrize("content", ["{broken", json.dumps([1]), json.dumps({"tasks": {}})])
+def test_foreign_files_are_not_taken_for_results(tmp_path, content):
+    with pytest.raises(DataError, match="no results there"):
+        load_results(tmp_path)
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(DataError, match=r"not JSON|not a results file"):
+        load_results(tmp_path)
