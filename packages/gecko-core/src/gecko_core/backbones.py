@@ -121,7 +121,7 @@ class DecoderAdapter:
         return int(config.max_position_embeddings)
 
     def _masks(self, model: nn.Module, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
-        """Ready-made masks (B, 1, L or 1, L), which transformers takes as they are because they have four dimensions."""
+        """Ready-made masks (B, 1, L or 1, L): transformers takes what has four dimensions as it is."""
         config: Any = model.config
         full = attention_mask.bool()[:, None, None, :]
         window = getattr(config, "sliding_window", None)

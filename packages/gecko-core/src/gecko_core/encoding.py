@@ -40,7 +40,7 @@ def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
 def default_batch_tokens(device: torch.device) -> int:
     """What keeps the device busy: a CPU wants its activations in cache, a GPU wants many rows."""
-    return 65_536 if device.type == "cuda" else 4_096
+    return 65_536 if device.type == "cuda" else 2_048
 
 
 def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:

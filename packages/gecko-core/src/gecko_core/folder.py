@@ -90,7 +90,7 @@ def _module_list(folder: Path) -> list[dict[str, Any]]:
         modules = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{folder}: no modules.json, so not a sentence-transformers folder; Gecko.from_backbone loads bare backbones"
+            f"{folder}: no modules.json, so no sentence-transformers folder; load bare backbones by Gecko.from_backbone"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error})") from None

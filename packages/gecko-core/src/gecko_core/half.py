@@ -36,7 +36,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
-    """bf16 matrix products where `model.auto_bf16` allows, the device is fast at them, and the probe agrees with fp32."""
+    """bf16 matrix products where `auto_bf16` allows, the device is fast at them, and the probe agrees with fp32."""
     wanted = model.auto_bf16 and model.dtype == torch.float32 and has_fast_bf16(model.device)
     if not wanted or not _keeps_vectors(model):
         return nullcontext()

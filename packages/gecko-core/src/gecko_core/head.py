@@ -66,7 +66,7 @@ class Dense(nn.Module):
 
 
 def projection(in_features: int, out_features: int, seed: int = 0) -> Dense:
-    """A fresh projection without bias, rows or columns orthonormal: lengths and angles survive it as well as they can."""
+    """A fresh projection without bias, rows or columns orthonormal, so that it changes lengths and angles least."""
     layer = Dense(in_features, out_features)
     generator = torch.Generator().manual_seed(seed)
     nn.init.orthogonal_(layer.linear.weight, generator=generator)

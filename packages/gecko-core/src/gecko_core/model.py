@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -65,8 +65,8 @@ class Gecko(nn.Module):
         self.tokenizer = tokenizer
         self.head = nn.ModuleList(head)
         config: Any = backbone.config
-        self.hidden_size = int(getattr(config, "d_model", None) or config.hidden_size)
-        self.dim = head[-1].linear.out_features if head else self.hidden_size
+        self.hidden_size = hidden_size(config)
+        self.dim: int = head[-1].linear.out_features if head else self.hidden_size
         self.dims = checked_dims(dims or (self.dim,), self.dim)
         limit = adapter.max_length(config)
         wanted = max_seq_length or DEFAULT_MAX_LENGTH
@@ -138,7 +138,7 @@ class Gecko(nn.Module):
         known = read_layout(folder) if (folder / "modules.json").is_file() else Layout(transformer=folder)
         backbone, adapter = load_backbone(known.transformer, as_dtype(dtype), resolved.gguf_file)
         config: Any = backbone.config
-        width = int(getattr(config, "d_model", None) or config.hidden_size)
+        width = hidden_size(config)
         largest = checked_dims(dims)[0]
         head = [] if largest == width else [projection(width, largest, seed).to(dtype=as_dtype(dtype))]
         model = cls(
@@ -167,12 +167,18 @@ class Gecko(nn.Module):
         write_folder(self, Path(path), record, checked_dims(dims, self.dim) if dims else self.dims)
         return Path(path)
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Saves and uploads the model; see `gecko_core.hub.push_to_hub`."""
+        from gecko_core.hub import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
+
     # Forward
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Right-padded (B, L) ids and mask -> (B, dim) embeddings, not normalised."""
         hidden = self.adapter.hidden_states(self.backbone, input_ids, attention_mask)
-        pooled = masked_mean_pool(hidden, attention_mask)
+        pooled = cast(Tensor, masked_mean_pool(hidden, attention_mask))
         for layer in self.head:
             pooled = layer(pooled.to(layer.linear.weight.dtype))
         return pooled
@@ -320,6 +326,11 @@ class Gecko(nn.Module):
             digest.update(f"{name}:{tuple(value.shape)};".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def hidden_size(config: Any) -> int:
+    """Width of the backbone's hidden states; T5 calls it d_model."""
+    return int(getattr(config, "d_model", None) or config.hidden_size)
 
 
 def default_device() -> torch.device:

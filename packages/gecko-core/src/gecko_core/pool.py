@@ -98,7 +98,7 @@ class EncoderPool:
                 for worker, name in zip(self._workers, self.devices, strict=True):
                     if not worker.is_alive():
                         raise BackendError(
-                            f"the encoder on {name} ended with code {worker.exitcode}; fewer workers or smaller batches may help"
+                            f"the encoder on {name} ended (code {worker.exitcode}); try fewer devices or less batch_tokens"
                         ) from None
                 continue
             if error is not None:

@@ -19,8 +19,8 @@ from gecko_core.prompts import saved_prompts
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
-# transformers 5 may call a tokenizer "TokenizersBackend", which older readers refuse. This is the same thing by the name
-# that both know: tokenizer.json as it is. (A class of the model, BertTokenizer say, would rebuild parts of it.)
+# transformers 5 may call a tokenizer "TokenizersBackend", which older readers refuse. This is the same thing by the
+# name that both know: tokenizer.json as it is. (A class of the model, BertTokenizer say, would rebuild parts of it.)
 GENERIC_TOKENIZER = "PreTrainedTokenizerFast"
 # Keys that transformers 5 writes for itself.
 _NEW_TOKENIZER_KEYS = ("backend", "is_local", "local_files_only")

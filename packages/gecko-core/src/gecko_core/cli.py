@@ -1,0 +1,108 @@
+"""gecko-embed: a file of texts to a file of embeddings. Interrupt it; the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gecko_core.errors import ConfigError, exit_on_error
+
+if TYPE_CHECKING:
+    from gecko_core.stream import Row
+
+_EXAMPLES = """examples:
+  gecko-embed passages.jsonl passages.parquet --model all-minilm-l6-v2 --kind document
+  gecko-embed queries.txt queries.npy --model runs/quickstart/model --kind query --task "question answering"
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    top = argparse.ArgumentParser(
+        prog="gecko-embed",
+        description="Embed the texts of a .jsonl, .csv, .parquet or .txt file into a .npy or .parquet file.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("input", type=Path, help="a .jsonl, .csv (with header), .parquet or .txt (a text per line) file")
+    top.add_argument("output", type=Path, help="a .npy or .parquet file; must not exist unless --overwrite")
+    top.add_argument("--model", required=True, help="a folder, a packaged model (all-minilm-l6-v2), or a hub id")
+    top.add_argument("--kind", choices=("text", "query", "document"), default="text", help="how to dress the texts")
+    top.add_argument("--task", default="search result", help="task of --kind query (default: %(default)s)")
+    top.add_argument("--text-column", default="text", help="column of the texts (default: %(default)s)")
+    top.add_argument("--title-column", default="title", help="column of document titles, if any (default: %(default)s)")
+    top.add_argument("--id-column", default="id", help="column of ids, if any (default: %(default)s)")
+    top.add_argument("--truncate-dim", type=int, help="keep this many leading components, normalised again")
+    top.add_argument("--precision", choices=("float32", "int8", "binary"), default="float32")
+    top.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="of the weights"
+    )
+    top.add_argument("--device", nargs="+", help="cpu, cuda:0, ...; several devices work in parallel")
+    top.add_argument("--batch-tokens", type=int, help="tokens per forward pass, padding included")
+    top.add_argument("--window", type=int, help="rows per part: what an interruption can cost")
+    top.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    top.add_argument("--quiet", action="store_true", help="no progress bar")
+    top.add_argument("--debug", action="store_true", help="show tracebacks")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 done, 2 for what the user can mend, 130 after Ctrl-C."""
+    options = parser().parse_args(argv)
+    with exit_on_error(options.debug):
+        rows = _run(options)
+        print(f"{rows} embeddings in {options.output}", file=sys.stderr)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.output.exists() and not options.overwrite:
+        raise ConfigError(f"{options.output}: exists; choose another name or give --overwrite")
+    if options.output.suffix not in (".npy", ".parquet"):
+        raise ConfigError(f"{options.output}: embeddings are written as .npy or .parquet; choose one of these endings")
+    if not options.output.parent.is_dir():
+        raise ConfigError(f"{options.output.parent}: no such folder; make it first")
+    # Only now the heavy imports: --help and the checks above answer at once.
+    from contextlib import nullcontext
+
+    from gecko_core.encoding import WINDOW
+    from gecko_core.files import Columns, count_rows, read_rows
+    from gecko_core.model import Gecko
+    from gecko_core.pool import EncoderPool
+
+    columns = Columns(options.text_column, options.title_column, options.id_column)
+    rows = read_rows(options.input, columns)
+    first = next(rows, None)  # an unreadable file should fail before a model is loaded
+    several = options.device if options.device and len(options.device) > 1 else None
+    model = Gecko.from_pretrained(
+        options.model,
+        device="cpu" if several else options.device[0] if options.device else None,
+        dtype=None if options.dtype == "auto" else options.dtype,
+    )
+
+    def all_rows() -> Iterator[Row]:
+        if first is not None:
+            yield first
+            yield from rows
+
+    with EncoderPool(model, several) if several else nullcontext() as pool:
+        return model.encode_stream(
+            all_rows(),
+            options.output,
+            kind=options.kind,
+            task=options.task,
+            precision=options.precision,
+            truncate_dim=options.truncate_dim,
+            batch_tokens=options.batch_tokens,
+            window=WINDOW if options.window is None else options.window,
+            total=count_rows(options.input),
+            progress=not options.quiet,
+            pool=pool,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
