@@ -80,7 +80,7 @@ def check_loss(
     _check_ids("positive_ids", positive_ids, columns, queries.device)
     if negative_ids is not None and positive_ids is None:
         raise ValueError("negative_ids need positive_ids to be compared with: pass both or neither")
-    ordered, weights = _check_dims(queries.shape[1], dims, dim_weights)
+    ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
     if hardness < 0:
         raise ValueError(f"hardness: expected a number >= 0, found {hardness}")
     return LossArguments(
@@ -88,7 +88,7 @@ def check_loss(
         positives=positives,
         key_queries=key_queries if same_tower else None,
         negatives=negatives,
-        temperature=_check_temperature(temperature, queries),
+        temperature=check_temperature(temperature, queries),
         dims=ordered,
         dim_weights=weights,
         same_tower=same_tower,
@@ -168,7 +168,7 @@ def _check_ids(name: str, ids: Tensor | None, count: int, device: torch.device) 
         raise ValueError(f"{name}: expected device {device} as queries have, found {ids.device}")
 
 
-def _check_dims(
+def check_dims(
     width: int, dims: Sequence[int] | None, weights: Sequence[float] | None
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     chosen = tuple(int(dim) for dim in dims) if dims is not None else (width,)
@@ -181,7 +181,7 @@ def _check_dims(
     return tuple(dim for dim, _ in pairs), tuple(weight for _, weight in pairs)
 
 
-def _check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
+def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
             raise ValueError(

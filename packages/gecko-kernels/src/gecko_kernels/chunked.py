@@ -99,6 +99,7 @@ class Plan:
     plain: bool  # exp without a maximum
     offset: int
     strip: int  # rows
+    device: torch.device
 
 
 def segments_of(dims: Sequence[int]) -> list[slice]:
@@ -142,7 +143,7 @@ def strip_logits(plan: Plan, rows: Side, part: slice, columns: Side, span: slice
 
 def own_places(plan: Plan, part: slice, span: slice) -> tuple[Tensor, Tensor]:
     """Where the rows' own columns lie in a strip."""
-    own = torch.arange(part.start, part.stop) + plan.offset - span.start
+    own = torch.arange(part.start, part.stop, device=plan.device) + plan.offset - span.start
     inside = ((own >= 0) & (own < span.stop - span.start)).nonzero()[:, 0]
     return inside, own[inside]
 
@@ -152,7 +153,8 @@ def strip_mask(plan: Plan, group: Group, part: slice, span: slice) -> Mask:
     own = own_places(plan, part, span) if group.self_masked or group.positive else None
     pairs = None
     if group.repeats:
-        pairs = torch.zeros(part.stop - part.start, span.stop - span.start, dtype=torch.bool)
+        shape = (part.stop - part.start, span.stop - span.start)
+        pairs = torch.zeros(shape, dtype=torch.bool, device=plan.device)
         for row_ids, column_ids in zip(group.row_ids, group.column_ids, strict=True):
             pairs |= row_ids[part, None] == column_ids[span]
         if own is not None and group.positive:
@@ -202,7 +204,7 @@ def same_tower_gradients(plan: Plan, rows: Side, group: Group, lse: Tensor) -> N
         beyond = part.stop - start
         mask = strip_mask(plan, group, part, span)
         logits = strip_logits(plan, rows, part, rows, span, mask)
-        coefficient = None
+        coefficient = logits[-1]
         for m in reversed(range(len(logits))):
             if plan.plain:
                 both = share[part, m, None] + share[span, m]
@@ -392,21 +394,22 @@ def chunked_loss(
         plain=1 / t + hardness <= (PLAIN_EXP_LIMIT if wide(queries.dtype) == torch.float32 else 8 * PLAIN_EXP_LIMIT),
         offset=column_offset,
         strip=max(4, min(1024, STRIP_ELEMENTS // columns)),
+        device=queries.device,
     )
     own_column = slice(column_offset, column_offset + len(queries))
     rows = make_side(queries, dims, gradients)
 
-    def ids(*names: Tensor | None) -> dict[str, list[Tensor]]:
+    def ids(*names: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         there = [one for one in names if one is not None]
-        return {"row_ids": [one[own_column] for one in there], "column_ids": there}
+        return [one[own_column] for one in there], there
 
-    groups = [Group(make_side(positives, dims, gradients), False, True, **ids(positive_ids, query_ids))]
+    groups = [Group(make_side(positives, dims, gradients), False, True, *ids(positive_ids, query_ids))]
     tower = None
     if same_tower and key_queries is None:
-        tower = Group(rows, True, False, **ids(query_ids))
+        tower = Group(rows, True, False, *ids(query_ids))
     elif same_tower:
         assert key_queries is not None
-        groups.append(Group(make_side(key_queries, dims, gradients), True, False, **ids(query_ids)))
+        groups.append(Group(make_side(key_queries, dims, gradients), True, False, *ids(query_ids)))
     own, own_masked, sharper = None, None, 1.0 + hardness * t
     if negatives is not None:
         side = make_side(negatives, dims, gradients)

@@ -12,6 +12,7 @@ from gecko_kernels.backend import choose_backend
 from gecko_kernels.chunked import ChunkedResult, chunked_loss
 from gecko_kernels.operators import operator, refuse_second_derivative
 from gecko_kernels.reference import reference_loss, wide
+from gecko_kernels.tuning import MAX_PREFIXES
 
 
 def same_tower_softmax_loss(
@@ -77,7 +78,25 @@ def same_tower_softmax_loss(
     backend = choose_backend(queries)
     if backend == "reference":
         return reference_loss(arguments)
+    # Beyond eight prefixes the Triton kernels would spill; the chunked path has no such limit.
+    if backend == "triton" and len(arguments.dims) <= MAX_PREFIXES:
+        return _triton_loss(arguments)
     return _torch_loss(arguments)
+
+
+def _common(arguments: LossArguments) -> tuple[object, ...]:
+    """What both operators take first."""
+    return (
+        arguments.queries, arguments.positives, arguments.key_queries, arguments.negatives, arguments.temperature,
+        arguments.query_ids, arguments.positive_ids, arguments.negative_ids, arguments.dims,
+    )  # fmt: skip
+
+
+def _triton_loss(arguments: LossArguments) -> Tensor:
+    losses, _ = torch.ops.gecko_kernels.triton_loss(
+        *_common(arguments), arguments.same_tower, arguments.column_offset, arguments.hardness
+    )
+    return (losses.mean(0) * losses.new_tensor(arguments.dim_weights)).sum()
 
 
 def _wants_gradient(arguments: LossArguments) -> bool:
@@ -86,20 +105,23 @@ def _wants_gradient(arguments: LossArguments) -> bool:
 
 def _torch_loss(arguments: LossArguments) -> Tensor:
     return torch.ops.gecko_kernels.chunked_loss(
-        arguments.queries, arguments.positives, arguments.key_queries, arguments.negatives, arguments.temperature,
-        arguments.query_ids, arguments.positive_ids, arguments.negative_ids, arguments.dims, arguments.dim_weights,
-        arguments.same_tower, arguments.column_offset, arguments.hardness, _wants_gradient(arguments),
+        *_common(arguments), arguments.dim_weights, arguments.same_tower, arguments.column_offset, arguments.hardness,
+        _wants_gradient(arguments),
     )[0]  # fmt: skip
 
 
-_INPUTS = (
+_COMMON = (
     "Tensor queries, Tensor positives, Tensor? key_queries, Tensor? negatives, Tensor temperature, "
-    "Tensor? query_ids, Tensor? positive_ids, Tensor? negative_ids, int[] dims, float[] dim_weights, "
-    "bool same_tower, int column_offset, float hardness, bool gradients"
+    "Tensor? query_ids, Tensor? positive_ids, Tensor? negative_ids, int[] dims"
 )
+_FIVE = "(Tensor, Tensor, Tensor, Tensor, Tensor)"  # gradients: queries, positives, key_queries, negatives, temperature
 
 
-@operator("chunked_loss", f"({_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
+@operator(
+    "chunked_loss",
+    f"({_COMMON}, float[] dim_weights, bool same_tower, int column_offset, float hardness, bool gradients) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
 def _chunked_op(queries, positives, key_queries, negatives, temperature, *rest):  # type: ignore[no-untyped-def]
     result: ChunkedResult = chunked_loss(queries, positives, key_queries, negatives, temperature, *rest)
     gradients = (result.queries, result.positives, result.key_queries, result.negatives, result.temperature)
@@ -142,3 +164,53 @@ def _scale_fake(gradient, upstream):  # type: ignore[no-untyped-def]
 
 torch.library.register_autograd("gecko_kernels::chunked_loss", _chunked_backward, setup_context=_chunked_setup)
 refuse_second_derivative("scale")
+
+
+@operator("triton_loss", f"({_COMMON}, bool same_tower, int column_offset, float hardness) -> (Tensor, Tensor)")
+def _triton_op(*inputs):  # type: ignore[no-untyped-def]
+    from gecko_kernels.triton_loss import forward, make_problem
+
+    return forward(make_problem(*inputs))
+
+
+@torch.library.register_fake("gecko_kernels::triton_loss")
+def _triton_fake(queries, *rest):  # type: ignore[no-untyped-def]
+    shape = (queries.shape[0], len(rest[7]))
+    return queries.new_empty(shape, dtype=torch.float32), queries.new_empty(shape, dtype=torch.float32)
+
+
+@operator(
+    "triton_loss_backward",
+    f"({_COMMON}, bool same_tower, int column_offset, float hardness, Tensor lses, Tensor upstream) -> {_FIVE}",
+)
+def _triton_backward_op(*inputs):  # type: ignore[no-untyped-def]
+    from gecko_kernels.triton_loss import backward, make_problem
+
+    found = backward(make_problem(*inputs[:-2]), *inputs[-2:])
+    return tuple(found.get(name, inputs[0].new_empty(0)) for name in _NAMES)
+
+
+_NAMES = ("queries", "positives", "key_queries", "negatives", "temperature")
+
+
+@torch.library.register_fake("gecko_kernels::triton_loss_backward")
+def _triton_backward_fake(*inputs):  # type: ignore[no-untyped-def]
+    return tuple(inputs[0].new_empty(0) if one is None else torch.empty_like(one) for one in inputs[:5])
+
+
+def _triton_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs[:8], output[1])
+    ctx.rest = inputs[8:]
+    ctx.set_materialize_grads(False)
+
+
+def _triton_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]
+    if upstream is None:
+        return (None,) * 12
+    *tensors, lses = ctx.saved_tensors
+    found = torch.ops.gecko_kernels.triton_loss_backward(*tensors, *ctx.rest, lses, upstream)
+    return *(one if needed else None for one, needed in zip(found, ctx.needs_input_grad, strict=False)), *(None,) * 7
+
+
+torch.library.register_autograd("gecko_kernels::triton_loss", _triton_backward, setup_context=_triton_setup)
+refuse_second_derivative("triton_loss_backward")

@@ -1,0 +1,95 @@
+"""The KL-list term: a teacher's scores over N candidates per row, distilled into the cosines of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gecko_kernels.arguments import check_dims, check_like, check_temperature, shape_of
+from gecko_kernels.chunked import segments_of
+from gecko_kernels.reference import ZERO_NORM, wide
+
+
+def kl_list_loss(
+    queries: Tensor,  # (B, D)
+    candidates: Tensor,  # (B, N, D)
+    teacher_scores: Tensor,  # (B, N), NaN or -inf: not scored
+    *,
+    temperature: float | Tensor,
+    teacher_temperature: float = 1.0,
+    dims: Sequence[int] | None = None,
+    dim_weights: Sequence[float] | None = None,
+) -> Tensor:
+    """KL( softmax(teacher / a) || softmax(cosine / t) ) over each row's candidates, at every Matryoshka prefix.
+
+    Stands beside the contrastive term: ``same_tower_softmax_loss(...) + w * kl_list_loss(...)``. Candidates without a
+    score are left out of both softmaxes; a row with fewer than two scores does not count. The dot products of all
+    prefixes come from one walk over the width. Plain PyTorch on every device, O(B N D) memory.
+
+    Args:
+        queries, candidates: unnormalised embeddings; gradients flow to both.
+        teacher_scores: any real scale; no gradient.
+        temperature: t, a positive number or a tensor with one element, which then receives a gradient.
+        teacher_temperature: a.
+        dims, dim_weights: as in ``same_tower_softmax_loss``.
+
+    Returns:
+        Scalar in float32 (float64 for float64 inputs): mean over rows that count, sum of weight * KL over dims; zero
+        (with a graph) if none counts.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit; the message prints expected and found.
+    """
+    if queries.dim() != 2 or candidates.dim() != 3 or (len(queries), queries.shape[1]) != (
+        len(candidates), candidates.shape[2],
+    ):  # fmt: skip
+        raise ValueError(
+            f"kl_list_loss: expected queries (B, D) and candidates (B, N, D), "
+            f"found {shape_of(queries)} and {shape_of(candidates)}"
+        )
+    check_like("candidates", candidates, queries)
+    if teacher_scores.shape != candidates.shape[:2]:
+        raise ValueError(
+            f"teacher_scores: expected shape {shape_of(candidates[..., 0])}, found {shape_of(teacher_scores)}"
+        )
+    if not teacher_temperature > 0:
+        raise ValueError(f"teacher_temperature: expected a positive number, found {teacher_temperature}")
+    ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
+    t = check_temperature(temperature, queries)
+    known = teacher_scores.isfinite()
+    counts = known.sum(1) >= 2
+    # Finite numbers rather than -inf for what is left out: 0 * -inf would be NaN in the sum below.
+    scores = teacher_scores.detach().to(wide(queries.dtype)) / teacher_temperature
+    teacher = torch.where(known, scores, -1e9).log_softmax(1)
+    loss = teacher.new_zeros(())
+    for cosines, weight in zip(prefix_cosines(queries, candidates, ordered), weights, strict=True):
+        student = torch.where(known, cosines / t.to(cosines.dtype), -1e9).log_softmax(1)
+        terms = torch.where(known, teacher.exp() * (teacher - student), 0.0).sum(1)
+        loss = loss + weight * torch.where(counts, terms, 0.0).sum() / counts.sum().clamp(min=1)
+    return loss
+
+
+def prefix_cosines(
+    queries: Tensor,  # (B, D)
+    candidates: Tensor,  # (B, N, D)
+    dims: Sequence[int],  # ascending
+) -> list[Tensor]:  # each (B, N)
+    """Cosines at every prefix from one walk over the width: products and squares nest."""
+    q, c = queries.to(wide(queries.dtype)), candidates.to(wide(candidates.dtype))
+    product: Tensor | float = 0.0
+    q_squares: Tensor | float = 0.0
+    c_squares: Tensor | float = 0.0
+    cosines = []
+    for segment in segments_of(dims):
+        product = product + torch.bmm(c[..., segment], q[:, segment, None])[..., 0]
+        q_squares = q_squares + q[:, segment].square().sum(-1, keepdim=True)
+        c_squares = c_squares + c[..., segment].square().sum(-1)
+        cosines.append(product * _inverse(q_squares) * _inverse(c_squares))
+    return cosines
+
+
+def _inverse(squares: Tensor) -> Tensor:
+    there = squares > ZERO_NORM**2
+    return torch.where(there, torch.where(there, squares, 1.0).rsqrt(), 0.0)

@@ -1,0 +1,374 @@
+"""Triton kernels of the loss. Kernels only: shapes, launches and autograd are in ``triton_loss``.
+
+Embeddings are row-major and unnormalised; ``*_inverse`` hold 1 / norm of every prefix, (N, M) float32, ``TINY`` for a
+zero vector. STARTS and DIMS are where each prefix
+adds its columns, ascending. Logits are kept in base 2 (times log2 e), since exp2 is what hardware has.
+A tile of logits walks the width once; at each prefix end it is rescaled and used. No atomics and no locks: what a
+program writes nobody else writes, so that the same inputs give the same bits.
+"""
+
+# No `from __future__ import annotations` here: Triton reads the annotations.
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+# A masked pair starts its product at LOW, and so its logit is far below all others at every prefix: no mask has to be
+# kept in registers while the product is computed. TINY instead of zero keeps that true beside a zero vector.
+LOW = tl.constexpr(-1e37)
+TINY = tl.constexpr(1e-15)
+FLOOR = tl.constexpr(-1e18)  # of a masked logit or cosine: finite, so that no infinity meets a zero
+
+# What the columns of a tile are to its rows.
+POSITIVES = tl.constexpr(0)
+TOWER = tl.constexpr(1)  # the queries, their own column left out
+SHARED = tl.constexpr(2)  # negatives that every row sees
+
+
+@triton.jit
+def dot(a, b, product, PRECISION: tl.constexpr):
+    """product + a @ b; "upcast" is for the interpreter, which cannot multiply bfloat16."""
+    if PRECISION == "upcast":
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), product, input_precision="ieee")
+    else:
+        return tl.dot(a, b, product, input_precision=PRECISION)
+
+
+@triton.jit
+def add_products(
+    product,  # (BLOCK_M, BLOCK_N) float32
+    left,  # (., WIDTH)
+    left_rows,  # (BLOCK_M,) int64
+    right,  # (., WIDTH)
+    right_rows,  # (BLOCK_N,) int64
+    WIDTH: tl.constexpr,
+    LO: tl.constexpr,
+    HI: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """product + left[rows, LO:HI] @ right[rows, LO:HI]^T"""
+    depth = tl.arange(0, BLOCK_K)
+    for start in range(LO, HI, BLOCK_K):
+        at = start + depth
+        from_left = left + left_rows[:, None] * WIDTH + at[None, :]
+        from_right = right + right_rows[None, :] * WIDTH + at[:, None]
+        if (HI - LO) % BLOCK_K == 0:
+            a = tl.load(from_left)
+            b = tl.load(from_right)
+        else:
+            a = tl.load(from_left, mask=at[None, :] < HI, other=0.0)
+            b = tl.load(from_right, mask=at[:, None] < HI, other=0.0)
+        product = dot(a, b, product, PRECISION)
+    return product
+
+
+@triton.jit
+def empty_product(
+    own,  # (BLOCK_M,) the rows' own columns
+    column,  # (BLOCK_N,)
+    columns,
+    query_ids,
+    positive_ids,
+    negative_ids,
+    KIND: tl.constexpr,
+    HAS_QUERY_IDS: tl.constexpr,
+    HAS_POSITIVE_IDS: tl.constexpr,
+    HAS_NEGATIVE_IDS: tl.constexpr,
+):
+    """Zero, or LOW where a pair is not a term: the rules of ``reference.column_masks``."""
+    inside = tl.minimum(column, columns - 1)
+    masked = (own[:, None] < 0) | (column >= columns)[None, :]
+    itself = own[:, None] == column[None, :]
+    if KIND == SHARED:
+        if HAS_NEGATIVE_IDS:
+            masked = masked | (tl.load(positive_ids + own)[:, None] == tl.load(negative_ids + inside)[None, :])
+    else:
+        if HAS_QUERY_IDS:
+            masked = masked | (tl.load(query_ids + own)[:, None] == tl.load(query_ids + inside)[None, :])
+        if KIND == POSITIVES:
+            if HAS_POSITIVE_IDS:
+                masked = masked | (tl.load(positive_ids + own)[:, None] == tl.load(positive_ids + inside)[None, :])
+            masked = masked & (own[:, None] != column[None, :])
+            masked = masked | (column >= columns)[None, :]
+        else:
+            masked = masked | itself
+    return tl.where(masked, LOW, 0.0)
+
+
+@triton.jit
+def pick(state, M_INDEX: tl.constexpr, MP: tl.constexpr):
+    """Column of a (BLOCK, MP) state."""
+    return tl.sum(tl.where(tl.arange(0, MP)[None, :] == M_INDEX, state, 0.0), 1)
+
+
+@triton.jit
+def put(state, values, M_INDEX: tl.constexpr, MP: tl.constexpr):
+    """The state with one column replaced."""
+    return tl.where(tl.arange(0, MP)[None, :] == M_INDEX, values[:, None], state)
+
+
+@triton.jit
+def walk_columns(
+    top, total, positive,  # (BLOCK_M, MP): running maximum, running sum, logit of the own positive; base 2
+    queries, rows64, query_inverse, own, keys, key_inverse, columns, scale,
+    query_ids, positive_ids, negative_ids,
+    KIND: tl.constexpr, WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
+    HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """All tiles of one block of rows against one matrix of keys."""
+    first_own = tl.min(own, 0)
+    last_own = tl.max(own, 0)
+    for start in range(0, columns, BLOCK_N):
+        column = start + tl.arange(0, BLOCK_N)
+        column64 = tl.minimum(column, columns - 1).to(tl.int64)
+        product = empty_product(
+            own, column, columns, query_ids, positive_ids, negative_ids,
+            KIND, HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS,
+        )  # fmt: skip
+        for m in tl.static_range(M):
+            product = add_products(
+                product, queries, rows64, keys, column64, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION
+            )  # fmt: skip
+            by_row = tl.load(query_inverse + rows64 * M + m) * scale
+            by_column = tl.load(key_inverse + column64 * M + m)
+            logits = product * by_row[:, None] * by_column[None, :]
+            if KIND == POSITIVES:  # noqa: SIM102  (known at compile time; the second is not)
+                if (start <= last_own) & (start + BLOCK_N > first_own):
+                    here = tl.sum(tl.where(own[:, None] == column[None, :], logits, 0.0), 1)
+                    positive = put(positive, pick(positive, m, MP) + here, m, MP)
+            old = pick(top, m, MP)
+            new = tl.maximum(old, tl.max(logits, 1))
+            summed = pick(total, m, MP) * tl.exp2(old - new) + tl.sum(tl.exp2(logits - new[:, None]), 1)
+            top = put(top, new, m, MP)
+            total = put(total, summed, m, MP)
+    return top, total, positive
+
+
+@triton.jit
+def forward_kernel(
+    queries, positives, key_queries, negatives,
+    query_inverse, positive_inverse, key_inverse, negative_inverse,
+    temperature, query_ids, positive_ids, negative_ids,
+    losses, lses,  # (B, M) float32 out
+    rows, columns, hard, offset, hardness,
+    WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
+    HAS_TOWER: tl.constexpr, HAS_OWN: tl.constexpr, HAS_SHARED: tl.constexpr,
+    HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Loss and log-sum-exp of a block of rows at every prefix. Grid: (blocks of rows,)."""
+    row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    inside = tl.minimum(row, rows - 1)
+    rows64 = inside.to(tl.int64)
+    own = inside + offset
+    inverse_t = 1.0 / tl.load(temperature).to(tl.float32)
+    scale = inverse_t * LOG2E
+    top = tl.full((BLOCK_M, MP), FLOOR, dtype=tl.float32)
+    total = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
+    positive = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
+    top, total, positive = walk_columns(
+        top, total, positive, queries, rows64, query_inverse, own, positives, positive_inverse, columns, scale,
+        query_ids, positive_ids, negative_ids, POSITIVES, WIDTH, STARTS, DIMS, M, MP,
+        HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
+    )  # fmt: skip
+    if HAS_TOWER:
+        top, total, positive = walk_columns(
+            top, total, positive, queries, rows64, query_inverse, own, key_queries, key_inverse, columns, scale,
+            query_ids, positive_ids, negative_ids, TOWER, WIDTH, STARTS, DIMS, M, MP,
+            HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
+        )  # fmt: skip
+    sharp = (inverse_t + hardness) * LOG2E
+    if HAS_SHARED:
+        top, total, positive = walk_columns(
+            top, total, positive, queries, rows64, query_inverse, own, negatives, negative_inverse, hard, sharp,
+            query_ids, positive_ids, negative_ids, SHARED, WIDTH, STARTS, DIMS, M, MP,
+            HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
+        )  # fmt: skip
+    if HAS_OWN:
+        for h in range(hard):
+            negative64 = rows64 * hard + h
+            product = tl.zeros((BLOCK_M,), dtype=tl.float32)
+            for m in tl.static_range(M):
+                product = add_row_products(
+                    product, queries, rows64, negatives, negative64, WIDTH, STARTS[m], DIMS[m], BLOCK_K
+                )  # fmt: skip
+                by_row = tl.load(query_inverse + rows64 * M + m) * tl.load(negative_inverse + negative64 * M + m)
+                logit = product * by_row * sharp
+                if HAS_NEGATIVE_IDS:
+                    equal = tl.load(negative_ids + negative64) == tl.load(positive_ids + own)
+                    logit = tl.where(equal, FLOOR, logit)
+                old = pick(top, m, MP)
+                new = tl.maximum(old, logit)
+                summed = pick(total, m, MP) * tl.exp2(old - new) + tl.exp2(logit - new)
+                top = put(top, new, m, MP)
+                total = put(total, summed, m, MP)
+    for m in tl.static_range(M):
+        lse = pick(top, m, MP) + tl.log2(pick(total, m, MP))
+        tl.store(lses + rows64 * M + m, lse * LN2, mask=row < rows)
+        tl.store(losses + rows64 * M + m, (lse - pick(positive, m, MP)) * LN2, mask=row < rows)
+
+
+@triton.jit
+def add_row_products(
+    product,  # (BLOCK,) float32
+    left, left_rows, right, right_rows,
+    WIDTH: tl.constexpr, LO: tl.constexpr, HI: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """product + the dot products of paired rows over LO:HI."""
+    depth = tl.arange(0, BLOCK_K)
+    for start in range(LO, HI, BLOCK_K):
+        at = start + depth
+        within = (at < HI)[None, :]
+        a = tl.load(left + left_rows[:, None] * WIDTH + at[None, :], mask=within, other=0.0).to(tl.float32)
+        b = tl.load(right + right_rows[:, None] * WIDTH + at[None, :], mask=within, other=0.0).to(tl.float32)
+        product += tl.sum(a * b, 1)
+    return product
+
+
+@triton.jit
+def coefficient_kernel(
+    queries, keys, query_inverse, key_inverse, temperature, query_ids, positive_ids, negative_ids,
+    lses, upstream,  # (B, M) float32: log-sum-exp, dL/d(loss of row and prefix)
+    coefficients,  # (M, strip, columns) out: what segment c's product needs
+    row_pulls,  # (M, column tiles, strip) out: partial sums of g * logit
+    column_pulls,  # (M, row tiles, columns) out
+    first, strip, columns, offset, hardness,
+    KIND: tl.constexpr, SYMMETRIC: tl.constexpr,
+    WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
+    HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Recomputes one tile and writes its combined coefficients. Grid: (row tiles of the strip, column tiles).
+
+    With SYMMETRIC the keys are the queries and the tile is G + G^T: both roles of a query in one product.
+    """
+    local = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    rows64 = (first + tl.minimum(local, strip - 1)).to(tl.int64)
+    own = rows64.to(tl.int32) + offset
+    column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    column64 = tl.minimum(column, columns - 1).to(tl.int64)
+    inverse_t = 1.0 / tl.load(temperature).to(tl.float32)
+    product = empty_product(
+        own, column, columns, query_ids, positive_ids, negative_ids,
+        KIND, HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS,
+    )  # fmt: skip
+    product = tl.where((local >= strip)[:, None], LOW, product)
+    itself = tl.where(local < strip, own, -1)
+    scale = inverse_t
+    if KIND == SHARED:
+        scale += hardness
+    tiles = ()
+    for m in tl.static_range(M):
+        product = add_products(product, queries, rows64, keys, column64, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION)
+        by_row = tl.load(query_inverse + rows64 * M + m)
+        by_column = tl.load(key_inverse + column64 * M + m)
+        cosines = tl.maximum(product * by_row[:, None] * by_column[None, :], FLOOR)
+        weight = tl.load(upstream + rows64 * M + m)
+        lse = tl.load(lses + rows64 * M + m)
+        g = (weight * inverse_t)[:, None] * tl.exp2((cosines * scale - lse[:, None]) * LOG2E)
+        if KIND == POSITIVES:
+            g -= tl.where(itself[:, None] == column[None, :], (weight * inverse_t)[:, None], 0.0)
+        if SYMMETRIC:
+            weight = tl.load(upstream + column64 * M + m)
+            lse = tl.load(lses + column64 * M + m)
+            g += (weight * inverse_t)[None, :] * tl.exp2((cosines * scale - lse[None, :]) * LOG2E)
+        pull = g * cosines
+        at = m * tl.num_programs(1) + tl.program_id(1)
+        tl.store(row_pulls + at.to(tl.int64) * strip + local, tl.sum(pull, 1), mask=local < strip)
+        at = m * tl.num_programs(0) + tl.program_id(0)
+        tl.store(column_pulls + at.to(tl.int64) * columns + column, tl.sum(pull, 0), mask=column < columns)
+        tiles = tiles + (g * by_row[:, None] * by_column[None, :],)  # noqa: RUF005
+    combined = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    to = local.to(tl.int64)[:, None] * columns + column[None, :]
+    there = (local < strip)[:, None] & (column < columns)[None, :]
+    plane = strip.to(tl.int64) * columns
+    for m in tl.static_range(M):
+        combined += tiles[M - 1 - m]
+        tl.store(coefficients + (M - 1 - m) * plane + to, combined.to(coefficients.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def product_kernel(
+    coefficients,  # (strip, columns), row-major
+    vectors,  # (depth, WIDTH)
+    out,  # (count, OUT_WIDTH) float32, added to
+    count, depth, columns,
+    WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, LO: tl.constexpr, HI: tl.constexpr, TRANSPOSED: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """out[:, LO:HI] += C @ vectors[:, LO:HI], or C^T @ with TRANSPOSED. Grid: (tiles of HI - LO, tiles of count)."""
+    row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    column = LO + tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    row64 = tl.minimum(row, count - 1).to(tl.int64)
+    column64 = tl.minimum(column, HI - 1)
+    step = tl.arange(0, BLOCK_K)
+    product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for start in range(0, depth, BLOCK_K):
+        at = (start + step).to(tl.int64)
+        within = at < depth
+        if TRANSPOSED:
+            a = tl.load(coefficients + at[None, :] * columns + row64[:, None], mask=within[None, :], other=0.0)
+        else:
+            a = tl.load(coefficients + row64[:, None] * columns + at[None, :], mask=within[None, :], other=0.0)
+        b = tl.load(vectors + at[:, None] * WIDTH + column64[None, :], mask=within[:, None], other=0.0)
+        product = dot(a, b.to(a.dtype), product, PRECISION)
+    to = out + row64[:, None] * OUT_WIDTH + column[None, :]
+    there = (row < count)[:, None] & (column < HI)[None, :]
+    tl.store(to, tl.load(to, mask=there, other=0.0) + product, mask=there)
+
+
+@triton.jit
+def own_negatives_kernel(
+    queries, negatives, query_inverse, negative_inverse, temperature, positive_ids, negative_ids, lses, upstream,
+    query_gradient,  # (B, OUT_WIDTH) float32, added to
+    negative_gradient,  # (B, H, WIDTH), written
+    row_pulls,  # (B, M) float32, added to
+    rows, hard, offset, hardness,
+    WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the rows' own hard negatives, H dot products per row. Grid: (blocks of rows,)."""
+    row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    rows64 = tl.minimum(row, rows - 1).to(tl.int64)
+    real = (row < rows)[:, None]
+    inverse_t = 1.0 / tl.load(temperature).to(tl.float32)
+    depth = tl.arange(0, BLOCK_K)
+    for h in range(hard):
+        negative64 = rows64 * hard + h
+        product = tl.zeros((BLOCK_M,), dtype=tl.float32)
+        scaled = ()
+        along = ()
+        for m in tl.static_range(M):
+            product = add_row_products(
+                product, queries, rows64, negatives, negative64, WIDTH, STARTS[m], DIMS[m], BLOCK_K
+            )
+            by_row = tl.load(query_inverse + rows64 * M + m)
+            by_negative = tl.load(negative_inverse + negative64 * M + m)
+            cosine = product * by_row * by_negative
+            lse = tl.load(lses + rows64 * M + m)
+            power = tl.minimum((cosine * (inverse_t + hardness) - lse) * LOG2E, 1.0)
+            g = tl.load(upstream + rows64 * M + m) * tl.exp2(power) * inverse_t
+            if HAS_NEGATIVE_IDS:
+                equal = tl.load(negative_ids + negative64) == tl.load(positive_ids + rows64 + offset)
+                g = tl.where(equal, 0.0, g)
+            pulls = row_pulls + rows64 * M + m
+            tl.store(pulls, tl.load(pulls) + g * cosine, mask=row < rows)
+            scaled = scaled + (g * by_row * by_negative,)  # noqa: RUF005
+            along = along + (g * cosine * by_negative * by_negative,)  # noqa: RUF005
+        combined = tl.zeros((BLOCK_M,), dtype=tl.float32)
+        back = tl.zeros((BLOCK_M,), dtype=tl.float32)
+        for m in tl.static_range(M):
+            combined += scaled[M - 1 - m]
+            back += along[M - 1 - m]
+            for begin in range(STARTS[M - 1 - m], DIMS[M - 1 - m], BLOCK_K):
+                at = (begin + depth)[None, :]
+                there = real & (at < DIMS[M - 1 - m])
+                q = tl.load(queries + rows64[:, None] * WIDTH + at, mask=there, other=0.0).to(tl.float32)
+                n = tl.load(negatives + negative64[:, None] * WIDTH + at, mask=there, other=0.0).to(tl.float32)
+                to = query_gradient + rows64[:, None] * OUT_WIDTH + at
+                tl.store(to, tl.load(to, mask=there, other=0.0) + combined[:, None] * n, mask=there)
+                to = negative_gradient + negative64[:, None] * WIDTH + at
+                value = combined[:, None] * q - back[:, None] * n
+                tl.store(to, value.to(negative_gradient.dtype.element_ty), mask=there)

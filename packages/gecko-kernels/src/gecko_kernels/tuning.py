@@ -1,0 +1,76 @@
+"""Tile choices per architecture, as data. ``python -m gecko_kernels.tune`` measures and prints better ones.
+
+Nothing is tuned at a user's first step: a kernel takes the entry of its architecture, or the nearest older one.
+The values stand for what compiles without spilling and fits into shared memory on all of sm_80, sm_90 and sm_100 (the
+tests compile them); they have not been tuned by measurement yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows x columns of a program's tile, the step along the summed axis, warps and pipeline stages."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+
+
+# kernel -> number of Matryoshka prefixes at most -> tile; float32 inputs halve the depth. The coefficient kernel holds
+# one tile of float32 per prefix in registers, so its tile shrinks as prefixes are added.
+TILES: dict[int, dict[str, dict[int, Tile]]] = {
+    80: {
+        "forward": {1: Tile(64, 128, 64, 4, 3), 8: Tile(64, 128, 64, 8, 3)},
+        "coefficient": {2: Tile(64, 64, 64, 4, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "product": {8: Tile(64, 128, 64, 4, 3)},
+    },
+    90: {
+        "forward": {1: Tile(128, 128, 64, 8, 3), 8: Tile(128, 128, 64, 8, 3)},
+        "coefficient": {1: Tile(128, 128, 64, 8, 3), 2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "product": {8: Tile(128, 128, 64, 8, 3)},
+    },
+    100: {
+        "forward": {1: Tile(128, 128, 64, 8, 3), 8: Tile(128, 128, 64, 8, 3)},
+        "coefficient": {1: Tile(128, 128, 64, 8, 3), 2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "product": {8: Tile(128, 128, 64, 8, 3)},
+    },
+}
+# Triton's interpreter runs one program after the other: small tiles, so that small tests cross their borders.
+INTERPRETED = Tile(16, 16, 16, 1, 1)
+MAX_PREFIXES = 8
+
+
+def choose_tile(kernel: str, prefixes: int, dtype: torch.dtype, architecture: int | None) -> Tile:
+    """The tile of a kernel.
+
+    Args:
+        kernel: "forward", "coefficient" or "product".
+        prefixes: number of Matryoshka dims, at most ``MAX_PREFIXES``.
+        dtype: of the inputs.
+        architecture: compute capability as 80, 90, 100; None where kernels are interpreted.
+    """
+    if architecture is None:
+        return INTERPRETED
+    known = max((one for one in TILES if one <= architecture), default=min(TILES))
+    table = TILES[known][kernel]
+    tile = table[min(count for count in table if count >= prefixes)]
+    if dtype == torch.float32:
+        return Tile(tile.rows, tile.columns, tile.depth // 2, tile.warps, tile.stages)
+    return tile
+
+
+@lru_cache
+def architecture_of(device: torch.device) -> int | None:
+    """80 for an A100, 90 for an H100 or H200, 100 for a B200; None off CUDA (interpreted)."""
+    if device.type != "cuda":
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor

@@ -1,0 +1,79 @@
+"""The KL-list term: against PyTorch's own KL, and what is left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn.functional import cosine_similarity, kl_div
+
+from gecko_kernels import kl_list_loss
+
+
+@pytest.fixture
+def lists():
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((6, 12), (6, 5, 12), (6, 5))
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+def test_is_the_kl_of_the_two_softmaxes(lists):
+    queries, candidates, scores = lists
+    expected = 0.0
+    for dim, weight in ((12, 1.0), (4, 0.5)):
+        student = cosine_similarity(queries[:, None, :dim], candidates[..., :dim], dim=-1) / 0.1
+        teacher = (scores / 2).log_softmax(1)
+        expected = expected + weight * kl_div(student.log_softmax(1), teacher, log_target=True, reduction="batchmean")
+    found = kl_list_loss(
+        queries, candidates, scores, temperature=0.1, teacher_temperature=2, dims=(12, 4), dim_weights=(1, 0.5)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_unscored_candidates_and_rows_do_not_count(lists):
+    queries, candidates, scores = lists
+    scores[1, 3:] = torch.nan
+    scores[2, 1:] = -torch.inf
+    found = kl_list_loss(queries, candidates, scores, temperature=0.1)
+    rows = [
+        kl_list_loss(queries[i : i + 1], candidates[i : i + 1], scores[i : i + 1], temperature=0.1) for i in range(6)
+    ]
+    short = kl_list_loss(queries[1:2], candidates[1:2, :3], scores[1:2, :3], temperature=0.1)
+    torch.testing.assert_close(rows[1], short)
+    assert rows[2] == 0
+    torch.testing.assert_close(found, sum(rows) / 5)
+
+
+def test_gradcheck(lists):
+    queries, candidates, scores = lists
+    scores[0, 0] = torch.nan
+    temperature = torch.tensor(0.3, dtype=torch.float64)
+    leaves = [one.requires_grad_() for one in (queries, candidates, temperature)]
+    assert gradcheck(lambda q, c, t: kl_list_loss(q, c, scores, temperature=t, dims=(12, 5)), leaves)
+
+
+def test_zero_vectors_and_sharp_temperatures_are_finite(lists):
+    queries, candidates, scores = (one.float() for one in lists)
+    queries[0], candidates[1, 2] = 0, 0
+    queries.requires_grad_()
+    loss = kl_list_loss(queries, candidates, scores * 1e4, temperature=1e-4)
+    loss.backward()
+    assert loss.isfinite()
+    assert queries.grad.isfinite().all()
+    assert not queries.grad[0].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidates": torch.ones(2, 3)}, r"\(B, N, D\), found \(2, 3\) and \(2, 3\)"),
+        ({"teacher_scores": torch.ones(2, 5)}, r"expected shape \(2, 4\), found \(2, 5\)"),
+        ({"teacher_temperature": 0}, "positive number, found 0"),
+        ({"temperature": -1}, "positive number, found -1"),
+        ({"dims": (4,)}, "1..3"),
+    ],
+)
+def test_bad_arguments_say_expected_and_found(change, message):
+    given = {"candidates": torch.ones(2, 4, 3), "teacher_scores": torch.ones(2, 4), "temperature": 0.1, **change}
+    with pytest.raises(ValueError, match=message):
+        kl_list_loss(torch.ones(2, 3), **given)
