@@ -121,6 +121,7 @@ class Build:
     def prepare(self, force: bool) -> None:
         """Checks the folder against the configuration, and clears what no longer fits where that is allowed."""
         self.workspace.check_usable()
+        self.workspace.remove_leftovers()
         wanted = fingerprints(self.config, self.corpus, self.runner.models)
         previous = self.workspace.read_manifest()
         stages = {name: {"fingerprint": wanted[name], "done": False, "seconds": 0.0} for name in FOLDERS}
@@ -219,6 +220,9 @@ class Build:
         return self.workspace.parts(name).exists(number)
 
     def _units(self, name: str, number: int) -> int:
+        if name == "corpus":  # not on disk yet, where the runner would look
+            size = self.config.corpus.part_size
+            return min(size, len(self.corpus) - number * size)
         return self.runner.units(name, number)
 
     def _total(self, name: str, count: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -192,7 +192,7 @@ def load_prompts(name: str) -> PromptSet:
         names = sorted(p.name[:-5] for p in (resources.files("gecko_fret") / "prompts").iterdir())
         raise ConfigError(f"prompt {name!r}: neither a packaged prompt ({', '.join(names)}) nor a YAML file")
     try:
-        return PromptSet.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"prompt {name!r}: not YAML ({one_line(str(error))})") from None
     except ValidationError as error:
@@ -200,6 +200,11 @@ def load_prompts(name: str) -> PromptSet:
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"prompt {name!r}: {key + ': ' if key else ''}{message}") from None
+
+
+@lru_cache(maxsize=16)
+def _parse(text: str) -> PromptSet:
+    return PromptSet.model_validate(yaml.safe_load(text))
 
 
 def _prefix(instruction: str, shown: list[str]) -> str:

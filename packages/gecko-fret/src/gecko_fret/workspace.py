@@ -84,6 +84,11 @@ class Workspace:
         if self.read_manifest() is None and self.out.is_dir() and any(self.out.iterdir()):
             raise ConfigError(f"{self.out}: holds files but no manifest.json of a build; choose an empty folder")
 
+    def remove_leftovers(self) -> None:
+        """Deletes the temporary files of a process that was killed while it wrote."""
+        for path in self.out.glob("**/.*.tmp"):
+            path.unlink(missing_ok=True)
+
     # -- the inputs of stages, which are joins of earlier stages' parts
 
     @cached_property
