@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
-from gecko_eval import baselines
+from gecko_eval import baselines, run
 from gecko_eval.cli import app, spread
 from gecko_eval.encoder import GeckoEmbedder
 
@@ -81,7 +82,6 @@ def test_exit_codes_tell_some_from_all_failing(invoke, data_root):
         (["compare", "absent", "absent"], "no results there"),
         (["compare", "absent"], "at least two results folders"),
         (["report", "absent"], "no results there"),
-        (["prefetch", "nonesuch"], "no task, benchmark or folder is called 'nonesuch'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(invoke, data_root, arguments, message):
@@ -99,10 +99,18 @@ def test_tasks_shows_every_prompt(invoke, data_root):
     assert shown.output.count("task: classification | query: {text}") == 2
 
 
-def test_prefetch_reports_what_it_could_not_get(invoke, monkeypatch):
-    done = invoke("prefetch", "NFCorpus")
-    assert done.exit_code == 2
-    assert "NFCorpus: " in done.output
+def test_prefetch_brings_what_it_can_and_names_the_rest(invoke, data_root, monkeypatch):
+    there = run.entries_for(["similar"], data_root)[0]
+
+    def unreachable():
+        raise ConnectionError("no route\nto host")
+
+    absent = replace(there, name="NFCorpus", load=unreachable)
+    monkeypatch.setattr(run, "entries_for", lambda *_: [there, absent])
+    done = invoke("prefetch", "similar", "NFCorpus")
+    assert done.exit_code == 1
+    assert "similar: in the cache" in done.output
+    assert "NFCorpus: ConnectionError: no route\n" in done.output
 
 
 def test_help_does_not_load_the_heavy_libraries():

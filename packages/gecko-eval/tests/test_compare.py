@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_eval.compare import paired_bootstrap
+from gecko_eval.compare import compare_task, paired_bootstrap
+from gecko_eval.metrics import spearman
 
 
 def test_reports_means_difference_and_counts():
@@ -59,3 +60,27 @@ def test_bad_arrays_are_one_line(a, b, message):
     with pytest.raises(DataError, match=message) as e:
         paired_bootstrap(np.array(a), np.array(b))
     assert "\n" not in str(e.value)
+
+
+def test_subsets_weigh_the_same_whatever_their_size():
+    a = {"en": np.ones(100), "sw": np.zeros(4)}
+    b = {"en": np.zeros(100), "sw": np.zeros(4)}
+    found = compare_task("mean", a, b, {}, samples=200)
+    assert (found.mean_a, found.mean_b, found.difference) == (0.5, 0.0, 0.5)
+    assert (found.wins, found.ties) == (100, 4)
+
+
+def test_a_correlation_is_bootstrapped_over_pairs():
+    rng = np.random.default_rng(0)
+    gold = rng.random(200)
+    good, poor = gold + 0.1 * rng.standard_normal(200), gold + 2.0 * rng.standard_normal(200)
+    found = compare_task("spearman", {"s": good}, {"s": poor}, {"s": gold}, samples=2000)
+    assert found.mean_a == spearman(good, gold)
+    assert found.low > 0.3
+    assert found.significant
+
+
+def test_different_items_do_not_compare():
+    assert compare_task("mean", {"s": np.ones(3)}, {"s": np.ones(4)}, {}) is None
+    assert compare_task("mean", {"s": np.ones(3)}, {"t": np.ones(3)}, {}) is None
+    assert compare_task("mean", {}, {}, {}) is None

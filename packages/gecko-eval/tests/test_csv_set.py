@@ -44,7 +44,7 @@ def test_mistakes_are_named_in_one_line(folder, text, message):
 
 def test_missing_files_are_named(folder):
     (folder / "corpus.jsonl").unlink()
-    with pytest.raises(DataError, match="beside queries.csv; name it with --corpus"):
+    with pytest.raises(DataError, match=r"beside queries\.csv; name it with --corpus"):
         load_csv(folder / "queries.csv")
     with pytest.raises(DataError, match="no such file"):
         load_csv(folder / "queries.csv", folder / "absent.jsonl")

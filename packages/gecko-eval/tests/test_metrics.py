@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores
 from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score
 
-from gecko_eval.metrics import METRICS, ranking_metrics, spearman
+from gecko_eval.metrics import METRICS, average_precision, ranking_metrics, spearman
 
 
 def random_run(seed: int, queries: int = 25, docs: int = 150, ties: bool = True):
@@ -86,3 +87,11 @@ def test_spearman_equals_scipy(pairs):
 def test_spearman_wants_two_equal_rows():
     with pytest.raises(ValueError, match="two 1-d arrays"):
         spearman(np.arange(3), np.arange(4))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_equals_scikit_learn_with_ties(seed):
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.integers(0, 12, 80) / 4, rng.integers(0, 2, 80)
+    assert average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert np.isnan(average_precision(scores, np.zeros(80)))

@@ -123,7 +123,9 @@ def _one_name(name: str, mteb: Any) -> list[AbsTask]:
     except KeyError:
         import difflib
 
-        known = [*benchmarks, *GROUPS, *(t.metadata.name for t in mteb.get_tasks())]
+        from mteb.get_tasks import TASK_LIST
+
+        known = [*benchmarks, *GROUPS, *(t.metadata.name for t in TASK_LIST)]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; for a folder, set GECKO_DATA_DIR or give --local"
         raise ConfigError(f"no task, benchmark or folder is called {name!r}{hint}") from None
