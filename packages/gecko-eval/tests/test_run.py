@@ -8,7 +8,7 @@ from gecko_eval.baselines import Bm25
 from gecko_eval.compare import compare_results
 from gecko_eval.encoder import GeckoEmbedder
 from gecko_eval.metrics import average_precision, spearman
-from gecko_eval.run import entries_for, load_items, load_results, run
+from gecko_eval.run import entries_for, load_items, load_results, name_apart, run
 
 
 def test_names_mean_folders_first_then_mteb(data_root):
@@ -123,3 +123,12 @@ def test_foreign_files_are_not_taken_for_results(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(DataError, match=r"not JSON|not a results file"):
         load_results(tmp_path)
+
+
+def test_models_of_one_label_are_told_apart_by_their_folder():
+    def results(label, folder):
+        return {"model": {"label": label}, "folder": folder}
+
+    three = [results("model", "runs/step-100"), results("bm25", "runs/bm25"), results("model", "runs/step-200")]
+    name_apart(three)
+    assert [r["model"]["label"] for r in three] == ["model (step-100)", "bm25", "model (step-200)"]

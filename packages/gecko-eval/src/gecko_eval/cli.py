@@ -87,11 +87,13 @@ def compare(
     """Compare models task by task: paired bootstrap, wins and losses, significance."""
     with exit_on_error(debug):
         from .compare import compare_results
-        from .run import load_results
+        from .run import load_results, name_apart
 
         if len(folders) < 2:
             raise ConfigError("compare needs at least two results folders")
-        first, *others = [load_results(f) for f in folders]
+        all_results = [load_results(f) for f in folders]
+        name_apart(all_results)
+        first, *others = all_results
         for other in others:
             rows = compare_results(other, first, dim, samples=samples)
             _print_comparison(rows, other["model"]["label"], first["model"]["label"])
@@ -114,9 +116,10 @@ def report(
     with exit_on_error(debug):
         from .contamination import overlaps
         from .report import write_report
-        from .run import load_results
+        from .run import load_results, name_apart
 
         all_results = [load_results(f) for f in folders]
+        name_apart(all_results)
         for path in write_report(all_results, out):
             _say(str(path))
         for results in all_results:

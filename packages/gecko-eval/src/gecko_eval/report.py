@@ -237,6 +237,7 @@ def plot_comparison(rows: Sequence[tuple[str, Any, float, float]], names: tuple[
         axes.plot([100 * found.low, 100 * found.high], [i, i], color=colour)
         axes.plot(100 * found.difference, i, "o", color=colour)
     axes.axvline(0, color="black", linewidth=0.8)
+    axes.margins(y=0.3)
     axes.set_yticks(range(len(rows)), [task for task, *_ in rows])
     axes.invert_yaxis()
     axes.set_xlabel(f"points {names[0]} is above {names[1]}, 95% interval")

@@ -267,6 +267,15 @@ def load_results(path: str | Path) -> dict[str, Any]:
     return results
 
 
+def name_apart(all_results: Sequence[dict[str, Any]]) -> None:
+    """Gives models of one label (two checkpoints, say) their results folder's name as well, so that they tell apart."""
+    labels = [results["model"]["label"] for results in all_results]
+    for results in all_results:
+        label = results["model"]["label"]
+        if labels.count(label) > 1:
+            results["model"]["label"] = f"{label} ({Path(results['folder']).name})"
+
+
 def load_items(results: dict[str, Any], task: str) -> dict[str, np.ndarray]:
     """The arrays behind a task's scores, by "dim/split/subset" and "gold/split/subset"; empty where none were kept."""
     path = Path(results["folder"]) / "items" / f"{_safe(task)}.npz"
