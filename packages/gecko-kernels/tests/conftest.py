@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,18 @@ from torch import Tensor
 # Relative to the largest entry of what is compared. float64: rounding only. float32: sums of products, divided by t.
 # bfloat16 and float16: both sides read the same rounded inputs and add in float32; gradients are rounded once to 8 or
 # 11 bits on the way out, and the Triton path rounds its coefficients to bfloat16 before the last product.
+HERE = Path(__file__).parent
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 5e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Kernel tests on CPU belong to the process that ``test_interpreted`` starts with TRITON_INTERPRET=1."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return
+    there = [one for one in items if one.path.name.startswith("test_triton_") and one.path.parent == HERE]
+    elsewhere = [one for one in there if "gpu" not in one.keywords]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [one for one in items if one not in elsewhere]
 
 
 @pytest.fixture

@@ -104,8 +104,8 @@ def test_equal_ids_are_never_negatives():
     q = torch.eye(4, dtype=torch.float64)
     p = q.clone()
     arguments = {
-        "temperature": 0.1, "dims": None, "dim_weights": None, "same_tower": True, "negatives_scope": "own", "key_queries": None,
-        "column_offset": 0, "hardness": 0.0,
+        "temperature": 0.1, "dims": None, "dim_weights": None, "same_tower": True, "negatives_scope": "own",
+        "key_queries": None, "column_offset": 0, "hardness": 0.0,
     }  # fmt: skip
     checked = check_loss(
         q, p, q[:, None],

@@ -1,20 +1,14 @@
 """The Triton kernels of the loss against the reference, run by Triton's interpreter on CPU (on the GPU where marked).
 
-TRITON_INTERPRET has to be set before triton is first imported, so the interpreted tests run in one process of their
-own: ``test_interpreted`` starts it and every case below reports through it.
+TRITON_INTERPRET has to be set before triton is first imported: ``test_interpreted`` starts a process for these tests.
 """
 
 from __future__ import annotations
-
-import os
 
 import pytest
 import torch
 
 from gecko_kernels import same_tower_softmax_loss
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-interpreted = pytest.mark.skipif(not INTERPRETED, reason="run by test_interpreted in a process of its own")
 
 CASES = {
     "gecko": {"rows": 21, "width": 40, "hard": 2, "dims": (40, 17), "ids": True},
@@ -28,7 +22,6 @@ CASES = {
 }
 
 
-@interpreted
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_reference(case, make_problem, with_gradients, assert_near, tolerances):
     tensors, options = make_problem(dtype=torch.float32, **CASES[case])
@@ -40,7 +33,6 @@ def test_agrees_with_reference(case, make_problem, with_gradients, assert_near, 
         assert_near(one, other, tolerances[torch.float32] * sharp, floor=1e-3)
 
 
-@interpreted
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("case", ["gecko", "external-keys"])
 def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, tolerances):
@@ -52,7 +44,6 @@ def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, 
         assert_near(one, other, tolerances[dtype], floor=1e-3)
 
 
-@interpreted
 def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
     from gecko_kernels import triton_loss
 
@@ -65,7 +56,6 @@ def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
         assert_near(one, other, 5e-5, floor=1e-3)
 
 
-@interpreted
 def test_zero_vectors_masked_rows_and_extremes(make_problem, with_gradients, assert_near):
     tensors, options = make_problem(rows=18, dtype=torch.float32, dims=(24, 8), temperature=1e-4)
     queries, positives, negatives = tensors
@@ -86,7 +76,6 @@ def test_zero_vectors_masked_rows_and_extremes(make_problem, with_gradients, ass
     assert all(gradient.abs().max() < 1e-5 for gradient in gradients)
 
 
-@interpreted
 def test_runs_give_the_same_bits(make_problem, with_gradients):
     tensors, options = make_problem(rows=19, dtype=torch.float32, dims=(24, 8), ids=True)
     loss, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
@@ -96,17 +85,16 @@ def test_runs_give_the_same_bits(make_problem, with_gradients):
         assert all(torch.equal(one, other) for one, other in zip(more, gradients, strict=True))
 
 
-@interpreted
 def test_operators_pass_opcheck(make_problem):
     (q, p, n), options = make_problem(rows=4, width=16, dtype=torch.float32)
     for tensor in (q, p, n):
         tensor.requires_grad_()
     arguments = (q, p, None, n, options["temperature"], None, None, None, [8, 16], True, 0, 0.0)
-    result = torch.library.opcheck(torch.ops.gecko_kernels.triton_loss, arguments)
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")  # the next test covers compilation
+    result = torch.library.opcheck(torch.ops.gecko_kernels.triton_loss, arguments, test_utils=checks)
     assert set(result.values()) == {"SUCCESS"}
 
 
-@interpreted
 def test_compiles_without_graph_breaks(make_problem, monkeypatch):
     monkeypatch.setenv("GECKO_KERNELS_BACKEND", "triton")
     (q, p, n), options = make_problem(rows=5, width=16, dtype=torch.float32)

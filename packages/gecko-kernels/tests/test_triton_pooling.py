@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from gecko_kernels import masked_mean_pool, packed_mean_pool
 from gecko_kernels.reference import reference_packed_pool, reference_pool
-
-interpreted = pytest.mark.skipif(
-    os.environ.get("TRITON_INTERPRET") != "1", reason="run by test_interpreted in a process of its own"
-)
 
 
 def check_padded(device, dtype, shape, normalize, assert_near, tolerances):
@@ -45,7 +39,6 @@ def check_packed(device, dtype, width, assert_near, tolerances):
     assert_near(leaves[0].grad, leaves[1].grad, tolerances[dtype])
 
 
-@interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_padded(dtype, normalize, assert_near, tolerances, monkeypatch):
@@ -53,7 +46,6 @@ def test_padded(dtype, normalize, assert_near, tolerances, monkeypatch):
     check_padded("cpu", dtype, (3, 19, 261), normalize, assert_near, tolerances)
 
 
-@interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed(dtype, assert_near, tolerances, monkeypatch):
     monkeypatch.setenv("GECKO_KERNELS_BACKEND", "triton")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gecko_kernels.arguments import check_dims, check_like, check_temperature, shape_of
-from gecko_kernels.chunked import segments_of
 from gecko_kernels.reference import ZERO_NORM, wide
+from gecko_kernels.strips import segments_of
 
 
 def kl_list_loss(

@@ -113,7 +113,8 @@ def walk_columns(
     top, total, positive,  # (BLOCK_M, MP): running maximum, running sum, logit of the own positive; base 2
     queries, rows64, query_inverse, own, keys, key_inverse, columns, scale,
     query_ids, positive_ids, negative_ids,
-    KIND: tl.constexpr, WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
+    KIND: tl.constexpr, WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr,
+    M: tl.constexpr, MP: tl.constexpr,
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -279,7 +280,7 @@ def coefficient_kernel(
         tl.store(row_pulls + at.to(tl.int64) * strip + local, tl.sum(pull, 1), mask=local < strip)
         at = m * tl.num_programs(0) + tl.program_id(0)
         tl.store(column_pulls + at.to(tl.int64) * columns + column, tl.sum(pull, 0), mask=column < columns)
-        tiles = tiles + (g * by_row[:, None] * by_column[None, :],)  # noqa: RUF005
+        tiles = tiles + (g * by_row[:, None] * by_column[None, :],)  # type: ignore[assignment]  # noqa: RUF005
     combined = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     to = local.to(tl.int64)[:, None] * columns + column[None, :]
     there = (local < strip)[:, None] & (column < columns)[None, :]
@@ -326,8 +327,8 @@ def own_negatives_kernel(
     negative_gradient,  # (B, H, WIDTH), written
     row_pulls,  # (B, M) float32, added to
     rows, hard, offset, hardness,
-    WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+    WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
+    HAS_NEGATIVE_IDS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the rows' own hard negatives, H dot products per row. Grid: (blocks of rows,)."""
     row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -355,8 +356,8 @@ def own_negatives_kernel(
                 g = tl.where(equal, 0.0, g)
             pulls = row_pulls + rows64 * M + m
             tl.store(pulls, tl.load(pulls) + g * cosine, mask=row < rows)
-            scaled = scaled + (g * by_row * by_negative,)  # noqa: RUF005
-            along = along + (g * cosine * by_negative * by_negative,)  # noqa: RUF005
+            scaled = scaled + (g * by_row * by_negative,)  # type: ignore[assignment]  # noqa: RUF005
+            along = along + (g * cosine * by_negative * by_negative,)  # type: ignore[assignment]  # noqa: RUF005
         combined = tl.zeros((BLOCK_M,), dtype=tl.float32)
         back = tl.zeros((BLOCK_M,), dtype=tl.float32)
         for m in tl.static_range(M):

@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 
 from gecko_kernels import triton_contrastive as kernels
-from gecko_kernels.chunked import prefix_inverse_norms, segments_of
+from gecko_kernels.strips import prefix_inverse_norms, segments_of
 from gecko_kernels.tuning import Tile, architecture_of, choose_tile
 
 # A strip's coefficients may take this many bytes, or as many as two float32 copies of the keys where that is more.
@@ -242,8 +242,9 @@ def multiply(
     wide = coefficients.dtype == torch.float32
     # float32 coefficients of float16 inputs are multiplied as tf32, which has float16's digits and float32's range.
     how = "tf32" if problem.queries.dtype == torch.float16 else precision(problem.queries)
+    grid = (triton.cdiv(segment.stop - segment.start, tile.columns), triton.cdiv(len(out), tile.rows))
     with on_device(out):
-        kernels.product_kernel[(triton.cdiv(segment.stop - segment.start, tile.columns), triton.cdiv(len(out), tile.rows))](
+        kernels.product_kernel[grid](
             coefficients, vectors, out, len(out), len(vectors), coefficients.shape[1], WIDTH=vectors.shape[1],
             OUT_WIDTH=out.shape[1], LO=segment.start, HI=segment.stop, TRANSPOSED=transposed, BLOCK_M=tile.rows,
             BLOCK_N=tile.columns, BLOCK_K=max(16, tile.depth // 2) if wide else tile.depth,
@@ -261,8 +262,8 @@ def own_negatives(problem: Problem, lses: Tensor, upstream: Tensor, row: Gradien
         kernels.own_negatives_kernel[(triton.cdiv(rows, OWN_ROWS),)](
             problem.queries, negatives, problem.norms["queries"], problem.norms["negatives"], problem.temperature,
             problem.positive_ids, problem.negative_ids, lses, upstream, row.sums, gradient, row.pull, rows, hard,
-            problem.offset, problem.hardness, WIDTH=width, OUT_WIDTH=row.sums.shape[1], STARTS=(0, *problem.dims[:-1]), DIMS=problem.dims,
-            M=len(problem.dims), HAS_NEGATIVE_IDS=problem.negative_ids is not None, BLOCK_M=OWN_ROWS,
+            problem.offset, problem.hardness, WIDTH=width, OUT_WIDTH=row.sums.shape[1],
+            STARTS=(0, *problem.dims[:-1]), DIMS=problem.dims, M=len(problem.dims), HAS_NEGATIVE_IDS=problem.negative_ids is not None, BLOCK_M=OWN_ROWS,
             BLOCK_K=OWN_DEPTH, num_warps=4,
         )  # fmt: skip
     return gradient

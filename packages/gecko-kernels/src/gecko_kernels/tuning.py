@@ -28,18 +28,18 @@ class Tile:
 # one tile of float32 per prefix in registers, so its tile shrinks as prefixes are added.
 TILES: dict[int, dict[str, dict[int, Tile]]] = {
     80: {
-        "forward": {1: Tile(64, 128, 64, 4, 3), 8: Tile(64, 128, 64, 8, 3)},
-        "coefficient": {2: Tile(64, 64, 64, 4, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "forward": {2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "coefficient": {1: Tile(64, 64, 64, 4, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
         "product": {8: Tile(64, 128, 64, 4, 3)},
     },
     90: {
-        "forward": {1: Tile(128, 128, 64, 8, 3), 8: Tile(128, 128, 64, 8, 3)},
-        "coefficient": {1: Tile(128, 128, 64, 8, 3), 2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "forward": {1: Tile(128, 128, 64, 8, 3), 2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 2)},
+        "coefficient": {1: Tile(128, 64, 64, 8, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 64, 8, 3)},
         "product": {8: Tile(128, 128, 64, 8, 3)},
     },
     100: {
-        "forward": {1: Tile(128, 128, 64, 8, 3), 8: Tile(128, 128, 64, 8, 3)},
-        "coefficient": {1: Tile(128, 128, 64, 8, 3), 2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "forward": {1: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "coefficient": {2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 64, 8, 3)},
         "product": {8: Tile(128, 128, 64, 8, 3)},
     },
 }

@@ -1,0 +1,150 @@
+"""Strips of a logit matrix: scaled embeddings, masks and the nested products of all Matryoshka prefixes.
+
+Notation, as in docs/kernels.md: prefixes m ascending, a_m the norm of a row's prefix, x' = x / a_M (M the widest),
+rho_m = a_M / a_m, so that the logit of prefix m is (q'_1..m . k'_1..m) rho_m(q) rho_m(k) / t;
+coefficients g = dL/dlogit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gecko_kernels.reference import ZERO_NORM, wide
+
+
+@dataclass
+class Side:
+    """One matrix of embeddings, ready for nested products, and its gradient being gathered."""
+
+    vectors: Tensor  # (N, D) x' = x / a_M
+    inverse: Tensor  # (N, M) 1 / a_m, 0 for a zero prefix
+    ratio: Tensor  # (N, M) rho_m = a_M / a_m, 0 for a zero prefix
+    gradient: Tensor  # (N, D) sum of coefficient * k'
+    pull: Tensor  # (N, M) r_m = sum over the other side of g * logit; the last column is found by `finish`
+
+    def finish(self, segments: Sequence[slice]) -> Tensor:
+        """dL/dx = gradient / a_M - x' a_M sum_{m covers c} r_m / a_m^2, for each segment c."""
+        # Products nest, so sum_c x'_c . gradient_c = sum_m r_m: one prefix needs no sum of its own.
+        total = (self.vectors * self.gradient).sum(-1)
+        self.pull[..., -1] = total - self.pull[..., :-1].sum(-1)
+        # x' a_M r / a_m^2 = x' r rho_m / a_m; a zero prefix has rho = 1/a = 0 and drops out.
+        along = self.pull * self.ratio * self.inverse
+        for index, segment in enumerate(segments):
+            part = self.gradient[..., segment].mul_(self.inverse[..., -1:])
+            part.addcmul_(self.vectors[..., segment], along[..., index:].sum(-1, keepdim=True), value=-1)
+        return self.gradient
+
+
+@dataclass
+class Group:
+    """Columns that every row sees: all positives, other devices' queries, or a shared pool of negatives."""
+
+    side: Side
+    self_masked: bool  # the row's own column is not a term (same-tower)
+    positive: bool  # the row's own column is the positive
+    row_ids: list[Tensor]  # columns whose id equals the row's are masked; one pair of vectors per rule
+    column_ids: list[Tensor]
+    sharper: float = 1.0  # logit = cosine / t * sharper, the excess without a gradient (hardness)
+
+    def __post_init__(self) -> None:
+        # Whether any row meets its id in a column not its own; most batches have no such pair and need no mask.
+        self.repeats = any(
+            len(columns.unique()) < len(columns)
+            if self.positive or self.self_masked
+            else torch.isin(rows, columns).any()
+            for rows, columns in zip(self.row_ids, self.column_ids, strict=True)
+        )
+
+
+@dataclass
+class Mask:
+    """Pairs of one strip that are not terms."""
+
+    pairs: Tensor | None  # (R, C) bool, from equal ids; None: there are none
+    diagonal: tuple[Tensor, Tensor] | None  # rows and columns of the rows' own column, where that is no term
+
+    def fill_(self, logits: Tensor) -> Tensor:
+        """Finite logits with exp() = 0: -inf would make NaN of the products g * logit."""
+        low = torch.finfo(logits.dtype).min / 4
+        if self.pairs is not None:
+            logits.masked_fill_(self.pairs, low)
+        if self.diagonal is not None:
+            logits[self.diagonal] = low
+        return logits
+
+
+@dataclass
+class Plan:
+    """What all walks share."""
+
+    segments: list[slice]
+    weights: list[float]  # dim weight / B
+    scale: float  # 1 / t
+    plain: bool  # exp without a maximum
+    offset: int
+    strip: int  # rows
+    device: torch.device
+
+
+def segments_of(dims: Sequence[int]) -> list[slice]:
+    """Columns that each prefix adds to the one before."""
+    return [slice(start, end) for start, end in zip([0, *dims[:-1]], dims, strict=True)]
+
+
+def prefix_inverse_norms(
+    vectors: Tensor,  # (..., D)
+    dims: Sequence[int],
+) -> Tensor:  # (..., M)
+    """1 / norm of every prefix, 0 for a zero vector; in the wide dtype without a wide copy of the input."""
+    dtype = wide(vectors.dtype)
+    parts = [torch.linalg.vector_norm(vectors[..., s], dim=-1, dtype=dtype).square() for s in segments_of(dims)]
+    squares = torch.stack(parts, -1).cumsum(-1)
+    there = squares > ZERO_NORM**2
+    return torch.where(there, torch.where(there, squares, 1.0).rsqrt(), 0.0)
+
+
+def make_side(vectors: Tensor, dims: Sequence[int], gradients: bool) -> Side:
+    """Scale by the widest prefix's norm; the gradient starts at zero (and has no storage where none is asked for)."""
+    inverse = prefix_inverse_norms(vectors, dims)
+    scaled = vectors[..., : dims[-1]].to(inverse.dtype) * inverse[..., -1:]
+    length = torch.where(inverse[..., -1:] > 0, inverse[..., -1:], 1.0).reciprocal()
+    gradient = torch.zeros_like(scaled) if gradients else scaled.new_empty(0)
+    return Side(scaled, inverse, inverse * length, gradient, torch.zeros_like(inverse))
+
+
+def strip_logits(plan: Plan, rows: Side, part: slice, columns: Side, span: slice, mask: Mask) -> list[Tensor]:
+    """Logits of some rows against some columns at every prefix; masked ones as ``Mask.fill_`` leaves them."""
+    product = rows.vectors.new_zeros((part.stop - part.start, span.stop - span.start))
+    logits = []
+    for index, segment in enumerate(plan.segments):
+        product.addmm_(rows.vectors[part, segment], columns.vectors[span, segment].T, alpha=plan.scale)
+        scaled = product
+        if index < len(plan.segments) - 1:
+            scaled = (product * columns.ratio[span, index]).mul_(rows.ratio[part, index, None])
+        logits.append(mask.fill_(scaled))
+    return logits
+
+
+def own_places(plan: Plan, part: slice, span: slice) -> tuple[Tensor, Tensor]:
+    """Where the rows' own columns lie in a strip."""
+    own = torch.arange(part.start, part.stop, device=plan.device) + plan.offset - span.start
+    inside = ((own >= 0) & (own < span.stop - span.start)).nonzero()[:, 0]
+    return inside, own[inside]
+
+
+def strip_mask(plan: Plan, group: Group, part: slice, span: slice) -> Mask:
+    """The pairs of a strip that are not terms."""
+    own = own_places(plan, part, span) if group.self_masked or group.positive else None
+    pairs = None
+    if group.repeats:
+        shape = (part.stop - part.start, span.stop - span.start)
+        pairs = torch.zeros(shape, dtype=torch.bool, device=plan.device)
+        for row_ids, column_ids in zip(group.row_ids, group.column_ids, strict=True):
+            pairs |= row_ids[part, None] == column_ids[span]
+        if own is not None and group.positive:
+            pairs[own] = False
+    return Mask(pairs, own if group.self_masked else None)

@@ -1,0 +1,105 @@
+"""Compiles the kernels for three architectures without a GPU: tensor cores used, nothing spilled, shared memory fits."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from gecko_kernels.tuning import choose_tile
+
+if find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("needs triton's compiler", allow_module_level=True)
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from gecko_kernels import triton_contrastive as kernels
+
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may use (CUDA programming guide)
+TENSOR_CORES = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
+NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+FLOATS = {"hardness"}
+INTEGERS = {"rows", "columns", "hard", "offset", "first", "strip", "count", "depth"}
+IDS = {"query_ids", "positive_ids", "negative_ids"}
+EMBEDDINGS = {"queries", "positives", "key_queries", "negatives", "keys", "vectors", "negative_gradient"}
+
+
+def type_of(name: str, dtype: torch.dtype) -> str:
+    if name in FLOATS:
+        return "fp32"
+    if name in INTEGERS:
+        return "i32"
+    if name in IDS:
+        return "*i64"
+    if name in EMBEDDINGS:
+        return "*" + NAMES[dtype]
+    return "*bf16" if name == "coefficients" and dtype == torch.bfloat16 else "*fp32"
+
+
+def compile_kernel(kernel, constants, dtype, tile, architecture):  # type: ignore[no-untyped-def]
+    names = [parameter.name for parameter in kernel.params]
+    fixed = {name: value for name, value in constants.items() if name in names}
+    types = {name: "constexpr" if name in fixed else type_of(name, dtype) for name in names}
+    aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in names if types[name].startswith("*")}
+    source = ASTSource(kernel, types, {(names.index(name),): value for name, value in fixed.items()}, aligned)
+    options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+
+
+def stack_bytes(cubin: bytes, folder: Path) -> int:
+    """What the kernel keeps in local memory, by cuobjdump: registers that did not fit."""
+    file = folder / "kernel.cubin"
+    file.write_bytes(cubin)
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    usage = subprocess.run([tool, "-res-usage", file], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"STACK:(\d+).*LOCAL:(\d+)", usage)
+    assert found, usage
+    return int(found[1]) + int(found[2])
+
+
+def check(name, dims, dtype, architecture, folder, kind=1, symmetric=True, transposed=False):  # type: ignore[no-untyped-def]
+    tile = choose_tile(name, len(dims), dtype, architecture)
+    wide = name == "product" and dtype == torch.float16
+    constants = {
+        "WIDTH": 768, "OUT_WIDTH": 768, "STARTS": (0, *dims[:-1]), "DIMS": dims, "M": len(dims),
+        "MP": triton.next_power_of_2(len(dims)), "LO": 0, "HI": dims[0], "TRANSPOSED": transposed,
+        "HAS_TOWER": True, "HAS_OWN": True, "HAS_SHARED": False, "KIND": kind, "SYMMETRIC": symmetric,
+        "HAS_QUERY_IDS": True, "HAS_POSITIVE_IDS": True, "HAS_NEGATIVE_IDS": True,
+        "BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.depth // 2 if wide else tile.depth,
+        "PRECISION": "tf32" if dtype == torch.float32 or wide else "ieee",
+    }  # fmt: skip
+    built = compile_kernel(getattr(kernels, f"{name}_kernel"), constants, dtype, tile, architecture)
+    assert TENSOR_CORES[architecture] in built.asm["ptx"]
+    assert built.metadata.shared <= SHARED_MEMORY[architecture]
+    assert stack_bytes(built.asm["cubin"], folder) == 0
+
+
+@pytest.mark.parametrize("name", ["forward", "coefficient", "product"])
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_two_prefixes_in_bfloat16(name, architecture, tmp_path):
+    check(name, (256, 768), torch.bfloat16, architecture, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dims", [(768,), (64, 128, 256, 512, 768)], ids=["one-prefix", "five-prefixes"])
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_other_prefixes(dims, architecture, tmp_path):
+    check("forward", dims, torch.bfloat16, architecture, tmp_path)
+    check("coefficient", dims, torch.bfloat16, architecture, tmp_path)
+    check("coefficient", dims, torch.bfloat16, architecture, tmp_path, kind=0, symmetric=False)
+    check("product", dims, torch.bfloat16, architecture, tmp_path, transposed=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_other_dtypes(dtype, architecture, tmp_path):
+    for name in ("forward", "coefficient", "product"):
+        check(name, (256, 768), dtype, architecture, tmp_path)
