@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +96,32 @@ def corpus_file(tmp_path):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+@pytest.fixture(scope="session")
+def start_training():
+    """Starts tests/train_process.py as a process: start(environment, **arguments) -> Process.
+
+    Forks of one process that has imported torch and transformers once: an import of them takes seconds.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "gecko_core.model",
+            "gecko_train.trainer",
+            "accelerate",
+            "transformers.models.auto.modeling_auto",
+            "transformers.models.auto.tokenization_auto",
+            "transformers.models.bert.modeling_bert",
+            "matplotlib.backends.backend_agg",
+        ]
+    )
+    script = str(Path(__file__).parent / "train_process.py")
+
+    def start(environment, **arguments):
+        given = {"ENVIRONMENT": environment, "ARGUMENTS": arguments}
+        process = context.Process(target=runpy.run_path, args=(script, given, "__main__"))
+        process.start()
+        return process
+
+    return start

@@ -1,45 +1,42 @@
 """One rank with the whole batch equals several ranks with a slice each: real processes, Gloo."""
 
 import json
-import os
+import shutil
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-SCRIPT = Path(__file__).parent / "train_process.py"
 
-
-def launch(world_size, backbone, folder, steps):
+def launch(start_training, world_size, backbone, folder, steps):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     running = []
     for rank in range(world_size):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        environment = {"ACCELERATE_USE_CPU": "true"}
         if world_size > 1:
-            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
-            environment |= {
-                "WORLD_SIZE": str(world_size),
-                "LOCAL_WORLD_SIZE": str(world_size),
-                "MASTER_PORT": str(port),
-            }
-        arguments = {"backbone": str(backbone), "folder": str(folder), "steps": steps, "checkpoint_every": 2}
-        arguments |= {"batch_size": 11, "dropout": False}
-        running.append(subprocess.Popen([sys.executable, SCRIPT, json.dumps(arguments)], env=environment))
-    assert [process.wait(timeout=240) for process in running] == [0] * world_size
+            environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        running.append(
+            start_training(
+                {key: str(value) for key, value in environment.items()},
+                backbone=str(backbone), folder=str(folder), steps=steps, checkpoint_every=2, batch_size=11,
+                dropout=False,
+            )
+        )  # fmt: skip
+    for process in running:
+        process.join(timeout=240)
+    assert [process.exitcode for process in running] == [0] * world_size
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_backbone, tmp_path_factory):
+def runs(tiny_backbone, tmp_path_factory, start_training):
     """The same four steps on 1 rank and on 2."""
     folder = tmp_path_factory.mktemp("worlds")
     for world_size in (1, 2):
-        launch(world_size, tiny_backbone, folder / str(world_size), 4)
+        launch(start_training, world_size, tiny_backbone, folder / str(world_size), 4)
     return folder
 
 
@@ -64,12 +61,10 @@ def test_a_step_reduces_gradients_once_however_many_micro_batches_it_has(runs):
     assert json.loads((runs / "2" / "reductions.json").read_text()) == [True] * 4
 
 
-def test_a_run_of_two_ranks_goes_on_with_one(runs, tiny_backbone, tmp_path):
-    import shutil
-
+def test_a_run_of_two_ranks_goes_on_with_one(runs, tiny_backbone, tmp_path, start_training):
     shutil.copytree(runs / "2", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000004")
-    launch(1, tiny_backbone, tmp_path / "run", 4)
+    launch(start_training, 1, tiny_backbone, tmp_path / "run", 4)
     assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4]
     for a, b in zip(lines(tmp_path / "run"), lines(runs / "1"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)

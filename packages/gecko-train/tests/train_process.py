@@ -1,7 +1,12 @@
-"""A training run as a process of its own, to be killed or to be one rank of several. Takes one JSON argument."""
+"""A training run as a process of its own, to be killed or to be one rank of several.
+
+Run by the fixture `start_training` in a fork of a process that has imported everything; ENVIRONMENT and ARGUMENTS are
+globals that it sets.
+"""
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -76,4 +81,5 @@ def main(backbone, folder, steps, checkpoint_every, batch_size, dropout):
 
 
 if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))
+    os.environ.update(globals()["ENVIRONMENT"])
+    main(**globals()["ARGUMENTS"])

@@ -123,7 +123,8 @@ def _resolve(
 
 
 def _one_stage(
-    stage: Literal["prefinetune", "finetune"], recipe: str, corpus: str | None, out: Path | None, student: str | None, seed: int | None,
+    stage: Literal["prefinetune", "finetune"],
+    recipe: str, corpus: str | None, out: Path | None, student: str | None, seed: int | None,
     overrides: list[str] | None, debug: bool,
 ) -> None:  # fmt: skip
     from gecko_core.errors import exit_on_error
