@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from gecko_core.errors import ConfigError, DataError
 from gecko_fret import load_fret
 from gecko_fret.config import parse_config

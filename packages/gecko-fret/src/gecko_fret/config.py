@@ -54,6 +54,10 @@ class LLMConfig(_Section):
     api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable that holds the key")
     concurrency: int = Field(default=8, ge=1, description="openai: requests in flight")
     timeout_s: float = Field(default=120.0, gt=0, description="openai: one request")
+    retry_pause_s: float = Field(default=0.5, ge=0, description="openai: the first pause; it doubles every time")
+    send_seed: bool = Field(
+        default=True, description="vllm, openai: a seed with every request; vLLM on CPU cannot take one"
+    )
     retries: int = Field(default=8, ge=0, description="openai: attempts after the first, with growing pauses")
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1, description="vllm")
     max_model_len: int = Field(default=2048, ge=64, description="vllm")

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -353,16 +354,14 @@ def run_local(build: Build, stage: str, missing: list[int]) -> None:
 
 def environment() -> dict[str, Any]:
     """What the numbers were computed with."""
-    import pyarrow
     import torch
-    import transformers
 
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "pyarrow": pyarrow.__version__,
+        "transformers": version("transformers"),
+        "pyarrow": version("pyarrow"),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

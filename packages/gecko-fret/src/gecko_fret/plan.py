@@ -12,7 +12,16 @@ from gecko_fret.models import Models
 from gecko_fret.prompting import PromptSet, load_prompts
 
 # Settings that change how fast a result comes, not what it is: they may change between runs of one build.
-_LLM_SPEED = {"batch_tokens", "batch_rows", "device", "concurrency", "timeout_s", "retries", "gpu_memory_utilization"}
+_LLM_SPEED = {
+    "batch_tokens",
+    "batch_rows",
+    "device",
+    "concurrency",
+    "timeout_s",
+    "retries",
+    "retry_pause_s",
+    "gpu_memory_utilization",
+}
 _LLM_SPEED |= {"url", "api_key_env", "max_model_len"}
 _FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep"}
 

@@ -93,8 +93,10 @@ def test_equal_calls_give_equal_bits(make):
 def test_prefix_is_computed_once(make):
     llm = make(batch_rows=1)
     llm.score(REQUESTS)
-    own = sum(len(llm._encode([r.context])[0]) + len(llm._encode([r.continuation])[0]) - 1 for r in REQUESTS)
-    assert llm.usage.prompt_tokens == own + len(llm._encode([PREFIX])[0])
+    own = sum(
+        len(llm._segments.encode([r.context])[0]) + len(llm._segments.encode([r.continuation])[0]) - 1 for r in REQUESTS
+    )
+    assert llm.usage.prompt_tokens == own + len(llm._segments.encode([PREFIX])[0])
     assert llm.usage.requests == len(REQUESTS)
 
 

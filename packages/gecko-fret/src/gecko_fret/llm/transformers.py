@@ -14,6 +14,7 @@ from torch import Tensor
 from gecko_core.errors import ModelError
 from gecko_fret.llm.attention import grouped_attention
 from gecko_fret.llm.fingerprint import files_fingerprint
+from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.protocol import (
     Completion,
     LabelTokens,
@@ -22,9 +23,9 @@ from gecko_fret.llm.protocol import (
     ScoreRequest,
     Usage,
     WriteRequest,
-    label_tokens,
 )
 from gecko_fret.llm.sampling import StopWatch, draw_tokens, uniform_numbers
+from gecko_fret.llm.segments import SegmentTokenizer
 
 _PREFIXES_KEPT = 32
 _LOGIT_ROWS = 512  # rows of a logits block: 512 x 50k x 4 bytes = 100 MB
@@ -52,6 +53,7 @@ class TransformersLLM:
     def __init__(self, model: Any, tokenizer: Any, *, name: str, fingerprint: str, batch_tokens: int, batch_rows: int):
         self.name, self.fingerprint, self.usage = name, fingerprint, Usage()
         self._model, self._tokenizer = model.eval(), tokenizer
+        self._segments = SegmentTokenizer(tokenizer, name)
         self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
         self._batch_tokens, self._batch_rows = batch_tokens, batch_rows
         self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
@@ -68,7 +70,7 @@ class TransformersLLM:
         batch_rows: int = 64,
     ) -> TransformersLLM:
         """Loads a folder, a packaged model or a hub id. Raises `ModelError` naming the model and the cure."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         from gecko_core.resolve import resolve
 
@@ -77,7 +79,6 @@ class TransformersLLM:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         options: dict[str, Any] = {"gguf_file": found.gguf_file} if found.gguf_file else {}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(where, **options)
             if found.gguf_file:
                 from transformers import GgufConfig
 
@@ -91,7 +92,7 @@ class TransformersLLM:
         fingerprint = files_fingerprint(found.path, found.gguf_file) if found.path is not None else str(found.hub_id)
         return cls(
             loaded.to(place),
-            tokenizer,
+            load_tokenizer(model),
             name=model,
             fingerprint=f"{fingerprint}:{str(loaded.dtype).removeprefix('torch.')}",
             batch_tokens=batch_tokens,
@@ -106,17 +107,13 @@ class TransformersLLM:
         self._prefixes.clear()
 
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-        return [
-            text if len(ids) <= max_tokens else text[: offsets[max_tokens - 1][1]].rstrip()
-            for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        ]
+        return self._segments.truncate(texts, max_tokens)
 
     # -- writing
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
-        bodies = self._encode([request.body for request in requests])
+        bodies = self._segments.encode([request.body for request in requests])
         rows = [_Row(i, r.prefix, ids, len(ids), []) for i, (r, ids) in enumerate(zip(requests, bodies, strict=True))]
         results: list[Completion | None] = [None] * len(rows)
         for batch in self._batches(rows, extra=sampling.max_new_tokens):
@@ -167,7 +164,7 @@ class TransformersLLM:
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
-        lead_and_ids = self._label_tokens(labels) if labels else None
+        lead_and_ids = self._segments.labels(labels) if labels else None
         rows = self._score_rows(requests, lead_and_ids)
         results: list[Scored | None] = [None] * len(rows)
         for batch in self._batches(rows):
@@ -177,7 +174,7 @@ class TransformersLLM:
 
     def _score_rows(self, requests: Sequence[ScoreRequest], labels: LabelTokens | None) -> list[_Row]:
         contexts, continuations, tails = (
-            self._encode([getattr(request, name) for request in requests])
+            self._segments.encode([getattr(request, name) for request in requests])
             for name in ("context", "continuation", "tail")
         )
         rows = []
@@ -274,7 +271,7 @@ class TransformersLLM:
     def _prefix(self, prefix: str) -> tuple[int, list[tuple[Tensor, Tensor]]]:
         """Number of tokens of a prefix, and its keys and values, (1, H, P, D) each, by layer; computed once."""
         if prefix not in self._prefixes:
-            ids = self._encode([prefix], special=True)[0]
+            ids = self._segments.encode([prefix], special=True)[0]
             layers: list[tuple[Tensor, Tensor]] = []
             if ids:
                 output = self._decoder(input_ids=torch.tensor([ids], device=self.device), use_cache=True)
@@ -286,28 +283,10 @@ class TransformersLLM:
         self._prefixes.move_to_end(prefix)
         return self._prefixes[prefix]
 
-    def _encode(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
-        if not texts:
-            return []
-        encoded = self._tokenizer(list(texts), add_special_tokens=special)["input_ids"]
-        end = self._tokenizer.eos_token_id
-        if special:  # a begin mark belongs before a prompt, an end mark does not belong after it
-            bos = self._tokenizer.bos_token_id
-            encoded = [ids[:-1] if len(ids) > 1 and ids[-1] == end and ids[-1] != bos else ids for ids in encoded]
-        return encoded
-
     def _end_ids(self) -> set[int]:
         ends = self._model.generation_config.eos_token_id if self._model.generation_config else None
         ids = set(ends if isinstance(ends, (list, tuple)) else [ends])
         return {i for i in ids | {self._tokenizer.eos_token_id} if i is not None}
-
-    def _label_tokens(self, labels: Sequence[str]) -> LabelTokens:
-        found = label_tokens(self._encode(labels))
-        if found is None:
-            raise ModelError(
-                f"LLM {self.name!r}: the labels {list(labels)} are not one token each; choose other labels"
-            )
-        return found
 
     def _batches(self, rows: list[_Row], extra: int = 0) -> Iterator[list[_Row]]:
         """Rows of like length together, longest first, so that a batch that does not fit memory fails at once."""

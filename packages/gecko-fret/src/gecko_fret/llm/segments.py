@@ -1,0 +1,76 @@
+"""Requests as token ids, the same for every backend that tokenises on our side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gecko_core.errors import ModelError
+from gecko_fret.llm.protocol import LabelTokens, ScoreRequest, WriteRequest, label_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """A whole prompt, and the span [start, end) of its continuation."""
+
+    ids: list[int]
+    start: int
+    end: int
+
+
+class SegmentTokenizer:
+    """Tokenises prefix, context, continuation and tail one by one, and joins them.
+
+    Segment borders are then token borders: a prefix has the same tokens whatever follows it, and a continuation has
+    the same tokens whatever precedes it. `name` is for messages.
+    """
+
+    def __init__(self, tokenizer: Any, name: str):
+        self.tokenizer, self._name = tokenizer, name
+
+    def encode(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+        """Token ids; with `special`, a begin mark where the model has one, but no end mark."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+        if special:
+            begin, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+            encoded = [ids[:-1] if len(ids) > 1 and ids[-1] == end and end != begin else ids for ids in encoded]
+        return encoded
+
+    def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        """Each text cut after its first `max_tokens` tokens."""
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+        return [
+            text if len(ids) <= max_tokens else text[: offsets[max_tokens - 1][1]].rstrip()
+            for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ]
+
+    def labels(self, labels: Sequence[str]) -> LabelTokens:
+        """Labels as one token each after a common lead-in. Raises `ModelError`."""
+        found = label_tokens(self.encode(labels))
+        if found is None:
+            raise ModelError(f"LLM {self._name!r}: the labels {list(labels)} are not one token each; choose others")
+        return found
+
+    def write(self, requests: Sequence[WriteRequest]) -> list[list[int]]:
+        """Whole prompts of completions."""
+        prefixes = self._prefixes([request.prefix for request in requests])
+        bodies = self.encode([request.body for request in requests])
+        return [prefixes[r.prefix] + body for r, body in zip(requests, bodies, strict=True)]
+
+    def score(self, requests: Sequence[ScoreRequest], lead: Sequence[int] = ()) -> list[Tokenised]:
+        """Whole prompts of score requests, with the labels' lead-in at the end."""
+        prefixes = self._prefixes([request.prefix for request in requests])
+        columns = [self.encode([getattr(r, name) for r in requests]) for name in ("context", "continuation", "tail")]
+        rows = []
+        for request, context, continuation, tail in zip(requests, *columns, strict=True):
+            head = prefixes[request.prefix] + context
+            ids = [*head, *continuation, *tail, *lead]
+            rows.append(Tokenised(ids, len(head), len(head) + len(continuation)))
+        return rows
+
+    def _prefixes(self, prefixes: Sequence[str]) -> dict[str, list[int]]:
+        distinct = list(dict.fromkeys(prefixes))
+        return dict(zip(distinct, self.encode(distinct, special=True), strict=True))
