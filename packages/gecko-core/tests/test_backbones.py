@@ -43,7 +43,11 @@ def test_padding_changes_nothing(gecko):
 
 def test_gradients_reach_every_trainable_parameter(gecko):
     gecko.train()
-    gecko.gradient_checkpointing()
+    if gecko.backbone.config.model_type == "mpnet":
+        with pytest.raises(ModelError, match="no gradient checkpointing"):
+            gecko.gradient_checkpointing()
+    else:
+        gecko.gradient_checkpointing()
     batch = gecko.collate([IDS[0].tolist(), IDS[0, :5].tolist()])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = gecko(**batch).float().square().sum()

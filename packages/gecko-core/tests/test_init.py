@@ -7,7 +7,9 @@ import gecko_core
 
 
 def test_import_is_light():
-    code = "import sys, gecko_core; print('torch' in sys.modules, 'transformers' in sys.modules, 'numpy' in sys.modules)"
+    code = (
+        "import sys, gecko_core; print('torch' in sys.modules, 'transformers' in sys.modules, 'numpy' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False", "False"]
 

@@ -56,7 +56,7 @@ def test_bad_input(vectors):
         quantize(vectors, "int8")
     with pytest.raises(ConfigError, match="24 components"):
         quantize(vectors[:, :8], "int8", ranges_of(vectors))
-    with pytest.raises(ModelError, match="gecko.json: the calibration is damaged"):
+    with pytest.raises(ModelError, match=r"gecko\.json: the calibration is damaged"):
         Ranges.from_json({"lowest": [0.0], "highest": [1.0, 2.0], "texts": 3}, "gecko.json")
 
 

@@ -18,6 +18,7 @@ from gecko_core.resolve import Resolved
 
 # What a model needs from the hub: weights as safetensors, configuration and tokenizer. Pickles are never fetched.
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 HUB_IGNORE = ["onnx/*", "openvino/*", "*.onnx", "*.bin", "*.pt", "*.pkl"]
 
 
@@ -76,6 +77,9 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None) -> Any:
     """The folder's tokenizer, padding on the right. Raises `ModelError` where there is none."""
     from transformers import AutoTokenizer
 
+    # transformers 5 answers missing files with an empty tokenizer that turns every text into nothing.
+    if not gguf_file and not any(any(folder.glob(name)) for name in VOCABULARIES):
+        raise ModelError(f"{folder}: no tokenizer (looked for {', '.join(VOCABULARIES)}); fetch the model again")
     options: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
     with model_errors(folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)

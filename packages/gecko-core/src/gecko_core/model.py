@@ -192,8 +192,10 @@ class Gecko(nn.Module):
         return next(self.parameters()).dtype
 
     def gradient_checkpointing(self, enabled: bool = True) -> None:
-        """Recomputes the backbone's layers in the backward pass: less memory, about a third more time."""
+        """Recomputes the backbone's layers in the backward pass: less memory, more time. Raises `ModelError`."""
         backbone: Any = self.backbone
+        if enabled and not backbone.supports_gradient_checkpointing:
+            raise ModelError(f"{backbone.config.model_type}: transformers has no gradient checkpointing for it")
         if enabled:
             backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:

@@ -98,7 +98,7 @@ class EncoderPool:
                 for worker, name in zip(self._workers, self.devices, strict=True):
                     if not worker.is_alive():
                         raise BackendError(
-                            f"the encoder on {name} ended (code {worker.exitcode}); try fewer devices or less batch_tokens"
+                            f"the encoder on {name} ended (code {worker.exitcode}); try fewer devices"
                         ) from None
                 continue
             if error is not None:

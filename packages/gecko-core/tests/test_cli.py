@@ -1,0 +1,72 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gecko_core import Gecko
+from gecko_core.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tmp_path_factory):
+    return tiny.save_pretrained(tmp_path_factory.mktemp("cli") / "model")
+
+
+@pytest.fixture
+def texts(tmp_path, sentences):
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"text": t, "title": "a gecko"}) + "\n" for t in sentences), encoding="utf-8")
+    return path
+
+
+def test_a_file_of_texts_becomes_a_file_of_vectors(folder, texts, sentences, tmp_path, capsys):
+    options = ["--model", str(folder), "--kind", "document", "--dtype", "float32", "--device", "cpu", "--quiet"]
+    assert main([str(texts), str(tmp_path / "o.npy"), *options, "--truncate-dim", "8"]) == 0
+    expected = Gecko.from_pretrained(folder, device="cpu", dtype="float32").encode_documents(
+        sentences, ["a gecko"] * 100, truncate_dim=8
+    )
+    assert abs(np.load(tmp_path / "o.npy") - expected).max() < 1e-6
+    assert "100 embeddings" in capsys.readouterr().err
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_user_errors_are_one_line(folder, texts, tmp_path, capsys):
+    (tmp_path / "there.npy").write_bytes(b"precious")
+    assert "exists" in fails(capsys, texts, tmp_path / "there.npy", "--model", folder)
+    assert (tmp_path / "there.npy").read_bytes() == b"precious"
+    assert "no such folder" in fails(capsys, texts, tmp_path / "no" / "o.npy", "--model", folder)
+    assert "written as .npy or .parquet" in fails(capsys, texts, tmp_path / "o.txt", "--model", folder)
+    assert "no such file" in fails(capsys, tmp_path / "none.txt", tmp_path / "o.npy", "--model", folder)
+    assert "no-such-model" in fails(capsys, texts, tmp_path / "o.npy", "--model", "no-such-model")
+    wrong = ("--model", folder, "--truncate-dim", "99", "--device", "cpu", "--quiet")
+    assert "truncate_dim" in fails(capsys, texts, tmp_path / "o.npy", *wrong)
+    assert not (tmp_path / "o.npy").exists()
+
+
+def test_a_bad_row_is_named(folder, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
+    line = fails(capsys, tmp_path / "in.jsonl", tmp_path / "o.npy", "--model", folder, "--device", "cpu", "--quiet")
+    assert "in.jsonl:2" in line
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    from gecko_core.errors import DataError
+
+    with pytest.raises(DataError):
+        main([str(tmp_path / "none.txt"), str(tmp_path / "o.npy"), "--model", "x", "--debug"])
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from gecko_core.cli import parser; parser().format_help(); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+
+from gecko_core import Gecko
+from gecko_core.errors import ConfigError, DataError
+
+
+def test_real_model_finds_the_nearest_text(minilm):
+    documents = ["The tokay is a large gecko.", "Interest rates rose again.", "Bread needs flour, water and salt."]
+    scores = minilm.similarity(minilm.encode_queries(["lizard", "baking"]), minilm.encode_documents(documents))
+    assert scores.argmax(axis=1).tolist() == [0, 2]
+
+
+def test_forward_is_the_mean_over_valid_tokens_not_normalised(tiny, sentences):
+    batch = tiny.collate(tiny.tokenize(sentences[:8]))
+    with torch.no_grad():
+        found = tiny(**batch)
+        hidden = tiny.backbone(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    torch.testing.assert_close(found, (hidden * mask).sum(1) / mask.sum(1))
+    assert (found.norm(dim=1) - 1).abs().min() > 1e-3
+
+
+def test_gecko_style(tiny):
+    assert tiny.prompt_style == "gecko"
+    assert tiny.format_queries(["q"], "fact checking") == ["task: fact checking | query: q"]
+    assert tiny.format_documents(["d", "e"], ["t", None]) == ["title: t | text: d", "title: none | text: e"]
+    assert tiny.format_documents(["d"]) == ["title: none | text: d"]
+
+
+def test_plain_style_is_settable(minilm, sentences):
+    assert minilm.prompt_style == "plain"
+    assert minilm.format_queries(["q"], "fact checking") == ["q"]
+    assert minilm.format_documents(["d", "e", ""], ["t", None, "t"]) == ["t d", "e", "t"]
+    minilm.prompt_style = "gecko"
+    try:
+        assert minilm.format_queries(["q"]) == ["task: search result | query: q"]
+    finally:
+        minilm.prompt_style = "plain"
+
+
+def test_every_way_to_encode_is_the_formatted_text_encoded(tiny, sentences):
+    plain = tiny.encode(tiny.format_queries(sentences, "fact checking"))
+    assert np.array_equal(tiny.encode_queries(sentences, "fact checking"), plain)
+    assert np.array_equal(tiny.encode(sentences, task="fact checking"), plain)
+    assert np.array_equal(tiny.encode_documents(sentences), tiny.encode(tiny.format_documents(sentences)))
+
+
+def test_titles_must_match_documents(tiny):
+    with pytest.raises(ConfigError, match="2 documents but 1 titles"):
+        tiny.encode_documents(["a", "b"], ["t"])
+    with pytest.raises(DataError, match="row 1: document is int"):
+        tiny.encode_documents(["a", 3])
+    with pytest.raises(DataError, match="row 0: title is float"):
+        tiny.encode_documents(["a"], [0.5])
+
+
+def test_dims():
+    from gecko_core.model import checked_dims
+
+    assert checked_dims((8, 32, 8)) == (32, 8)
+    for wrong in ((), (0,), (8.0,), (True,), "ab"):
+        with pytest.raises(ConfigError, match="dims must be positive whole numbers"):
+            checked_dims(wrong)
+    with pytest.raises(ConfigError, match="the largest must be the model's own width, 32"):
+        checked_dims((64, 8), 32)
+
+
+def test_saving_refuses_dims_that_are_not_the_models(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="own width, 32"):
+        tiny.save_pretrained(tmp_path / "m", dims=(16, 8))
+    assert not (tmp_path / "m").exists()
+
+
+def test_truncate_dim_as_a_default(tiny, sentences, tmp_path):
+    folder = tiny.save_pretrained(tmp_path / "m")
+    short = Gecko.from_pretrained(folder, device="cpu", dtype="float32", truncate_dim=8)
+    assert abs(short.encode(sentences) - tiny.encode(sentences, truncate_dim=8)).max() < 1e-6
+    assert short.encode(sentences, truncate_dim=32).shape == (100, 32)
+    with pytest.raises(ConfigError, match="truncate_dim"):
+        Gecko.from_pretrained(folder, truncate_dim=33)
+
+
+def test_similarity_and_truncate_keep_the_kind(tiny, sentences):
+    a, b = tiny.encode(sentences[:3]), tiny.encode(sentences[:5], output="torch")
+    assert isinstance(tiny.similarity(a, b), np.ndarray)
+    assert isinstance(tiny.similarity(b, a), torch.Tensor)
+    assert tiny.similarity(a, b).shape == (3, 5)
+    assert abs(np.diag(tiny.similarity(a * 7, b)) - 1).max() < 1e-6
+    assert isinstance(tiny.truncate(b, 8), torch.Tensor)
+    with pytest.raises(ConfigError, match="from 1 to 32"):
+        tiny.truncate(a, 40)
+
+
+def test_weights_hash_follows_the_weights(own, tiny):
+    before = own.weights_hash()
+    assert before == tiny.weights_hash()
+    with torch.no_grad():
+        next(own.parameters()).view(-1)[0] += 1e-3
+    assert own.weights_hash() != before
+
+
+def test_weights_hash_of_a_bf16_file_does_not_depend_on_the_dtype_it_is_loaded_in(backbone_folder, tmp_path):
+    half = Gecko.from_backbone(backbone_folder("bert"), dims=(32,), device="cpu", dtype="bfloat16")
+    folder = half.save_pretrained(tmp_path / "m")
+    assert Gecko.from_pretrained(folder, dtype="bfloat16").weights_hash() == half.weights_hash()
+    assert Gecko.from_pretrained(folder).weights_hash() == half.weights_hash()
+
+
+def test_one_training_step_lowers_the_loss(own, sentences):
+    own.train()
+    trained = [p for p in own.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    batch = own.collate(own.tokenize(sentences[:16]))
+    losses = []
+    torch.manual_seed(0)
+    for _ in range(5):
+        own.eval()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            pooled = own(**batch).float()
+        loss = (pooled - 1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_max_seq_length_is_capped_by_the_backbone(backbone_folder):
+    assert Gecko.from_backbone(backbone_folder("bert"), dims=(32,), max_seq_length=1000).max_seq_length == 66
+    assert Gecko.from_backbone(backbone_folder("roberta"), dims=(32,), max_seq_length=1000).max_seq_length == 64
+    assert Gecko.from_backbone(backbone_folder("t5"), dims=(32,), max_seq_length=1000).max_seq_length == 1000
+    assert Gecko.from_backbone(backbone_folder("t5"), dims=(32,)).max_seq_length == 512
