@@ -21,10 +21,9 @@ BM25_SETTINGS = {"method": "lucene", "k1": 1.2, "b": 0.75}
 
 
 class Bm25:
-    """BM25 over title and text, English stop words removed, no stemming (bm25s). For retrieval tasks only.
+    """BM25 over title and text, English stop words removed, no stemming (bm25s), as a model of mteb.
 
-    Raises:
-        ModelError: mteb asked it for embeddings, which it does not have.
+    It searches and has no vectors: retrieval and reranking only.
     """
 
     label, dims = "bm25", (0,)
