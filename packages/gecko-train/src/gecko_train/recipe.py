@@ -210,7 +210,7 @@ class Journey:
         self._model_name = name
         record = result.record(config)
         model.eval()
-        self._save(model, name, record)
+        model.save_pretrained(self._saved(name), record=self._card(name, record), dims=tuple(self.recipe.student.dims))
         summary = result.summary
         return {
             **record,
@@ -221,15 +221,6 @@ class Journey:
 
     def _stage_config(self, name: str) -> StageConfig:
         return self.recipe.finetune if name == FINETUNED else self.recipe.prefinetune
-
-    def _save(self, model: Gecko, name: str, record: Mapping[str, Any]) -> None:
-        """Save the model folder whole: under another name first."""
-        final = self._saved(name)
-        temporary = final.with_name(f".{final.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(temporary, record=self._card(name, record), dims=tuple(self.recipe.student.dims))
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
 
     def _card(self, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
         """The training record of the model card: what was done, on what, with which versions."""
