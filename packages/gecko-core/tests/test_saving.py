@@ -12,7 +12,7 @@ from gecko_core.errors import ModelError
 
 TYPES = sorted(EncoderAdapter.model_types | T5Adapter.model_types | DecoderAdapter.model_types)
 # Classes that transformers 4 can build a tokenizer from; "TokenizersBackend" is transformers 5 only.
-KNOWN_TO_TRANSFORMERS_4 = {"PreTrainedTokenizerFast", "BertTokenizer", "BertTokenizerFast"}
+KNOWN_TO_TRANSFORMERS_4 = {"PreTrainedTokenizerFast", "BertTokenizer", "Qwen2Tokenizer"}
 
 
 def load(path):
@@ -131,11 +131,12 @@ def test_real_model_in_sentence_transformers_and_transformers(minilm_folder, sen
     gecko.prompt_style = "gecko"
     folder = gecko.save_pretrained(tmp_path / "m", dims=(384, 128))
     theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    few = sentences[:20]
     for ours, other in (
         (gecko.encode(sentences), theirs.encode(sentences)),
-        (gecko.encode_queries(sentences), theirs.encode(sentences, prompt_name="query")),
-        (gecko.encode_queries(sentences, "semantic similarity"), theirs.encode(sentences, prompt_name="STS")),
-        (gecko.encode_documents(sentences), theirs.encode(sentences, prompt_name="document")),
+        (gecko.encode_queries(few), theirs.encode(few, prompt_name="query")),
+        (gecko.encode_queries(few, "semantic similarity"), theirs.encode(few, prompt_name="STS")),
+        (gecko.encode_documents(few), theirs.encode(few, prompt_name="document")),
     ):
         assert (ours * other).sum(axis=1).min() > 0.9999
 
@@ -149,6 +150,7 @@ def test_real_model_in_sentence_transformers_and_transformers(minilm_folder, sen
     assert (pooled * gecko.encode(sentences)).sum(axis=1).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_prompt_names_are_those_of_mteb():
     mteb = pytest.importorskip("mteb")
     from mteb.models.abs_encoder import AbsEncoder
