@@ -94,6 +94,14 @@ def fake_embedder():
 
 
 @pytest.fixture(scope="session")
+def make_models():
+    """Makes the fake models of a build, for fixtures of a wider scope."""
+    from gecko_fret.models import Models
+
+    return lambda: Models(llms={"fake": FakeLLM()}, embedder=FakeEmbedder())
+
+
+@pytest.fixture(scope="session")
 def python_docs_corpus():
     return python_docs()
 
@@ -114,7 +122,7 @@ def small_corpus():
 @pytest.fixture(scope="session")
 def word_tokenizer():
     """A tokenizer of words and spaces, made here: nothing is downloaded."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = ["passage", "query", "relevance", "task", "the", "a", "cat", "sat", "on", "mat", "dog", "ran", "far", ":"]
@@ -122,6 +130,7 @@ def word_tokenizer():
     vocabulary = {word: number for number, word in enumerate(["<unk>", "<s>", "</s>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|\s|[^\w\s]"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", bos_token="<s>", unk_token="<unk>")
 
 

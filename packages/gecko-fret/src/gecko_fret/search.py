@@ -42,7 +42,7 @@ class ExactIndex:
             similarities = wanted @ vectors.T
             found = torch.arange(start, start + len(block), device=self._device).expand_as(similarities)
             if len(block) > count:
-                similarities, places = similarities.topk(count, dim=1)
+                similarities, places = _first(similarities, count)
                 found = found.gather(1, places)
             best, rows = torch.cat([best, similarities], 1), torch.cat([rows, found], 1)
             order = rows.argsort(dim=1)
@@ -51,6 +51,16 @@ class ExactIndex:
             best, rows = best[:, :count], rows.gather(1, places[:, :count])
             start += len(block)
         return rows.cpu().numpy(), best.cpu().numpy()
+
+
+def _first(similarities: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` largest of every row and their places; of equals at the border, those that come first."""
+    values, places = similarities.topk(count, dim=1)
+    tied = ((similarities >= values[:, -1:]).sum(1) > count).nonzero()[:, 0]  # topk takes any of the equals
+    if len(tied):
+        ordered, order = similarities[tied].sort(dim=1, descending=True, stable=True)
+        values[tied], places[tied] = ordered[:, :count], order[:, :count]
+    return values, places
 
 
 class HnswIndex:

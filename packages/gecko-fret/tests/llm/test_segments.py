@@ -1,0 +1,46 @@
+import pytest
+
+from gecko_core.errors import ModelError
+from gecko_fret.llm.protocol import ScoreRequest, WriteRequest, label_tokens
+from gecko_fret.llm.segments import SegmentTokenizer
+
+
+@pytest.fixture
+def segments(word_tokenizer):
+    return SegmentTokenizer(word_tokenizer, "tiny")
+
+
+def test_continuations_are_where_the_span_says(segments, word_tokenizer):
+    row = segments.score([ScoreRequest("the cat\n", "Query:", " what is", "\nRelevance:")], lead=[7])[0]
+    assert word_tokenizer.decode(row.ids[row.start : row.end]) == " what is"
+    assert word_tokenizer.decode(row.ids[: row.start]) == "the cat\nQuery:"
+    assert row.ids[-1] == 7
+
+
+def test_whole_prompts_join_prefix_and_body(segments, word_tokenizer):
+    rows = segments.write([WriteRequest("the cat\n", "sat", 0), WriteRequest("a dog\n", "ran", 0)])
+    assert [word_tokenizer.decode(ids) for ids in rows] == ["the cat\nsat", "a dog\nran"]
+
+
+def test_labels_share_a_lead_and_differ_in_one_token(segments):
+    found = segments.labels([" 0", " 1", " 2"])
+    assert len(found.lead) == 1
+    assert len(set(found.ids)) == 3
+    with pytest.raises(ModelError, match="not one token each"):
+        segments.labels(["the cat", "a"])
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        ([[1], [2]], ([], [1, 2])),
+        ([[9, 1], [9, 2]], ([9], [1, 2])),
+        ([[9, 8, 1], [9, 8, 2]], ([9, 8], [1, 2])),
+        ([[1], [9, 2]], None),
+        ([[1], [1]], None),
+        ([[9, 1, 3], [9, 2]], None),
+    ],
+)
+def test_label_tokens(encoded, expected):
+    found = label_tokens(encoded)
+    assert (found and (found.lead, found.ids)) == expected

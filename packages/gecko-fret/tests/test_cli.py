@@ -1,0 +1,134 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gecko_fret import build_command
+from gecko_fret.cli import app
+from gecko_fret.pipeline import FretSummary
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def faked(monkeypatch, make_models, small_corpus):
+    """The command with fake models and a small corpus in place of the real ones."""
+    from gecko_fret import pipeline
+
+    def build(config, out, **options):
+        return pipeline.build(config, out, corpus=small_corpus, models=make_models(), **options)
+
+    monkeypatch.setattr(build_command, "build", build)
+    return ["--llm", "fake", "--set", "generate.max_copied=1.0", "--limit", "12", "--set", "retrieve.candidates=6"]
+
+
+def test_help_names_the_commands_without_loading_torch():
+    code = (
+        "import sys; sys.argv = ['gecko-fret', '--help']\n"
+        "from gecko_fret.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('loaded', [m for m in ('torch', 'transformers', 'pyarrow', 'pydantic') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(command in result.stdout for command in ("build", "report", "export"))
+    assert "loaded []" in result.stdout
+
+
+def test_build_report_and_export(faked, tmp_path):
+    out = tmp_path / "fret"
+    result = run("build", "--out", out, *faked)
+    assert result.exit_code == 0, result.output
+    assert "rows from 24 attempts on 40 passages" in result.output
+    assert "load_fret" in result.output
+    (out / "report.md").unlink()
+    assert run("report", out).exit_code == 0
+    assert "# FRet report" in (out / "report.md").read_text()
+    result = run("export", out, "--to", tmp_path / "t.parquet")
+    assert result.exit_code == 0
+    assert "rows ->" in result.output
+
+
+def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({"seed": 5, "generate": {"seeds": 3, "attempts": 1}}))
+    out = tmp_path / "fret"
+    assert run("build", config, "--out", out, "--set", "generate.attempts=2", *faked).exit_code == 0
+    manifest = yaml.safe_load((out / "manifest.json").read_text())
+    assert manifest["config"]["seed"] == 5
+    assert manifest["config"]["generate"]["attempts"] == 2
+    assert manifest["config"]["generate"]["seeds"] == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "--set", "mine.k=1"], "unknown key 'mine.k'"),
+        (["build", "--corpus", "absent.jsonl"], "absent.jsonl: no such corpus"),
+        (["build", "--llm", "no-such-model", "--limit", "2"], "no-such-model"),
+        (["build", "absent.yaml"], "absent.yaml: no such config file"),
+        (["build", "--engine", "slurm"], "use local or ray"),
+        (["report", "."], "not a FRet folder"),
+        (["export", ".", "--to", "x"], "not a FRet folder"),
+        (["export", ".", "--to", "x", "--layout", "csv"], "use one of sentence-transformers"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_two(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "x").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = run("build", tmp_path / "absent.yaml", "--debug")
+    assert result.exit_code == 1
+    assert type(result.exception).__name__ == "ConfigError"
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path):
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text('{"text": "some text of a passage"}\n{"text": "and some other text"}\n')
+    result = run("build", "--corpus", corpus, "--out", tmp_path / "fret", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "2 passages" in result.output
+    assert "4 attempts from 2 seeds" in result.output
+    assert not (tmp_path / "fret").exists()
+
+
+def test_interrupted_build_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(build_command, "build", lambda *args, **options: FretSummary(tmp_path, complete=False))
+    monkeypatch.setattr(sys, "argv", ["gecko-fret", "build", "--out", "my runs/x", "--force"])
+    options = build_command.BuildOptions(None, tmp_path, [])
+    assert build_command.run_build(options) == 130
+    assert "To go on: gecko-fret build --out 'my runs/x'\n" in capsys.readouterr().out
+
+
+def test_first_ctrl_c_asks_for_a_stop_and_the_second_ends(capsys):
+    flag = build_command.StopFlag()
+    assert not flag()
+    flag.on_signal(2, None)
+    assert flag()
+    assert "finishing the part in hand" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        flag.on_signal(2, None)
+
+
+def test_module_runs_as_a_command():
+    environment = os.environ | {"COLUMNS": "100"}
+    result = subprocess.run(
+        [sys.executable, "-m", "gecko_fret", "build", "--help"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert "--dry-run" in result.stdout

@@ -1,0 +1,56 @@
+import pytest
+
+from gecko_core.errors import ConfigError
+from gecko_fret.config import FretConfig, load_config, parse_config
+
+
+def test_defaults_are_the_papers_where_it_says():
+    config = FretConfig()
+    assert config.retrieve.candidates == 20
+    assert config.mine.rrf_k == 0
+    assert (config.mine.positive, config.mine.negative) == ("p_1", "p_N")
+
+
+def test_file_and_overrides(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("generate: {seeds: 5}\nseed: 3\n")
+    config = load_config(path, ["generate.attempts=7", "retrieve.seed_top_k=null", "generate.kinds={fact checking: 1}"])
+    assert (config.seed, config.generate.seeds, config.generate.attempts) == (3, 5, 7)
+    assert config.retrieve.seed_top_k is None
+    assert config.generate.kinds == {"fact checking": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("genrate.seeds=1", r"unknown key 'genrate'; known here: seed, corpus"),
+        ("mine.k=1", r"unknown key 'mine.k'; known here: rrf_k"),
+        ("generate.seeds=many", r"generate.seeds: .*found 'many'"),
+        ("retrieve.seed_top_k=30", r"retrieve.seed_top_k \(30\) is above retrieve.candidates \(20\)"),
+        ("llm.backend=openai", "needs llm.url"),
+        ("llm.backend=llamacpp", r"llm.backend: .*found 'llamacpp'"),
+        ("seeds", "write it as section.key=value"),
+        ("seed.x.y=1", "is a value, not a section"),
+        ("generators=[{modell: a}]", r"unknown key 'generators.0.modell'; known here: backend"),
+    ],
+)
+def test_wrong_settings_are_one_line(override, message):
+    raw = ["seed=1"] if override.startswith("seed.x") else []
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(None, [*raw, override])
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_files_are_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config(tmp_path / "absent.yaml")
+    path = tmp_path / "c.yaml"
+    for text, message in (("a: [", "not YAML"), ("- a", "must be a mapping")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_config(path)
+
+
+def test_round_trip_through_json():
+    config = parse_config({"generate": {"seeds": 4}, "generators": [{"model": "a"}, {"model": "b", "weight": 2}]})
+    assert parse_config(config.model_dump(mode="json")) == config

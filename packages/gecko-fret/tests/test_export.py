@@ -1,0 +1,82 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_fret import load_fret
+from gecko_fret.config import parse_config
+from gecko_fret.export import export_fret
+from gecko_fret.models import Models
+from gecko_fret.pipeline import build
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, small_corpus, make_models):
+    out = tmp_path_factory.mktemp("export") / "fret"
+    config = parse_config(
+        {
+            "llm": {"model": "fake"},
+            "generate": {"seeds": 15, "max_copied": 1.0},
+            "retrieve": {"candidates": 6},
+            "mine": {"negatives": 2, "max_similarity": None},
+        }
+    )
+    build(config, out, corpus=small_corpus, models=make_models())
+    return out
+
+
+def test_sentence_transformers_columns_in_their_order(folder, tmp_path):
+    count = export_fret(folder, tmp_path / "t.parquet", "sentence-transformers")
+    table = pq.read_table(tmp_path / "t.parquet")
+    rows = load_fret(folder)
+    assert table.column_names == ["anchor", "positive", "negative_1", "negative_2"]
+    assert count == len(table) == len(rows)
+    assert table["anchor"].to_pylist() == [row.query for row in rows]
+    assert table["positive"][0].as_py() == rows[0].positive.full_text
+
+
+def test_gecko_prompts_on_request(folder, tmp_path):
+    export_fret(folder, tmp_path / "t.parquet", "sentence-transformers", prompts=True)
+    table = pq.read_table(tmp_path / "t.parquet")
+    row = load_fret(folder)[0]
+    assert table["anchor"][0].as_py() == f"task: {row.task} | query: {row.query}"
+    assert table["positive"][0].as_py() == f"title: {row.positive.title} | text: {row.positive.text}"
+
+
+def test_flag_embedding_rows(folder, tmp_path):
+    count = export_fret(folder, tmp_path / "f.jsonl", "flagembedding")
+    lines = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
+    assert count == len(lines)
+    row = load_fret(folder)[0]
+    assert lines[0]["query"] == row.query
+    assert lines[0]["neg"] == [n.full_text for n in row.negatives]
+    assert lines[0]["pos_scores"] == [row.candidates[0].fused]
+    assert len(lines[0]["neg_scores"]) == 2
+
+
+def test_tevatron_ids_are_in_its_corpus(folder, tmp_path):
+    export_fret(folder, tmp_path / "tevatron", "tevatron")
+    documents, rows = (
+        [json.loads(line) for line in (tmp_path / "tevatron" / name).read_text().splitlines()]
+        for name in ("corpus.jsonl", "train.jsonl")
+    )
+    known = {document["docid"] for document in documents}
+    assert len(rows) == len(load_fret(folder))
+    assert all({*row["positive_document_ids"], *row["negative_document_ids"]} <= known for row in rows)
+
+
+def test_unknown_layout_and_missing_folder_are_one_line(folder, tmp_path):
+    with pytest.raises(ConfigError, match="use one of sentence-transformers, flagembedding, tevatron"):
+        export_fret(folder, tmp_path / "x", "csv")
+    with pytest.raises(DataError, match="not a FRet folder"):
+        export_fret(tmp_path, tmp_path / "x", "tevatron")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_are_given_back(small_corpus, fake_llm, fake_embedder, tmp_path):
+    llm = fake_llm()
+    models = Models(llms={"fake": llm}, embedder=fake_embedder())
+    config = parse_config({"llm": {"model": "fake"}, "generate": {"seeds": 3, "max_copied": 1.0}})
+    build(config, tmp_path / "fret", corpus=small_corpus, models=models)
+    assert llm.closed == 0  # a model that the caller made is the caller's to close

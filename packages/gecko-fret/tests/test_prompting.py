@@ -1,0 +1,86 @@
+import pytest
+import yaml
+
+from gecko_core.errors import ConfigError
+from gecko_fret.corpus import Passage
+from gecko_fret.prompting import load_prompts, prompt_text
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return load_prompts("default")
+
+
+def test_rows_of_a_kind_share_their_prefix_and_hold_only_their_own_text(prompts):
+    first, second = (prompts.generation("fact checking", text, 0) for text in ("Text one.", "Text two."))
+    assert first.prefix == second.prefix
+    assert first.prefix != prompts.generation("search result", "Text one.", 0).prefix
+    assert first.body == "Passage: Text one.\nTask:"
+    assert first.prefix.count("Passage:") == 3
+    assert "Task: fact checking\nQuery:" in first.prefix
+
+
+def test_likelihood_scores_the_query_after_the_passage(prompts):
+    request = prompts.likelihood("question answering", "Some text.", "what is it")
+    assert request.context == "Passage: Some text.\nQuery:"
+    assert request.continuation == " what is it"
+    assert request.tail == ""
+
+
+def test_classification_is_the_same_for_all_kinds_and_ends_before_the_label(prompts):
+    request = prompts.classification("Some text.", "what is it")
+    assert request.context.endswith("Relevance:")
+    assert request.continuation == ""
+    assert prompts.label_strings("separate") == [" 0", " 1", " 2", " 3", " 4"]
+    assert {label for label in "01234" if f"Relevance: {label}" in request.prefix} == set("01234")
+
+
+def test_joint_scoring_holds_query_and_label(prompts):
+    request = prompts.joint_scoring("Some text.", "what is it")
+    assert (request.continuation, request.tail) == (" what is it", "\nRelevance:")
+    assert "Relevance: 4" in request.prefix
+
+
+def test_braces_in_texts_are_not_templates(prompts):
+    request = prompts.classification("{query} and {label} {}", "{passage}")
+    assert request.context == "Query: {passage}\nPassage: {query} and {label} {}\nRelevance:"
+
+
+def test_passages_are_shown_on_one_line():
+    assert prompt_text(Passage("a", "Title", "one\n\n two")) == "Title: one two"
+    assert prompt_text(Passage("a", None, "one\ntwo")) == "one two"
+
+
+def test_hash_follows_content(prompts, tmp_path):
+    raw = prompts.model_dump(mode="json")
+    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
+    same.write_text(yaml.safe_dump(raw))
+    assert load_prompts(str(same)).hash == prompts.hash
+    raw["relevance"]["instruction"] = "Another."
+    other.write_text(yaml.safe_dump(raw))
+    assert load_prompts(str(other)).hash != prompts.hash
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw["generate"].update(template="no mark"), r"generate.template does not mention \{passage\}"),
+        (lambda raw: raw["relevance"]["demonstrations"][0].update(label="7"), "label '7' is not one of"),
+        (lambda raw: raw["query_likelihood"]["instructions"].pop("fact checking"), "has no 'fact checking'"),
+        (lambda raw: raw.update(extra=1), "extra: Extra inputs"),
+        (lambda raw: raw.pop("relevance"), "relevance: Field required"),
+    ],
+)
+def test_faulty_prompt_files_are_one_line(prompts, tmp_path, change, message):
+    raw = prompts.model_dump(mode="json")
+    change(raw)
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_prompts(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_prompt_names_the_packaged_ones():
+    with pytest.raises(ConfigError, match=r"neither a packaged prompt \(.*default.*\) nor a YAML file"):
+        load_prompts("absent")
