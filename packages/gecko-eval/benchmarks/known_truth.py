@@ -1,6 +1,6 @@
 """Known truth, offline: all-MiniLM-L6-v2 and BM25 against their public scores, and against mteb by itself.
 
-    GECKO_DATA_DIR=... python packages/gecko-eval/benchmarks/known_truth.py [--direct] [--out table.csv]
+    GECKO_DATA_DIR=... python packages/gecko-eval/benchmarks/known_truth.py [--tasks ...] [--direct] [--out table.csv]
 
 Prints one row per task: measured, public, difference. ``--direct`` adds what mteb gives when it drives
 sentence-transformers without gecko-eval, and both times.
@@ -40,6 +40,8 @@ def direct_scores(entries) -> dict[str, tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--direct", action="store_true", help="also let mteb drive sentence-transformers")
+    parser.add_argument("--tasks", nargs="+", help="some of the tasks only")
+    parser.add_argument("--dtype", default="float32", help="float32 (default) or auto: bf16 where it is fast")
     parser.add_argument("--out", type=Path, help="write the table as CSV, too")
     options = parser.parse_args()
     if "GECKO_DATA_DIR" not in os.environ:
@@ -48,14 +50,18 @@ def main() -> None:
     from gecko_eval.baselines import load_model
     from gecko_eval.known_scores import BM25_SCIFACT, MINILM
 
-    entries = entries_for(list(MINILM), Path(os.environ["GECKO_DATA_DIR"]))
-    model = load_model("all-minilm-l6-v2")
+    names = [name for name in MINILM if not options.tasks or name in options.tasks]
+    entries = entries_for(names, Path(os.environ["GECKO_DATA_DIR"]))
+    model = load_model("all-minilm-l6-v2", dtype=None if options.dtype == "auto" else options.dtype)
     with tempfile.TemporaryDirectory() as folder:
-        ours = run(model, entries, [model.dim], Path(folder) / "minilm")["tasks"]
-        bm25 = run(load_model("bm25"), [e for e in entries if e.name == "SciFact"], [0], Path(folder) / "bm25")["tasks"]
+        ours = run(model, entries, [model.dim], Path(folder) / "minilm", say=say)["tasks"]
+        bm25 = run(
+            load_model("bm25"), [e for e in entries if e.name == "SciFact"], [0], Path(folder) / "bm25", say=say
+        )["tasks"]
     direct = direct_scores(entries) if options.direct else {}
     rows = []
-    for name, (public, source) in MINILM.items():
+    for name in names:
+        public, source = MINILM[name]
         if "error" in ours[name]:
             sys.exit(ours[name]["error"])
         score = 100 * ours[name]["scores"][str(model.dim)]["main"]
@@ -63,15 +69,20 @@ def main() -> None:
         if direct:
             row += [f"{direct[name][0]:.2f}", f"{ours[name]['seconds']:.1f}", f"{direct[name][1]:.1f}"]
         rows.append(row)
-    score = 100 * bm25["SciFact"]["scores"]["0"]["main"]
-    difference = f"{score - BM25_SCIFACT:+.2f}"
-    rows.append(["BM25", "SciFact", f"{score:.2f}", f"{BM25_SCIFACT:.2f}", difference, "BEIR, Table 2"])
+    for found in bm25.values():
+        score = 100 * found["scores"]["0"]["main"]
+        difference = f"{score - BM25_SCIFACT:+.2f}"
+        rows.append(["BM25", "SciFact", f"{score:.2f}", f"{BM25_SCIFACT:.2f}", difference, "BEIR, Table 2"])
     header = ["model", "task", "measured", "public", "difference", "published in"]
     header += ["mteb direct", "seconds", "seconds direct"] if direct else []
     show(header, rows)
     if options.out:
         with options.out.open("w", newline="", encoding="utf-8") as f:
             csv.writer(f).writerows([header, *rows])
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def show(header: list[str], rows: list[list[str]]) -> None:
