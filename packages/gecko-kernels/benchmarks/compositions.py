@@ -51,15 +51,23 @@ def compiled(dims: Sequence[int]) -> Loss:
 class Given(nn.Module):
     """Stands where sentence-transformers expects a model: the embeddings are the input."""
 
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
     def forward(self, features: dict[str, Tensor], **_: object) -> dict[str, Tensor]:
         return {**features, "sentence_embedding": features["embedding"]}
 
+    def get_embedding_dimension(self) -> int:
+        return self.width
+
 
 def _sentence_transformers(dims: Sequence[int], cached: bool) -> Loss:
+    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import losses
 
     options = {"scale": 1 / TEMPERATURE, "directions": ("query_to_doc", "query_to_query")}
-    model = Given()
+    model = SentenceTransformer(modules=[Given(max(dims))], device="cpu")
     inner = (
         losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=512, **options)
         if cached
@@ -69,7 +77,7 @@ def _sentence_transformers(dims: Sequence[int], cached: bool) -> Loss:
 
     def loss(queries: Tensor, positives: Tensor, negatives: Tensor | None) -> Tensor:
         columns = [queries, positives] + ([] if negatives is None else list(negatives.unbind(1)))
-        return whole([{"embedding": column, "input_ids": column} for column in columns], None)
+        return whole([{"embedding": column} for column in columns], None)
 
     return loss
 

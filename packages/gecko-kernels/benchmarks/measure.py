@@ -25,11 +25,33 @@ from compositions import COMPOSITIONS, backward, make_inputs
 from torch import Tensor
 
 PREFIXES = {1: (1.0,), 2: (1.0, 1 / 3), 5: (1.0, 2 / 3, 1 / 3, 1 / 6, 1 / 12)}
-FIELDS = (
-    "date machine threads torch triton sentence_transformers device dtype composition rows width dims hard_negatives "
-    "runs forward_p20_ms forward_p50_ms forward_p80_ms backward_p20_ms backward_p50_ms backward_p80_ms "
-    "both_p20_ms both_p50_ms both_p80_ms peak_mib note"
-).split()
+FIELDS = [
+    "date",
+    "machine",
+    "threads",
+    "torch",
+    "triton",
+    "sentence_transformers",
+    "device",
+    "dtype",
+    "composition",
+    "rows",
+    "width",
+    "dims",
+    "hard_negatives",
+    "runs",
+    "forward_p20_ms",
+    "forward_p50_ms",
+    "forward_p80_ms",
+    "backward_p20_ms",
+    "backward_p50_ms",
+    "backward_p80_ms",
+    "both_p20_ms",
+    "both_p50_ms",
+    "both_p80_ms",
+    "peak_mib",
+    "note",
+]
 
 
 def machine(device: str) -> str:
@@ -93,8 +115,9 @@ def measure(name: str, dims: tuple[int, ...], options: argparse.Namespace, rows:
         loss = COMPOSITIONS[name](dims)
         backward(loss, inputs)  # compiles, allocates
         forwards, backwards, both = [], [], []
+        kept: list[Tensor] = []
         for _ in range(options.runs):
-            kept: list[Tensor] = []
+            kept.clear()
             forwards.append(timed(lambda: kept.append(loss(*inputs)), options.device))
             backwards.append(timed(lambda: kept[0].backward(), options.device))
             both.append(forwards[-1] + backwards[-1])

@@ -1,4 +1,4 @@
-"""Compiles the kernels for three architectures without a GPU: tensor cores used, nothing spilled, shared memory fits."""
+"""Compiles the kernels for three architectures, no GPU needed: tensor cores, no spills, shared memory that fits."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ coefficients take at most what ``strip_rows`` allows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import triton
@@ -39,6 +39,7 @@ class Problem:
     external: bool  # key_queries are another matrix than queries
     offset: int
     hardness: float
+    tiles: dict[str, Tile] = field(default_factory=dict)  # by kernel, before the table's choice
 
     def __post_init__(self) -> None:
         self.norms = {
@@ -67,7 +68,9 @@ class Problem:
 
     def tile(self, kernel: str) -> Tile:
         device = self.queries.device
-        return choose_tile(kernel, len(self.dims), self.queries.dtype, architecture_of(device))
+        return self.tiles.get(kernel) or choose_tile(
+            kernel, len(self.dims), self.queries.dtype, architecture_of(device)
+        )
 
 
 def make_problem(
@@ -263,7 +266,8 @@ def own_negatives(problem: Problem, lses: Tensor, upstream: Tensor, row: Gradien
             problem.queries, negatives, problem.norms["queries"], problem.norms["negatives"], problem.temperature,
             problem.positive_ids, problem.negative_ids, lses, upstream, row.sums, gradient, row.pull, rows, hard,
             problem.offset, problem.hardness, WIDTH=width, OUT_WIDTH=row.sums.shape[1],
-            STARTS=(0, *problem.dims[:-1]), DIMS=problem.dims, M=len(problem.dims), HAS_NEGATIVE_IDS=problem.negative_ids is not None, BLOCK_M=OWN_ROWS,
+            STARTS=(0, *problem.dims[:-1]), DIMS=problem.dims, M=len(problem.dims),
+            HAS_NEGATIVE_IDS=problem.negative_ids is not None, BLOCK_M=OWN_ROWS,
             BLOCK_K=OWN_DEPTH, num_warps=4,
         )  # fmt: skip
     return gradient

@@ -24,8 +24,8 @@ class Tile:
     stages: int
 
 
-# kernel -> number of Matryoshka prefixes at most -> tile; float32 inputs halve the depth. The coefficient kernel holds
-# one tile of float32 per prefix in registers, so its tile shrinks as prefixes are added.
+# kernel -> number of Matryoshka prefixes at most -> tile; float32 inputs halve columns and depth. The coefficient kernel
+# holds one tile of float32 per prefix in registers, so its tile shrinks as prefixes are added.
 TILES: dict[int, dict[str, dict[int, Tile]]] = {
     80: {
         "forward": {2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
@@ -63,7 +63,7 @@ def choose_tile(kernel: str, prefixes: int, dtype: torch.dtype, architecture: in
     table = TILES[known][kernel]
     tile = table[min(count for count in table if count >= prefixes)]
     if dtype == torch.float32:
-        return Tile(tile.rows, tile.columns, tile.depth // 2, tile.warps, tile.stages)
+        return Tile(tile.rows, max(32, tile.columns // 2), tile.depth // 2, tile.warps, tile.stages)
     return tile
 
 
