@@ -42,11 +42,11 @@ def test_failed_round_trips_are_kept_and_listed(retrieve):
 
 
 def test_queries_are_encoded_with_their_own_task(retrieve, fake_embedder):
-    class Spy(fake_embedder):
-        calls = []
+    calls = []
 
+    class Spy(fake_embedder):
         def encode_queries(self, texts, task="search result", **options):
-            self.calls.append((task, list(texts)))
+            calls.append((task, list(texts)))
             return super().encode_queries(texts, task)
 
     rows = [
@@ -55,7 +55,7 @@ def test_queries_are_encoded_with_their_own_task(retrieve, fake_embedder):
         row("c", "doc-03", "three", "fact checking"),
     ]
     result = retrieve(rows, embedder=Spy())
-    assert Spy.calls == [("fact checking", ["one", "three"]), ("search result", ["two"])]
+    assert calls == [("fact checking", ["one", "three"]), ("search result", ["two"])]
     assert [r["query_id"] for r in result.rows] == ["a", "b", "c"]
     assert retrieve([]).rows == []
 

@@ -75,6 +75,9 @@ class CompletionServer:
         new, finish = [], "length"
         for _ in range(body["max_tokens"]):
             token = self.model(torch.tensor([[*ids, *new]])).logits[0, -1].argmax().item()
+            if token == self.tokenizer.eos_token_id and not body.get("echo"):
+                finish = "stop"
+                break
             new.append(token)
             if any(stop in self.tokenizer.decode(new) for stop in body.get("stop") or []):
                 finish = "stop"
