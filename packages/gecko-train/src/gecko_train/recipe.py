@@ -174,9 +174,7 @@ class Journey:
             if name == START:
                 self._model = load_student(self.recipe.student)
             else:
-                import torch
-
-                self._model = Gecko.from_pretrained(self._saved(name), dtype=torch.float32)
+                self._model = Gecko.from_pretrained(self._saved(name))
             self._model_name = name
         return self._model
 

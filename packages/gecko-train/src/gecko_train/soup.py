@@ -57,7 +57,5 @@ def _tensors(folder: Path, known: dict[str, Tensor]) -> dict[str, Tensor]:
         raise ModelError(f"{folder}: has a projection head, which a soup of backbones would not average; train without")
     tensors = load_file(folder / _FILE)
     if known and {name: tensor.shape for name, tensor in known.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise ModelError(
-            f"{folder}: its weights differ in name or shape from the first model's; mix one kind"
-        )
+        raise ModelError(f"{folder}: its weights differ in name or shape from the first model's; mix one kind")
     return tensors

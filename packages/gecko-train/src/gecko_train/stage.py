@@ -35,15 +35,13 @@ class StageResult:
 
 
 def load_student(config: StudentConfig, device: str | None = None) -> Gecko:
-    """The start model, in fp32: an embedding model as it is, or a raw backbone with mean pooling on top."""
-    import torch
-
+    """The start model with fp32 weights: an embedding model as it is, or a raw backbone with mean pooling on top."""
     from gecko_core import Gecko
 
     if config.backbone:
-        model = Gecko.from_backbone(config.model, dims=tuple(config.dims), device=device, dtype=torch.float32)
+        model = Gecko.from_backbone(config.model, dims=tuple(config.dims), device=device)
     else:
-        model = Gecko.from_pretrained(config.model, device=device, dtype=torch.float32)
+        model = Gecko.from_pretrained(config.model, device=device)
     model.max_seq_length = min(model.max_seq_length, config.max_seq_length)
     return model
 
