@@ -31,7 +31,7 @@ from gecko_kernels.strips import (
 )
 
 # Elements of one strip: small enough to stay in cache, large enough for an efficient matrix product.
-STRIP_ELEMENTS = 1 << 21
+STRIP_ELEMENTS = 1 << 20
 # Up to this 1/t, exp(logit) neither overflows nor underflows in float32 whatever the batch, so no maximum is needed.
 PLAIN_EXP_LIMIT = 56.0
 

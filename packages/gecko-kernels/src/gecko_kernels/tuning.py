@@ -24,11 +24,11 @@ class Tile:
     stages: int
 
 
-# kernel -> number of Matryoshka prefixes at most -> tile; float32 inputs halve columns and depth. The coefficient kernel
-# holds one tile of float32 per prefix in registers, so its tile shrinks as prefixes are added.
+# kernel -> number of Matryoshka prefixes at most -> tile; float32 inputs halve columns and depth. The
+# coefficient kernel holds one float32 tile per prefix in registers, so its tile shrinks as prefixes are added.
 TILES: dict[int, dict[str, dict[int, Tile]]] = {
     80: {
-        "forward": {2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "forward": {8: Tile(64, 64, 64, 8, 3)},
         "coefficient": {1: Tile(64, 64, 64, 4, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
         "product": {8: Tile(64, 128, 64, 4, 3)},
     },
