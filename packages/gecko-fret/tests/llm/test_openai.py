@@ -161,7 +161,6 @@ def test_completions_stop_and_are_counted(connect, reference):
     for found, expected in zip(llm.generate(requests, sampling), reference.generate(requests, sampling), strict=True):
         assert found.text.partition("\n")[0] == expected.text
         assert found.finished == expected.finished
-        assert found.tokens > 0
     assert llm.usage.requests == 3
     assert llm.usage.generated_tokens > 0
 
