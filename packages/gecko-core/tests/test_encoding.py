@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gecko_core import encoding
 from gecko_core.encoding import plan_batches
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, ModelError
 
 
 @given(st.lists(st.integers(1, 100), max_size=60), st.integers(1, 300))
@@ -94,3 +94,22 @@ def test_training_mode_is_restored_and_dropout_is_off(own, sentences):
     own.train()
     assert np.array_equal(own.encode(sentences), expected)
     assert own.training
+
+
+def test_torch_output_can_be_trained_on(tiny):
+    weight = torch.ones(32, requires_grad=True)
+    (tiny.encode(["a gecko"], output="torch") * weight).sum().backward()
+    assert weight.grad is not None
+
+
+def test_vectors_that_are_not_finite_are_an_error(own):
+    with torch.no_grad():
+        next(own.parameters())[5] = float("nan")  # the word "gecko"
+    with pytest.raises(ModelError, match="row 1: the embedding is not finite"):
+        own.encode(["lizard", "gecko"])
+
+
+def test_one_text_gives_one_vector(tiny):
+    assert np.array_equal(tiny.encode("a gecko"), tiny.encode(["a gecko"])[0])
+    assert np.array_equal(tiny.encode_queries("a gecko"), tiny.encode_queries(["a gecko"])[0])
+    assert np.array_equal(tiny.encode_documents("a", "gecko"), tiny.encode_documents(["a"], ["gecko"])[0])

@@ -163,6 +163,13 @@ def test_prompt_names_are_those_of_mteb():
     assert kept == saved_prompts()
 
 
+@pytest.mark.parametrize(("model_type", "oldest"), [("bert", "3.4.1"), ("t5", "3.4.1"), ("llama", "6.0.0")])
+def test_readers_too_old_for_a_bidirectional_language_model_are_warned(model_type, oldest, backbone_folder, tmp_path):
+    gecko = Gecko.from_backbone(backbone_folder(model_type), dims=(32, 8), device="cpu")
+    config = load(gecko.save_pretrained(tmp_path / "m") / "config_sentence_transformers.json")
+    assert config["__version__"]["sentence_transformers"] == oldest
+
+
 def test_saving_over_a_model_replaces_it(own, tmp_path):
     own.save_pretrained(tmp_path / "m")
     with torch.no_grad():

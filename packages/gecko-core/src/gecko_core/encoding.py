@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, ModelError
 from gecko_core.half import autocast
 
 if TYPE_CHECKING:
@@ -83,8 +83,18 @@ def encode_windows(
         with torch.inference_mode(), autocast(model):
             for start in range(0, len(texts), WINDOW):
                 vectors = encode_window(model, texts[start : start + WINDOW], budget, bar)
+                _check_finite(vectors, start)
                 yield normalize(vectors[:, :truncate_dim], dim=-1)
     finally:
         model.train(training)
         if bar is not None:
             bar.close()
+
+
+def _check_finite(vectors: Tensor, first: int) -> None:
+    finite = torch.isfinite(vectors).all(dim=1)
+    if not bool(finite.all()):
+        row = first + int((~finite).nonzero()[0])
+        raise ModelError(
+            f"row {row}: the embedding is not finite; if the model runs in float16, take bfloat16 or float32"
+        )

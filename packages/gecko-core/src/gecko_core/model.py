@@ -244,7 +244,7 @@ class Gecko(nn.Module):
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str] | str,
         task: str | None = None,
         *,
         batch_tokens: int | None = None,
@@ -259,8 +259,12 @@ class Gecko(nn.Module):
         batch_tokens: tokens per forward pass, padding included. truncate_dim: keep this many leading components and
         normalise again. output: a numpy array, or a tensor on the model's device. precision: "int8" (n, dim) by the
         calibrated ranges, "binary" (n, dim / 8) uint8. devices: one process for each, such as ["cuda:0", "cuda:1"]
-        (for more than one call, keep an `EncoderPool`). Raises `DataError`, `ConfigError`.
+        (for more than one call, keep an `EncoderPool`). A single str gives a single vector.
+        Raises `DataError`, `ConfigError`; `ModelError` where the vectors are not finite.
         """
+        if isinstance(texts, str):
+            one: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": progress, "truncate_dim": truncate_dim}
+            return self.encode([texts], task, output=output, precision=precision, devices=devices, **one)[0]
         if output not in ("numpy", "torch"):
             raise ConfigError(f"output must be 'numpy' or 'torch', not {output!r}")
         check_precision(precision)
@@ -284,12 +288,18 @@ class Gecko(nn.Module):
             found = torch.from_numpy(quantize(found.cpu().numpy(), precision, ranges)).to(found.device)
         return found.to(self.device) if output == "torch" else found.cpu().numpy()
 
-    def encode_queries(self, texts: Sequence[str], task: str = DEFAULT_TASK, **options: Any) -> Any:
+    def encode_queries(self, texts: Sequence[str] | str, task: str = DEFAULT_TASK, **options: Any) -> Any:
         """Queries of `task` -> (n, dim) float32, rows of unit length. Options as in `encode`."""
+        if isinstance(texts, str):
+            return self.encode_queries([texts], task, **options)[0]
         return self.encode(self.format_queries(texts, task), **options)
 
-    def encode_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **options: Any) -> Any:
+    def encode_documents(
+        self, texts: Sequence[str] | str, titles: Sequence[str | None] | str | None = None, **options: Any
+    ) -> Any:
         """Documents with their titles -> (n, dim) float32, rows of unit length. Options as in `encode`."""
+        if isinstance(texts, str):
+            return self.encode_documents([texts], [titles] if isinstance(titles, str) else titles, **options)[0]
         return self.encode(self.format_documents(texts, titles), **options)
 
     def encode_stream(self, rows: Iterable[str | Row], path: str | Path, **options: Any) -> int:

@@ -68,7 +68,7 @@ def _pooling_config(hidden_size: int) -> dict[str, Any]:
 def _transformers_config(model: Gecko) -> dict[str, Any]:
     return {
         "__version__": {
-            "sentence_transformers": "3.4.1",  # the oldest release this folder is checked with
+            "sentence_transformers": _oldest_reader(model),
             "transformers": version("transformers"),
             "pytorch": version("torch"),
         },
@@ -77,6 +77,14 @@ def _transformers_config(model: Gecko) -> dict[str, Any]:
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
     }
+
+
+def _oldest_reader(model: Gecko) -> str:
+    """The oldest sentence-transformers that reads this folder as we do; older ones warn where they see this version.
+
+    `is_causal` in config.json lifts a language model's mask from transformers 5 on; before, it would run causally.
+    """
+    return "3.4.1" if getattr(model.backbone.config, "is_causal", True) else "6.0.0"
 
 
 def _gecko_config(model: Gecko, record: dict[str, Any] | None, dims: tuple[int, ...]) -> dict[str, Any]:
