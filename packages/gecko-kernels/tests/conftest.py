@@ -18,8 +18,17 @@ HERE = Path(__file__).parent
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 5e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: needs a CUDA device")
+    config.addinivalue_line("markers", "slow: minutes rather than seconds; run with -m slow")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Kernel tests on CPU belong to the process that ``test_interpreted`` starts with TRITON_INTERPRET=1."""
+    """GPU tests need a GPU; kernel tests on CPU belong to the process that ``test_interpreted`` starts."""
+    if not torch.cuda.is_available():
+        for one in items:
+            if "gpu" in one.keywords:
+                one.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     if os.environ.get("TRITON_INTERPRET") == "1":
         return
     there = [one for one in items if one.path.name.startswith("test_triton_") and one.path.parent == HERE]

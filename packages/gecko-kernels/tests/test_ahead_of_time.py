@@ -21,14 +21,15 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from gecko_kernels import triton_contrastive as kernels
+from gecko_kernels import triton_loss, triton_pooling
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may use (CUDA programming guide)
 TENSOR_CORES = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 FLOATS = {"hardness"}
-INTEGERS = {"rows", "columns", "hard", "offset", "first", "strip", "count", "depth"}
-IDS = {"query_ids", "positive_ids", "negative_ids"}
-EMBEDDINGS = {"queries", "positives", "key_queries", "negatives", "keys", "vectors", "negative_gradient"}
+INTEGERS = {"rows", "columns", "hard", "offset", "first", "strip", "count", "depth", "length", "width"}
+IDS = {"query_ids", "positive_ids", "negative_ids", "starts", "ends"}
+EMBEDDINGS = {"queries", "positives", "key_queries", "negatives", "keys", "vectors", "negative_gradient", "hidden"}
 
 
 def type_of(name: str, dtype: torch.dtype) -> str:
@@ -38,6 +39,8 @@ def type_of(name: str, dtype: torch.dtype) -> str:
         return "i32"
     if name in IDS:
         return "*i64"
+    if name == "valid":
+        return "*u8"
     if name in EMBEDDINGS:
         return "*" + NAMES[dtype]
     return "*bf16" if name == "coefficients" and dtype == torch.bfloat16 else "*fp32"
@@ -64,17 +67,18 @@ def stack_bytes(cubin: bytes, folder: Path) -> int:
     return int(found[1]) + int(found[2])
 
 
-def check(name, dims, dtype, architecture, folder, kind=1, symmetric=True, transposed=False):  # type: ignore[no-untyped-def]
+def check(name, dims, dtype, architecture, folder, kind=1, symmetric=True, transposed=False, shared=False, ones=()):  # type: ignore[no-untyped-def]
     tile = choose_tile(name, len(dims), dtype, architecture)
     wide = name == "product" and dtype == torch.float16
     constants = {
         "WIDTH": 768, "OUT_WIDTH": 768, "STARTS": (0, *dims[:-1]), "DIMS": dims, "M": len(dims),
         "MP": triton.next_power_of_2(len(dims)), "LO": 0, "HI": dims[0], "TRANSPOSED": transposed,
-        "HAS_TOWER": True, "HAS_OWN": True, "HAS_SHARED": False, "KIND": kind, "SYMMETRIC": symmetric,
+        "HAS_TOWER": True, "HAS_OWN": not shared, "HAS_SHARED": shared, "KIND": kind, "SYMMETRIC": symmetric,
         "HAS_QUERY_IDS": True, "HAS_POSITIVE_IDS": True, "HAS_NEGATIVE_IDS": True,
         "BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.depth // 2 if wide else tile.depth,
         "PRECISION": "tf32" if dtype == torch.float32 or wide else "ieee",
     }  # fmt: skip
+    constants.update(dict.fromkeys(ones, 1))  # a launch turns arguments that are 1 into constants
     built = compile_kernel(getattr(kernels, f"{name}_kernel"), constants, dtype, tile, architecture)
     assert TENSOR_CORES[architecture] in built.asm["ptx"]
     assert built.metadata.shared <= SHARED_MEMORY[architecture]
@@ -103,3 +107,31 @@ def test_other_prefixes(dims, architecture, tmp_path):
 def test_other_dtypes(dtype, architecture, tmp_path):
     for name in ("forward", "coefficient", "product"):
         check(name, (256, 768), dtype, architecture, tmp_path)
+
+
+def test_kernels_without_matrix_products_compile(tmp_path):
+    tile = choose_tile("forward", 2, torch.bfloat16, 90)
+    constants = {
+        "WIDTH": 768, "OUT_WIDTH": 768, "STARTS": (0, 256), "DIMS": (256, 768), "M": 2, "HAS_NEGATIVE_IDS": True,
+        "BLOCK_M": triton_loss.OWN_ROWS, "BLOCK_K": triton_loss.OWN_DEPTH,
+    }  # fmt: skip
+    built = compile_kernel(kernels.own_negatives_kernel, constants, torch.bfloat16, tile, 90)
+    assert stack_bytes(built.asm["cubin"], tmp_path) == 0
+    for kernel in (triton_pooling.mean_kernel, triton_pooling.spread_kernel):
+        for packed in (False, True):
+            sizes = {"BLOCK_T": triton_pooling.BLOCK_TOKENS, "BLOCK_D": triton_pooling.BLOCK_COLUMNS}
+            built = compile_kernel(kernel, {"PACKED": packed, **sizes}, torch.bfloat16, tile, 90)
+            assert stack_bytes(built.asm["cubin"], tmp_path) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_shared_negatives_and_odd_widths(architecture, tmp_path):
+    check("forward", (40, 333), torch.bfloat16, architecture, tmp_path, shared=True)
+    check("coefficient", (40, 333), torch.bfloat16, architecture, tmp_path, kind=2, symmetric=False)
+
+
+@pytest.mark.parametrize("name", ["forward", "coefficient", "product"])
+def test_one_row_and_one_column(name, tmp_path):
+    ones = ("rows", "columns", "hard", "strip", "count", "depth")
+    check(name, (16,), torch.bfloat16, 90, tmp_path, kind=0, symmetric=False, ones=ones)

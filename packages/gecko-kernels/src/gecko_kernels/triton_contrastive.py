@@ -284,7 +284,8 @@ def coefficient_kernel(
     combined = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     to = local.to(tl.int64)[:, None] * columns + column[None, :]
     there = (local < strip)[:, None] & (column < columns)[None, :]
-    plane = strip.to(tl.int64) * columns
+    plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
+    plane = plane * columns
     for m in tl.static_range(M):
         combined += tiles[M - 1 - m]
         tl.store(coefficients + (M - 1 - m) * plane + to, combined.to(coefficients.dtype.element_ty), mask=there)
