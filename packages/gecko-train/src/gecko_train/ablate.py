@@ -22,6 +22,7 @@ from gecko_train.recipe import Journey
 from gecko_train.run_folder import RunFolder
 from gecko_train.sources import SourceContext
 from gecko_train.stage import train_stage
+from gecko_train.watch import make_console
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> 
     """
     if not any(one.source == "fret" for one in recipe.finetune.sets):
         raise ConfigError("ablate: finetune.sets holds no set with source 'fret'; the table is about its labels")
-    console = console or Console()
+    console = console or make_console()
     with RunFolder.claim(recipe.folder, recipe) as folder:
         journey = Journey(recipe, folder, console)
         journey.up_to_fret()

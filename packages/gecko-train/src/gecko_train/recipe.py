@@ -25,6 +25,7 @@ from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import Recipe, StageConfig
 from gecko_train.run_folder import RunFolder, peak_memory_gb
 from gecko_train.sources import SourceContext
+from gecko_train.watch import make_console
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -39,7 +40,7 @@ def run_recipe(recipe: Recipe, console: Console | None = None) -> dict[str, Any]
     Raises:
         GeckoError: anything a user can cause, in one line.
     """
-    console = console or Console()
+    console = console or make_console()
     with RunFolder.claim(recipe.folder, recipe) as folder:
         results = folder.finished("results")
         if results is None:
@@ -106,13 +107,12 @@ class Journey:
 
     def _stage(self, name: str, title: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         self._number += 1
+        heading = f"[{self._number}/{self._steps}] {title}"
         known = self.folder.finished(name)
         if known is not None:
-            self.console.print(
-                f"[{self._number}/{self._steps}] {title}: done before ({known['note']})", markup=False, highlight=False
-            )
+            self._say(f"{heading}: done before ({known['note']})")
             return known
-        self.console.print(f"[{self._number}/{self._steps}] {title}", markup=False, highlight=False)
+        self._say(heading)
         started = time.perf_counter()
 
         def timed() -> dict[str, Any]:
@@ -121,8 +121,11 @@ class Journey:
             return {"title": title, "seconds": seconds, "peak_memory_gb": peak_memory_gb(), **result}
 
         done = self.folder.stage(name, timed)
-        self.console.print(f"      {done['note']} ({done['seconds']:.0f} s)", markup=False, highlight=False)
+        self._say(f"      {done['note']} ({done['seconds']:.0f} s)")
         return done
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     # ---- corpus and test ----
 

@@ -14,6 +14,7 @@ from gecko_train.config import Recipe
 from gecko_train.run_folder import RunFolder
 from gecko_train.sources import SourceContext
 from gecko_train.stage import load_student, train_stage
+from gecko_train.watch import make_console
 
 
 def run_single(recipe: Recipe, stage: Literal["prefinetune", "finetune"], console: Console | None = None) -> None:
@@ -22,7 +23,7 @@ def run_single(recipe: Recipe, stage: Literal["prefinetune", "finetune"], consol
     Raises:
         ConfigError: a FRet set without a path, an output folder of another run.
     """
-    console = console or Console()
+    console = console or make_console()
     config = recipe.finetune if stage == "finetune" else recipe.prefinetune
     for one in config.sets:
         if one.source == "fret" and one.path is None:

@@ -20,6 +20,12 @@ _CURVES = (
 )
 
 
+def make_console() -> Console:
+    """Standard output; a log file, which has no width, gets lines of 120 characters."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 class Watch:
     """Shows and records the steps of one stage.
 
@@ -89,7 +95,9 @@ class Watch:
         elif time.perf_counter() - self._shown >= self._seconds or step == self.total:
             self._shown = time.perf_counter()
             left = (self._shown - self._started) / (step - self._first) * (self.total - step)
-            self.console.print(f"{self.title}: step {step}/{self.total}  {note}  eta {clock(left)}", highlight=False)
+            self.console.print(
+                f"{self.title}: step {step}/{self.total}  {note}  eta {clock(left)}", highlight=False, soft_wrap=True
+            )
 
     def close(self, draw: bool = True) -> None:
         """Stop the bar and draw the curves."""
