@@ -28,10 +28,11 @@ class Threads:
 @pytest.fixture
 def as_threads(monkeypatch):
     monkeypatch.setattr("gecko_core.pool.mp.get_context", lambda method: Threads)
+    monkeypatch.setattr("gecko_core.pool.torch.set_num_threads", lambda count: None)  # would stay for later tests
 
 
 def test_many_errands_come_back_in_order(tiny, sentences, monkeypatch, as_threads):
-    monkeypatch.setattr("gecko_core.pool._CHARACTERS", 500)
+    monkeypatch.setattr("gecko_core.pool._CHARACTERS", 4_000)
     with EncoderPool(tiny, ["cpu"]) as pool:
         assert abs(pool.encode(sentences) - tiny.encode(sentences)).max() < 1e-6
         assert abs(pool.encode(sentences, truncate_dim=8) - tiny.encode(sentences, truncate_dim=8)).max() < 1e-6
