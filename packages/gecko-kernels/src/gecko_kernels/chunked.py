@@ -261,15 +261,7 @@ def chunked_loss(
     t = float(temperature)
     own_scope = negatives is not None and negatives.dim() == 3
     columns = max(len(positives), 0 if negatives is None or own_scope else len(negatives))
-    plan = Plan(
-        segments=segments_of(dims),
-        weights=[weight / len(queries) for weight in dim_weights],
-        scale=1 / t,
-        plain=1 / t + hardness <= (PLAIN_EXP_LIMIT if wide(queries.dtype) == torch.float32 else 8 * PLAIN_EXP_LIMIT),
-        offset=column_offset,
-        strip=max(4, min(1024, STRIP_ELEMENTS // columns)),
-        device=queries.device,
-    )
+    plan = _plan(queries, columns, t, dims, dim_weights, column_offset, hardness)
     own_column = slice(column_offset, column_offset + len(queries))
     rows = make_side(queries, dims, gradients)
 
@@ -308,19 +300,42 @@ def chunked_loss(
         # Walk 3 adds every pair in both roles; only one of them belongs to the sum over g * logit.
         seen = (seen + (rows.vectors * rows.gradient).sum()) / 2
 
-    def finished(side: Side | None, like: Tensor | None) -> Tensor | None:
-        if side is None or like is None:
-            return None
-        gradient = side.finish(plan.segments).to(like.dtype)
-        rest = like.shape[-1] - gradient.shape[-1]
-        return torch.nn.functional.pad(gradient, (0, rest)) if rest else gradient
-
     shared = own.side if own is not None else groups[-1].side if negatives is not None else None
     return ChunkedResult(
         loss,
-        finished(rows, queries),
-        finished(groups[0].side, positives),
-        finished(groups[1].side, key_queries) if key_queries is not None and same_tower else None,
-        finished(shared, negatives),
+        _finished(plan, rows, queries),
+        _finished(plan, groups[0].side, positives),
+        _finished(plan, groups[1].side, key_queries) if key_queries is not None and same_tower else None,
+        _finished(plan, shared, negatives),
         (-seen * plan.scale).to(temperature.dtype).reshape(temperature.shape),
     )
+
+
+def _plan(
+    queries: Tensor,
+    columns: int,
+    t: float,
+    dims: Sequence[int],
+    dim_weights: Sequence[float],
+    column_offset: int,
+    hardness: float,
+) -> Plan:
+    limit = PLAIN_EXP_LIMIT if wide(queries.dtype) == torch.float32 else 8 * PLAIN_EXP_LIMIT
+    return Plan(
+        segments=segments_of(dims),
+        weights=[weight / len(queries) for weight in dim_weights],
+        scale=1 / t,
+        plain=1 / t + hardness <= limit,
+        offset=column_offset,
+        strip=max(4, min(1024, STRIP_ELEMENTS // columns)),
+        device=queries.device,
+    )
+
+
+def _finished(plan: Plan, side: Side | None, like: Tensor | None) -> Tensor | None:
+    """The gradient in the dtype and width of its input."""
+    if side is None or like is None:
+        return None
+    gradient = side.finish(plan.segments).to(like.dtype)
+    rest = like.shape[-1] - gradient.shape[-1]
+    return torch.nn.functional.pad(gradient, (0, rest)) if rest else gradient
