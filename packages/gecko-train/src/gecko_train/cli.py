@@ -22,8 +22,8 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value: a.b=c. Repeatable.")
 ]
 Corpus = Annotated[str | None, typer.Option(help="Folder of .txt/.md, or .jsonl, .csv, .parquet with `text`.")]
-Out = Annotated[Path | None, typer.Option(help="Output folder. [default: runs/<name of the recipe>]")]
-Llm = Annotated[str | None, typer.Option(help="LLM: folder, packaged model or hub id. [default: the recipe's]")]
+Out = Annotated[Path | None, typer.Option(help="Output folder; without it: runs/NAME-OF-THE-RECIPE.")]
+Llm = Annotated[str | None, typer.Option(help="LLM of FRet: folder, packaged model or hub id.")]
 Student = Annotated[str | None, typer.Option(help="Start model: folder, packaged model or hub id.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seed passages that the LLM writes queries for.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of everything.")]

@@ -18,46 +18,60 @@ _SAMPLES = 10_000
 
 
 def compare_models(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One line per model and dim: mean of each metric and its difference from the first model with a 95% interval.
+    """One line per model and dim: means, and differences from the first model and the one before, with 95% intervals.
 
-    ``models`` maps a model's name to ``{dim: {metric: [value per query]}}``; the first model is the one compared with.
+    ``models`` maps a model's name to ``{dim: {metric: [value per query]}}``, in the order they were made.
     """
     start = next(iter(models.values()))
     lines = []
+    before: tuple[str, Mapping[str, Any]] | None = None
     for name, by_dim in models.items():
         for dim, metrics in by_dim.items():
             line: dict[str, Any] = {"model": name, "dim": int(dim)}
             for metric in METRICS:
                 line[metric] = float(np.mean(metrics[metric]))
-                if by_dim is not start:
-                    found = paired_bootstrap(np.array(metrics[metric]), np.array(start[dim][metric]), samples=_SAMPLES)
-                    line[f"{metric}_difference"] = [float(found.difference), float(found.low), float(found.high)]
+                if before is not None:
+                    line[f"{metric}_difference"] = _difference(metrics[metric], start[dim][metric])
+                    line[f"{metric}_step"] = _difference(metrics[metric], before[1][dim][metric])
+                    line["before"] = before[0]
             lines.append(line)
+        before = (name, by_dim)
     return lines
 
 
+def _difference(new: Sequence[float], old: Sequence[float]) -> list[float]:
+    found = paired_bootstrap(np.array(new), np.array(old), samples=_SAMPLES)
+    return [float(found.difference), float(found.low), float(found.high)]
+
+
 def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
-    """What the table says, in sentences; a fall is called a fall."""
-    start = {line["dim"]: line for line in lines if "ndcg_at_10_difference" not in line}
+    """What the table says, in sentences, stage by stage; a fall is called a fall."""
+    level = {(line["model"], line["dim"]): line["ndcg_at_10"] for line in lines}
+    start = lines[0]["model"]
     sentences = []
     for line in lines:
-        if line["dim"] not in start or "ndcg_at_10_difference" not in line:
+        if line["model"] == start:
             continue
-        difference, low, high = line["ndcg_at_10_difference"]
-        before, after = start[line["dim"]]["ndcg_at_10"], line["ndcg_at_10"]
-        interval = f"{difference:+.3f}, 95% interval {low:+.3f} to {high:+.3f}"
-        place = f"{line['model']}, {line['dim']} dims: nDCG@10"
-        if low > 0:
-            sentences.append(f"{place} rose from {before:.3f} to {after:.3f} ({interval}).")
-        elif high < 0:
-            sentences.append(f"{place} FELL from {before:.3f} to {after:.3f} ({interval}).")
-        else:
-            sentences.append(f"{place} did not clearly change: {before:.3f} to {after:.3f} ({interval}).")
+        place, after = f"{line['model']}, {line['dim']} dims: nDCG@10", line["ndcg_at_10"]
+        said = _change(line["ndcg_at_10_difference"], level[start, line["dim"]], after)
+        if line["before"] != start:
+            step = _change(line["ndcg_at_10_step"], level[line["before"], line["dim"]], after)
+            said = f"{said} since the {start} model; since {line['before']} it {step}"
+        sentences.append(f"{place} {said}.")
     sentences.append(
         f"Known-item search over {queries} held-out passages says how well a title finds its passage in this corpus; "
         "it is no claim about other tasks."
     )
     return sentences
+
+
+def _change(difference: Sequence[float], before: float, after: float) -> str:
+    shown = "{:.3f} to {:.3f} ({:+.3f}, 95% interval {:+.3f} to {:+.3f})".format(before, after, *difference)
+    if difference[1] > 0:
+        return f"rose from {shown}"
+    if difference[2] < 0:
+        return f"FELL from {shown}"
+    return f"did not clearly change: {shown}"
 
 
 def score_table(lines: Sequence[Mapping[str, Any]], title: str) -> Table:
