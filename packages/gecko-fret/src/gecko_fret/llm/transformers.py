@@ -276,7 +276,7 @@ class TransformersLLM:
             if ids:
                 output = self._decoder(input_ids=torch.tensor([ids], device=self.device), use_cache=True)
                 layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-                self.usage.prompt_tokens += len(ids)
+                self.usage.prefix_tokens += len(ids)
             self._prefixes[prefix] = (len(ids), layers)
             if len(self._prefixes) > _PREFIXES_KEPT:
                 self._prefixes.popitem(last=False)
