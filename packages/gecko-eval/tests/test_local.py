@@ -4,6 +4,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_eval.local import discover, local_set, recognise
+from gecko_eval.run import entries_for, run
 
 
 def test_every_kind_is_recognised(data_root):
@@ -72,3 +73,26 @@ def test_folders_without_data_are_named(data_root, tmp_path):
         local_set(tmp_path / "absent")
     with pytest.raises(DataError, match="no such folder"):
         discover(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("folder", "labels", "numbers"),
+    [
+        ("two", ["no", "yes"], {"no": 0, "yes": 1}),
+        (
+            "amazon_counterfactual",
+            ["counterfactual", "not-counterfactual"],
+            {"counterfactual": 1, "not-counterfactual": 0},
+        ),
+    ],
+)
+def test_two_named_classes_are_numbered_and_scored(embedder, tmp_path, write_jsonl, folder, labels, numbers):
+    rows = [{"text": f"{label} {i}", "label": label} for i in range(40) for label in labels]
+    for split in ("train", "test"):
+        write_jsonl(tmp_path / folder / f"{split}.jsonl", rows)
+    task = local_set(tmp_path / folder).load()
+    data = task.dataset.get("en", task.dataset)["test"]
+    assert {t.split()[0]: n for t, n in zip(data["text"], data["label"], strict=True)} == numbers
+    entries = entries_for([folder], tmp_path)
+    found = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"][entries[0].name]
+    assert found["scores"]["64"]["main"] > 0.9

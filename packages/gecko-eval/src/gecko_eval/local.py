@@ -43,6 +43,9 @@ _PROMPTS = {
     "xquad": TaskPrompt("question answering", False, "ours"),
 }
 
+# mteb's numbers of these labels: its average precision takes 1 as the positive class.
+_LABELS = {"AmazonCounterfactualClassification": ("not-counterfactual", "counterfactual")}
+
 # What mteb calls these splits.
 _SPLIT_NAMES = {"train": "train", "dev": "validation", "test": "test"}
 
@@ -172,10 +175,13 @@ def retrieval_task(data: RetrievalSet, mteb_name: str | None = None) -> AbsTask:
 def _pairs_or_labels(folder: Path, name: str, kind: str, mteb_name: str | None, subset: str) -> AbsTask:
     from datasets import Dataset, DatasetDict
 
-    splits = {}
+    columns = {}
     for split, mteb_split in _SPLIT_NAMES.items():
         if split == "test" or (kind == "Classification" and split == "train"):
-            splits[mteb_split] = Dataset.from_dict(_columns(find_file(folder, f"{split}.jsonl"), kind))
+            columns[mteb_split] = _columns(find_file(folder, f"{split}.jsonl"), kind)
+    if kind == "Classification":
+        _number_labels(columns, _LABELS.get(mteb_name or "", ()))
+    splits = {split: Dataset.from_dict(content) for split, content in columns.items()}
     if mteb_name:
         task = _existing(mteb_name, subset)
     elif kind == "STS":
@@ -209,6 +215,15 @@ def _pairs_or_labels(folder: Path, name: str, kind: str, mteb_name: str | None, 
     task.dataset = data if subset == "default" else {subset: data}
     task.data_loaded = True
     return task
+
+
+def _number_labels(splits: dict[str, dict[str, list[Any]]], order: tuple[str, ...]) -> None:
+    """Label names become numbers, as in mteb's own sets; its metrics for two classes ask for 0 and 1."""
+    names = {label for columns in splits.values() for label in columns["label"]}
+    if any(isinstance(name, str) for name in names):
+        number = {name: i for i, name in enumerate(order if set(order) == names else sorted(names, key=str))}
+        for columns in splits.values():
+            columns["label"] = [number[label] for label in columns["label"]]
 
 
 _COLUMNS: dict[str, dict[str, tuple[str, type | tuple[type, ...]]]] = {
