@@ -183,6 +183,32 @@ def test_folder_of_something_else_is_left_alone(run, tmp_path):
         run(tmp_path)
 
 
+def test_two_builds_in_one_folder_are_kept_apart(run, fake_llm, tmp_path):
+    inner = []
+
+    def again():
+        if not inner:
+            inner.append(1)
+            with pytest.raises(ConfigError, match="another build is running in this folder"):
+                run(tmp_path / "fret")
+            inner.append(2)
+
+    assert run(tmp_path / "fret", llm=fake_llm(on_call=again)).complete
+    assert inner == [1, 2]
+
+
+def test_embeddings_are_shared_through_a_cache(run, tmp_path):
+    cache = {"retrieve.cache": str(tmp_path / "cache")}
+    run(tmp_path / "a", cache)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
+    assert len(stamps) == 3
+    run(tmp_path / "b", cache)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")} == stamps
+    assert not (tmp_path / "b" / "embeddings").exists()
+    run(tmp_path / "plain")
+    assert [r.candidates for r in load_fret(tmp_path / "b")] == [r.candidates for r in load_fret(tmp_path / "plain")]
+
+
 def test_output_that_is_a_file_is_refused(run, tmp_path):
     (tmp_path / "out").write_text("x")
     with pytest.raises(ConfigError, match="is a file"):
@@ -262,7 +288,7 @@ def test_killed_build_goes_on_to_the_same_bytes(run, tmp_path):
     run(tmp_path / "whole")
     out, here = tmp_path / "fret", str(Path(__file__).parent)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for delay in (0.05, 0.12, 0.2, 0.3, 0.45):
+    for delay in (0.05, 0.25, 0.45):
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(out), here], stdout=subprocess.PIPE, text=True, env=environment
         )

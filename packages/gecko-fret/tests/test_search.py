@@ -27,6 +27,20 @@ def test_exact_search_equals_sorting_everything(vectors, sizes):
     assert similarities == pytest.approx(values, abs=1e-5)
 
 
+def test_bits_depend_neither_on_blocks_nor_on_threads(vectors):
+    import torch
+
+    queries, threads = vectors[:33] + 0.1, torch.get_num_threads()
+    found = []
+    for count, pieces in ((1, 1), (2, 1), (1, 7), (2, 100)):
+        torch.set_num_threads(count)
+        found.append(ExactIndex(np.array_split(vectors, pieces)).search(queries, 20))
+    torch.set_num_threads(threads)
+    for rows, similarities in found[1:]:
+        assert np.array_equal(rows, found[0][0])
+        assert np.array_equal(similarities, found[0][1])
+
+
 def test_equal_similarities_are_ordered_by_row():
     one = np.ones((1, 4), dtype=np.float32) / 2
     rows, _ = ExactIndex([np.repeat(one, 3, 0), np.repeat(one, 6, 0)]).search(one, 5)

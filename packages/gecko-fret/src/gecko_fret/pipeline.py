@@ -87,15 +87,18 @@ def build(
         )
     if not len(corpus):
         raise DataError("the corpus is empty; there is nothing to write queries for")
-    job = Build(config, Workspace(out), corpus, models or Models(), make_progress(progress), stop, engine)
-    try:
-        job.prepare(force)
-        return job.run()
-    except Stopped:
-        return job.summary(complete=False)
-    finally:
-        job.progress.finish()
-        job.runner.close()
+    workspace = Workspace(out)
+    workspace.check_usable()
+    with workspace.locked():
+        job = Build(config, workspace, corpus, models or Models(), make_progress(progress), stop, engine)
+        try:
+            job.prepare(force)
+            return job.run()
+        except Stopped:
+            return job.summary(complete=False)
+        finally:
+            job.progress.finish()
+            job.runner.close()
 
 
 class Build:
@@ -121,7 +124,6 @@ class Build:
 
     def prepare(self, force: bool) -> None:
         """Checks the folder against the configuration, and clears what no longer fits where that is allowed."""
-        self.workspace.check_usable()
         self.workspace.remove_leftovers()
         wanted = fingerprints(self.config, self.corpus, self.runner.models)
         previous = self.workspace.read_manifest()

@@ -10,6 +10,9 @@ import torch
 
 Blocks = Sequence[np.ndarray]  # float32 (n_i, D) each, unit rows, memory-mapped or not
 
+_MARGIN = 32  # found in fp32 beyond what is asked for, so that rounding cannot lose a neighbour
+_QUERIES = 64  # refined together
+
 
 class Index(Protocol):
     """Finds, for every query, the `count` rows of largest inner product."""
@@ -22,7 +25,9 @@ class Index(Protocol):
 class ExactIndex:
     """Brute force over blocks: the default and the oracle. One block of similarities is in memory at a time.
 
-    Equal similarities are ordered by row.
+    Matrix products in fp32 differ in their last bits with the number of threads and the size of a block. The nearest
+    rows are therefore computed again in fp64: similarities and their order depend on the vectors alone. Equal
+    similarities are ordered by row.
     """
 
     def __init__(self, blocks: Blocks, device: str | None = None):
@@ -31,7 +36,7 @@ class ExactIndex:
 
     @torch.inference_mode()
     def search(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        count = min(count, self.size)
+        wide = min(count + _MARGIN, self.size)
         wanted = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32)).to(self._device)
         best = torch.empty(len(wanted), 0, device=self._device)
         rows = torch.empty(len(wanted), 0, dtype=torch.int64, device=self._device)
@@ -39,18 +44,12 @@ class ExactIndex:
         for block in self._blocks:
             # A copy: torch cannot take the read-only pages of a memory map, and a block is small.
             vectors = torch.from_numpy(np.array(block, dtype=np.float32)).to(self._device)
-            similarities = wanted @ vectors.T
-            found = torch.arange(start, start + len(block), device=self._device).expand_as(similarities)
-            if len(block) > count:
-                similarities, places = _first(similarities, count)
-                found = found.gather(1, places)
-            best, rows = torch.cat([best, similarities], 1), torch.cat([rows, found], 1)
-            order = rows.argsort(dim=1)
-            best, rows = best.gather(1, order), rows.gather(1, order)
-            best, places = best.sort(dim=1, descending=True, stable=True)
-            best, rows = best[:, :count], rows.gather(1, places[:, :count])
+            similarities, places = _first(wanted @ vectors.T, min(wide, len(block)))
+            best, rows = torch.cat([best, similarities], 1), torch.cat([rows, places + start], 1)
+            best, places = _first(best, min(wide, best.shape[1]))
+            rows = rows.gather(1, places)
             start += len(block)
-        return rows.cpu().numpy(), best.cpu().numpy()
+        return refine(self._blocks, queries, rows.cpu().numpy(), count)
 
 
 def _first(similarities: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,6 +60,24 @@ def _first(similarities: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.
         ordered, order = similarities[tied].sort(dim=1, descending=True, stable=True)
         values[tied], places[tied] = ordered[:, :count], order[:, :count]
     return values, places
+
+
+def refine(blocks: Blocks, queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Orders candidate rows (Q, C) by similarities computed in fp64 and rounded to float32; the first `count`."""
+    starts = np.cumsum([0] + [len(block) for block in blocks])
+    values = np.empty(rows.shape, dtype=np.float32)
+    for first in range(0, len(rows), _QUERIES):
+        chunk = rows[first : first + _QUERIES]
+        distinct, place = np.unique(chunk, return_inverse=True)
+        owners = np.searchsorted(starts, distinct, side="right") - 1
+        vectors = np.empty((len(distinct), queries.shape[1]), dtype=np.float64)
+        for owner in np.unique(owners):
+            mine = owners == owner
+            vectors[mine] = blocks[owner][distinct[mine] - starts[owner]]
+        exact = queries[first : first + _QUERIES].astype(np.float64) @ vectors.T  # (Q, distinct)
+        values[first : first + _QUERIES] = np.take_along_axis(exact, place.reshape(chunk.shape), axis=1)
+    order = np.lexsort((rows, -values), axis=1)[:, :count]
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
 class HnswIndex:
@@ -74,6 +91,7 @@ class HnswIndex:
     ):
         import hnswlib
 
+        self._blocks = blocks
         self.size = sum(len(block) for block in blocks)
         self._index = hnswlib.Index(space="ip", dim=blocks[0].shape[1])
         self._index.init_index(max_elements=self.size, ef_construction=breadth, M=links, random_seed=100)
@@ -87,8 +105,8 @@ class HnswIndex:
     def search(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         count = min(count, self.size)
         self._index.set_ef(max(self._search_breadth, 2 * count))
-        rows, distances = self._index.knn_query(np.asarray(queries, dtype=np.float32), k=count, num_threads=1)
-        return rows.astype(np.int64), (1.0 - distances).astype(np.float32)
+        rows, _ = self._index.knn_query(np.asarray(queries, dtype=np.float32), k=count, num_threads=1)
+        return refine(self._blocks, queries, rows.astype(np.int64), count)
 
 
 def make_index(blocks: Blocks, kind: str, *, hnsw_above: int, repeatable: bool, device: str | None = None) -> Index:

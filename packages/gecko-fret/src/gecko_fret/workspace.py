@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,31 @@ class Workspace:
         """Raises `ConfigError` for a folder that holds something else than a build."""
         if self.out.exists() and not self.out.is_dir():
             raise ConfigError(f"{self.out}: is a file; choose a folder for the output")
-        if self.read_manifest() is None and self.out.is_dir() and any(self.out.iterdir()):
+        if (
+            self.read_manifest() is None
+            and self.out.is_dir()
+            and any(path.name != ".lock" for path in self.out.iterdir())
+        ):
             raise ConfigError(f"{self.out}: holds files but no manifest.json of a build; choose an empty folder")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other builds out of the folder while this one runs. Raises `ConfigError` when one is running.
+
+        The lock goes with the process, however it ends. Where the system has no such locks, nothing is kept out.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (self.out / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"{self.out}: another build is running in this folder; wait for it") from None
+            yield
 
     def remove_leftovers(self) -> None:
         """Deletes the temporary files of a process that was killed while it wrote."""
