@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -158,4 +159,7 @@ def _quoted(text: str) -> str:
 
 def main() -> None:
     """Entry point of the ``gecko-train`` command."""
+    # Threads that wait for each other by spinning take the cores from whatever else runs, and from each other: on two
+    # cores shared with other work training was four times slower. Read by OpenMP when torch is imported, so set here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
