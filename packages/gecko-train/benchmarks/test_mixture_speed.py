@@ -30,7 +30,7 @@ def some_set(name: str, rows: int) -> Ids:
 
 @pytest.mark.parametrize("rows", [10_000, 100_000])
 def test_planning_an_epoch(benchmark, rows):
-    sets = [some_set("large", rows), some_set("small", rows // 10)]
+    sets = [some_set("large", rows), some_set("small", rows // 2)]
     epoch = iter(range(10**6))
 
     def plan() -> int:
