@@ -84,20 +84,3 @@ def test_faulty_prompt_files_are_one_line(prompts, tmp_path, change, message):
 def test_unknown_prompt_names_the_packaged_ones():
     with pytest.raises(ConfigError, match=r"neither a packaged prompt \(.*default.*\) nor a YAML file"):
         load_prompts("absent")
-
-
-def test_answers_are_read_in_the_form_that_the_prompt_shows(prompts):
-    assert prompts.generate.pattern.fullmatch(" fact checking\nQuery: a claim").group("task", "query") == (
-        "fact checking",
-        "a claim",
-    )
-    block = prompts.generate.model_copy(update={"answer": " {task} | Query: {query}"})
-    other = type(block).model_validate(block.model_dump())
-    assert other.pattern.fullmatch(" fact checking | Query: a (claim)?")["query"] == "a (claim)?"
-    for text in (
-        "fact checking\nQuery: a claim",
-        "fact checking | Query:",
-        "a | Query: b | Query: c",
-        "a | Query: b\nc",
-    ):
-        assert other.pattern.fullmatch(text) is None

@@ -30,6 +30,10 @@ ATTEMPT_SCHEMA = pa.schema(
 )
 
 
+# A blank line ends an answer; models that go on without one start the next example.
+STOPS = ("\n\n", "\nPassage:", "\nTask:")
+
+
 class Generate:
     """Rows {seed_id} to raw attempts (`ATTEMPT_SCHEMA`); nothing is judged here, see `gecko_fret.filters`.
 
@@ -89,8 +93,7 @@ class Generate:
             self._prompts.generation(attempt["kind"], text, seed_of("write", self._seed, attempt["id"]))
             for attempt, text in zip(attempts, llm.truncate(texts, config.passage_tokens), strict=True)
         ]
-        stop = tuple(self._prompts.generate.stop)
-        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.top_k, stop)
+        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.top_k, stop=STOPS)
         for attempt, completion in zip(attempts, llm.generate(requests, sampling), strict=True):
             attempt.update(
                 text=completion.text,

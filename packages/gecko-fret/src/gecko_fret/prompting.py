@@ -44,17 +44,6 @@ class GenerateBlock(_Block):
     tasks: Literal["closed", "open"] = "closed"
     template: str
     answer: str
-    stop: list[str] = Field(default=["\n\n"], min_length=1)
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Matches an answer of the form that the demonstrations show, once and nothing else: groups task and query."""
-        between = self.answer.partition("{task}")[2].partition("{query}")[0].strip()
-        text = rf"(?:(?!{re.escape(between)})[^\n])+?" if between else r"[^\n]+?"
-        shown = re.escape(self.answer.strip()).replace(r"\ ", r"[ \t]+")
-        for name in ("task", "query"):
-            shown = shown.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>{text})")
-        return re.compile(rf"\s*{shown}\s*")
 
 
 class LikelihoodBlock(_Block):
