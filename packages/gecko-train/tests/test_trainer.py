@@ -135,3 +135,18 @@ def test_bf16_autocast_leaves_the_weights_in_fp32(tiny_model, row_set, tmp_path)
     trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, precision="bf16").train()
     assert {parameter.dtype for parameter in tiny_model.parameters()} == {torch.float32}
     assert tiny_model.encode_queries(["bank"]).shape == (1, 32)
+
+
+def test_a_tracker_gets_the_numbers_and_one_that_is_missing_is_named(tiny_model, row_set, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"wandb is not installed; pip install 'gecko-train\[wandb\]'"):
+        trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, trackers=["wandb"])
+    monkeypatch.undo()
+    run = trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2)
+    logged = []
+    run.config = run.config.model_copy(update={"trackers": ["tensorboard"]})
+    monkeypatch.setattr(run.accelerator, "init_trackers", lambda *_, **__: None)
+    monkeypatch.setattr(run.accelerator, "log", lambda values, step: logged.append((step, values)))
+    run.train()
+    assert [step for step, _ in logged] == [1, 2]
+    assert logged[0][1]["training/loss"] > 0

@@ -118,6 +118,7 @@ class TrainerConfig(_Section):
     max_seq_length: int | None = Field(None, ge=8, description="tokens in training; default: the student's")
     gradient_checkpointing: bool = False
     compile: bool = Field(False, description="torch.compile the backbone")
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list, description="extras of the package")
     checkpoint_every: int = Field(50, ge=0, description="steps; 0: only at the end")
     keep_checkpoints: int = Field(2, ge=1)
 

@@ -6,6 +6,7 @@ step. So a killed run that starts again from its last checkpoint ends, on a CPU,
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import time
@@ -89,8 +90,11 @@ class Trainer:
         self.identity = {"plan": mixture.fingerprint, "stage": identity}
         self.on_checkpoint = on_checkpoint
         self.console = console
+        check_trackers(config.trackers)
         # Autocast is ours (below): accelerate would patch the model's forward, which the saved model must not keep.
-        self.accelerator = accelerator or Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
+        self.accelerator = accelerator or Accelerator(
+            mixed_precision="no", cpu=model.device.type == "cpu", log_with=config.trackers or None, project_dir=folder
+        )
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
         smallest = min(min(len(one), mixture.batch_size) for one in mixture.sets)
         if smallest < self.world_size:
@@ -109,9 +113,7 @@ class Trainer:
         done = self._resume(optimizer)
         history: list[dict[str, Any]] = []
         # The watch of other ranks would write the same files.
-        watch = (
-            Watch(self.folder, self.title, self.total_steps, done=done, console=self.console) if self._main else None
-        )
+        watch = self._watch(done) if self._main else None
         with ThreadPoolExecutor(1) as pool, watch or nullcontext():
             coming: Future[_Prepared] | None = None
             for step in range(done, self.total_steps):
@@ -218,6 +220,13 @@ class Trainer:
 
     # ---- setting up, checkpoints ----
 
+    def _watch(self, done: int) -> Watch:
+        trackers = None
+        if self.config.trackers:
+            self.accelerator.init_trackers("gecko-train", config={"title": self.title, "seed": self.seed})
+            trackers = self.accelerator
+        return Watch(self.folder, self.title, self.total_steps, done=done, console=self.console, trackers=trackers)
+
     @property
     def _main(self) -> bool:
         return self.rank == 0
@@ -266,6 +275,13 @@ class Trainer:
         if self._main:
             checkpoints.save(folder, done, self.model, optimizer, state, keep=self.config.keep_checkpoints, best=best)
         self.accelerator.wait_for_everyone()
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise ConfigError for a tracker that is not installed: accelerate would only warn and track nothing."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"trackers: {name} is not installed; pip install 'gecko-train[{name}]', or leave it out")
 
 
 def learning_rate_factor(step: int, total: int, config: TrainerConfig) -> float:
