@@ -70,7 +70,7 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
     [
         (["build", "--set", "mine.k=1"], "unknown key 'mine.k'"),
         (["build", "--corpus", "absent.jsonl"], "absent.jsonl: no such corpus"),
-        (["build", "--llm", "no-such-model", "--limit", "2"], "no-such-model"),
+        (["build", "--llm", "no-such-model", "--corpus", "there.jsonl"], "no-such-model"),
         (["build", "absent.yaml"], "absent.yaml: no such config file"),
         (["build", "--engine", "slurm"], "use local or ray"),
         (["report", "."], "not a FRet folder"),
@@ -80,6 +80,7 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
 )
 def test_errors_are_one_line_and_exit_code_two(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.jsonl").write_text('{"text": "some text"}')
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gecko_core.errors import ConfigError, DataError
@@ -283,12 +284,13 @@ build(parse_config(test_pipeline.SMALL), sys.argv[1], corpus=corpus, models=mode
 """
 
 
-def test_killed_build_goes_on_to_the_same_bytes(run, tmp_path):
-    """SIGKILL at several moments of one build, each time going on: the output is that of a build left alone."""
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_killed_build_goes_on_to_the_same_bytes(run, tmp_path, kills):
+    """SIGKILL at random moments of one build, each time going on: the output is that of a build left alone."""
     run(tmp_path / "whole")
     out, here = tmp_path / "fret", str(Path(__file__).parent)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for delay in (0.05, 0.25, 0.45):
+    for delay in np.random.default_rng(0).uniform(0.02, 0.4, kills):
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(out), here], stdout=subprocess.PIPE, text=True, env=environment
         )

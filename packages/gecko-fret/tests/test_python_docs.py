@@ -1,3 +1,5 @@
+from itertools import islice
+
 from gecko_fret.corpus import python_docs
 from gecko_fret.python_docs import python_doc_records
 
@@ -16,7 +18,9 @@ def test_no_tests_and_no_third_party_packages(python_docs_corpus):
     assert not [n for n in names if n.startswith(("test.", "idlelib.", "lib2to3.", "site-packages", "turtledemo."))]
 
 
-def test_ids_are_unique_and_order_is_fixed(python_docs_corpus):
-    ids = [record[0] for record in python_doc_records()]
-    assert len(set(ids)) == len(ids)
+def test_order_is_fixed(python_docs_corpus):
     assert python_docs(limit=50).ids == python_docs_corpus.ids[:50]
+    first = [record[0] for record in islice(python_doc_records(), 200)]
+    assert [identifier for identifier in first if identifier in python_docs_corpus] == [
+        identifier for identifier in python_docs_corpus.ids if identifier in set(first)
+    ]
