@@ -9,7 +9,7 @@ from gecko_fret.corpus import load_corpus
 from gecko_fret.plan import prompt_sets, seed_count
 from gecko_fret.progress import format_seconds
 
-# Shares seen with SmolLM2-135M on the interpreter's documentation; larger models lose less and cost more.
+# Rough guesses, not measurements; the plan says "about".
 _PASS_FILTERS = 0.65
 _TOKENS_PER_CHARACTER = 0.25
 
