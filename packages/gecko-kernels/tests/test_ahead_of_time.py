@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gecko_kernels.tuning import choose_tile
+from gecko_kernels.tuning import Tile, choose_tile
 
 if find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("needs triton's compiler", allow_module_level=True)
@@ -117,11 +117,20 @@ def test_kernels_without_matrix_products_compile(tmp_path):
     }  # fmt: skip
     built = compile_kernel(kernels.own_negatives_kernel, constants, torch.bfloat16, tile, 90)
     assert stack_bytes(built.asm["cubin"], tmp_path) == 0
-    for kernel in (triton_pooling.mean_kernel, triton_pooling.spread_kernel):
-        for packed in (False, True):
-            sizes = {"BLOCK_T": triton_pooling.BLOCK_TOKENS, "BLOCK_D": triton_pooling.BLOCK_COLUMNS}
-            built = compile_kernel(kernel, {"PACKED": packed, **sizes}, torch.bfloat16, tile, 90)
-            assert stack_bytes(built.asm["cubin"], tmp_path) == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_pooling_compiles(packed, tmp_path):
+    narrow = {"BLOCK_T": triton_pooling.BLOCK_TOKENS, "BLOCK_D": triton_pooling.BLOCK_COLUMNS}
+    plain = {"NORMALIZE": False, "DIMS": (0,), "M": 0, **narrow}
+    chosen = [(triton_pooling.spread_kernel, narrow), (triton_pooling.mean_kernel, plain)]
+    for width in (1024, 4096):
+        fused = {"NORMALIZE": True, "DIMS": (width, 256), "M": 2}
+        sizes = {"BLOCK_T": triton_pooling.STEP // width, "BLOCK_D": width}
+        chosen.append((triton_pooling.mean_kernel, {**fused, **sizes}))
+    for kernel, constants in chosen:
+        built = compile_kernel(kernel, {"PACKED": packed, **constants}, torch.bfloat16, Tile(0, 0, 0, 4, 3), 90)
+        assert stack_bytes(built.asm["cubin"], tmp_path) == 0
 
 
 @pytest.mark.slow

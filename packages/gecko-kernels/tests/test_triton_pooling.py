@@ -52,6 +52,48 @@ def test_packed(dtype, assert_near, tolerances, monkeypatch):
     check_packed("cpu", dtype, 33, assert_near, tolerances)
 
 
+def check_norms(device, dtype, packed, normalize, tolerances):
+    """Prefix norms are those of the mean before it is normalised, in float32, zero rows and large values included."""
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(4, 11, 37, generator=generator)
+    hidden[2] *= 1e4 if dtype == torch.float16 else 1e30
+    hidden[3] = 0
+    hidden = hidden.to(device, dtype)
+    mask = torch.ones(4, 11, dtype=torch.bool, device=device)
+    mask[1] = False
+    dims = (1, 16, 37)
+    if packed:
+        bounds = torch.tensor([0, 11, 11, 22, 33], device=device)
+        pooled, norms = packed_mean_pool(hidden[mask], bounds, normalize=normalize, prefix_norms=dims)
+    else:
+        pooled, norms = masked_mean_pool(hidden, mask, normalize=normalize, prefix_norms=dims)
+    means = reference_pool(hidden.double(), mask)
+    expected = torch.stack([means[:, :dim].norm(dim=1) for dim in dims], 1)
+    assert norms.dtype == torch.float32
+    torch.testing.assert_close(norms.double(), expected, rtol=1e-5, atol=0)
+    assert not norms[[1, 3]].any()
+    if normalize:
+        lengths = pooled.double().norm(dim=1)
+        torch.testing.assert_close(lengths, lengths.new_tensor([1, 0, 1, 0]), rtol=0, atol=tolerances[dtype])
+    else:
+        torch.testing.assert_close(pooled.double(), means, rtol=tolerances[dtype], atol=tolerances[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_norms(dtype, packed, normalize, tolerances, monkeypatch):
+    monkeypatch.setenv("GECKO_KERNELS_BACKEND", "triton")
+    check_norms("cpu", dtype, packed, normalize, tolerances)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("packed", [False, True])
+def test_norms_gpu(dtype, packed, tolerances):
+    check_norms("cuda", dtype, packed, True, tolerances)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [(7, 130, 768), (3, 33, 1000)])

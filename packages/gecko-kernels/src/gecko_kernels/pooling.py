@@ -166,9 +166,8 @@ def _masked_mean(hidden, valid, normalize, dims, triton):  # type: ignore[no-unt
     if triton:
         from gecko_kernels.triton_pooling import masked_mean
 
-        mean = masked_mean(hidden, valid)
-    else:
-        mean = _padded_sum(hidden, valid) / valid.sum(1, keepdim=True).clamp(min=1)
+        return masked_mean(hidden, valid, normalize, dims)
+    mean = _padded_sum(hidden, valid) / valid.sum(1, keepdim=True).clamp(min=1)
     return _close(mean, normalize, dims, hidden.dtype)
 
 
@@ -180,11 +179,10 @@ def _packed_mean(hidden, starts, ends, normalize, dims, triton):  # type: ignore
     if triton:
         from gecko_kernels.triton_pooling import packed_mean
 
-        mean = packed_mean(hidden, starts, ends)
-    else:
-        mean = hidden.new_zeros((len(starts), hidden.shape[1]), dtype=wide(hidden.dtype))
-        for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-            mean[row] = hidden[start:end].sum(0, dtype=mean.dtype) / max(end - start, 1)
+        return packed_mean(hidden, starts, ends, normalize, dims)
+    mean = hidden.new_zeros((len(starts), hidden.shape[1]), dtype=wide(hidden.dtype))
+    for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        mean[row] = hidden[start:end].sum(0, dtype=mean.dtype) / max(end - start, 1)
     return _close(mean, normalize, dims, hidden.dtype)
 
 

@@ -1,17 +1,24 @@
 """Mean pooling in Triton: one program per sequence and block of columns; tokens that do not count are never loaded.
 
-The backward pass is a broadcast: every program writes its own tokens, so nothing is added twice and no atomics are
-needed. Normalisation and prefix norms work on (B, D), a factor L smaller than what is read here, and stay in PyTorch.
+Where the result is normalised or prefix norms are wanted a program holds its sequence's whole mean, and both are done
+before it is written: nothing of size (B, D) is read again. The backward pass is a broadcast: every program writes its
+own tokens, so nothing is added twice and no atomics are needed.
 """
 
 # No `from __future__ import annotations` here: Triton reads the annotations.
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from gecko_kernels.reference import ZERO_NORM
+
 # Tokens and columns of a step: 16-byte loads of 64 columns in half precision, several rows in flight.
 BLOCK_TOKENS, BLOCK_COLUMNS = 16, 256
+STEP = 4096  # elements of a step where a program holds the whole width: 32 registers of each of its 128 threads
+SMALLEST = tl.constexpr(ZERO_NORM)  # a mean no longer than this is zero, as in the reference
 
 
 @triton.jit
@@ -20,14 +27,22 @@ def mean_kernel(
     valid,  # padded: (B, L) bytes
     starts,  # packed: (B,)
     ends,  # packed: (B,)
-    out,  # (B, width) float32
+    out,  # (B, width)
+    inverse,  # (B,) float32: 1 / norm of the mean, 0 for a zero mean; written with NORMALIZE
+    norms,  # (B, M) float32: norms of the mean's prefixes
     length,
     width,
     PACKED: tl.constexpr,
+    NORMALIZE: tl.constexpr,
+    DIMS: tl.constexpr,
+    M: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Mean of the valid tokens of one sequence over one block of columns. Grid: (B, column blocks)."""
+    """Mean of the valid tokens of one sequence over one block of columns. Grid: (B, column blocks).
+
+    With NORMALIZE or M > 0 one block covers the width.
+    """
     sequence = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     inside = column < width
@@ -47,8 +62,22 @@ def mean_kernel(
         read = counted[:, None] & inside[None, :]
         total += tl.load(hidden + token[:, None] * width + column[None, :], mask=read, other=0.0).to(tl.float32)
         counts += counted.to(tl.int32)
-    count = tl.maximum(tl.sum(counts, 0), 1).to(tl.float32)
-    tl.store(out + sequence * width + column, tl.sum(total, 0) / count, mask=inside)
+    mean = tl.sum(total, 0) / tl.maximum(tl.sum(counts, 0), 1).to(tl.float32)
+    for m in tl.static_range(M):
+        prefix = tl.where(column < DIMS[m], mean, 0.0)
+        largest = tl.max(tl.abs(prefix), 0)  # squares of large half-precision means stay finite
+        scale = tl.where(largest > 0.0, largest, 1.0)
+        prefix = prefix / scale
+        tl.store(norms + sequence * M + m, scale * tl.sqrt(tl.sum(prefix * prefix, 0)))
+    if NORMALIZE:
+        largest = tl.max(tl.abs(mean), 0)
+        scale = tl.where(largest > 0.0, largest, 1.0)
+        scaled = mean / scale
+        norm = scale * tl.sqrt(tl.sum(scaled * scaled, 0))
+        by = tl.where(norm > SMALLEST, 1.0 / tl.where(norm > SMALLEST, norm, 1.0), 0.0)
+        tl.store(inverse + sequence, by)
+        mean = mean * by
+    tl.store(out + sequence * width + column, mean.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -90,28 +119,45 @@ def _grid(sequences: int, width: int) -> tuple[int, int]:
     return sequences, triton.cdiv(width, BLOCK_COLUMNS)
 
 
-def masked_mean(hidden: Tensor, valid: Tensor) -> Tensor:
-    """(B, L, D), (B, L) bool -> (B, D) float32."""
-    rows, length, width = hidden.shape
+def _mean(
+    hidden: Tensor,  # (tokens, width) or (B, L, width), contiguous
+    valid: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    sequences: int,
+    length: int,
+    normalize: bool,
+    dims: Sequence[int],
+    packed: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    width = hidden.shape[-1]
+    out = torch.empty((sequences, width), dtype=hidden.dtype, device=hidden.device)
+    inverse = torch.ones(sequences, dtype=torch.float32, device=hidden.device)
+    norms = torch.empty((sequences, len(dims)), dtype=torch.float32, device=hidden.device)
+    whole = normalize or len(dims) > 0
+    columns = triton.next_power_of_2(width) if whole else BLOCK_COLUMNS
+    with torch.cuda.device_of(hidden):
+        mean_kernel[(sequences, triton.cdiv(width, columns))](
+            hidden, valid, starts, ends, out, inverse, norms, length, width, PACKED=packed, NORMALIZE=normalize,
+            DIMS=tuple(dims) or (0,), M=len(dims), BLOCK_T=max(1, STEP // columns) if whole else BLOCK_TOKENS,
+            BLOCK_D=columns, num_warps=4,
+        )  # fmt: skip
+    return out, inverse, norms
+
+
+def masked_mean(hidden: Tensor, valid: Tensor, normalize: bool, dims: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, L, D), (B, L) bool -> (B, D) in hidden's dtype, (B,) 1 / norm (1 unless ``normalize``), (B, len(dims))."""
+    rows, length, _ = hidden.shape
     hidden, valid = hidden.contiguous(), valid.contiguous().view(torch.uint8)
-    out = torch.empty((rows, width), dtype=torch.float32, device=hidden.device)
-    with torch.cuda.device_of(hidden):
-        mean_kernel[_grid(rows, width)](
-            hidden, valid, valid, valid, out, length, width, PACKED=False, BLOCK_T=BLOCK_TOKENS, BLOCK_D=BLOCK_COLUMNS
-        )
-    return out
+    return _mean(hidden, valid, valid, valid, rows, length, normalize, dims, packed=False)
 
 
-def packed_mean(hidden: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-    """(T, D), (B,), (B,) int64 -> (B, D) float32."""
-    width = hidden.shape[1]
+def packed_mean(
+    hidden: Tensor, starts: Tensor, ends: Tensor, normalize: bool, dims: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``masked_mean`` of (T, D) with (B,), (B,) int64: where each sequence starts and ends."""
     hidden, starts, ends = hidden.contiguous(), starts.contiguous(), ends.contiguous()
-    out = torch.empty((len(starts), width), dtype=torch.float32, device=hidden.device)
-    with torch.cuda.device_of(hidden):
-        mean_kernel[_grid(len(starts), width)](
-            hidden, starts, starts, ends, out, 0, width, PACKED=True, BLOCK_T=BLOCK_TOKENS, BLOCK_D=BLOCK_COLUMNS
-        )
-    return out
+    return _mean(hidden, starts, starts, ends, len(starts), 0, normalize, dims, packed=True)
 
 
 def masked_spread(vectors: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
