@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gecko_core.errors import DataError
+from gecko_core.errors import DataError, ModelError
 from gecko_eval.cache import EmbeddingCache
 
 
@@ -58,5 +58,32 @@ def test_what_was_encoded_before_an_interruption_is_kept(tmp_path):
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file: cannot keep embeddings there .*--no-cache"):
+    with pytest.raises(DataError, match=r"cannot keep embeddings there .*name another folder with --cache"):
         EmbeddingCache(tmp_path / "file", "m")
+
+
+def test_a_damaged_file_is_named_with_the_cure(tmp_path):
+    (tmp_path / "m.sqlite").write_bytes(b"this is no database " * 100)
+    with pytest.raises(DataError, match=r"m\.sqlite: cannot keep embeddings there \(file is not a database\); delete"):
+        EmbeddingCache(tmp_path, "m")
+
+
+def test_vectors_cut_short_on_disk_are_named(tmp_path):
+    cache = EmbeddingCache(tmp_path, "m")
+    cache.embed(["x"], Counter())
+    with cache._db:
+        cache._db.execute("UPDATE vectors SET vector = x'010203'")
+    with pytest.raises(DataError, match=r"m\.sqlite: the kept embeddings cannot be read .*; delete the file"):
+        cache.embed(["x"], Counter())
+    cache.close()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_refused_and_not_kept(tmp_path, bad):
+    cache = EmbeddingCache(tmp_path, "m")
+    with pytest.raises(ModelError, match="NaN or infinity for 1 of 2 texts"):
+        cache.embed(["x", "y"], lambda texts: np.array([[1.0, bad], [1.0, 0.0]]))
+    encode = Counter()
+    cache.embed(["x", "y"], encode)
+    assert len(encode.calls) == 1
+    cache.close()

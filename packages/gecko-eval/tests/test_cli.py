@@ -33,6 +33,9 @@ def test_values_after_one_option_are_spread():
     given = ["run", "--dims", "768", "256", "--tasks", "A", "B", "--model", "m", "--offline"]
     wanted = ["run", "--dims", "768", "--dims", "256", "--tasks", "A", "--tasks", "B", "--model", "m", "--offline"]
     assert spread(given) == wanted
+    assert spread(["run", "--dims=768", "256"]) == ["run", "--dims", "768", "--dims", "256"]
+    assert spread(["run", "--dims", "768", "--dims", "256"]) == ["run", "--dims", "768", "--dims", "256"]
+    assert spread([]) == []
     assert spread(["compare", "--dims", "1", "2"]) == ["compare", "--dims", "1", "2"]
 
 
@@ -70,6 +73,13 @@ def test_exit_codes_tell_some_from_all_failing(invoke, data_root):
     assert (some.exit_code, "1 of 2 tasks scored" in some.output) == (1, True)
     every = invoke("run", "-m", "words", "-t", "toy", "--out", "p", "--no-cache", data=data_root)
     assert every.exit_code == 2
+
+
+def test_one_broken_set_of_several_fails_alone(invoke, beir_folder):
+    done = invoke("run", "-m", "words", "--data", "absent", beir_folder, "--out", "o", "--no-cache")
+    assert done.exit_code == 1
+    assert "absent: no such folder" in done.output
+    assert "1 of 2 tasks scored" in done.output
 
 
 @pytest.mark.parametrize(

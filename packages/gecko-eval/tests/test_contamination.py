@@ -16,6 +16,21 @@ def test_names_are_found_where_a_record_lists_sources():
     assert "scifact-like" not in names
 
 
+def test_the_record_of_gecko_train():
+    record = {
+        "recipe": "nq",
+        "stages": {
+            "corpus": {"name": "python-docs", "path": "data/quora", "note": "scifact: 10 passages", "queries": 3},
+            "prefinetune": {"sets": {"title-body": 1036}, "objective": {"temperature": 0.02}},
+            "fret": {"rows": 10, "note": "10 rows", "counts": {"passages": 3}},
+            "finetune": {"sets": {"fret": 10, "hotpotqa": 5, "snli": 7}, "rows": 20},
+        },
+    }
+    names = training_sets(record)
+    assert names == ["data/quora", "fret", "hotpotqa", "python-docs", "snli", "title-body"]
+    assert set(overlaps(record, ["HotpotQA", "NQ", "QuoraRetrieval", "SciFact"])) == {"HotpotQA", "QuoraRetrieval"}
+
+
 def test_overlap_is_by_data_not_by_spelling():
     tasks = [
         "Banking77Classification",

@@ -1,8 +1,9 @@
 import pytest
 
+from gecko_eval.baselines import Bm25
 from gecko_eval.encoder import GeckoEmbedder
 from gecko_eval.paper import MTEB_ENG_V1, TASKS_ENG_V1
-from gecko_eval.report import _main_scores, plot_comparison, write_report
+from gecko_eval.report import _main_scores, write_report
 from gecko_eval.run import entries_for, load_results, run
 
 
@@ -23,8 +24,9 @@ def test_the_page_shows_measured_rows_beside_the_papers(results, tmp_path):
     paths = write_report([results], tmp_path / "report")
     text = paths[0].read_text()
     assert [p.name for p in paths] == ["report.md", "report.html", "scores.png"]
-    assert "| gecko-1b-768 | 768 | in-domain | 81.17 |" in text
-    assert "| gecko, FRet only | 768 | zero-shot | 70.26 |" in text
+    zero_shot, in_domain = text.index("## Beside the paper: zero-shot"), text.index("## Beside the paper: in-domain")
+    assert zero_shot < text.index("| gecko, FRet only | 768 | 70.26 |") < in_domain
+    assert in_domain < text.index("| gecko-1b-768 | 768 | 81.17 |")
     assert f"{100 * results['tasks']['SciFact']['scores']['64']['main']:.2f}" in text
     assert "trained\\|model @16" in text
     page = paths[1].read_text()
@@ -37,8 +39,9 @@ def test_zero_shot_and_in_domain_are_kept_apart_and_warned_of(results, tmp_path)
     text = write_report([results], tmp_path / "report")[0].read_text()
     main = {name: 100 * task["scores"]["64"]["main"] for name, task in results["tasks"].items() if "scores" in task}
     rows = [line for line in text.splitlines() if line.endswith("measured here |") and "@64" in line]
-    zero_shot = next(line for line in rows if "| zero-shot |" in line)
-    in_domain = next(line for line in rows if "| in-domain |" in line)
+    zero_shot, in_domain = rows
+    assert text.index("paper: zero-shot") < text.index(zero_shot) < text.index("paper: in-domain")
+    assert text.index("paper: in-domain") < text.index(in_domain)
     assert f"{main['SciFact']:.2f} (1 of 15)" in zero_shot
     assert f"{main['Banking77Classification']:.2f} (1 of 12)" not in zero_shot
     assert f"{main['Banking77Classification']:.2f} (1 of 12)" in in_domain
@@ -49,14 +52,16 @@ def test_failures_are_on_the_page(results, tmp_path):
     assert "Tasks that failed" in write_report([results], tmp_path / "report")[0].read_text()
 
 
-def test_comparison_figure(tmp_path):
-    import numpy as np
-
-    from gecko_eval.compare import paired_bootstrap
-
-    rows = [("kept", paired_bootstrap(np.ones(5), np.zeros(5), samples=50), 1.0, 0.0), ("none kept", None, 0.5, 0.6)]
-    plot_comparison(rows, ("a", "b"), tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+def test_a_model_without_a_record_gets_no_claim(make_word_model, data_root, tmp_path):
+    (data_root / "toy").rename(data_root / "scifact")
+    entries = entries_for(["scifact"], data_root)
+    run(GeckoEmbedder(make_word_model(), "unknown"), entries, [64], tmp_path / "a", say=lambda _: None)
+    run(Bm25(), entries, [0], tmp_path / "b", say=lambda _: None)
+    text = write_report([load_results(tmp_path / "a"), load_results(tmp_path / "b")], tmp_path / "r")[0].read_text()
+    parts = {part.splitlines()[0]: part for part in text.split("## ")}
+    assert "| unknown @64 |" in parts["Beside the paper: not known here"]
+    assert "| unknown @64 |" not in parts["Beside the paper: zero-shot"]
+    assert "| bm25 |" in parts["Beside the paper: zero-shot"]
 
 
 def test_the_forums_of_cqadupstack_count_as_one_task():

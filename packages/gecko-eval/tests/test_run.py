@@ -5,8 +5,10 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_eval.baselines import Bm25
+from gecko_eval.beir import load_beir
 from gecko_eval.compare import compare_results
 from gecko_eval.encoder import GeckoEmbedder
+from gecko_eval.local import from_retrieval_set
 from gecko_eval.metrics import average_precision, spearman
 from gecko_eval.run import entries_for, load_items, load_results, name_apart, run
 
@@ -61,7 +63,7 @@ def test_a_task_that_needs_the_network_says_how_to_do_without(embedder, data_roo
     def unreachable():
         raise ConnectionError("no route\nto host")
 
-    broken = type(entry)(entry.name, entry.kind, "mteb", entry.prompt, unreachable)
+    broken = type(entry)(entry.name, entry.kind, "mteb", entry.prompt, unreachable, entry.data)
     results = run(embedder, [broken], [64], tmp_path / "out", say=lambda _: None)
     assert "run `gecko-eval prefetch NFCorpus`" in results["tasks"]["NFCorpus"]["error"]
     assert "\n" not in results["tasks"]["NFCorpus"]["error"]
@@ -96,10 +98,10 @@ def test_bm25_runs_beside_models_and_compares_with_them(embedder, data_root, tmp
     results = run(Bm25(), entries, [0], tmp_path / "bm25", say=lambda _: None)
     assert results["tasks"]["similar"]["error"] == "similar: bm25 ranks documents and cannot do STS"
     rows = compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 16)
-    assert [task for task, *_ in rows] == ["toy"]
-    _, found, a, b = rows[0]
+    assert [(row.task, row.note) for row in rows] == [("toy", "12 queries")]
+    found = rows[0].found
     assert found.wins + found.losses + found.ties == 12
-    assert (found.mean_a, found.mean_b) == pytest.approx((a, b), abs=1e-5)
+    assert (found.mean_a, found.mean_b) == pytest.approx((rows[0].score_a, rows[0].score_b), abs=1e-5)
     with pytest.raises(DataError, match="no scored task in common at 32 dims"):
         compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 32)
 
@@ -109,11 +111,64 @@ def test_comparing_dims_of_one_model_covers_every_kind(embedder, make_word_model
     run(embedder, entries, [64], tmp_path / "a", say=lambda _: None)
     run(GeckoEmbedder(make_word_model("b"), "b"), entries, [64], tmp_path / "b", say=lambda _: None)
     rows = compare_results(load_results(tmp_path / "a"), load_results(tmp_path / "b"), samples=300)
-    found = {task: comparison for task, comparison, *_ in rows}
-    assert found["groups"] is None
-    for task in ("same", "similar", "topics", "toy"):
-        assert np.isfinite([found[task].low, found[task].high]).all()
-        assert found[task].low <= found[task].difference <= found[task].high
+    assert {row.task: row.note for row in rows} == {
+        "groups": "10 draws",
+        "same": "40 pairs",
+        "similar": "40 pairs",
+        "topics": "15 texts",
+        "toy": "12 queries",
+    }
+    for row in rows:
+        assert row.found.low <= row.found.difference <= row.found.high
+        assert row.found.difference == pytest.approx(row.score_a - row.score_b, abs=1e-5)
+
+
+def test_changed_data_is_run_again_and_not_compared_with_the_old(embedder, data_root, tmp_path):
+    entries = entries_for(["similar", "toy"], data_root)
+    run(embedder, entries, [64], tmp_path / "before", say=lambda _: None)
+    run(embedder, entries, [64], tmp_path / "after", say=lambda _: None)
+    path = data_root / "similar" / "test.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:20]) + "\n")
+    said = []
+    run(embedder, entries_for(["similar", "toy"], data_root), [64], tmp_path / "after", say=said.append)
+    assert ["done before" in line for line in said] == [False, True]
+    rows = compare_results(load_results(tmp_path / "after"), load_results(tmp_path / "before"))
+    assert rows[0].found is None
+    assert rows[0].verdict == "no interval: run on different data"
+    assert rows[1].verdict == "not significant"
+
+
+def test_own_data_is_run_again_when_a_grade_changes(embedder, beir_folder, tmp_path):
+    def go():
+        said = []
+        own = from_retrieval_set(load_beir(beir_folder), beir_folder)
+        run(embedder, entries_for([], None, [own]), [64], tmp_path / "out", say=said.append)
+        return "done before" in said[0]
+
+    assert [go(), go()] == [False, True]
+    path = beir_folder / "qrels" / "test.tsv"
+    path.write_text(path.read_text().replace("q1\td5\t2", "q1\td5\t1"))
+    assert [go(), go()] == [False, True]
+
+
+def test_two_sets_of_one_name_are_refused(beir_folder):
+    own = from_retrieval_set(load_beir(beir_folder), beir_folder)
+    with pytest.raises(ConfigError, match="two sets of one name"):
+        entries_for([], None, [own, own])
+
+
+def test_a_broken_folder_does_not_keep_the_others_from_running(embedder, data_root, tmp_path):
+    (data_root / "similar" / "test.jsonl").write_text("{broken\n")
+    results = run(embedder, entries_for(["local"], data_root), [64], tmp_path / "out", say=lambda _: None)
+    assert "test.jsonl:1: not JSON" in results["tasks"]["similar"]["error"]
+    assert sum("error" in task for task in results["tasks"].values()) == 1
+
+
+def test_weights_that_give_nan_fail_in_one_line(embedder, data_root, tmp_path):
+    embedder.embed = lambda texts: np.full((len(texts), 64), np.nan)
+    results = run(embedder, entries_for(["similar"], data_root), [64], tmp_path / "out", say=lambda _: None)
+    assert "the model gives NaN or infinity" in results["tasks"]["similar"]["error"]
+    assert "\n" not in results["tasks"]["similar"]["error"]
 
 
 @pytest.mark.parametrize("content", ["{broken", json.dumps([1]), json.dumps({"tasks": {}})])

@@ -66,3 +66,19 @@ def test_unknown_names_propose_near_ones():
 def test_the_fingerprint_is_stable_within_a_process():
     assert prompt_fingerprint() == prompt_fingerprint()
     assert len(prompt_fingerprint()) == 12
+
+
+def test_mteb_reads_the_same_prompts_from_a_saved_model():
+    from mteb.models.abs_encoder import get_prompt_name
+    from mteb.types import PromptType
+
+    from gecko_core import format_query
+    from gecko_core.prompts import saved_prompts
+
+    saved = saved_prompts()
+    tasks = expand_names(["MTEB(eng, v1)", "MTEB(eng, v2)", "BEIR", "MIRACL"])
+    assert len(tasks) > 60
+    for task in tasks:
+        name = get_prompt_name(saved, task.metadata, PromptType.query)
+        prompt = task_prompt(task.metadata.name, task.metadata.type)
+        assert saved[name] == format_query("", prompt.task), task.metadata.name

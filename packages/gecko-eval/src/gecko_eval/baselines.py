@@ -30,7 +30,8 @@ class Bm25:
 
     def __init__(self) -> None:
         self.key = hashlib.sha256(repr(sorted(BM25_SETTINGS.items())).encode()).hexdigest()
-        self.record: dict[str, Any] = {}
+        self.precision = ""
+        self.record: dict[str, Any] = {"trained": False}
         self.prompts: dict[str, TaskPrompt] = {}
         self._corpus: Any = None
 
@@ -120,6 +121,7 @@ class SentenceTransformerEmbedder:
         self.dims: tuple[int, ...] = (self.dim,)
         self.record: dict[str, Any] = {}
         self.prompts: dict[str, TaskPrompt] = {}
+        self.precision = str(next(self.model.parameters()).dtype).removeprefix("torch.")
         digest = hashlib.sha256(repr((self.model.prompts, self.model.max_seq_length)).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gecko_core.errors import DataError
+from gecko_core.errors import DataError, ModelError
 
 
 class EmbeddingCache:
@@ -24,19 +24,28 @@ class EmbeddingCache:
     def __init__(self, folder: Path | None, model_key: str, chunk_size: int = 4096) -> None:
         self.chunk_size = chunk_size
         self.hits = self.misses = 0
+        self.path = folder / f"{model_key[:32]}.sqlite" if folder else None
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
             # SQLite takes an empty name for "a private file that is deleted on close".
-            self._db = sqlite3.connect(folder / f"{model_key[:32]}.sqlite" if folder else "", timeout=60)
+            self._db = sqlite3.connect(self.path or "", timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
         except (OSError, sqlite3.Error) as e:
-            raise DataError(f"{folder}: cannot keep embeddings there ({e}); name another folder or --no-cache") from e
+            raise DataError(
+                f"{self.path}: cannot keep embeddings there ({e}); delete the file, name another folder with --cache, "
+                "or give --no-cache"
+            ) from e
 
     def embed(self, texts: Sequence[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
-        """(n, dim) float32 vectors of ``texts``; only those not seen before go through ``encode``, each once."""
+        """(n, dim) float32 vectors of ``texts``; only those not seen before go through ``encode``, each once.
+
+        Raises:
+            ModelError: ``encode`` gives NaN or infinity; nothing of that chunk is kept.
+            DataError: the file was damaged, or cannot be written to any more.
+        """
         # Chunks are cut after sorting by length: batches stay even, and a killed run keeps all chunks but one.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
         parts = [
@@ -55,23 +64,45 @@ class EmbeddingCache:
         self.hits += len(texts) - len(missing)
         if missing:
             self.misses += len(missing)
-            vectors = np.ascontiguousarray(encode(list(missing.values())), dtype=np.float32)
+            new = list(missing.values())
+            vectors = np.ascontiguousarray(encode(new), dtype=np.float32)
+            _check_finite(vectors, new)
             fresh = dict(zip(missing, vectors, strict=True))
-            with self._db:
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO vectors VALUES (?, ?)", [(k, v.tobytes()) for k, v in fresh.items()]
-                )
+            self._store(fresh)
             found.update(fresh)
         return np.stack([found[key] for key in keys])
 
+    def _store(self, fresh: dict[bytes, np.ndarray]) -> None:
+        rows = [(key, vector.tobytes()) for key, vector in fresh.items()]
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        except sqlite3.Error as e:
+            raise DataError(f"{self.path}: cannot keep embeddings there ({e}); make room or give --no-cache") from e
+
     def _lookup(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
         found = {}
-        for start in range(0, len(keys), 500):
-            some = keys[start : start + 500]
-            query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
-            found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in self._db.execute(query, some)})
+        try:
+            for start in range(0, len(keys), 500):
+                some = keys[start : start + 500]
+                query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
+                rows = self._db.execute(query, some)
+                found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
+        except (sqlite3.Error, ValueError) as e:
+            raise DataError(f"{self.path}: the kept embeddings cannot be read ({e}); delete the file") from e
         return found
 
     def close(self) -> None:
         """Closes the file; the cache cannot be used afterwards."""
         self._db.close()
+
+
+def _check_finite(vectors: np.ndarray, texts: list[str]) -> None:
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
+        first = texts[broken[0]]
+        shown = first if len(first) <= 60 else first[:57] + "..."
+        raise ModelError(
+            f"the model gives NaN or infinity for {len(broken)} of {len(texts)} texts (the first is {shown!r}); its "
+            "weights are broken, or need --dtype float32"
+        )

@@ -23,9 +23,7 @@ Local = Annotated[
 ]
 Tasks = Annotated[
     list[str] | None,
-    typer.Option(
-        "--tasks", "-t", help="mteb tasks or benchmarks, MIRACL, folder names, or 'local'. Repeat the option."
-    ),
+    typer.Option("--tasks", "-t", help="mteb tasks or benchmarks, MIRACL, folder names, or 'local'; one or several."),
 ]
 
 
@@ -42,7 +40,7 @@ def run_command(
     drop_unjudged: Annotated[
         bool, typer.Option("--drop-unjudged", help="Leave out queries without judgement.")
     ] = False,
-    dims: Annotated[list[int] | None, typer.Option("--dims", "-d", help="Matryoshka dims. Repeat the option.")] = None,
+    dims: Annotated[list[int] | None, typer.Option("--dims", "-d", help="Matryoshka dims, one or several.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; default runs/eval/MODEL-HASH.")] = None,
     local: Local = None,
     cache: Annotated[Path | None, typer.Option(help="Embeddings kept; default ~/.cache/gecko-eval.")] = None,
@@ -60,12 +58,15 @@ def run_command(
         from .retrieval import check_dims
         from .run import entries_for, run
 
-        own = _own_sets(data or [], corpus, task_string, symmetric, drop_unjudged)
+        options = {"corpus": corpus, "task": task_string, "symmetric": symmetric, "drop": drop_unjudged}
+        own = _own_sets(data or [], bool(tasks), **options)
         names = _split(tasks) or ([] if own else ["local"])
         entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
         precision = None if dtype == "auto" else dtype
         embedder = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
         wanted = (0,) if embedder.dims == (0,) else check_dims(embedder.dim, dims or embedder.dims)  # type: ignore[union-attr]
+        for dim in set(wanted) - set(embedder.dims):
+            _say(f"note: the model was not trained for {dim} dims (for {', '.join(map(str, embedder.dims))})")
         out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
         folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
         results = run(embedder, entries, wanted, out, cache_folder=folder, overwrite=overwrite, say=_say)
@@ -98,7 +99,7 @@ def compare(
             rows = compare_results(other, first, dim, samples=samples)
             _print_comparison(rows, other["model"]["label"], first["model"]["label"])
             if out:
-                from .report import plot_comparison
+                from .figures import plot_comparison
 
                 out.mkdir(parents=True, exist_ok=True)
                 path = out / f"{Path(other['folder']).name}-against-{Path(first['folder']).name}.png"
@@ -186,24 +187,38 @@ def _prepare(offline: bool) -> None:
         go_offline()
 
 
-def _own_sets(paths: list[Path], corpus: Path | None, task: str, symmetric: bool, drop: bool) -> list[Any]:
+def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[Any]:
+    """The sets of --data. A broken one fails alone where there is something else to run."""
+    from gecko_core.errors import DataError
+
+    from .local import broken_set
+
+    found: list[Any] = []
+    errors = []
+    for path in paths:
+        try:
+            found.append(_own_set(path, **options))
+        except DataError as e:
+            errors.append(e)
+            found.append(broken_set(path, path.name, e))
+    if errors and len(errors) == len(found) and not others:
+        raise errors[0]
+    return found
+
+
+def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: bool) -> Any:
     from .beir import load_beir
     from .csv_set import load_csv
     from .local import from_retrieval_set, local_set, recognise
 
-    found = []
-    for path in paths:
-        if path.suffix == ".csv":
-            found.append(from_retrieval_set(load_csv(path, corpus, task=task, symmetric=symmetric), path.parent))
-        elif path.is_dir() and (path / "queries.csv").is_file():
-            data = load_csv(path / "queries.csv", corpus, task=task, symmetric=symmetric)
-            found.append(from_retrieval_set(data, path))
-        elif path.is_dir() and recognise(path) not in {None, "Retrieval"}:
-            found.append(local_set(path))
-        else:
-            data = load_beir(path, task=task, symmetric=symmetric, unjudged="drop" if drop else "error")
-            found.append(from_retrieval_set(data, path))
-    return found
+    if path.suffix == ".csv":
+        return from_retrieval_set(load_csv(path, corpus, task=task, symmetric=symmetric), path.parent)
+    if path.is_dir() and (path / "queries.csv").is_file():
+        return from_retrieval_set(load_csv(path / "queries.csv", corpus, task=task, symmetric=symmetric), path)
+    if path.is_dir() and recognise(path) not in {None, "Retrieval"}:
+        return local_set(path)
+    data = load_beir(path, task=task, symmetric=symmetric, unjudged="drop" if drop else "error")
+    return from_retrieval_set(data, path)
 
 
 def _split(names: list[str] | None) -> list[str]:
@@ -218,21 +233,22 @@ def _print_comparison(rows: list[Any], name: str, base: str) -> None:
     from rich.table import Table
 
     table = Table(title=f"{name} against {base}", title_justify="left")
-    for column in ("task", name, base, "difference", "95% interval", "p", "wins / losses / ties", ""):
-        table.add_column(column, justify="left" if column in ("task", "") else "right")
-    for task, found, a, b in rows:
-        scores = [task, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (a - b):+.2f}"]
+    for column in ("task", name, base, "difference", "95% interval", "p", "wins / losses / ties", "over", ""):
+        table.add_column(column, justify="left" if column in ("task", "over", "") else "right")
+    for row in rows:
+        a, b, found = row.score_a, row.score_b, row.found
+        scores = [row.task, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (a - b):+.2f}"]
         if found is None:
-            table.add_row(*scores, "", "", "", "no items kept")
+            table.add_row(*scores, "", "", "", "", row.verdict)
             continue
-        verdict = "not significant" if not found.significant else "better" if found.difference > 0 else "worse"
         interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
         counts = f"{found.wins} / {found.losses} / {found.ties}"
-        table.add_row(*scores, interval, f"{found.p_value:.4f}", counts, verdict)
+        table.add_row(*scores, interval, f"{found.p_value:.4f}", counts, row.note, row.verdict)
     _print(table)
-    better = sum(a > b for _, _, a, b in rows)
-    sure = sum(f is not None and f.significant for _, f, _, _ in rows)
-    _say(f"{name} is ahead on {better} of {len(rows)} tasks; {sure} differences are significant at 95%")
+    ahead = sum(row.score_a > row.score_b for row in rows)
+    sure = [row.found.difference for row in rows if row.found and row.found.significant]
+    won = sum(difference > 0 for difference in sure)
+    _say(f"{name} is ahead on {ahead} of {len(rows)} tasks; significant at 95%: {won} better, {len(sure) - won} worse")
 
 
 def _print(table: Any) -> None:
@@ -245,16 +261,20 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+#: Options of which every command takes several values after one name.
+_SEVERAL = {"run": {"--dims", "-d", "--tasks", "-t", "--data"}}
+
+
 def spread(arguments: list[str]) -> list[str]:
     """Lets ``run`` take ``--dims 768 256`` and ``--tasks A B``: every value gets its option repeated before it."""
-    if arguments[:1] != ["run"]:
-        return arguments
+    several = _SEVERAL.get(arguments[0] if arguments else "", set())
     out: list[str] = []
     option = None
     for argument in arguments:
         if argument.startswith("-"):
-            option = argument if argument in {"--dims", "-d", "--tasks", "-t"} else None
-            out.append(argument)
+            name, _, value = argument.partition("=")
+            option = name if name in several else None
+            out += [name, value] if option and value else [argument]
         elif option and out[-1] != option:
             out += [option, argument]
         else:

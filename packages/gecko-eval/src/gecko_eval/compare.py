@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gecko_core.errors import DataError
 
+from .items import UNITS
 from .metrics import average_precision, spearman
 
 
@@ -150,16 +151,35 @@ def _bootstrap_statistic(
     return np.nan_to_num(out, nan=0.0)
 
 
+class TaskComparison(NamedTuple):
+    """One task of two result folders. ``found`` is None where there is no interval, and ``note`` says why."""
+
+    task: str
+    found: Comparison | None
+    score_a: float
+    score_b: float
+    note: str
+
+    @property
+    def verdict(self) -> str:
+        """better, worse (both significant) or not significant, seen from a; the note where there is no interval."""
+        if self.found is None:
+            return self.note
+        if not self.found.significant:
+            return "not significant"
+        return "better" if self.found.difference > 0 else "worse"
+
+
 def compare_results(
     a: dict[str, Any], b: dict[str, Any], dim: int | None = None, *, samples: int = 10_000
-) -> list[tuple[str, Comparison | None, float, float]]:
+) -> list[TaskComparison]:
     """Compares two result folders on the tasks both have.
 
     Args:
         a, b: from ``load_results``. dim: the dim of both; default each model's largest.
 
     Returns:
-        Per common task (name, comparison or None where no items were kept, score of a, score of b).
+        One row per common task. ``note`` says what the interval is over (300 queries, 10 draws, ...).
 
     Raises:
         DataError: no task in common.
@@ -172,19 +192,27 @@ def compare_results(
         dim_a, dim_b = _dim_of(of_a, dim), _dim_of(of_b, dim)
         if dim_a is None or dim_b is None:
             continue
+        score_a, score_b = of_a["scores"][dim_a]["main"], of_b["scores"][dim_b]["main"]
+        if of_a.get("data") != of_b.get("data"):
+            rows.append(TaskComparison(task, None, score_a, score_b, "no interval: run on different data"))
+            continue
         items_a, items_b = load_items(a, task), load_items(b, task)
+        under_a = _under(items_a, dim_a)
         found = compare_task(
-            of_a.get("items", "mean"),
-            _under(items_a, dim_a),
-            _under(items_b, dim_b),
-            _under(items_a, "gold"),
-            samples=samples,
+            of_a.get("items", "mean"), under_a, _under(items_b, dim_b), _under(items_a, "gold"), samples=samples
         )
-        rows.append((task, found, of_a["scores"][dim_a]["main"], of_b["scores"][dim_b]["main"]))
+        rows.append(TaskComparison(task, found, score_a, score_b, _note(of_a["type"], found, under_a)))
     if not rows:
         where = f" at {dim} dims" if dim else ""
         raise DataError(f"{a['folder']} and {b['folder']} have no scored task in common{where}")
     return rows
+
+
+def _note(kind: str, found: Comparison | None, items: Mapping[str, np.ndarray]) -> str:
+    if found is None:
+        why = "the two cover different items" if items else f"{kind} keeps no items here"
+        return f"no interval: {why}"
+    return f"{sum(map(len, items.values()))} {UNITS.get(kind, 'items')}"
 
 
 def _dim_of(task: Mapping[str, Any], dim: int | None) -> str | None:

@@ -26,26 +26,56 @@ _SHARED = {
     "stsb": ("stsbenchmark", "sts12", "sts13", "sts14", "sts15", "sts16", "sts17"),
     "tweetsentiment": ("tweetsentiment",),
 }
-_KEYS = re.compile(r"source|dataset|data_set|training_set|mixture|rows|fret", re.IGNORECASE)
+# Entries of a record that list training data, whatever their place in it.
+_LISTS = {
+    "sources",
+    "datasets",
+    "data_sets",
+    "training_sets",
+    "training_datasets",
+    "mixture",
+    "sets",
+    "corpus",
+    "corpora",
+}
+# What names the data in an entry that says more than a name.
+_NAMES = ("name", "path", "source", "dataset")
 
 
 def training_sets(record: dict[str, Any]) -> list[str]:
-    """Names of training sets in a model's record: strings and keys under entries such as ``sources``, ``datasets``."""
-    return sorted(set(_names(record, False)))
+    """Names of training data in a model's record: what stands under ``sources``, ``datasets``, ``sets``, ``corpus``...
+
+    Such an entry is a name, a list of names or of objects with a ``name`` or ``path``, or an object whose keys are the
+    names (as gecko-train writes: ``stages.finetune.sets.hotpotqa: 1200``).
+    """
+    return sorted(set(_find(record)))
 
 
-def _names(value: Any, inside: bool) -> Iterator[str]:
+def _find(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            below = inside or bool(_KEYS.search(str(key)))
-            if inside and not isinstance(inner, (str, bool)):
-                yield str(key)
-            yield from _names(inner, below)
+            if str(key).lower() in _LISTS:
+                yield from _listed(inner)
+            else:
+                yield from _find(inner)
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            yield from _names(inner, inside)
-    elif isinstance(value, str) and inside:
+            yield from _find(inner)
+
+
+def _listed(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
         yield value
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _listed(inner)
+    elif isinstance(value, dict):
+        named = [value[key] for key in _NAMES if isinstance(value.get(key), str)]
+        yield from named
+        if not named:
+            for key, inner in value.items():
+                yield str(key)
+                yield from _listed(inner) if isinstance(inner, (dict, list, tuple)) else ()
 
 
 def overlaps(record: dict[str, Any], tasks: Iterable[str]) -> dict[str, list[str]]:

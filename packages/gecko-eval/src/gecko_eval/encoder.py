@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from gecko_core.search import TopK
+
 from .cache import EmbeddingCache
-from .search import TopK
 from .tasks import TaskPrompt, prompt_fingerprint, task_prompt
+from .ties import tie_order
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 class TextEmbedder(Protocol):
     """What evaluation needs of a model: how it dresses a text for a task, and vectors of dressed texts.
 
-    ``key`` identifies weights and prompts: equal keys, equal vectors. ``prompts`` overrides the paper's table by task
-    name, for data that the table does not know.
+    ``key`` identifies weights, prompts and ``precision`` (the number format of the products): equal keys, equal
+    vectors. ``prompts`` overrides the paper's table by task name, for data that the table does not know.
     """
 
     label: str
     key: str
+    precision: str
     dim: int
     dims: tuple[int, ...]
     record: dict[str, Any]
@@ -50,9 +53,11 @@ class GeckoEmbedder:
         self.dim, self.dims = model.dim, tuple(model.dims)
         self.record = record or {}
         self.prompts: dict[str, TaskPrompt] = {}
-        precision = (str(getattr(model, "dtype", None)), getattr(model, "auto_bf16", None))
-        length = getattr(model, "max_seq_length", None)
-        what = (model.weights_hash(), model.prompt_style, length, precision, prompt_fingerprint())
+        self.precision = _precision(model)
+        what = (
+            *(model.weights_hash(), model.prompt_style, self.precision, prompt_fingerprint()),
+            *(getattr(model, "max_seq_length", None), repr(getattr(model, "head", None)), _tokens_of_probe(model)),
+        )
         self.key = hashlib.sha256(repr(what).encode()).hexdigest()
 
     def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
@@ -65,6 +70,24 @@ class GeckoEmbedder:
 
     def embed(self, dressed: list[str]) -> np.ndarray:
         return np.asarray(self.model.encode(dressed, task=None, progress=self.progress), dtype=np.float32)
+
+
+def _tokens_of_probe(model: Gecko) -> Any:
+    """What the tokenizer makes of a few hard texts: two folders of the same weights may differ in it."""
+    tokenize = getattr(model, "tokenize", None)
+    return tokenize(["Ünïcode, CASE and 12,407.50; 守宫 ヤモリ", "gecko " * 600]) if tokenize else None
+
+
+def _precision(model: Gecko) -> str:
+    """The number format a model's matrix products are computed in here; it decides the last digits of every vector."""
+    stored = str(getattr(model, "dtype", torch.float32)).removeprefix("torch.")
+    if getattr(model, "auto_bf16", False):
+        from gecko_core.half import autocast
+
+        with torch.inference_mode():
+            if isinstance(autocast(model), torch.autocast):
+                return f"bfloat16 products of {stored} weights"
+    return stored
 
 
 @dataclass
@@ -173,14 +196,14 @@ class MtebEncoder:
         loader = create_dataloader(queries, task_metadata=task, prompt_type=PromptType.query, batch_size=512)
         vectors = self._full(*_texts(loader), task, PromptType.query)
         query_ids, doc_ids = list(queries["id"]), list(self._corpus["id"])
-        cut = {dim: torch.from_numpy(self._cut(vectors, dim)) for dim in self.dims}
-        best = {dim: TopK(len(query_ids), doc_ids, top_k) for dim in self.dims}
+        ties = tie_order(doc_ids)
+        best = {dim: TopK(self._cut(vectors, dim), top_k, ties=ties) for dim in self.dims}
         for first in range(0, len(doc_ids), self.chunk_size):
             rows = self._corpus.select(range(first, min(first + self.chunk_size, len(doc_ids))))
             loader = create_dataloader(rows, task_metadata=task, prompt_type=PromptType.document, batch_size=512)
             vectors = self._full(*_texts(loader), task, PromptType.document)
             for dim in self.dims:
-                best[dim].add(cut[dim], torch.from_numpy(self._cut(vectors, dim)), first)
+                best[dim].add(self._cut(vectors, dim))
         return {dim: _named(query_ids, doc_ids, *best[dim].result()) for dim in self.dims}
 
     def _rerank(self, queries: Any, **kwargs: Any) -> dict[str, dict[str, float]]:

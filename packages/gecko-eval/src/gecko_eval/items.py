@@ -15,7 +15,8 @@ _PER_QUERY = {"ndcg_at_10": "ndcg_cut_10", "map_at_1000": "map_cut_1000", "recal
 class ItemRecorder:
     """Collects the items of one evaluation of one task.
 
-    Retrieval: the per-query scores mteb itself computed, read where it hands them to ``task_specific_scores``. Other
+    Retrieval: the per-query scores mteb itself computed, read where it hands them to ``task_specific_scores``.
+    Clustering: the V-measures of mteb's draws (or given sets) of documents, which are the same for every model. Other
     kinds: from the predictions mteb writes. Kinds of items: ``mean`` (the score is the mean of the items),
     ``spearman`` and ``ap`` (the score is that statistic of items and gold).
     """
@@ -41,11 +42,16 @@ class ItemRecorder:
             self._per_query[f"{hf_split}/{hf_subset}"] = np.array(rows, dtype=np.float64)
         return self._original(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset, **kwargs)
 
-    def items(self) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """(kind, items by "split/subset", gold by "split/subset"); empty where the task keeps none."""
+    def items(self, scores: Any) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(kind, items by "split/subset", gold by "split/subset"); empty where the task keeps none.
+
+        ``scores``: what mteb returned for the task.
+        """
         if self._original is not None:
             self.task.task_specific_scores = self._original
             return "mean", self._per_query, {}
+        if self.task.metadata.type == "Clustering":
+            return "mean", _v_measures(scores) if self.task.metadata.main_score == "v_measure" else {}, {}
         path = self.folder / self.task.prediction_file_name
         if not path.is_file():
             return "mean", {}, {}
@@ -63,6 +69,27 @@ class ItemRecorder:
                 if found is not None:
                     kind, values[f"{split}/{subset}"], gold[f"{split}/{subset}"] = found
         return kind, values, {} if kind == "mean" else gold
+
+
+def _v_measures(scores: Any) -> dict[str, np.ndarray]:
+    found = {}
+    for split, rows in scores.items():
+        for row in rows:
+            draws = row.get("v_measures") or []
+            if isinstance(draws, dict):  # by level of a hierarchy; the score is the mean over all of them
+                draws = [value for level in draws.values() for value in level]
+            if len(draws) > 1:
+                found[f"{split}/{row['hf_subset']}"] = np.array(draws, dtype=np.float64)
+    return found
+
+
+#: What the items of a kind of task are, for people.
+UNITS = {
+    **dict.fromkeys(("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"), "queries"),
+    **dict.fromkeys(("STS", "PairClassification"), "pairs"),
+    "Classification": "texts",
+    "Clustering": "draws",
+}
 
 
 def _from_predictions(task: Any, predicted: Any, data: Any) -> tuple[str, np.ndarray, np.ndarray] | None:

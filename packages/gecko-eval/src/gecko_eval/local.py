@@ -52,7 +52,10 @@ _SPLIT_NAMES = {"train": "train", "dev": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class LocalSet:
-    """A folder recognised as evaluation data. ``mteb_name`` is set where scores compare with mteb's public ones."""
+    """A folder recognised as evaluation data. ``mteb_name`` is set where scores compare with mteb's public ones.
+
+    ``fingerprint`` changes with the content of the data.
+    """
 
     name: str
     folder: Path
@@ -60,6 +63,7 @@ class LocalSet:
     mteb_name: str | None
     prompt: TaskPrompt
     load: Callable[[], AbsTask]
+    fingerprint: Callable[[], str]
 
 
 def discover(root: str | Path, drop_unjudged: bool = False) -> list[LocalSet]:
@@ -73,12 +77,26 @@ def discover(root: str | Path, drop_unjudged: bool = False) -> list[LocalSet]:
         raise DataError(f"{root}: no such folder (from GECKO_DATA_DIR or --local)")
     found = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        if recognise(folder):
-            found.append(local_set(folder, drop_unjudged=drop_unjudged))
-        else:
-            inner = (p for p in sorted(folder.iterdir()) if p.is_dir() and recognise(p) == "Retrieval")
-            found.extend(local_set(p, f"{folder.name}-{p.name}", folder.name, drop_unjudged) for p in inner)
+        inner = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+        for path, name in ((folder, folder.name), *((p, f"{folder.name}-{p.name}") for p in inner)):
+            try:
+                kind = recognise(path)
+            except DataError as e:
+                found.append(broken_set(path, name, e))
+                continue
+            if kind and (path == folder or kind == "Retrieval"):
+                found.append(local_set(path, name, folder.name, drop_unjudged))
     return found
+
+
+def broken_set(folder: Path, name: str, why: DataError) -> LocalSet:
+    """A folder that cannot be read: it fails with ``why`` when it is run, and the others do not."""
+
+    def load() -> AbsTask:
+        raise why
+
+    prompt = TaskPrompt("search result", False, "ours")
+    return LocalSet(name, folder, "unreadable", None, prompt, load, lambda: "")
 
 
 def recognise(folder: Path) -> str | None:
@@ -126,21 +144,35 @@ def local_set(
     name = name or folder.resolve().name
     mteb_name, subset = SAME_AS_MTEB.get(name, (None, "default"))
     prompt = task_prompt(mteb_name, kind) if mteb_name else _PROMPTS.get(family or name, task_prompt(name, kind))
-    if kind == "Retrieval":
 
-        def load() -> AbsTask:
+    def load() -> AbsTask:
+        if kind == "Retrieval":
             return retrieval_task(_retrieval(folder, name, drop_unjudged), mteb_name)
+        return _pairs_or_labels(folder, name, kind, mteb_name, subset)
 
-        return LocalSet(name, folder, kind, mteb_name, prompt, load)
-    return LocalSet(
-        name, folder, kind, mteb_name, prompt, lambda: _pairs_or_labels(folder, name, kind, mteb_name, subset)
-    )
+    return LocalSet(name, folder, kind, mteb_name, prompt, load, lambda: files_fingerprint(folder))
+
+
+#: What evaluation reads of a folder.
+_FILES = ("corpus.jsonl", "corpus.csv", "queries.jsonl", "queries.csv", "train.jsonl", "test.jsonl", "qrels")
+
+
+def files_fingerprint(folder: Path) -> str:
+    """Changes with the content of any file that evaluation reads."""
+    digest = hashlib.sha256()
+    for name in _FILES:
+        found = sorted((folder / name).glob("*")) if name == "qrels" else [folder / name, folder / f"{name}.gz"]
+        for path in found:
+            if path.is_file():
+                with path.open("rb") as f:
+                    digest.update(path.name.encode() + hashlib.file_digest(f, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def from_retrieval_set(data: RetrievalSet, folder: Path) -> LocalSet:
     """A judged set already in memory, as a task under its own prompt."""
     prompt = TaskPrompt(data.task, data.symmetric, "yours")
-    return LocalSet(data.name, folder, "Retrieval", None, prompt, lambda: retrieval_task(data))
+    return LocalSet(data.name, folder, "Retrieval", None, prompt, lambda: retrieval_task(data), data.fingerprint)
 
 
 def _retrieval(folder: Path, name: str, drop_unjudged: bool) -> RetrievalSet:

@@ -13,7 +13,7 @@ CATEGORIES: dict[str, str] = {
     "summ": "Summarization",
 }
 
-_IN_DOMAIN, _ZERO_SHOT, _UNKNOWN = "in-domain", "zero-shot", "see its paper"
+_IN_DOMAIN, _ZERO_SHOT, _UNKNOWN = "in-domain", "zero-shot", "not known here"
 
 #: MTEB(eng, v1), 56 tasks: model, dims, training, then one score per category and the average.
 MTEB_ENG_V1: list[tuple[str, int, str, tuple[float, ...]]] = [

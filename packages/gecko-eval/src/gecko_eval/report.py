@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from .contamination import overlaps, training_sets
+from .figures import Bar, plot_scores
 from .paper import CATEGORIES, MIRACL, MTEB_ENG_V1, TASKS_ENG_V1
 
 Row = list[str]
@@ -22,7 +23,7 @@ def write_report(all_results: Sequence[dict[str, Any]], out: Path) -> list[Path]
     """
     out.mkdir(parents=True, exist_ok=True)
     figure = out / "scores.png"
-    plot_scores(all_results, figure)
+    plot_scores(_groups(all_results), _bars(all_results), figure)
     sections = build_sections(all_results)
     paths = [out / "report.md", out / "report.html", figure]
     paths[0].write_text(_markdown(sections), encoding="utf-8")
@@ -35,7 +36,7 @@ def build_sections(all_results: Sequence[dict[str, Any]]) -> list[tuple[str, lis
     met = {r["folder"]: overlaps(r["model"]["record"], r["tasks"]) for r in all_results}
     return [
         _task_section(all_results, met),
-        _category_section(all_results, met),
+        *_category_sections(all_results, met),
         _miracl_section(all_results),
         _contamination_section(all_results, met),
         _failure_section(all_results),
@@ -69,27 +70,37 @@ def _task_section(all_results: Sequence[dict[str, Any]], met: dict[str, Any]) ->
     return "Tasks", notes, ["task", "type", "metric", *(name for name, _, _ in shown)], rows
 
 
-def _category_section(all_results: Sequence[dict[str, Any]], met: dict[str, Any]) -> Any:
-    rows = [
-        [name, str(dims), training, *(f"{s:.2f}" for s in scores), "paper"]
-        for name, dims, training, scores in MTEB_ENG_V1
-    ]
+def _category_sections(all_results: Sequence[dict[str, Any]], met: dict[str, Any]) -> list[Any]:
+    """One table per kind of training, so that no zero-shot row stands under an in-domain one."""
+    rows: dict[str, list[Row]] = {"zero-shot": [], "in-domain": [], "not known here": []}
+    for name, dims, training, scores in MTEB_ENG_V1:
+        rows[training].append([name, str(dims), *(f"{s:.2f}" for s in scores), "paper"])
     for name, results, dim in columns(all_results):
-        for training, wanted in (("zero-shot", False), ("in-domain", True)):
-            tasks = {
-                task: found
-                for task, found in results["tasks"].items()
-                if dim in found.get("scores", {}) and (task in met[results["folder"]]) is wanted
-            }
-            means = _category_means(_main_scores(tasks, dim))
+        for training, tasks in _by_training(results, met[results["folder"]]).items():
+            means = _category_means(_main_scores({t: f for t, f in tasks.items() if dim in f.get("scores", {})}, dim))
             if any(means):
-                rows.append([name, dim if dim != "0" else "", training, *means, "measured here"])
-    notes = [
-        "Rows of the paper: MTEB(eng, v1), all 56 tasks. Measured rows are means over those of the 56 that were run, "
-        "written `mean (n of all)`; only a full category compares with the rows above. Zero-shot and in-domain tasks "
-        "are kept apart; without a training record every task counts as zero-shot.",
-    ]
-    return "Beside the paper", notes, ["model", "dims", "training", *CATEGORIES, "avg", "source"], rows
+                rows[training].append([name, dim if dim != "0" else "", *means, "measured here"])
+    header = ["model", "dims", *CATEGORIES, "avg", "source"]
+    explained = (
+        "Rows of the paper (Lee et al. 2024): MTEB(eng, v1), all 56 tasks. Measured rows are means over those of the "
+        "56 that were run, written `mean (n of all)`; only a full category compares with the rows above it."
+    )
+    notes = {
+        "zero-shot": [explained, "Measured: tasks that none of the data in the model's training record overlaps."],
+        "in-domain": ["Measured: tasks that share data with a set in the model's training record."],
+        "not known here": ["Measured: models without a training record. They may have seen any of the tasks."],
+    }
+    return [(f"Beside the paper: {training}", notes[training], header, found) for training, found in rows.items()]
+
+
+def _by_training(results: dict[str, Any], met: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    tasks, record = results["tasks"], results["model"]["record"]
+    if not training_sets(record) and record.get("trained") is not False:
+        return {"not known here": tasks}
+    return {
+        "zero-shot": {task: found for task, found in tasks.items() if task not in met},
+        "in-domain": {task: found for task, found in tasks.items() if task in met},
+    }
 
 
 def _category_means(scores: dict[str, float]) -> Row:
@@ -127,7 +138,9 @@ def _contamination_section(all_results: Sequence[dict[str, Any]], met: dict[str,
     notes = []
     for results in all_results:
         label, found = results["model"]["label"], met[results["folder"]]
-        if not training_sets(results["model"]["record"]):
+        if results["model"]["record"].get("trained") is False:
+            notes.append(f"{label}: not trained on anything.")
+        elif not training_sets(results["model"]["record"]):
             notes.append(f"{label}: its folder holds no training record; overlap with the tasks is unknown.")
         elif not found:
             notes.append(f"{label}: none of the data sets in its record overlaps a task above.")
@@ -152,8 +165,9 @@ def _origin_section(all_results: Sequence[dict[str, Any]]) -> Any:
     for results in all_results:
         made = results["made"]
         versions = ", ".join(f"{p} {made[p]}" for p in ("mteb", "torch", "gecko-eval", "python"))
-        rows.append([results["model"]["label"], results["model"]["key"][:12], made["date"], versions])
-    return "How these were made", [], ["model", "weights and prompts", "date", "versions"], rows
+        about = results["model"]
+        rows.append([about["label"], about["key"][:12], about.get("precision", ""), made["date"], versions])
+    return "How these were made", [], ["model", "weights and prompts", "computed in", "date", "versions"], rows
 
 
 def _task_names(all_results: Sequence[dict[str, Any]]) -> list[str]:
@@ -162,13 +176,35 @@ def _task_names(all_results: Sequence[dict[str, Any]]) -> list[str]:
     return sorted(found, key=lambda t: (order.get(found[t], 99), t))
 
 
+def _groups(all_results: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Task type -> its tasks, in the order of the page."""
+    found: dict[str, list[str]] = {}
+    for task in _task_names(all_results):
+        kind = next(r["tasks"][task]["type"] for r in all_results if "scores" in r["tasks"].get(task, {}))
+        found.setdefault(kind, []).append(task)
+    return found
+
+
+def _bars(all_results: Sequence[dict[str, Any]]) -> list[Bar]:
+    bars = []
+    for number, results in enumerate(all_results):
+        mine = columns([results])
+        for shade, (name, _, dim) in enumerate(mine):
+            scores = {
+                t: 100 * f["scores"][dim]["main"] for t, f in results["tasks"].items() if dim in f.get("scores", {})
+            }
+            bars.append(Bar(name, number, shade / max(1, len(mine)), scores))
+    return bars
+
+
 def _markdown(sections: Any) -> str:
     lines = ["# Evaluation", "", "![scores](scores.png)", ""]
     for heading, notes, header, rows in sections:
         if not rows and not notes:
             continue
         lines += [f"## {heading}", ""]
-        lines += [f"- {note}" if not header else note for note in notes] + [""]
+        if notes:
+            lines += [f"- {note}" if not header else f"{note}  " for note in notes] + [""]
         if rows:
             lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
             lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows] + [""]
@@ -201,53 +237,3 @@ def _html(sections: Any) -> str:
             body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
             parts.append(f"<table><tr>{head}</tr>{body}</table>")
     return "\n".join(parts) + "\n"
-
-
-def plot_scores(all_results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Bars per task, one colour per model and dim, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    tasks, shown = _task_names(all_results), columns(all_results)
-    # The figure is drawn without pyplot: no global state, no display.
-    figure = Figure(figsize=(9, 1.2 + 0.22 * max(1, len(tasks)) * max(1, len(shown))), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    height = 0.8 / max(1, len(shown))
-    for i, (name, results, dim) in enumerate(shown):
-        scores = [results["tasks"].get(t, {}).get("scores", {}).get(dim, {}).get("main") for t in tasks]
-        places = [place + i * height for place, s in enumerate(scores) if s is not None]
-        bars = axes.barh(places, [100 * s for s in scores if s is not None], height=height, label=name)
-        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=2)
-    axes.set_yticks([i + 0.4 - height / 2 for i in range(len(tasks))], tasks)
-    axes.invert_yaxis()
-    axes.set_xlabel("main score x 100")
-    axes.set_xlim(0, 105)
-    axes.spines[["top", "right"]].set_visible(False)
-    if shown:
-        figure.legend(loc="outside upper left", ncols=3, frameon=False)
-    figure.savefig(path, dpi=130)
-
-
-def plot_comparison(rows: Sequence[tuple[str, Any, float, float]], names: tuple[str, str], path: Path) -> None:
-    """Difference per task with its 95% interval, as a PNG; tasks without an interval are hollow."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.2 + 0.32 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for i, (_, found, a, b) in enumerate(rows):
-        if found is None:
-            axes.plot(100 * (a - b), i, "o", mfc="none", color="tab:gray")
-            continue
-        colour = "tab:gray" if not found.significant else "tab:green" if found.difference > 0 else "tab:red"
-        axes.plot([100 * found.low, 100 * found.high], [i, i], color=colour)
-        axes.plot(100 * found.difference, i, "o", color=colour)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.margins(y=0.3)
-    axes.set_yticks(range(len(rows)), [task for task, *_ in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"points {names[0]} is above {names[1]}, 95% interval")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)

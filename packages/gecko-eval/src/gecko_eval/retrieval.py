@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from gecko_core.errors import ConfigError
+from gecko_core.search import TopK
 
 from .beir import load_beir
 from .metrics import METRICS, ranking_metrics
-from .search import TopK
 from .sets import RetrievalSet
+from .ties import tie_order
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -64,25 +65,26 @@ def evaluate_retrieval(
 
     Raises:
         ConfigError: a dim that the model does not have.
+        DataError: embeddings that are not finite.
     """
     dims = check_dims(model.dim, model.dims if dims is None else dims)
     total, done = len(data.queries) + len(data.docs), len(data.queries)
     queries = _tensor(model.encode_queries(list(data.queries), task=data.task), model)
     if progress:
         progress(done, total)
-    by_dim = {dim: _prefix(queries, dim) for dim in dims}
     # One more than recall needs where a query's own document is dropped from its ranking.
     k = 101 if data.ignore_identical_ids else 100
-    best = {dim: TopK(len(queries), data.doc_ids, k) for dim in dims}
+    ties = tie_order(data.doc_ids)
+    best = {dim: TopK(_prefix(queries, dim), k, ties=ties) for dim in dims}
     for first in range(0, len(data.docs), chunk_size):
         rows = slice(first, first + chunk_size)
         documents = _tensor(_encode_documents(model, data, rows), model)
         for dim in dims:
-            best[dim].add(by_dim[dim], _prefix(documents, dim), first)
+            best[dim].add(_prefix(documents, dim))
         done += len(documents)
         if progress:
             progress(done, total)
-    return {dim: _scores(best[dim].result()[0], data) for dim in dims}
+    return {dim: _scores(best[dim].result().rows, data) for dim in dims}
 
 
 def check_dims(full: int, dims: Sequence[int]) -> tuple[int, ...]:

@@ -36,13 +36,17 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One task to run: its name, where its data comes from and how to load it."""
+    """One task to run: its name, where its data comes from and how to load it.
+
+    ``data`` identifies the content: a folder's changes with its files, mteb's is the revision it downloads.
+    """
 
     name: str
     kind: str
     origin: str
     prompt: TaskPrompt
     load: Callable[[], AbsTask]
+    data: Callable[[], str]
 
 
 def entries_for(
@@ -53,11 +57,13 @@ def entries_for(
     ``local`` stands for every folder under ``local_root``.
 
     Raises:
-        ConfigError: a name that is neither.
+        ConfigError: a name that is neither, or two of ``extra`` with one name.
     """
     folders = {s.name: s for s in discover(local_root, drop_unjudged)} if local_root else {}
     by_mteb = {s.mteb_name: s for s in folders.values() if s.mteb_name}
     entries: dict[str, Entry] = {s.name: _local_entry(s) for s in extra}
+    if len(entries) < len(extra):
+        raise ConfigError(f"two sets of one name among {', '.join(s.name for s in extra)}; rename a folder")
     rest = []
     for name in names:
         if name == "local":
@@ -79,7 +85,8 @@ def entries_for(
 
 
 def _local_entry(found: LocalSet) -> Entry:
-    return Entry(found.mteb_name or found.name, found.kind, f"folder {found.name}", found.prompt, found.load)
+    name = found.mteb_name or found.name
+    return Entry(name, found.kind, f"folder {found.name}", found.prompt, found.load, found.fingerprint)
 
 
 def _mteb_entry(task: Any) -> Entry:
@@ -92,7 +99,7 @@ def _mteb_entry(task: Any) -> Entry:
         return task
 
     name, kind = task.metadata.name, task.metadata.type
-    return Entry(name, kind, "mteb", task_prompt(name, kind), load)
+    return Entry(name, kind, "mteb", task_prompt(name, kind), load, lambda: str(task.metadata.revision))
 
 
 def go_offline() -> None:
@@ -112,7 +119,7 @@ def run(
 ) -> dict[str, Any]:
     """Evaluates ``model`` on ``entries`` at ``dims`` and writes ``out/results.json`` after every task.
 
-    Tasks already there (same weights, prompts and dims) are not run again unless ``overwrite``.
+    Tasks already there (same weights, prompts, data and dims) are not run again unless ``overwrite``.
 
     Returns:
         The content of results.json. ``tasks[name]`` holds ``scores[dim]`` (mteb's, main score under "main") or
@@ -130,11 +137,7 @@ def run(
     for number, entry in enumerate(entries, 1):
         done = results["tasks"].get(entry.name, {})
         head = f"[{number}/{len(entries)}] {entry.name}"
-        if (
-            not overwrite
-            and set(map(str, dims)) <= done.get("scores", {}).keys()
-            and done["prompt"] == str(entry.prompt)
-        ):
+        if not overwrite and _still_holds(done, entry, dims):
             say(f"{head}: done before, {_line(done)}")
             continue
         tick = time.monotonic()
@@ -149,6 +152,15 @@ def run(
     return results
 
 
+def _still_holds(done: dict[str, Any], entry: Entry, dims: Sequence[int]) -> bool:
+    if not set(map(str, dims)) <= done.get("scores", {}).keys() or done.get("prompt") != str(entry.prompt):
+        return False
+    try:
+        return done.get("data") == entry.data()
+    except OSError:  # the run itself will say which file cannot be read
+        return False
+
+
 def _run_task(
     model: TextEmbedder | Bm25, entry: Entry, dims: Sequence[int], out: Path, cache: EmbeddingCache
 ) -> dict[str, Any]:
@@ -157,7 +169,7 @@ def _run_task(
         task = _load(entry)
         if model.dims == (0,) and entry.kind not in {"Retrieval", "Reranking"}:
             raise DataError(f"{entry.name}: {model.label} ranks documents and cannot do {entry.kind}")
-        found["revision"] = str(task.metadata.revision)
+        found["data"] = entry.data()
         found["main_score"] = task.metadata.main_score
         found["scores"], kind, arrays = _score_dims(model, task, dims, out, cache)
         if arrays:
@@ -216,7 +228,7 @@ def _score_dims(
                 prediction_folder=recorder.prediction_folder,
                 show_progress_bar=False,
             ).task_results[0]
-            kind, items, gold = recorder.items()
+            kind, items, gold = recorder.items(result.scores)
         arrays.update({f"{dim}/{where}": values for where, values in items.items()})
         arrays.update({f"gold/{where}": values for where, values in gold.items()})
         scores[str(dim)] = {"main": float(result.get_score()), "splits": _plain(result.scores)}
@@ -238,10 +250,12 @@ def _open_results(model: Any, dims: Sequence[int], out: Path) -> dict[str, Any]:
         results = load_results(out)
         if results["model"]["key"] != model.key:
             raise ConfigError(
-                f"{out}: holds results of {results['model']['label']} with other weights; choose another --out"
+                f"{out}: holds results of {results['model']['label']} with other weights, prompts or precision; choose "
+                "another --out"
             )
     else:
-        results = {"model": {"label": model.label, "key": model.key, "record": model.record}, "tasks": {}}
+        about = {"label": model.label, "key": model.key, "precision": model.precision, "record": model.record}
+        results = {"model": about, "tasks": {}}
     results["dims"] = sorted({*results.get("dims", []), *dims}, reverse=True)
     results["made"] = _versions()
     return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,3 +69,11 @@ class RetrievalSet:
     def judgements(self) -> list[Mapping[str, int]]:
         """The grades of every query, in the order of ``query_ids``."""
         return [self.qrels[q] for q in self.query_ids]
+
+    def fingerprint(self) -> str:
+        """Changes with any text, id or grade: a score stands for exactly this content."""
+        digest = hashlib.sha256()
+        columns = (self.query_ids, self.queries, self.doc_ids, self.docs, self.titles or ())
+        for value in (*columns, *(sorted(judged.items()) for judged in self.judgements)):
+            digest.update(repr(list(value)).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]

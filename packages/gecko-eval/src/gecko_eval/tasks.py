@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import ConfigError
+from gecko_core.prompts import DEFAULT_TASK, TASKS, Task
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -25,43 +27,10 @@ class TaskPrompt:
         return f"{self.task} ({'symmetric' if self.symmetric else 'asymmetric'}, {self.source})"
 
 
-# Task names reduced by `_base_name`: without version, "Retrieval", "Reranking", "HardNegatives", "Nano".
-_BY_NAME = {
-    "quora": TaskPrompt("search result", True),
-    "askubuntudupquestions": TaskPrompt("question answering", False),
-    "scidocsrr": TaskPrompt("question answering", False),
-    "mindsmall": TaskPrompt("semantic similarity", False),
-    "arguana": TaskPrompt("semantic similarity", False),
-    "stackoverflowdupquestions": TaskPrompt("search result", False),
-    "summeval": TaskPrompt("search result", False),
-    "climatefever": TaskPrompt("search result", False),
-    "fever": TaskPrompt("search result", False),
-    "hotpotqa": TaskPrompt("search result", False),
-    "treccovid": TaskPrompt("search result", False),
-    "dbpedia": TaskPrompt("question answering", False),
-    "fiqa2018": TaskPrompt("question answering", False),
-    "msmarco": TaskPrompt("question answering", False),
-    "nq": TaskPrompt("question answering", False),
-    "scidocs": TaskPrompt("question answering", False),
-    "touche2020": TaskPrompt("question answering", False),
-    "nfcorpus": TaskPrompt("fact checking", False),
-    "scifact": TaskPrompt("fact checking", False),
-    # The paper gives no string for MIRACL; its queries are questions.
-    "miracl": TaskPrompt("question answering", False, "ours"),
-}
-
-_BY_TYPE = {
-    "Classification": TaskPrompt("classification", True),
-    "MultilabelClassification": TaskPrompt("classification", True),
-    "PairClassification": TaskPrompt("semantic similarity", True),
-    "STS": TaskPrompt("semantic similarity", True),
-    "Clustering": TaskPrompt("search result", True),
-    "Summarization": TaskPrompt("search result", False),
-    "BitextMining": TaskPrompt("semantic similarity", True, "ours"),
-    "Retrieval": TaskPrompt("search result", False, "ours"),
-    "Reranking": TaskPrompt("search result", False, "ours"),
-    "InstructionRetrieval": TaskPrompt("search result", False, "ours"),
-    "InstructionReranking": TaskPrompt("search result", False, "ours"),
+# Strings that are ours: the paper names neither these kinds nor MIRACL.
+_OURS = {
+    *("MultilabelClassification", "BitextMining", "Retrieval", "Reranking", "InstructionRetrieval"),
+    *("InstructionReranking", "miracl"),
 }
 
 #: Names that stand for several tasks and are not mteb benchmarks of that name.
@@ -69,28 +38,41 @@ GROUPS = {"MIRACL": ("MIRACLRetrieval",), "MIRACL-lite": ("MIRACLRetrievalHardNe
 
 
 def task_prompt(name: str, task_type: str) -> TaskPrompt:
-    """The prompt of an mteb task: by its name where Table 9 names it, else by its type, else a plain search."""
+    """The prompt of an mteb task: by its name where the paper's table has it, else by its type, else a plain search.
+
+    Strings and formats are those of `gecko_core.TASKS`, which a saved model carries, too. A task of other name but the
+    same data (``NanoSciFactRetrieval``, ``FEVERHardNegatives``, ``Touche2020Retrieval.v3``) gets its parent's.
+    """
     base = _base_name(name)
-    if base.startswith("cqadupstack"):
-        return TaskPrompt("question answering", False)
-    if base in _BY_NAME and task_type in {"Retrieval", "Reranking", "Summarization"}:
-        return _BY_NAME[base]
-    return _BY_TYPE.get(task_type, TaskPrompt("search result", True, "ours"))
+    if task_type in {"Retrieval", "Reranking", "Summarization"} and base in _by_base_name():
+        return _as_prompt(_by_base_name()[base], base)
+    if task_type in TASKS:
+        return _as_prompt(TASKS[task_type], task_type)
+    return TaskPrompt(DEFAULT_TASK, True, "ours")
+
+
+def _as_prompt(task: Task, key: str) -> TaskPrompt:
+    return TaskPrompt(task.text, task.symmetric, "ours" if key in _OURS else "paper")
+
+
+@lru_cache
+def _by_base_name() -> dict[str, Task]:
+    return {base: task for name, task in TASKS.items() if (base := _base_name(name))}
 
 
 def _base_name(name: str) -> str:
+    """Without version, "Retrieval", "Reranking", "HardNegatives", "Nano"; every forum of CQADupstack is CQADupstack."""
     name = re.sub(r"\.v\d+$", "", name)
     name = re.sub(r"^Nano|Summarization$", "", name)
-    name = re.sub(r"(Retrieval|Reranking|HardNegatives|Lite)+$", "", name)
-    name = {"Touche2020": "touche2020", "SummEval": "summeval", "MIRACLJa": "miracl"}.get(name, name)
-    return name.lower()
+    name = re.sub(r"(Retrieval|Reranking|HardNegatives|Lite)+$", "", name).lower()
+    return "cqadupstack" if name.startswith("cqadupstack") else {"miraclja": "miracl"}.get(name, name)
 
 
 def prompt_fingerprint() -> str:
     """Changes whenever a prompt changes, so that scores taken under other prompts are not mistaken for current ones."""
     import hashlib
 
-    table = sorted((k, v.task, v.symmetric) for k, v in {**_BY_NAME, **_BY_TYPE}.items())
+    table = sorted((name, task.text, task.symmetric) for name, task in TASKS.items())
     return hashlib.sha256(repr(table).encode()).hexdigest()[:12]
 
 
