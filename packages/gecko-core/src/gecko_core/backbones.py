@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from gecko_core.compute import Compute, window
 from gecko_core.errors import ModelError
+from gecko_core.packing import Packed
 
 DEFAULT_MAX_LENGTH = 512
 
@@ -34,6 +36,15 @@ class Adapter(Protocol):
 
     def max_length(self, config: Any) -> int | None:
         """The most tokens the backbone can position, None where there is no limit."""
+
+    def packs(self, config: Any) -> bool:
+        """Whether the backbone can run without padding: its positions can be given, and it attends by SDPA."""
+
+    def padding_position(self, config: Any) -> int | None:
+        """See `gecko_core.packing.packed`."""
+
+    def packed_states(self, model: nn.Module, batch: Packed) -> Tensor:
+        """Last hidden states (T, D) of texts laid end to end, as if each were alone. Asked only where `packs`."""
 
 
 class EncoderAdapter:
@@ -62,6 +73,20 @@ class EncoderAdapter:
         positions = int(config.max_position_embeddings)
         return positions - 2 if config.model_type in self.offset_types else positions
 
+    def packs(self, config: Any) -> bool:
+        # MPNet's attention adds a bias by place in the batch.
+        return config.model_type != "mpnet" and _by_sdpa(config)
+
+    def padding_position(self, config: Any) -> int | None:
+        return int(config.pad_token_id) if config.model_type in self.offset_types else None
+
+    def packed_states(self, model: nn.Module, batch: Packed) -> Tensor:
+        config: Any = model.config
+        masks: Tensor | dict[str, Tensor] = window(None)
+        if config.model_type == "modernbert":
+            masks = {"full_attention": window(None), "sliding_attention": window(config.sliding_window)}
+        return _run_packed(model, batch, masks)
+
 
 class T5Adapter:
     """The encoder half of T5, mT5 and UMT5. Relative positions: no limit on the length."""
@@ -85,6 +110,15 @@ class T5Adapter:
 
     def max_length(self, config: Any) -> int | None:
         return None
+
+    def packs(self, config: Any) -> bool:
+        return False  # attention adds a bias by place in the batch
+
+    def padding_position(self, config: Any) -> int | None:
+        return None
+
+    def packed_states(self, model: nn.Module, batch: Packed) -> Tensor:
+        raise ModelError(f"{self.model_type}: cannot run without padding")
 
 
 class DecoderAdapter:
@@ -120,6 +154,22 @@ class DecoderAdapter:
     def max_length(self, config: Any) -> int | None:
         return int(config.max_position_embeddings)
 
+    def packs(self, config: Any) -> bool:
+        return _by_sdpa(config)
+
+    def padding_position(self, config: Any) -> int | None:
+        return None
+
+    def packed_states(self, model: nn.Module, batch: Packed) -> Tensor:
+        config: Any = model.config
+        if config.model_type not in self.mapped_types:
+            reach = getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
+            return _run_packed(model, batch, window(reach or None), use_cache=False)
+        masks = {"full_attention": window(None)}
+        if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+            masks["sliding_attention"] = window(self._reach(config))
+        return _run_packed(model, batch, masks, use_cache=False)
+
     def _masks(self, model: nn.Module, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
         """Ready-made masks (B, 1, L or 1, L): transformers takes what has four dimensions as it is."""
         config: Any = model.config
@@ -137,8 +187,11 @@ class DecoderAdapter:
     def _near(self, config: Any, attention_mask: Tensor) -> Tensor:
         """Pairs of positions within the sliding window (1, 1, L, L), bounds as transformers 5 draws them."""
         positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-        reach = config.sliding_window - 1 if config.model_type in self.flagged_types else config.sliding_window
-        return ((positions[:, None] - positions[None, :]).abs() <= reach)[None, None]
+        return ((positions[:, None] - positions[None, :]).abs() <= self._reach(config))[None, None]
+
+    def _reach(self, config: Any) -> int:
+        """How many positions a token of a sliding layer sees to each side."""
+        return int(config.sliding_window) - (1 if config.model_type in self.flagged_types else 0)
 
     @staticmethod
     def _as_needed(model: nn.Module, mask: Tensor) -> Tensor:
@@ -147,6 +200,25 @@ class DecoderAdapter:
             return mask
         dtype = next(model.parameters()).dtype
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def _by_sdpa(config: Any) -> bool:
+    """Whether attention is PyTorch's, called in the way of transformers 5."""
+    import transformers
+
+    return int(transformers.__version__.split(".")[0]) >= 5 and getattr(config, "_attn_implementation", "") == "sdpa"
+
+
+def _run_packed(model: nn.Module, batch: Packed, masks: Tensor | dict[str, Tensor], **options: Any) -> Tensor:
+    with Compute(batch.groups):
+        output = model(
+            input_ids=batch.input_ids[None],
+            position_ids=batch.position_ids[None],
+            attention_mask=masks,
+            return_dict=True,
+            **options,
+        )
+    return output.last_hidden_state[0]
 
 
 def adapter_for(model_type: str, where: str | Path = "") -> Adapter:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from gecko_core.compute import Compute
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.half import autocast
 
@@ -23,16 +24,23 @@ if TYPE_CHECKING:
 WINDOW = 32_768
 
 
-def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Row numbers of each batch: lengths descending, at most `batch_tokens` tokens after padding, at least one row.
+def plan_batches(lengths: np.ndarray, batch_tokens: int, padded: bool = True) -> list[np.ndarray]:
+    """Row numbers of each batch: lengths descending, at most `batch_tokens` tokens, at least one row.
+
+    padded: every row counts as much as the longest of its batch.
 
     Longest first, so that a batch that does not fit into memory fails at once and not at the end of the night. Equal
     lengths keep their order: the same texts always make the same batches.
     """
     order = np.argsort(-lengths, kind="stable")
+    ends = np.cumsum(lengths[order])
     batches, start = [], 0
     while start < len(order):
-        rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        if padded:
+            rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        else:
+            before = int(ends[start - 1]) if start else 0
+            rows = max(1, int(np.searchsorted(ends, before + batch_tokens, side="right")) - start)
         batches.append(order[start : start + rows])
         start += rows
     return batches
@@ -51,13 +59,27 @@ def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
         raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
 
 
+def runs_packed(model: Gecko) -> bool:
+    """Whether batches go without padding: `model.padding_free`, or on a CPU, where the backbone can."""
+    wanted = model.padding_free if model.padding_free is not None else model.device.type == "cpu"
+    return wanted and model.can_pack
+
+
+def pooled_batch(model: Gecko, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Token ids (B rows, sorted by length) -> pooled vectors (B, dim), the way that `encode*` takes."""
+    if runs_packed(model):
+        return model.forward_packed(rows)
+    with Compute():
+        return model(**model.collate(rows))
+
+
 def encode_window(model: Gecko, texts: Sequence[str], batch_tokens: int, bar: tqdm | None = None) -> Tensor:
     """Texts (n) -> pooled vectors (n, dim), fp32, neither normalised nor truncated, on the model's device."""
     ids = model.tokenize(texts)
     lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
     out = torch.empty(len(texts), model.dim, dtype=torch.float32, device=model.device)
-    for rows in plan_batches(lengths, batch_tokens):
-        pooled = model(**model.collate([ids[row] for row in rows]))
+    for rows in plan_batches(lengths, batch_tokens, padded=not runs_packed(model)):
+        pooled = pooled_batch(model, [ids[row] for row in rows])
         out[torch.from_numpy(rows).to(out.device)] = pooled.float()
         if bar is not None:
             bar.update(len(rows))

@@ -18,11 +18,12 @@ from gecko_core.errors import ConfigError, ModelError
 from gecko_core.folder import Layout, read_layout
 from gecko_core.head import Dense, projection
 from gecko_core.loading import load_backbone, load_tokenizer, local_folder
+from gecko_core.packing import packed
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
 from gecko_core.quantize import Precision, Ranges, check_precision, quantize, ranges_of
 from gecko_core.resolve import resolve
 from gecko_core.texts import checked_max_length, checked_texts, padded, token_ids
-from gecko_kernels import masked_mean_pool
+from gecko_kernels import masked_mean_pool, packed_mean_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +41,7 @@ class Gecko(nn.Module):
     and `document` prefixes that a model of others may bring along.
     auto_bf16: let `encode*` compute in bf16 where the device is fast at it and the vectors keep a cosine of 0.9995 to
     fp32's (the weights stay as they are). calibration: ranges for int8, by width.
+    padding_free: let `encode*` lay texts end to end where the backbone can; None means on a CPU, where it is faster.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Gecko(nn.Module):
         self.truncate_dim = truncate_dim
         check_truncate_dim(truncate_dim, self.dim)
         self.auto_bf16 = auto_bf16
+        self.padding_free: bool | None = None
         self.calibration: dict[int, Ranges] = dict(calibration or {})
         # What half.autocast found out: (state of the weights, whether bf16 keeps the vectors).
         self.bf16_checked: tuple[Any, bool] | None = None
@@ -178,7 +181,27 @@ class Gecko(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Right-padded (B, L) ids and mask -> (B, dim) embeddings, not normalised."""
         hidden = self.adapter.hidden_states(self.backbone, input_ids, attention_mask)
-        pooled = cast(Tensor, masked_mean_pool(hidden, attention_mask))
+        return self._headed(cast(Tensor, masked_mean_pool(hidden, attention_mask)))
+
+    def forward_packed(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Token ids of B texts, best sorted by length -> (B, dim), without padding; otherwise as `forward`.
+
+        For inference. Raises `ModelError` for a backbone that needs padding (`can_pack`).
+        """
+        if not self.can_pack:
+            raise ModelError(f"{self.backbone.config.model_type}: this backbone cannot run without padding")
+        config: Any = self.backbone.config
+        batch = packed(rows, self.vocabulary, self.device, self.adapter.padding_position(config))
+        hidden = self.adapter.packed_states(self.backbone, batch)
+        return self._headed(cast(Tensor, packed_mean_pool(hidden, batch.bounds)))
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether `forward_packed` works: not for T5 and MPNet, nor where attention or compilation was changed."""
+        compiled = getattr(self.backbone, "_compiled_call_impl", None) or hasattr(self.backbone, "_orig_mod")
+        return not compiled and self.adapter.packs(self.backbone.config)
+
+    def _headed(self, pooled: Tensor) -> Tensor:
         for layer in self.head:
             pooled = layer(pooled.to(layer.linear.weight.dtype))
         return pooled

@@ -75,16 +75,21 @@ def padded(
     mask = np.arange(width) < lengths[:, None]
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    checked_ids(ids, vocabulary)
+    return {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "attention_mask": torch.from_numpy(mask.astype(np.int64)).to(device),
+    }
+
+
+def checked_ids(ids: np.ndarray, vocabulary: int) -> None:
+    """Raises `ModelError` for a token id that has no embedding."""
     lowest, highest = int(ids.min()), int(ids.max())
     if lowest < 0 or highest >= vocabulary:
         wrong = lowest if lowest < 0 else highest
         raise ModelError(
             f"token id {wrong} is outside of the backbone's {vocabulary} embeddings; the tokenizer is another model's"
         )
-    return {
-        "input_ids": torch.from_numpy(ids).to(device),
-        "attention_mask": torch.from_numpy(mask.astype(np.int64)).to(device),
-    }
 
 
 def checked_max_length(max_length: int | None, limit: int) -> int:

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from gecko_core import compute
+from gecko_core.compute import Compute, Group, onednn_is_faster, packed_attention, window
+from gecko_core.errors import ConfigError
+
+GROUPS = (Group(0, 2, 9), Group(18, 1, 5), Group(23, 3, 1))
+
+
+def reference(query, key, value, reach):
+    """Each text by itself, in fp64, by the definition."""
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    out = torch.empty_like(query, dtype=torch.float64)
+    for start, count, length in GROUPS:
+        for text in range(count):
+            span = slice(start + text * length, start + (text + 1) * length)
+            q, k, v = (x[0, :, span].double() for x in (query, key, value))
+            scores = q @ k.transpose(1, 2) * query.shape[-1] ** -0.5
+            place = torch.arange(length)
+            if reach is not None:
+                scores = scores.masked_fill((place[:, None] - place).abs() > reach, -torch.inf)
+            out[0, :, span] = scores.softmax(-1) @ v
+    return out
+
+
+def tensors(dtype, key_heads=4):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(1, heads, 26, 8, generator=generator).to(dtype) for heads in (4, key_heads, key_heads)]
+
+
+# bf16 keeps 8 bits: scores of about 3 and weights are each rounded once.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 4e-2), (torch.float16, 5e-3)])
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("reach", [None, 0, 3])
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_attention_stays_within_each_text(dtype, tolerance, fast, reach, key_heads):
+    inputs = tensors(dtype, key_heads)
+    found = packed_attention(GROUPS, fast, *inputs, attn_mask=window(reach))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), reference(*inputs, reach), atol=tolerance, rtol=0)
+
+
+def test_long_texts_take_the_fused_kernel(monkeypatch):
+    monkeypatch.setattr(compute, "_SHORT", {torch.float32: 4})
+    inputs = tensors(torch.float32)
+    found = packed_attention(GROUPS, True, *inputs, attn_mask=window(None))
+    torch.testing.assert_close(found.double(), reference(*inputs, None), atol=2e-6, rtol=0)
+
+
+def test_autocast_chooses_the_dtype():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = packed_attention(GROUPS, True, *tensors(torch.float32), attn_mask=window(None))
+    assert found.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 24), (7, 24), (2, 5, 24), (0, 24)])
+def test_linear_equals_torch(shape, bias, monkeypatch):
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(compute, "onednn_is_faster", lambda: True)
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(24, 40, bias=bias), torch.randn(shape)
+    with torch.inference_mode():
+        expected = layer(x)
+        with Compute():
+            torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=1e-5)
+            turned = torch.randn(24, 6).T
+            torch.testing.assert_close(layer(turned), functional.linear(turned, layer.weight, layer.bias))
+
+
+def test_gradients_and_other_dtypes_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(compute, "onednn_is_faster", lambda: True)
+    layer, x = torch.nn.Linear(4, 3), torch.randn(2, 4)
+    with Compute():
+        layer(x).sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_the_switch(monkeypatch, tiny, sentences):
+    expected = tiny.encode(sentences)
+    monkeypatch.setenv("GECKO_COMPUTE", "torch")
+    assert not Compute().fast
+    assert abs(tiny.encode(sentences) - expected).max() < 3e-6
+    monkeypatch.setenv("GECKO_COMPUTE", "mkl")
+    with pytest.raises(ConfigError, match="GECKO_COMPUTE must be auto or torch, not 'mkl'"):
+        tiny.encode(["a gecko"])
+
+
+def test_whether_onednn_is_faster_is_known():
+    assert onednn_is_faster() in (True, False)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from gecko_core import Gecko
+from gecko_core.backbones import DecoderAdapter, EncoderAdapter, T5Adapter
+from gecko_core.compute import Group
+from gecko_core.errors import DataError, ModelError
+from gecko_core.packing import packed
+
+PADDED_ONLY = {"mpnet"} | T5Adapter.model_types
+TYPES = sorted((EncoderAdapter.model_types | DecoderAdapter.model_types) - PADDED_ONLY)
+LENGTHS = [37, 23, 23, 23, 14, 9, 2, 2, 1]
+
+
+@pytest.fixture
+def load(backbone_folder):
+    return lambda kind: Gecko.from_backbone(backbone_folder(kind), dims=(32, 8), device="cpu", dtype="float32")
+
+
+def rows_of(lengths=LENGTHS, seed=0):
+    draw = np.random.default_rng(seed)
+    return [draw.integers(4, 50, length).tolist() for length in lengths]
+
+
+def test_layout():
+    batch = packed([[5, 6, 7], [8, 9, 5], [4]], vocabulary=80)
+    assert batch.input_ids.tolist() == [5, 6, 7, 8, 9, 5, 4]
+    assert batch.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert batch.bounds.tolist() == [0, 3, 6, 7]
+    assert batch.groups == (Group(0, 2, 3), Group(6, 1, 1))
+
+
+def test_roberta_leaves_padding_tokens_out_of_its_count():
+    batch = packed([[5, 1, 7], [1], [8]], vocabulary=80, padding_position=1)
+    assert batch.position_ids.tolist() == [2, 1, 3, 1, 2]
+
+
+def test_bad_rows():
+    with pytest.raises(ModelError, match="token id 80 is outside of the backbone's 80 embeddings"):
+        packed([[1], [80]], vocabulary=80)
+    for rows in ([], [[1], []]):
+        with pytest.raises(DataError, match="every row a token"):
+            packed(rows, vocabulary=80)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@torch.inference_mode()
+def test_packed_equals_padded(load, kind):
+    """Windows of local attention (8 tokens and fewer in these configs) included."""
+    gecko, rows = load(kind), rows_of()
+    assert gecko.can_pack
+    torch.testing.assert_close(gecko.forward_packed(rows), gecko(**gecko.collate(rows)), atol=3e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_encode_without_padding_equals_with(load, kind, sentences):
+    gecko = load(kind)
+    texts = [*sentences[:40], "", "gecko", "<pad> gecko <pad>", "gecko " * 300]
+    gecko.padding_free = True
+    without = gecko.encode(texts, batch_tokens=97)
+    gecko.padding_free = False
+    assert abs(gecko.encode(texts, batch_tokens=97) - without).max() < 3e-6
+
+
+@pytest.mark.parametrize("kind", sorted(PADDED_ONLY))
+def test_the_others_are_padded(load, kind):
+    gecko = load(kind)
+    gecko.padding_free = True
+    assert not gecko.can_pack
+    assert gecko.encode(["a gecko", ""]).shape == (2, 32)
+    with pytest.raises(ModelError, match="cannot run without padding"):
+        gecko.forward_packed([[1, 2]])
+
+
+def test_other_attention_is_padded(load):
+    gecko = load("bert")
+    expected = gecko.encode(["a gecko", "is small"])
+    gecko.backbone.set_attn_implementation("eager")
+    assert not gecko.can_pack
+    assert abs(gecko.encode(["a gecko", "is small"]) - expected).max() < 1e-6
+
+
+def test_packed_reaches_the_head_and_keeps_no_gradient_rule(load):
+    gecko = Gecko.from_backbone(load("bert").backbone.config._name_or_path, dims=(16,), device="cpu", dtype="float32")
+    rows = rows_of([5, 3])
+    torch.testing.assert_close(gecko.forward_packed(rows), gecko(**gecko.collate(rows)), atol=3e-6, rtol=1e-4)
