@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 
-def launch(start_training, world_size, backbone, folder, steps):
+def launch(start_training, world_size, backbone, folder, steps, **more):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -23,7 +23,7 @@ def launch(start_training, world_size, backbone, folder, steps):
             start_training(
                 {key: str(value) for key, value in environment.items()},
                 backbone=str(backbone), folder=str(folder), steps=steps, checkpoint_every=2, batch_size=11,
-                dropout=False,
+                dropout=False, **more,
             )
         )  # fmt: skip
     for process in running:
@@ -33,10 +33,11 @@ def launch(start_training, world_size, backbone, folder, steps):
 
 @pytest.fixture(scope="module")
 def runs(tiny_backbone, tmp_path_factory, start_training):
-    """The same four steps on 1 rank and on 2."""
+    """The same four steps on 1 rank, on 2, and on 2 with everything cut over the ranks (FSDP2)."""
     folder = tmp_path_factory.mktemp("worlds")
     for world_size in (1, 2):
         launch(start_training, world_size, tiny_backbone, folder / str(world_size), 4)
+    launch(start_training, 2, tiny_backbone, folder / "fsdp", 4, parallel="fsdp")
     return folder
 
 
@@ -44,15 +45,16 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_loss_gradient_and_weights_do_not_depend_on_the_number_of_ranks(runs):
-    one, two = lines(runs / "1"), lines(runs / "2")
+@pytest.mark.parametrize("other", ["2", "fsdp"])
+def test_loss_gradient_and_weights_do_not_depend_on_the_number_of_ranks(runs, other):
+    one, two = lines(runs / "1"), lines(runs / other)
     assert {line["set"] for line in one} == {"triplets", "pairs"}
     for a, b in zip(one, two, strict=True):
         assert a["set"] == b["set"]
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
         assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
     for step in ("step-000002", "step-000004"):
-        found = [load_file(runs / str(n) / "checkpoints" / step / "model.safetensors") for n in (1, 2)]
+        found = [load_file(runs / n / "checkpoints" / step / "model.safetensors") for n in ("1", other)]
         for name, tensor in found[0].items():
             torch.testing.assert_close(tensor, found[1][name], rtol=1e-3, atol=3e-5)
 
@@ -61,10 +63,19 @@ def test_a_step_reduces_gradients_once_however_many_micro_batches_it_has(runs):
     assert json.loads((runs / "2" / "reductions.json").read_text()) == [True] * 4
 
 
-def test_a_run_of_two_ranks_goes_on_with_one(runs, tiny_backbone, tmp_path, start_training):
-    shutil.copytree(runs / "2", tmp_path / "run")
+@pytest.mark.parametrize(("begun", "ranks", "parallel"), [("2", 1, "ddp"), ("fsdp", 1, "ddp"), ("1", 2, "fsdp")])
+def test_a_run_goes_on_at_another_world_size_with_the_same_data(
+    runs, tiny_backbone, tmp_path, start_training, begun, ranks, parallel
+):
+    shutil.copytree(runs / begun, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000004")
-    launch(start_training, 1, tiny_backbone, tmp_path / "run", 4)
+    launch(start_training, ranks, tiny_backbone, tmp_path / "run", 4, parallel=parallel)
     assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4]
     for a, b in zip(lines(tmp_path / "run"), lines(runs / "1"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+
+
+def test_what_fsdp_leaves_in_the_model_is_its_last_checkpoint(runs):
+    trained = load_file(runs / "fsdp" / "trained.safetensors")
+    saved = load_file(runs / "fsdp" / "checkpoints" / "step-000004" / "model.safetensors")
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in saved.items())

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from gecko_core.errors import ConfigError
 from gecko_train.config import ObjectiveConfig
-from gecko_train.objective import Objective, batch_texts, listwise_kl, spread_out
+from gecko_train.objective import Objective, batch_texts, spread_out
 from gecko_train.rows import Document, TrainingRow, text_id
 
 
@@ -92,18 +92,32 @@ def test_rows_of_one_label_are_no_negatives_of_each_other():
     assert len(set(found.document_ids[:, 1].tolist())) == 4
 
 
-def test_kl_prefers_the_teachers_order_and_skips_what_has_no_score():
+def test_kl_is_added_with_its_weight_over_the_listed_documents():
     q, d = embeddings(batch=3, documents=4)
-    scores = torch.einsum("bd,bmd->bm", normalize(q, dim=-1), normalize(d, dim=-1)) / 0.1
-    assert float(listwise_kl(q, d, scores, temperature=0.1)) == pytest.approx(0.0, abs=1e-6)
-    assert float(listwise_kl(q, d, -scores, temperature=0.1)) > 1.0
-    holes = scores.clone()
-    holes[0, 2:] = float("nan")
-    holes[1] = float("nan")
-    expected = listwise_kl(q[[0]], d[[0], :2], scores[[0], :2], temperature=0.1) + 0.0
-    found = listwise_kl(q[:2], d[:2], holes[:2], temperature=0.1)
-    torch.testing.assert_close(found, expected)
-    assert float(listwise_kl(q, d, torch.full_like(scores, float("nan")), temperature=0.1)) == 0.0
+    scores = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    scores[0, 3] = float("nan")
+    plain, _ = Objective(ObjectiveConfig(), dims=(8,))(q, d, *ids(3, 4))
+    config = ObjectiveConfig(kl_weight=0.5, kl_documents=4, kl_teacher_temperature=2.0)
+    found, watched = Objective(config, dims=(8,))(q, d, *ids(3, 4), scores)
+    cosines = torch.einsum("bd,bmd->bm", normalize(q, dim=-1), normalize(d, dim=-1)) / 0.02
+    wanted = 0.0
+    for row in range(3):
+        known = ~scores[row].isnan()
+        teacher = (scores[row, known] / 2).log_softmax(0)
+        wanted += float((teacher.exp() * (teacher - cosines[row, known].log_softmax(0))).sum()) / 3
+    assert watched["kl"] == pytest.approx(wanted, rel=1e-4)
+    assert float(found - plain) == pytest.approx(0.5 * wanted, rel=1e-4)
+
+
+def test_a_row_without_negatives_and_without_scores_is_no_error():
+    rows = [TrainingRow("t", "q1", Document("p1")), TrainingRow("t", "q2", Document("p2"), (), scores=(1.0,))]
+    found = batch_texts(rows, Formats(), 4)
+    q, d = torch.randn(2, 8), torch.randn(len(found.texts), 8)[found.documents]
+    loss, watched = Objective(ObjectiveConfig(kl_weight=1.0, kl_documents=4), dims=(8,))(
+        q, d, found.query_ids, found.document_ids, found.scores
+    )
+    assert torch.isfinite(loss)
+    assert watched["kl"] == 0.0
 
 
 def test_kl_term_has_a_finite_gradient():

@@ -58,6 +58,30 @@ def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
     assert model.dims == (32, 16)
     assert model.prompt_style == "gecko"
     assert model.encode_queries(["bank bart"]).shape == (1, 32)
+    record = json.loads((tmp_path / "run" / "model" / "gecko.json").read_text())["record"]
+    assert record["name"] == "tiny"
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    found = next(line for line in results["scores"] if (line["model"], line["dim"]) == ("fine-tuned", 16))
+    assert f"| 16 | ndcg_at_10 | {found['ndcg_at_10']:.4f} |" in card
+    assert "pairs.jsonl" in record["stages"]["finetune"]["sources"]
+
+
+def test_a_run_under_torchrun_is_sent_to_the_single_stages(recipe, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="the whole journey is for one process; with torchrun use `prefinetune`"):
+        run(recipe)
+
+
+def test_fret_that_was_stopped_is_not_trained_on(recipe, monkeypatch):
+    from types import SimpleNamespace
+
+    from gecko_core.errors import DataError
+
+    monkeypatch.setattr("gecko_fret.pipeline.build", lambda *_, **__: SimpleNamespace(complete=False))
+    recipe["finetune"]["sets"] = [{"source": "fret"}]
+    recipe["prefinetune"]["enabled"] = False
+    with pytest.raises(DataError, match="FRet was stopped before its end; the same command goes on with it"):
+        run(recipe)
 
 
 def test_a_finished_run_is_shown_again_and_nothing_is_written(recipe, tmp_path):

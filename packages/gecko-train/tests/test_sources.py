@@ -125,3 +125,19 @@ def test_the_real_samples_become_rows(source, path, options):
         assert row.query.strip()
         assert row.positive.text.strip()
         assert row.positive.text not in [negative.text for negative in row.negatives]
+
+
+def test_a_written_set_stays_on_disk_and_can_be_cut(tmp_path, row_set):
+    from gecko_train.rows import RowSet
+
+    RowSet.write(tmp_path / "kept.arrow", list(row_set("a", 30)))
+    one = load_set(SetConfig(source="arrow", path=str(tmp_path / "kept.arrow"), limit=12), SourceContext())
+    assert (one.name, len(one)) == ("kept", 12)
+    assert [row.query for row in one] == [row.query for row in row_set("a", 30)][:12]
+
+
+def test_columns_are_renamed(tmp_path):
+    (tmp_path / "s2.jsonl").write_text('{"title": "a title", "abstract": "an abstract", "x": 1}\n')
+    options = {"columns": {"query": "title", "positive": "abstract"}}
+    [row] = load_set(SetConfig(source="pairs", path=str(tmp_path / "s2.jsonl"), options=options), SourceContext())
+    assert (row.query, row.positive.text, row.positive.title) == ("a title", "an abstract", None)

@@ -13,11 +13,11 @@ from gecko_train import checkpoint
 from gecko_train.config import ObjectiveConfig, TrainerConfig
 from gecko_train.mixture import Mixture
 from gecko_train.objective import Objective
-from gecko_train.trainer import Trainer, learning_rate_factor
+from gecko_train.trainer import Trainer
 from gecko_train.watch import read_metrics
 
 
-def trainer(model, sets, folder, *, seed=0, batch_size=8, hook=None, objective=None, **config):
+def trainer(model, sets, folder, *, seed=0, batch_size=8, hook=None, objective=None, teacher=None, **config):
     settings = {
         "batch_size": batch_size,
         "learning_rate": 1e-3,
@@ -29,7 +29,7 @@ def trainer(model, sets, folder, *, seed=0, batch_size=8, hook=None, objective=N
     mixture = Mixture(sets, batch_size=batch_size, seed=seed)
     return Trainer(
         model, mixture, [objective] * len(sets), TrainerConfig(**settings), folder, seed=seed,
-        console=Console(file=io.StringIO()), on_checkpoint=hook,
+        console=Console(file=io.StringIO()), on_checkpoint=hook, teacher=teacher,
     )  # fmt: skip
 
 
@@ -97,6 +97,11 @@ def test_a_checkpoint_of_other_settings_is_not_continued(tiny_model, row_set, tm
     trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2).train()
     with pytest.raises(ConfigError, match=r"step-000002: a checkpoint with another data plan; choose another output"):
         trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=4, seed=1).train()
+    for changed, message in (("model", "of another model"), ("stage", "with other settings")):
+        run = trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=4)
+        run.identity[changed] = "other"
+        with pytest.raises(ConfigError, match=f"step-000002: a checkpoint {message}"):
+            run.train()
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_rows_saved(tiny_model, row_set, tmp_path):
@@ -122,15 +127,6 @@ def test_the_best_checkpoint_is_kept_beside_the_last(tiny_model, row_set, tmp_pa
     assert [one.step for one in checkpoint.checkpoints(tmp_path / "checkpoints")] == [4, 8, 10]
 
 
-def test_the_learning_rate_warms_up_and_ends_at_zero():
-    for schedule, middle in (("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)):
-        config = TrainerConfig(schedule=schedule, warmup=0.1)
-        factors = [learning_rate_factor(step, 100, config) for step in range(101)]
-        assert factors[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
-        assert factors[55] == pytest.approx(middle)
-        assert factors[100] == pytest.approx(1.0 if schedule == "constant" else 0.0)
-
-
 def test_bf16_autocast_leaves_the_weights_in_fp32(tiny_model, row_set, tmp_path):
     trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, precision="bf16").train()
     assert {parameter.dtype for parameter in tiny_model.parameters()} == {torch.float32}
@@ -150,3 +146,88 @@ def test_a_tracker_gets_the_numbers_and_one_that_is_missing_is_named(tiny_model,
     run.train()
     assert [step for step, _ in logged] == [1, 2]
     assert logged[0][1]["training/loss"] > 0
+
+
+def test_the_stage_can_end_with_the_best_checkpoint(tiny_model, row_set, tmp_path):
+    seen = {}
+
+    def hook(step, model):
+        seen[step] = weights(model)
+        return {"eval/mean@32": {2: 0.1, 4: 0.9, 6: 0.2}[step], "eval/other": 1.0}
+
+    run = trainer(
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=6, checkpoint_every=2, keep_checkpoints=1, hook=hook,
+        end_with="best",
+    )  # fmt: skip
+    assert run.train().best_step == 4
+    assert torch.equal(weights(tiny_model), seen[4])
+    assert [line.get("eval/mean@32") for line in read_metrics(tmp_path / "metrics.jsonl")][1::2] == [0.1, 0.9, 0.2]
+
+
+def test_every_step_says_tokens_per_second_and_mfu(tiny_model, row_set, tmp_path):
+    trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, peak_tflops=1e-3).train()
+    for line in read_metrics(tmp_path / "metrics.jsonl"):
+        assert 0 < line["mfu"] < 100
+        assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"])
+
+
+def test_a_batch_that_fits_is_computed_once_and_one_that_does_not_gives_the_same(tiny_backbone, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    found, passes = [], []
+    for budget in (64, 100_000):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "dropout_prob"):
+                module.dropout_prob = 0.0
+        calls = []
+        model.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        run = trainer(model, [row_set("a", 32)], tmp_path / str(budget), max_steps=1, micro_batch_tokens=budget)
+        run._quick = 64
+        run.train()
+        found.append(weights(model))
+        passes.append(len(calls))
+    assert passes[0] == 2 * passes[1] > 4
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    found = []
+    for enabled in (False, True):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        trainer(model, [row_set("a", 32)], tmp_path / str(enabled), max_steps=2, gradient_checkpointing=enabled).train()
+        found.append(weights(model))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_a_teachers_embeddings_are_matched(tiny_backbone, tiny_model, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    torch.manual_seed(3)
+    teacher = Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu", dtype=torch.float32)
+    trainer(
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=12, teacher=teacher, objective={"matching_weight": 30.0}
+    ).train()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert lines[-1]["matching"] < lines[0]["matching"]
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_trains_to_the_same_weights(tiny_backbone, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    found = []
+    for compiled in (False, True):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "dropout_prob"):
+                module.dropout_prob = 0.0
+        trainer(model, [row_set("a", 32)], tmp_path / str(compiled), max_steps=3, compile=compiled).train()
+        found.append(weights(model))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from rich.console import Console
+from safetensors.torch import save_file
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from gecko_core import Gecko
@@ -51,7 +52,7 @@ def count_reductions(trainer, counted):
     trainer._prepare = watched
 
 
-def main(backbone, folder, steps, checkpoint_every, batch_size, dropout):
+def main(backbone, folder, steps, checkpoint_every, batch_size, dropout, parallel="ddp", options=None):
     torch.set_num_threads(1)
     model = Gecko.from_backbone(backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
     if not dropout:  # it differs between ranks by design
@@ -66,15 +67,16 @@ def main(backbone, folder, steps, checkpoint_every, batch_size, dropout):
     ]
     config = TrainerConfig(
         batch_size=batch_size, learning_rate=1e-3, precision="fp32", micro_batch_tokens=96, max_steps=steps,
-        checkpoint_every=checkpoint_every, keep_checkpoints=9,
+        checkpoint_every=checkpoint_every, keep_checkpoints=9, parallel=parallel, **(options or {}),
     )  # fmt: skip
     mixture = Mixture(sets, batch_size=batch_size, seed=0)
     trainer = Trainer(model, mixture, objectives, config, Path(folder), console=Console(file=io.StringIO()))
     counted = []
-    if trainer.world_size > 1:
+    if trainer.world_size > 1 and parallel == "ddp":
         count_reductions(trainer, counted)
     trainer.train()
     if trainer.rank == 0:
+        save_file(model.state_dict(), Path(folder) / "trained.safetensors")
         (Path(folder) / "reductions.json").write_text(json.dumps(counted))
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -19,8 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_train.sharding import cut_like, whole
 
 _PREFIX = "step-"
 
@@ -43,20 +45,28 @@ def save(
     *,
     keep: int = 2,
     best: int | None = None,
+    trained_only: bool = False,
+    writes: bool = True,
 ) -> Path:
     """Write the checkpoint of ``step``, then remove all but the last ``keep`` (and step ``best``).
+
+    Args:
+        trained_only: leave out what is frozen (LoRA): it is the start model's.
+        writes: False on all ranks but one; they only help to put together what is cut over ranks.
 
     Raises:
         DataError: the disk is full or not writable; nothing half-written is left.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PREFIX}{step:06d}"
+    weights, moments = model_tensors(model, trained_only), _optimizer_tensors(optimizer)
+    if not writes:
+        return final
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        save_file(model_tensors(model), temporary / "model.safetensors")
-        save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
+        temporary.mkdir(parents=True)
+        save_file(weights, temporary / "model.safetensors")
+        save_file(moments, temporary / "optimizer.safetensors")
         sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
         (temporary / "state.json").write_text(json.dumps({**state, "step": step, "files": sizes}, indent=1))
         for path in temporary.iterdir():
@@ -98,7 +108,13 @@ def latest(folder: Path) -> Checkpoint | None:
     return found[-1] if found else None
 
 
-def load(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+def load(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    trained_only: bool = False,
+) -> None:
     """Put the checkpoint's weights (and optimizer state) into ``model`` (and ``optimizer``), in place.
 
     Raises:
@@ -108,8 +124,7 @@ def load(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimi
         tensors = load_file(checkpoint.path / "model.safetensors")
     except SafetensorError as error:
         raise DataError(f"{checkpoint.path}: damaged checkpoint ({error}); remove the folder and start again") from None
-    own = model.state_dict()
-    expected = {name: own[name] for name in model_tensors(model)}
+    expected = _own_tensors(model, trained_only)
     if tensors.keys() != expected.keys() or any(tensors[name].shape != expected[name].shape for name in tensors):
         differing = sorted(
             name
@@ -122,37 +137,48 @@ def load(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimi
         )
     with torch.no_grad():
         for name, tensor in tensors.items():
-            expected[name].copy_(tensor)
+            expected[name].copy_(cut_like(tensor, expected[name]))
     if optimizer is not None:
         _load_optimizer(load_file(checkpoint.path / "optimizer.safetensors"), optimizer)
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+def model_tensors(model: nn.Module, trained_only: bool = False) -> dict[str, Tensor]:
     """The model's state, each storage once (tied weights appear under their first name), contiguous on the CPU."""
-    seen: set[int] = set()
+    return {
+        name: whole(tensor).detach().cpu().contiguous() for name, tensor in _own_tensors(model, trained_only).items()
+    }
+
+
+def _own_tensors(model: nn.Module, trained_only: bool) -> dict[str, Tensor]:
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    seen: set[Any] = set()
     tensors = {}
     for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() in seen and tensor.numel():
+        if trained_only and name not in trained:
             continue
-        seen.add(tensor.data_ptr())
-        tensors[name] = tensor.detach().cpu().contiguous()
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        if local.data_ptr() in seen and local.numel():
+            continue
+        seen.add(local.data_ptr())
+        tensors[name] = tensor
     return tensors
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     # Hyper-parameters are not saved: the learning rate is a function of the step, the rest comes from the recipe.
     return {
-        f"{number}.{key}": torch.as_tensor(value).detach().cpu().contiguous().clone()
+        f"{number}.{key}": whole(torch.as_tensor(value)).detach().cpu().contiguous().clone()
         for number, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
     }
 
 
 def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = tensor
+        state.setdefault(int(number), {})[key] = cut_like(tensor, parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -97,6 +97,23 @@ def ablate(
         run_ablation(resolved.model_copy(update={"output": str(default_output(resolved))}), runs)
 
 
+@app.command()
+def soup(
+    models: Annotated[list[Path], typer.Argument(help="Model folders of one architecture, at least two.")],
+    out: Annotated[Path, typer.Option(help="Folder for the averaged model.")],
+    weight: Annotated[list[float] | None, typer.Option(help="Share of each model, in order; default: equal.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Average the weights of several runs of one start model (model soup)."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_train.soup import soup as average
+
+        average(models, out, weight)
+        typer.echo(f"model: {out}")
+
+
 def _run(
     recipe: str | None, corpus: str | None, out: Path | None, llm: str | None, student: str | None,
     seeds: int | None, seed: int | None, overrides: list[str] | None, tiny: bool, debug: bool,

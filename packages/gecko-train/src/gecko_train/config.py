@@ -57,7 +57,9 @@ class SetConfig(_Section):
     """One training set of a mixture: where it comes from and how its rows are written."""
 
     source: str = Field(description="adapter: title-body, fret, triplets, pairs, nli, classification, ...")
-    path: str | None = Field(None, description="file or folder; relative to GECKO_DATA_DIR if it is not found as it is")
+    path: str | None = Field(
+        None, description="file or folder, also below GECKO_DATA_DIR; hub:owner/name[/config] for a data set of the hub"
+    )
     name: str | None = Field(
         None, description="name in the plan and the metrics; default: the source, or the path's name"
     )
@@ -68,11 +70,26 @@ class SetConfig(_Section):
     same_tower: bool | None = Field(None, description="overrides the objective for this set")
     negatives_scope: Literal["own", "batch"] | None = Field(None, description="overrides the objective for this set")
     hard_negatives: int | None = Field(None, ge=0, description="overrides the objective for this set")
+    hardness: float | None = Field(None, ge=0, description="overrides the objective for this set")
+    kl_weight: float | None = Field(None, ge=0, description="overrides the objective for this set")
+    spread_out: float | None = Field(None, ge=0, description="overrides the objective for this set")
+    false_negative_margin: float | None = Field(None, ge=0, description="overrides the objective for this set")
+    stream: bool = Field(False, description="read row after row while training, never whole; needs `rows`")
+    rows: int | None = Field(None, ge=1, description="about how many rows a streamed set has: its size in the mixture")
+    shuffle_rows: int = Field(16_384, ge=1, description="rows of a streamed set that are shuffled among each other")
     label_ids: Literal["unique", "mask"] = Field(
         "mask",
         description="classification rows: append a unique id to each row's texts (paper), or mask rows of one label",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the adapter")
+
+    @model_validator(mode="after")
+    def _streamed(self) -> SetConfig:
+        if self.stream and self.rows is None:
+            raise ValueError("a streamed set needs `rows`: about how many it has")
+        if self.stream and self.source == "fret":
+            raise ValueError("source fret is not streamed; leave `stream` out")
+        return self
 
 
 class ObjectiveConfig(_Section):
@@ -93,6 +110,10 @@ class ObjectiveConfig(_Section):
     kl_documents: int = Field(8, ge=2, description="documents per row in the KL term, the positive among them")
     kl_teacher_temperature: float = Field(1.0, gt=0)
     spread_out: float = Field(0.0, ge=0, description="weight of the mean squared similarity of different rows; 0: off")
+    false_negative_margin: float | None = Field(
+        None, ge=0, description="in-batch negatives this much nearer to the query than its positive do not count"
+    )
+    matching_weight: float = Field(0.0, ge=0, description="embedding matching with the stage's teacher model; 0: off")
 
     @model_validator(mode="after")
     def _weights_match(self) -> ObjectiveConfig:
@@ -101,12 +122,32 @@ class ObjectiveConfig(_Section):
         return self
 
 
+class LoraConfig(_Section):
+    """Low-rank adapters through peft (extra `lora`), merged into the weights at the end of the stage."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: list[str] | Literal["all-linear"] = Field("all-linear", description="names of the layers that get them")
+
+
+class LoopConfig(_Section):
+    """Evaluation at every checkpoint, on small sets; choose others than those you report."""
+
+    sets: list[str] = Field(min_length=1, description="folders in BEIR layout or with sentence pairs, as for `path`")
+    max_queries: int = Field(200, ge=1)
+    max_documents: int = Field(2000, ge=2)
+
+
 class TrainerConfig(_Section):
     """The optimisation loop."""
 
     batch_size: int = Field(64, ge=2, description="rows that the loss sees together, over all ranks")
     micro_batch_tokens: int = Field(8192, ge=64, description="padded tokens in one forward pass: what fits in memory")
-    grad_cache: bool = Field(True, description="off: keeps the activations of all micro-batches; one forward pass less")
+    grad_cache: bool | Literal["auto"] = Field(
+        "auto",
+        description="two forward passes, one micro-batch of activations; auto: only where a batch does not fit at once",
+    )
     epochs: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides epochs")
     learning_rate: float = Field(2e-5, gt=0)
@@ -118,20 +159,38 @@ class TrainerConfig(_Section):
     max_seq_length: int | None = Field(None, ge=8, description="tokens in training; default: the student's")
     gradient_checkpointing: bool = False
     compile: bool = Field(False, description="torch.compile the backbone")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="fsdp: weights and optimizer cut over the ranks (FSDP2)"
+    )
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters only")
+    peak_tflops: float | None = Field(
+        None, gt=0, description="for MFU; default: the GPU's rated bf16 peak, or measured"
+    )
     trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list, description="extras of the package")
     checkpoint_every: int = Field(50, ge=0, description="steps; 0: only at the end")
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, description="the last so many; the best one is kept besides")
+    evaluate: LoopConfig | None = Field(None, description="evaluation in the loop, which says which checkpoint is best")
+    end_with: Literal["last", "best"] = Field("last", description="best: the stage ends with the best checkpoint")
 
 
 class StageConfig(_Section):
     """One stage of training: its sets, its loss, its loop."""
 
     enabled: bool = True
+    teacher: str | None = Field(None, description="model whose embeddings are matched (objective.matching_weight)")
     sets: list[SetConfig] = Field(min_length=1)
     alpha: float = Field(1.0, ge=0, description="sampling weight of a set: size ** alpha")
     steps_per_epoch: int | None = Field(None, ge=1)
     objective: ObjectiveConfig = Field(default_factory=lambda: ObjectiveConfig.model_validate({}))
     trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig.model_validate({}))
+
+    @model_validator(mode="after")
+    def _whole(self) -> StageConfig:
+        if (self.teacher is None) != (self.objective.matching_weight == 0):
+            raise ValueError("embedding matching needs both `teacher` and `objective.matching_weight`")
+        if self.trainer.end_with == "best" and self.trainer.evaluate is None:
+            raise ValueError("trainer.end_with: best needs trainer.evaluate, which says what is best")
+        return self
 
     @model_validator(mode="after")
     def _weights(self) -> StageConfig:

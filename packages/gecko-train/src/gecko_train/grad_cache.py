@@ -62,6 +62,23 @@ def backward_through_batch(
     return loss.detach()
 
 
+def split_batch(
+    lengths: Sequence[int],
+    fits: int,  # padded tokens whose activations memory holds
+    quick: int,  # padded tokens that keep the device busy
+    cache: bool | str = "auto",
+) -> tuple[list[np.ndarray], bool]:
+    """Micro-batches of a batch, and whether it needs gradient caching.
+
+    A batch that fits as a whole is still cut into short pieces of similar length, for they carry less padding; their
+    graphs are all kept, and nothing is computed twice.
+    """
+    pieces = length_sorted(lengths, min(fits, quick))
+    if cache == "auto":
+        cache = sum(len(piece) * lengths[piece[0]] for piece in pieces) > fits
+    return (length_sorted(lengths, fits) if cache else pieces), bool(cache)
+
+
 def length_sorted(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
     """Group texts into micro-batches of at most ``budget`` padded tokens (a single longer text stands alone).
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,7 +21,10 @@ _WINDOW = 4  # how many batches' worth of postponed rows are looked at again for
 
 
 class Planned(Protocol):
-    """What planning needs of a set: its name, its size and the ids that must not repeat within a batch."""
+    """What planning needs of a set: its name, its size and the ids that must not repeat within a batch.
+
+    A streamed set has no ids to look at beforehand; it plans its own batches (`gecko_train.streams`).
+    """
 
     name: str
     query_ids: np.ndarray
@@ -61,7 +64,7 @@ class Mixture:
 
     def __init__(
         self,
-        sets: Sequence[Planned],
+        sets: Sequence[Any],  # Planned or streamed
         *,
         batch_size: int,
         seed: int = 0,
@@ -99,10 +102,14 @@ class Mixture:
             self._planned = {}
             self._epoch = epoch
         chosen = int(self._schedule[step])
+        turn = int((self._schedule[:step] == chosen).sum())
+        stream: Any = self.sets[chosen]
+        if hasattr(stream, "batch"):
+            before = sum(int((self.schedule(earlier) == chosen).sum()) for earlier in range(epoch))
+            return PlannedBatch(epoch, step, chosen, stream.batch(before + turn, self.batch_size))
         if chosen not in self._planned:  # a set is planned when its first batch is asked for
             wanted = int((self._schedule == chosen).sum())
             self._planned[chosen] = self._plan(chosen, epoch, wanted)
-        turn = int((self._schedule[:step] == chosen).sum())
         return PlannedBatch(epoch, step, chosen, self._planned[chosen][turn])
 
     def at(self, global_step: int) -> PlannedBatch:

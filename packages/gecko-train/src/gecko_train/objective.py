@@ -1,8 +1,8 @@
 """From rows to the loss: which texts are embedded, which ids are masked, which terms are added.
 
 The main term is the Gecko loss (Lee et al. 2024, section 3.2) as ``gecko_kernels.same_tower_softmax_loss`` computes it;
-hardness weight, spread-out regulariser (both EmbeddingGemma, arXiv 2509.20354) and a KL term from the LLM's scores are
-switches, off by default.
+hardness weight, spread-out regulariser (both EmbeddingGemma, arXiv 2509.20354), a margin mask for false negatives, a KL
+term from the LLM's scores and embedding matching with a teacher model are switches, off by default.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import normalize
 
 from gecko_core.errors import ConfigError
-from gecko_kernels import same_tower_softmax_loss
+from gecko_kernels import kl_list_loss, same_tower_softmax_loss
 from gecko_train.config import ObjectiveConfig
+from gecko_train.margin import margin_loss
+from gecko_train.matching import matching_loss
 from gecko_train.rows import Document, TrainingRow, text_id
 
 
@@ -126,7 +128,8 @@ class Objective:
         documents: Tensor,  # (B, M, D)
         query_ids: Tensor,  # (B,)
         document_ids: Tensor,  # (B, M)
-        scores: Tensor | None = None,  # (B, M), NaN where the teacher gave none
+        scores: Tensor | None = None,  # (B, M), NaN where the LLM gave none
+        teacher: Tensor | None = None,  # (B, 1 + M, E), another model's vectors of query and documents
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss (scalar, mean over rows) and what to watch: mean similarities and the single terms."""
         config = self.config
@@ -145,14 +148,24 @@ class Objective:
             "negative_ids": negative_ids,
             "hardness": config.hardness,
         }
-        loss = same_tower_softmax_loss(queries, positives, negatives, **options)
-        parts = {"contrastive": loss}
+        parts: dict[str, Tensor] = {}
+        if config.false_negative_margin is None:
+            loss = same_tower_softmax_loss(queries, positives, negatives, **options)
+        else:
+            loss, parts["left_out"] = margin_loss(
+                queries, positives, negatives, margin=config.false_negative_margin, **options
+            )
+        parts["contrastive"] = loss
         if config.kl_weight and scores is not None:
-            parts["kl"] = listwise_kl(
+            parts["kl"] = kl_list_loss(
                 queries, documents[:, : config.kl_documents], scores[:, : config.kl_documents],
                 temperature=config.temperature, teacher_temperature=config.kl_teacher_temperature,
             )  # fmt: skip
             loss = loss + config.kl_weight * parts["kl"]
+        if config.matching_weight and teacher is not None:
+            student = torch.cat([queries[:, None], documents], 1)
+            parts["matching"] = matching_loss(student.flatten(0, 1), teacher.flatten(0, 1))
+            loss = loss + config.matching_weight * parts["matching"]
         if config.spread_out:
             parts["spread_out"] = spread_out(queries) + spread_out(positives)
             loss = loss + config.spread_out * parts["spread_out"]
@@ -171,31 +184,6 @@ class Objective:
 
 def _floats(parts: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in parts.items()} if len(parts) > 1 else {}
-
-
-def listwise_kl(
-    queries: Tensor,  # (B, D)
-    documents: Tensor,  # (B, M, D)
-    scores: Tensor,  # (B, M), NaN: not scored
-    *,
-    temperature: float,
-    teacher_temperature: float = 1.0,
-) -> Tensor:
-    """KL(softmax(teacher scores) || softmax(student cosines / t)) over each row's documents, mean over scored rows.
-
-    Documents without a score are left out of both softmaxes; rows with fewer than two scores do not count.
-    """
-    known = ~scores.isnan()
-    usable = known.sum(1) >= 2
-    if not bool(usable.any()):
-        return queries.sum() * 0.0  # keeps the graph, so that every rank takes part in the backward pass
-    q, d = normalize(queries[usable], dim=-1), normalize(documents[usable], dim=-1)
-    known = known[usable]
-    # A large finite negative number rather than -inf: 0 * -inf would be NaN in the sum below.
-    student = torch.einsum("bd,bmd->bm", q, d).div(temperature).masked_fill(~known, -1e4)
-    teacher = scores[usable].nan_to_num().div(teacher_temperature).masked_fill(~known, -1e4)
-    student_log, teacher_log = log_softmax(student.float(), 1), log_softmax(teacher.float(), 1)
-    return (teacher_log.exp() * (teacher_log - student_log)).masked_fill(~known, 0.0).sum(1).mean()
 
 
 def spread_out(vectors: Tensor) -> Tensor:  # (B, D) -> scalar

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_fret.atomic import write_json
 from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import Recipe, StageConfig
@@ -40,6 +41,11 @@ def run_recipe(recipe: Recipe, console: Console | None = None) -> dict[str, Any]
     Raises:
         GeckoError: anything a user can cause, in one line.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "run: the whole journey is for one process; with torchrun use `prefinetune`, then `gecko-fret build`, then "
+            "`finetune`"
+        )
     console = console or make_console()
     with RunFolder.claim(recipe.folder, recipe) as folder:
         results = folder.finished("results")
@@ -234,6 +240,7 @@ class Journey:
                 known.pop("per_query", None)
         stages["finetune" if name == FINETUNED else "prefinetune"] = dict(record)
         return {
+            "name": self.recipe.name,
             "recipe": self.recipe.name,
             "start_model": self.recipe.student.model,
             "seed": self.recipe.seed,
@@ -251,7 +258,11 @@ class Journey:
 
         self._model = None  # the LLM needs the memory more
         started = time.perf_counter()
-        build(self.recipe.fret, self.folder.path / "fret", corpus=self.held_out.training, progress=True)
+        summary = build(self.recipe.fret, self.folder.path / "fret", corpus=self.held_out.training, progress=True)
+        if not summary.complete:
+            raise DataError(
+                f"{self.folder.path / 'fret'}: FRet was stopped before its end; the same command goes on with it"
+            )
         manifest = json.loads((self.folder.path / "fret" / "manifest.json").read_text())
         from gecko_fret import load_fret
 
@@ -279,6 +290,9 @@ class Journey:
                 models[name] = known["per_query"]
         corpus = self.folder.finished("corpus") or {}
         lines = compare_models(models)
+        last = next(reversed(models))
+        if last != START:
+            self._save_with_scores(last, models[last], corpus)
         if not self.recipe.finetune.enabled and self._saved(PREFINETUNED).exists():
             shutil.copytree(self._saved(PREFINETUNED), self._saved(FINETUNED), dirs_exist_ok=True)
         results = {
@@ -298,6 +312,22 @@ class Journey:
         }
         write_json(self.folder.path / "results.json", results)
         return results
+
+    def _save_with_scores(self, name: str, scores: Mapping[str, Any], corpus: Mapping[str, Any]) -> None:
+        """Write the last model again, now that its scores are known: they are part of its card."""
+        from gecko_train.closing import METRICS
+
+        model = self._load(name)
+        stage = self.folder.finished("finetune" if name == FINETUNED else "prefinetune") or {}
+        record = self._card(name, {key: value for key, value in stage.items() if key not in ("title", "note")})
+        record["scores"] = [
+            {"task": "Retrieval", "dataset": f"known-item search in {corpus['name']}", "dim": int(dim),
+             "metric": metric, "value": float(np.mean(values[metric]))}
+            for dim, values in scores.items()
+            for metric in METRICS
+        ]  # fmt: skip
+        model.eval()
+        model.save_pretrained(self._saved(name), record=record, dims=tuple(self.recipe.student.dims))
 
     def _files(self) -> dict[str, str]:
         files = {

@@ -102,6 +102,7 @@ class RowSet:
         if table.num_rows == 0:
             raise DataError(f"training set {name}: no rows; a set needs at least one")
         self.name = name
+        self._table = table
         self._batches = table.to_batches()
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
         self.query_ids: np.ndarray = table.column("query_id").to_numpy()
@@ -136,6 +137,10 @@ class RowSet:
                 writer.write_batch(batch)
                 count += batch.num_rows
         return count
+
+    def first(self, count: int | None) -> RowSet:
+        """The set of the first ``count`` rows (None: all), without reading them."""
+        return self if count is None else RowSet(self.name, self._table.slice(0, count))
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -22,8 +22,9 @@ _RECIPE = "recipe.yaml"
 class RunFolder:
     """A folder that belongs to one recipe; stages that finished are read back instead of run again."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, writes: bool = True):
         self.path = path
+        self.writes = writes  # False on all ranks but the first of a run on several devices
 
     @classmethod
     @contextmanager
@@ -35,6 +36,9 @@ class RunFolder:
             DataError: it cannot be written to.
         """
         path = Path(path)
+        if int(os.environ.get("RANK", "0")) > 0:
+            yield cls(path, writes=False)
+            return
         own = yaml.safe_load(dump_recipe(recipe))
         _check(path, own)
         try:

@@ -42,8 +42,15 @@ def run_single(recipe: Recipe, stage: Literal["prefinetune", "finetune"], consol
             )  # fmt: skip
             record = result.record(config)
             model.eval()
-            card = {"recipe": recipe.name, "start_model": recipe.student.model, "stages": {stage: record}}
-            model.save_pretrained(folder.path / "model", record=card, dims=tuple(recipe.student.dims))
-            write_json(folder.path / "summary.json", dataclasses.asdict(result.summary))
-            folder.stage(stage, lambda: record)
-        console.print(f"model: {folder.path / 'model'}", highlight=False, soft_wrap=True)
+            card = {
+                "name": recipe.name,
+                "recipe": recipe.name,
+                "start_model": recipe.student.model,
+                "stages": {stage: record},
+            }
+            if folder.writes:
+                model.save_pretrained(folder.path / "model", record=card, dims=tuple(recipe.student.dims))
+                write_json(folder.path / "summary.json", dataclasses.asdict(result.summary))
+                folder.stage(stage, lambda: record)
+        if folder.writes:
+            console.print(f"model: {folder.path / 'model'}", highlight=False, soft_wrap=True)

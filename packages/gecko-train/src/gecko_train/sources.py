@@ -19,6 +19,10 @@ from gecko_fret.corpus import Corpus, Passage
 from gecko_train.adapters import ADAPTERS, Record, Settings
 from gecko_train.config import SetConfig
 from gecko_train.rows import Document, RowSet, TrainingRow
+from gecko_train.streams import StreamedSet
+
+_HUB = "hub:"
+_WHOLE = ("classification", "nli", "snli", "mnli", "fret")  # these group or draw among all rows
 
 
 @dataclass(frozen=True)
@@ -30,18 +34,30 @@ class SourceContext:
     seed: int = 0
 
 
-def load_set(config: SetConfig, context: SourceContext) -> RowSet:
-    """The rows of one set of a recipe.
+def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet:
+    """The rows of one set of a recipe: in memory, memory-mapped (source ``arrow``) or streamed.
 
     Raises:
         ConfigError: unknown source, or one that needs a path or a corpus which is not there.
         DataError: the data cannot be read as that source.
     """
     name = config.name or (Path(config.path).name.split(".")[0] if config.path else config.source)
-    rows = _rows(config, context)
-    if config.limit:
-        rows = itertools.islice(rows, config.limit)
-    return RowSet.from_rows(name, rows)
+    if config.stream:
+        if config.source in _WHOLE:
+            raise ConfigError(f"sets: source {config.source!r} looks at all its rows at once; leave `stream` out")
+        if config.source == "arrow":
+            raise ConfigError("sets: source 'arrow' is memory-mapped already; leave `stream` out")
+        next(_rows(config, context), None)  # a path or column that is wrong shows now, not in the middle of training
+        return StreamedSet(
+            name, lambda: _limited(config, context), config.rows or 1, seed=context.seed, window=config.shuffle_rows
+        )
+    if config.source == "arrow":
+        return RowSet.open(find_path(_path(config)), name).first(config.limit)
+    return RowSet.from_rows(name, _limited(config, context))
+
+
+def _limited(config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
+    return itertools.islice(_rows(config, context), config.limit)
 
 
 def _rows(config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
@@ -52,8 +68,6 @@ def _rows(config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         if folder is None:
             raise ConfigError("sets: source 'fret' without a path; give the folder that `gecko-fret build` wrote")
         return fret_rows(folder, config.task, context.seed, **config.options)
-    if config.source == "arrow":
-        return iter(RowSet.open(find_path(_path(config)), config.name))
     if config.source == "beir":
         return beir_rows(find_path(_path(config)), config.task or "search result", **config.options)
     adapter = ADAPTERS.get(config.source)
@@ -67,7 +81,12 @@ def _rows(config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         negatives=max(1, config.hard_negatives or 1),
         unique_ids=config.label_ids == "unique",
     )
-    return adapter.read(read_records(find_path(_path(config)), **config.options), settings)
+    path = _path(config)
+    if path.startswith(_HUB):
+        records = hub_records(path.removeprefix(_HUB), config.stream, **config.options)
+    else:
+        records = read_records(find_path(path), **config.options)
+    return adapter.read(records, settings)
 
 
 def title_body_rows(corpus: Corpus, task: str = "search result") -> Iterator[TrainingRow]:
@@ -172,10 +191,13 @@ def find_path(path: str | Path) -> Path:
     )
 
 
-def read_records(path: Path, *, where: dict[str, Any] | None = None, file: str = "train") -> Iterator[Record]:
-    """Records of a .jsonl(.gz), .json, .csv, .tsv or .parquet file, or of a folder's ``file.*``.
+def read_records(
+    path: Path, *, where: dict[str, Any] | None = None, columns: dict[str, str] | None = None, file: str = "train"
+) -> Iterator[Record]:
+    """Records of a .jsonl(.gz), .csv, .tsv or .parquet file, or of a folder's ``file.*``.
 
-    ``where`` keeps the records whose columns have these values (``{lang: en}``).
+    ``where`` keeps the records whose columns have these values (``{lang: en}``); ``columns`` gives columns the names
+    that the adapter knows (``{query: title, positive: abstract}``).
     """
     if path.is_dir():
         found = sorted(one for one in path.iterdir() if one.name.split(".")[0] == file)
@@ -190,7 +212,40 @@ def read_records(path: Path, *, where: dict[str, Any] | None = None, file: str =
         for number, record in enumerate(_read_file(one), start=1):
             if where and any(record.get(key) != value for key, value in where.items()):
                 continue
-            yield {**record, "_where": f"{one} row {number}"}
+            yield {**renamed(record, columns), "_where": f"{one} row {number}"}
+
+
+def renamed(record: dict[str, Any], columns: dict[str, str] | None) -> dict[str, Any]:
+    """The record with the columns that ``columns`` names (new: old) under their new names alone."""
+    if not columns:
+        return record
+    old = set(columns.values())
+    kept = {key: value for key, value in record.items() if key not in old}
+    return kept | {new: record.get(given) for new, given in columns.items()}
+
+
+def hub_records(
+    name: str,
+    stream: bool,
+    *,
+    where: dict[str, Any] | None = None,
+    columns: dict[str, str] | None = None,
+    split: str = "train",
+) -> Iterator[Record]:
+    """Records of a data set of the hub, ``owner/name`` or ``owner/name/config``, through `datasets`."""
+    from datasets import load_dataset
+
+    owner, _, rest = name.partition("/")
+    dataset, _, config = rest.partition("/")
+    try:
+        found = load_dataset(f"{owner}/{dataset}", config or None, split=split, streaming=stream)
+        for number, record in enumerate(found, start=1):
+            if not where or all(record.get(key) == value for key, value in where.items()):
+                yield {**renamed(record, columns), "_where": f"{_HUB}{name} row {number}"}
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{_HUB}{name}: {str(error).splitlines()[0]}; check the name, the split, the network") from None
 
 
 def _read_file(path: Path) -> Iterable[dict[str, Any]]:

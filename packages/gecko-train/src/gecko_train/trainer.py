@@ -10,7 +10,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -25,11 +25,18 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_train import checkpoint as checkpoints
 from gecko_train.config import TrainerConfig
 from gecko_train.distributed import gather_rows, slice_sizes
-from gecko_train.grad_cache import backward_through_batch, length_sorted
+from gecko_train.flops import peak_flops, step_flops
+from gecko_train.grad_cache import backward_through_batch, length_sorted, split_batch
+from gecko_train.matching import teacher_rows
 from gecko_train.mixture import Mixture, PlannedBatch
 from gecko_train.objective import BatchTexts, Objective, batch_texts
-from gecko_train.rows import RowSet, TrainingRow
+from gecko_train.rows import TrainingRow
+from gecko_train.schedule import autocast_for, learning_rate_factor, make_optimizer, resolved_precision
+from gecko_train.sharding import copy_into, shard, whole, without_reduction
 from gecko_train.watch import Watch, read_metrics
+
+# Padded tokens of one forward pass beyond which the device gets no faster: smaller pieces only carry less padding.
+_QUICK_TOKENS = {"cpu": 1_024}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class TrainingSummary:
     waiting: float  # share of the time spent waiting for data
     first_loss: float  # mean over the first and the last tenth of the steps
     last_loss: float
+    best_step: int | None = None  # of the checkpoints, where they were evaluated
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,11 @@ class Trainer:
     Args:
         objectives: one per set of the mixture, in its order.
         folder: ``checkpoints/``, ``metrics.jsonl`` and ``curves.png`` are kept here.
-        identity: what must be equal for a checkpoint to be continued, besides the data plan (the resolved stage).
-        on_checkpoint: called with (step, model) before a checkpoint; a returned score decides which one is best.
+        start: identity of the start model, equal for a checkpoint to be continued.
+        identity: what else must be equal, besides the data plan (the resolved stage).
+        on_checkpoint: called with (step, model) before a checkpoint, returns numbers for the metrics (the first of
+            them decides which checkpoint is best), one such number, or None.
+        teacher: model whose embeddings the objectives match.
     """
 
     def __init__(
@@ -73,8 +84,10 @@ class Trainer:
         *,
         seed: int = 0,
         title: str = "training",
+        start: str = "",
         identity: str = "",
-        on_checkpoint: Callable[[int, Gecko], float | None] | None = None,
+        on_checkpoint: Callable[[int, Gecko], Mapping[str, float] | float | None] | None = None,
+        teacher: Gecko | None = None,
         accelerator: Any = None,
         console: Any = None,
     ):
@@ -87,8 +100,9 @@ class Trainer:
         self.folder = Path(folder)
         self.seed = seed
         self.title = title
-        self.identity = {"plan": mixture.fingerprint, "stage": identity}
+        self.identity = {"plan": mixture.fingerprint, "model": start, "stage": identity}
         self.on_checkpoint = on_checkpoint
+        self.teacher = teacher
         self.console = console
         check_trackers(config.trackers)
         # Autocast is ours (below): accelerate would patch the model's forward, which the saved model must not keep.
@@ -100,7 +114,11 @@ class Trainer:
         if smallest < self.world_size:
             raise ConfigError(f"a batch of {smallest} rows cannot be cut for {self.world_size} ranks; use fewer ranks")
         self.total_steps = config.max_steps or max(1, round(config.epochs * mixture.steps_per_epoch))
-        self.autocast = autocast_for(model.device, config.precision)
+        self.device = self.accelerator.device if config.parallel == "fsdp" else model.device
+        self.sharded = config.parallel == "fsdp" and self.world_size > 1
+        self.autocast = autocast_for(self.device, config.precision)
+        self._peak = peak_flops(self.device, resolved_precision(self.device, config.precision), config.peak_tflops)
+        self._quick = _QUICK_TOKENS.get(self.device.type, 16_384)
 
     def train(self) -> TrainingSummary:
         """Train to the end, from the last checkpoint if there is one.
@@ -110,7 +128,7 @@ class Trainer:
             DataError: the loss or the gradient is not finite (the batch is saved), or the disk is full.
         """
         wrapped, optimizer = self._prepare()
-        done = self._resume(optimizer)
+        done = self._resume(wrapped, optimizer)
         history: list[dict[str, Any]] = []
         # The watch of other ranks would write the same files.
         watch = self._watch(done) if self._main else None
@@ -125,16 +143,17 @@ class Trainer:
                 ahead = step + 1 < self.total_steps and not (saves and self.on_checkpoint)
                 coming = pool.submit(self._fetch, step + 1) if ahead else None
                 metrics = self._step(step, prepared, wrapped, optimizer)
-                metrics["seconds"] = time.perf_counter() - begun
-                metrics["waited"] = waited
-                metrics["tokens_per_second"] = metrics["tokens"] * self.world_size / metrics["seconds"]
-                history.append(metrics)
+                seconds = time.perf_counter() - begun
+                metrics |= {"seconds": seconds, "waited": waited, **self._speed(metrics["tokens"], prepared, seconds)}
+                found = self._evaluate(step + 1, wrapped) if saves else {}
+                history.append(metrics | found)
                 if watch:
-                    watch.step(step + 1, metrics)
+                    watch.step(step + 1, history[-1])
                 if saves:
-                    self._save(step + 1, optimizer)
+                    self._save(step + 1, wrapped, optimizer, next(iter(found.values()), None))
+        best = self._finish(wrapped)
         lines = read_metrics(self.folder / "metrics.jsonl") if self._main else history  # with the steps before a resume
-        return _summarise(lines, self.total_steps)
+        return _summarise(lines, self.total_steps, best)
 
     # ---- one step ----
 
@@ -142,18 +161,20 @@ class Trainer:
         self, step: int, prepared: _Prepared, wrapped: nn.Module, optimizer: torch.optim.Optimizer
     ) -> dict[str, Any]:
         objective = self.objectives[prepared.batch.set_index]
-        groups = length_sorted([len(ids) for ids in prepared.tokens], self.config.micro_batch_tokens)
+        lengths = [len(ids) for ids in prepared.tokens]
+        groups, cache = self._micro_batches(lengths)
         back = torch.empty(len(prepared.tokens), dtype=torch.long)
         back[torch.cat([torch.from_numpy(group) for group in groups])] = torch.arange(len(prepared.tokens))
-        back = back.to(self.model.device)
+        back = back.to(self.device)
+        teacher = self._teacher_rows(prepared)
         watched: dict[str, float] = {}
 
         def embed(group: Any) -> Tensor:
             with self.autocast():
-                return wrapped(**self.model.collate([prepared.tokens[place] for place in group])).float()
+                return wrapped(**self._collate([prepared.tokens[place] for place in group])).float()
 
         def loss_of(sorted_embeddings: Tensor) -> Tensor:
-            loss, numbers = self._global_loss(sorted_embeddings[back], prepared, objective)
+            loss, numbers = self._global_loss(sorted_embeddings[back], prepared, objective, teacher)
             watched.update(numbers)
             return loss * self.world_size
 
@@ -161,15 +182,15 @@ class Trainer:
         for parameters in optimizer.param_groups:
             parameters["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
-        self.model.train()
+        wrapped.train()
         # A generator per (seed, step, rank): dropout differs between ranks and repeats after a resume.
         seed = (self.seed * 7_919 + step) * 4_099 + self.rank
         loss = backward_through_batch(
-            groups, embed, loss_of, seed=seed, cache=self.config.grad_cache,
-            no_sync=lambda: self.accelerator.no_sync(wrapped),
+            groups, embed, loss_of, seed=seed, cache=cache,
+            no_sync=lambda: without_reduction(wrapped) if self.sharded else self.accelerator.no_sync(wrapped),
         )  # fmt: skip
         value = float(loss) / self.world_size
-        norm = float(self.accelerator.clip_grad_norm_(wrapped.parameters(), self.config.clip))
+        norm = float(whole(nn.utils.clip_grad_norm_(wrapped.parameters(), self.config.clip)))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._stop_at(step, prepared, value, norm)
         optimizer.step()
@@ -183,8 +204,29 @@ class Trainer:
             **watched,
         }
 
+    def _micro_batches(self, lengths: list[int]) -> tuple[list[Any], bool]:
+        config = self.config
+        if self.sharded:  # layers are gathered for one graph at a time
+            pieces = length_sorted(lengths, config.micro_batch_tokens)
+            return pieces, len(pieces) > 1
+        return split_batch(lengths, config.micro_batch_tokens, self._quick, config.grad_cache)
+
+    def _collate(self, rows: list[list[int]]) -> dict[str, Tensor]:
+        return {key: value.to(self.device) for key, value in self.model.collate(rows).items()}
+
+    def _teacher_rows(self, prepared: _Prepared) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        vectors = self.teacher.encode(prepared.texts.texts, output="torch").to(self.device)
+        texts = prepared.texts
+        return teacher_rows(vectors, texts.queries.to(self.device), texts.documents.to(self.device))
+
+    def _speed(self, tokens: int, prepared: _Prepared, seconds: float) -> dict[str, float]:
+        work = step_flops(self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None)
+        return {"tokens_per_second": tokens * self.world_size / seconds, "mfu": work / seconds / self._peak}
+
     def _global_loss(
-        self, embeddings: Tensor, prepared: _Prepared, objective: Objective
+        self, embeddings: Tensor, prepared: _Prepared, objective: Objective, teacher: Tensor | None
     ) -> tuple[Tensor, dict[str, float]]:
         texts, sizes = prepared.texts, slice_sizes(len(prepared.batch.indices), self.world_size)
         device = embeddings.device
@@ -198,12 +240,12 @@ class Trainer:
             everyone(texts.query_ids),
             everyone(texts.document_ids),
             everyone(texts.scores),
+            None if teacher is None else everyone(teacher),
         )
 
     def _fetch(self, step: int) -> _Prepared:
         batch = self.mixture.at(step)
-        one = self.mixture.sets[batch.set_index]
-        assert isinstance(one, RowSet)
+        one: Any = self.mixture.sets[batch.set_index]
         rows = one.rows(batch.slice(self.rank, self.world_size))
         texts = batch_texts(rows, self.model, self.objectives[batch.set_index].documents)
         tokens = self.model.tokenize(texts.texts, max_length=self.config.max_seq_length)
@@ -235,46 +277,81 @@ class Trainer:
         pooler = getattr(self.model.backbone, "pooler", None)
         if pooler is not None:
             pooler.requires_grad_(False)  # BERT's; mean pooling never reads it, so it would never get a gradient
+        if self.config.lora is not None:
+            from gecko_train.lora import add_lora
+
+            add_lora(self.model, self.config.lora)
         if self.config.gradient_checkpointing:
-            self.model.backbone.gradient_checkpointing_enable()
+            self.model.gradient_checkpointing()
+        wrapped: nn.Module = shard(self.model, self.device) if self.sharded else self.model
         if self.config.compile:
-            self.model.backbone.compile(dynamic=True)
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
-        )
-        wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
+            getattr(wrapped, "backbone").compile(dynamic=True)  # noqa: B009 - nn.Module's types know no attributes
+        optimizer = make_optimizer(wrapped, self.config)
+        if not self.sharded:
+            wrapped, optimizer = self.accelerator.prepare(wrapped, optimizer)
         return wrapped, optimizer
 
-    def _resume(self, optimizer: torch.optim.Optimizer) -> int:
+    def _own(self, wrapped: nn.Module) -> nn.Module:
+        """The module that names weights as the model does: FSDP's copy, else the model inside DDP's wrapper."""
+        return wrapped if self.sharded else self.model
+
+    def _resume(self, wrapped: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         found = checkpoints.latest(self.folder / "checkpoints")
         if found is None:
             return 0
         saved = {key: found.state.get(key) for key in self.identity}
         if saved != self.identity:
-            what = "data plan" if saved["plan"] != self.identity["plan"] else "settings"
-            raise ConfigError(
-                f"{found.path}: a checkpoint with another {what}; choose another output folder with --out"
-            )
-        checkpoints.load(found, self.model, optimizer)
+            differs = next(key for key, value in self.identity.items() if saved[key] != value)
+            what = {"plan": "with another data plan", "model": "of another model", "stage": "with other settings"}
+            raise ConfigError(f"{found.path}: a checkpoint {what[differs]}; choose another output folder with --out")
+        checkpoints.load(found, self._own(wrapped), optimizer, trained_only=self.config.lora is not None)
         return found.step
 
     def _saves_after(self, done: int) -> bool:
         every = self.config.checkpoint_every
         return done == self.total_steps or bool(every and done % every == 0)
 
-    def _save(self, done: int, optimizer: torch.optim.Optimizer) -> None:
+    def _evaluate(self, done: int, wrapped: nn.Module) -> dict[str, float]:
+        if self.on_checkpoint is None:
+            return {}
+        if self.sharded:
+            copy_into(wrapped, self.model)
+        found = self.on_checkpoint(done, self.model)
+        if found is None:
+            return {}
+        return dict(found) if isinstance(found, Mapping) else {"score": float(found)}
+
+    def _save(self, done: int, wrapped: nn.Module, optimizer: torch.optim.Optimizer, score: float | None) -> None:
         folder = self.folder / "checkpoints"
-        best = None
         state: dict[str, Any] = dict(self.identity)
-        if self.on_checkpoint is not None:
-            score = self.on_checkpoint(done, self.model)
-            scores = {one.step: one.state.get("score") for one in checkpoints.checkpoints(folder)} | {done: score}
+        best = None
+        if score is not None:
             state["score"] = score
-            known = {step: value for step, value in scores.items() if value is not None}
-            best = max(known, key=known.__getitem__) if known else None
-        if self._main:
-            checkpoints.save(folder, done, self.model, optimizer, state, keep=self.config.keep_checkpoints, best=best)
+            best = _best({one.step: one.state.get("score") for one in checkpoints.checkpoints(folder)} | {done: score})
+        checkpoints.save(
+            folder, done, self._own(wrapped), optimizer, state, keep=self.config.keep_checkpoints, best=best,
+            trained_only=self.config.lora is not None, writes=self._main,
+        )  # fmt: skip
         self.accelerator.wait_for_everyone()
+
+    def _finish(self, wrapped: nn.Module) -> int | None:
+        """Leave in the model what the stage ends with; returns the step of the best checkpoint."""
+        there = {one.step: one for one in checkpoints.checkpoints(self.folder / "checkpoints")}
+        best = _best({step: one.state.get("score") for step, one in there.items()})
+        if best is not None and self.config.end_with == "best":
+            checkpoints.load(there[best], self._own(wrapped), trained_only=self.config.lora is not None)
+        if self.sharded:
+            copy_into(wrapped, self.model)
+        if self.config.lora is not None:
+            from gecko_train.lora import merge_lora
+
+            merge_lora(self.model)
+        return best
+
+
+def _best(scores: Mapping[int, float | None]) -> int | None:
+    known = {step: value for step, value in scores.items() if value is not None}
+    return max(known, key=known.__getitem__) if known else None
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -284,45 +361,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise ConfigError(f"trackers: {name} is not installed; pip install 'gecko-train[{name}]', or leave it out")
 
 
-def learning_rate_factor(step: int, total: int, config: TrainerConfig) -> float:
-    """Share of the peak learning rate at ``step`` (0-based): linear warm-up, then the schedule down to 0."""
-    warm = round(config.warmup * total)
-    if step < warm:
-        return (step + 1) / warm
-    progress = (step - warm) / max(1, total - warm)
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return 1 - progress if config.schedule == "linear" else 1.0
-
-
-def autocast_for(device: torch.device, precision: str) -> Callable[[], Any]:
-    """Context factory for the forward pass: bf16 autocast, or nothing. Weights and optimizer stay in fp32."""
-    if precision == "auto":
-        precision = "bf16" if _computes_in_bf16(device) else "fp32"
-    if precision == "fp32":
-        return nullcontext
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def _computes_in_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if device.type == "cpu":
-        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        return bool(supported and supported())
-    return False
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, vectors (biases, norms) do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
-def _summarise(lines: list[dict[str, Any]], total: int) -> TrainingSummary:
+def _summarise(lines: list[dict[str, Any]], total: int, best: int | None) -> TrainingSummary:
     losses = [line["loss"] for line in lines]
     tenth = max(1, len(losses) // 10)
     seconds = sum(line["seconds"] for line in lines)
@@ -334,4 +373,5 @@ def _summarise(lines: list[dict[str, Any]], total: int) -> TrainingSummary:
         waiting=sum(line["waited"] for line in lines) / seconds if seconds else 0.0,
         first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
         last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
+        best_step=best,
     )

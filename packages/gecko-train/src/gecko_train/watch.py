@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+# Panel: the keys it shows (a key that ends in * stands for all that begin so) and its title.
 _CURVES = (
-    ("loss", "loss"),
-    ("learning_rate", "learning rate"),
-    ("gradient_norm", "gradient norm"),
-    ("positive_similarity", "mean similarity of query and positive"),
+    (("loss",), "loss, by set"),
+    (("learning_rate",), "learning rate"),
+    (("gradient_norm",), "gradient norm"),
+    (("positive_similarity", "negative_similarity", "in_batch_similarity"), "mean similarity to the query"),
+    (("tokens_per_second",), "tokens per second"),
+    (("eval/mean@*", "score"), "evaluation in the loop"),
 )
 
 
@@ -127,27 +131,35 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(metrics: Path, picture: Path, title: str) -> None:
-    """Loss, learning rate, gradient norm and positive similarity over the steps, as one PNG."""
+    """Loss per set, learning rate, gradient norm, similarities, speed and evaluation over the steps, as one PNG."""
     lines = read_metrics(metrics)
     if not lines:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: no global state, no display
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 6), layout="constrained")
+    figure = Figure(figsize=(13, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (key, label) in enumerate(_CURVES, start=1):
-        axes = figure.add_subplot(2, 2, place)
-        sets = sorted({str(line.get("set", "")) for line in lines})
-        for name in sets:
-            points = [(line["step"], line[key]) for line in lines if key in line and line.get("set", "") == name]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=name, linewidth=1)
+    sets = sorted({str(line.get("set", "")) for line in lines})
+    for place, (keys, label) in enumerate(_CURVES, start=1):
+        axes = figure.add_subplot(2, 3, place)
         axes.set_xlabel("step")
         axes.set_title(label, fontsize=10)
-        if len(sets) > 1 and place == 1:
+        if place == 1:
+            series = [(name, "loss", [line for line in lines if line.get("set", "") == name]) for name in sets]
+        else:
+            series = [(key, key, lines) for key in _present(keys, lines)]
+        for name, key, chosen in series:
+            points = [(line["step"], line[key]) for line in chosen if key in line]
+            axes.plot(*zip(*points, strict=True), label=name.removesuffix("_similarity"), linewidth=1)
+        if len(series) > 1:
             axes.legend(fontsize=8)
     figure.suptitle(title)
     temporary = picture.with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=110)
     temporary.replace(picture)
+
+
+def _present(patterns: tuple[str, ...], lines: list[dict[str, Any]]) -> list[str]:
+    known = dict.fromkeys(key for line in lines for key in line)
+    return [key for key in known if any(fnmatch(key, pattern) for pattern in patterns)]

@@ -1,0 +1,116 @@
+"""Training speed and peak memory against sentence-transformers' trainer, in alternating rounds, as a Markdown table.
+
+    python packages/gecko-train/benchmarks/speed.py --model minilm --precision bf16 --rounds 2
+    python packages/gecko-train/benchmarks/speed.py --model smollm2 --precision bf16
+
+Every measurement is a process of its own, so that peak memory is its own too. Real length distribution: title-body
+pairs of the Python documentation (or `--source scifact`). The first step of each process is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for both, as the command gecko-train does
+sys.path.insert(0, str(Path(__file__).parent))
+import side_by_side as side
+
+MODELS = {"minilm": ("all-MiniLM-L6-v2", (384, 128)), "smollm2": ("SmolLM2-135M, first {} layers", (576, 256))}
+
+
+def measure(given: argparse.Namespace) -> None:
+    """One process: train a few steps, print a line of JSON."""
+    steps = given.steps + 1
+    mixture, batches = side.plan(side.pairs(given.source), given.batch, steps)
+    dims = MODELS[given.model][1]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        if given.library == "gecko-train":
+            budget = {"micro_batch_tokens": 65_536}  # the batch fits, as it does for the other side
+            found = side.ours(given.folder, dims, mixture, steps, given.precision, given.length, out, **budget)
+        else:
+            found = side.theirs(given.folder, dims, batches, given.precision, given.length, out)
+    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print("RESULT " + side.dump(found))
+
+
+def run(given: argparse.Namespace, library: str) -> dict:
+    command = [sys.executable, __file__, "--library", library]
+    for key in ("model", "precision", "source", "batch", "steps", "length", "folder", "layers"):
+        command += [f"--{key}", str(getattr(given, key))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    line = next((one for one in done.stdout.splitlines() if one.startswith("RESULT ")), None)
+    if line is None:
+        raise SystemExit(done.stderr[-3000:])
+    return json.loads(line.removeprefix("RESULT "))
+
+
+def compare(given: argparse.Namespace) -> str:
+    rounds: dict[str, list[dict]] = {"gecko-train": [], "sentence-transformers": []}
+    for number in range(given.rounds):
+        for library in rounds if number % 2 == 0 else reversed(rounds):
+            rounds[library].append(run(given, library))
+            print(number, library, f"{sum(rounds[library][-1]['seconds'][1:]):.1f} s", file=sys.stderr, flush=True)
+    tokens = sum(rounds["gecko-train"][0]["tokens"][1:])
+    speed = {name: [tokens / sum(one["seconds"][1:]) for one in found] for name, found in rounds.items()}
+    peak = {name: max(one["peak"] for one in found) for name, found in rounds.items()}
+    ratios = [a / b for a, b in zip(*speed.values(), strict=True)]
+    name = MODELS[given.model][0].format(given.layers)
+    lines = [
+        "| model | precision | trainer | tokens/s, by round | peak memory, GB | time ratio, by round |",
+        "|---|---|---|---|---:|---|",
+        f"| {name} | {given.precision} | gecko-train | {_row(speed['gecko-train'])} | {peak['gecko-train']:.2f} | "
+        f"{', '.join(f'{one:.2f}' for one in ratios)} |",
+        f"| {name} | {given.precision} | sentence-transformers | {_row(speed['sentence-transformers'])} | "
+        f"{peak['sentence-transformers']:.2f} | 1 |",
+        "",
+        f"{given.source} pairs, batch {given.batch}, at most {given.length} tokens per text, {given.steps} steps a "
+        f"round ({tokens:,} tokens without padding), no gradient caching on either side; gecko-train waited for data "
+        f"{max(one['waiting'] for one in rounds['gecko-train']):.2%} of its time. {side.machine()}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(values: list[float]) -> str:
+    return ", ".join(f"{value:,.0f}" for value in values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, default="minilm")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--source", default="python-docs")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--library", default="")
+    parser.add_argument("--folder", default="")
+    given = parser.parse_args()
+    if given.library:
+        measure(given)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        if given.model == "minilm":
+            from gecko_core.resolve import resolve
+
+            given.folder = str(resolve("all-minilm-l6-v2").path)
+        else:
+            given.folder = side.decoder(given.layers, Path(scratch) / "decoder")
+        table = compare(given)
+    print(table)
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"speed-{given.model}-{given.precision}.md").write_text(table)
+
+
+if __name__ == "__main__":
+    main()

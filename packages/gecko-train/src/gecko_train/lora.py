@@ -1,0 +1,43 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685) through peft: put into the backbone for a stage, merged when it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gecko_core import Gecko
+from gecko_core.errors import ConfigError
+from gecko_train.config import LoraConfig
+
+
+def add_lora(model: Gecko, config: LoraConfig) -> None:
+    """Freeze the backbone and put trainable low-rank adapters into it; a projection head stays trainable.
+
+    Raises:
+        ConfigError: peft is not installed, or no layer has one of the named targets.
+    """
+    try:
+        from peft import LoraConfig as PeftConfig
+        from peft import get_peft_model
+    except ImportError:
+        raise ConfigError("lora: peft is not installed; pip install 'gecko-train[lora]', or leave lora out") from None
+    options: dict[str, Any] = {"lora_alpha": config.alpha}  # peft computes with floats as well
+    given = PeftConfig(
+        r=config.rank, **options, lora_dropout=config.dropout, target_modules=config.targets,
+        task_type="FEATURE_EXTRACTION",
+    )  # fmt: skip
+    backbone: Any = model.backbone
+    try:
+        model.backbone = get_peft_model(backbone, given)
+    except ValueError as error:
+        raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}; name linear layers of the backbone") from None
+
+
+def merge_lora(model: Gecko) -> None:
+    """Add the adapters' products to the weights and leave a plain backbone, all of it trainable again."""
+    backbone: Any = model.backbone
+    model.backbone = backbone.merge_and_unload()
+    for parameter in model.backbone.parameters():
+        parameter.requires_grad_(True)
+    pooler = getattr(model.backbone, "pooler", None)
+    if pooler is not None:
+        pooler.requires_grad_(False)
