@@ -135,7 +135,7 @@ def theirs(
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(out), per_device_train_batch_size=len(batches[0]), num_train_epochs=1, use_cpu=True,
         bf16=precision == "bf16", learning_rate=LEARNING_RATE, lr_scheduler_type="constant", weight_decay=0.01,
-        max_grad_norm=1.0, logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True,
+        max_grad_norm=1.0, logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True,
         dataloader_num_workers=0,
         batch_sampler=lambda dataset, batch_size, drop_last, **_: BatchSampler(
             SequentialSampler(dataset), batch_size, drop_last

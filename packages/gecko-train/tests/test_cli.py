@@ -26,7 +26,7 @@ def test_help_names_the_commands_and_imports_nothing_heavy(tmp_path):
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert "HEAVY []" in found.stdout
-    for command in ("run", "prefinetune", "finetune", "ablate"):
+    for command in ("run", "prefinetune", "finetune", "ablate", "soup"):
         assert command in found.stdout
 
 
@@ -95,3 +95,10 @@ def test_debug_shows_the_traceback(tmp_path):
     found = gecko_train("run", "none.yaml", "--debug", cwd=tmp_path)
     assert found.returncode != 0
     assert "Traceback" in found.stderr
+
+
+def test_a_soup_of_one_model_is_a_usage_error_in_one_line(tmp_path):
+    found = gecko_train("soup", "a", "--out", "soup", cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr == "error: soup: 1 model folder given; name at least two\n"
+    assert list(tmp_path.iterdir()) == []

@@ -55,7 +55,7 @@ def test_a_run_with_adapters_goes_on_from_its_checkpoint(tiny_backbone, row_set,
     found = []
     for name in ("whole", "stopped"):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
-        torch.manual_seed(0)  # peft draws the adapters
+        torch.manual_seed(ord(name[0]))  # what happened before must not matter
         run(model, row_set, tmp_path / name, 6)
         if name == "stopped":
             for step in ("step-000006",):

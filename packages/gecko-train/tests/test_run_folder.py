@@ -59,3 +59,14 @@ def test_foreign_folders_files_and_running_neighbours_are_refused(tmp_path):
 
 def test_memory_is_counted_in_gigabytes():
     assert 0.01 < peak_memory_gb() < 1000
+
+
+def test_other_ranks_neither_lock_nor_write(tmp_path, monkeypatch):
+    with RunFolder.claim(tmp_path / "run", parse_recipe({})) as first:
+        assert first.writes
+        before = sorted(tmp_path.rglob("*"))
+        monkeypatch.setenv("RANK", "1")
+        with RunFolder.claim(tmp_path / "run", parse_recipe({})) as second:
+            assert not second.writes
+            assert second.finished("finetune") is None
+        assert sorted(tmp_path.rglob("*")) == before

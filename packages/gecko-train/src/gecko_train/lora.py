@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
 from gecko_train.config import LoraConfig
 
 
-def add_lora(model: Gecko, config: LoraConfig) -> None:
-    """Freeze the backbone and put trainable low-rank adapters into it; a projection head stays trainable.
+def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
+    """Freeze the backbone and put trainable low-rank adapters, drawn by ``seed``, into it; a head stays trainable.
 
     Raises:
         ConfigError: peft is not installed, or no layer has one of the named targets.
@@ -27,7 +29,9 @@ def add_lora(model: Gecko, config: LoraConfig) -> None:
     )  # fmt: skip
     backbone: Any = model.backbone
     try:
-        model.backbone = get_peft_model(backbone, given)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model.backbone = get_peft_model(backbone, given)
     except ValueError as error:
         raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}; name linear layers of the backbone") from None
 

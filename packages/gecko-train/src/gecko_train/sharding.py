@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -43,6 +44,16 @@ def without_reduction(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_requires_gradient_sync(True)
+
+
+def same_number(pieces: list[Any], device: torch.device) -> list[Any]:
+    """As many micro-batches on every rank, for all ranks gather the layers for each; a short one is repeated.
+
+    What is computed twice is used once, so the other gets a gradient of zero.
+    """
+    most = torch.tensor(len(pieces), device=device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return pieces + [pieces[-1][:1]] * (int(most) - len(pieces))
 
 
 def whole(tensor: Tensor) -> Tensor:

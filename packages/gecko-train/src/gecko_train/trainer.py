@@ -32,7 +32,7 @@ from gecko_train.mixture import Mixture, PlannedBatch
 from gecko_train.objective import BatchTexts, Objective, batch_texts
 from gecko_train.rows import TrainingRow
 from gecko_train.schedule import autocast_for, learning_rate_factor, make_optimizer, resolved_precision
-from gecko_train.sharding import copy_into, shard, whole, without_reduction
+from gecko_train.sharding import copy_into, same_number, shard, whole, without_reduction
 from gecko_train.watch import Watch, read_metrics
 
 # Padded tokens of one forward pass beyond which the device gets no faster: smaller pieces only carry less padding.
@@ -164,7 +164,8 @@ class Trainer:
         lengths = [len(ids) for ids in prepared.tokens]
         groups, cache = self._micro_batches(lengths)
         back = torch.empty(len(prepared.tokens), dtype=torch.long)
-        back[torch.cat([torch.from_numpy(group) for group in groups])] = torch.arange(len(prepared.tokens))
+        order = torch.cat([torch.from_numpy(group) for group in groups])
+        back[order] = torch.arange(len(order))
         back = back.to(self.device)
         teacher = self._teacher_rows(prepared)
         watched: dict[str, float] = {}
@@ -207,7 +208,7 @@ class Trainer:
     def _micro_batches(self, lengths: list[int]) -> tuple[list[Any], bool]:
         config = self.config
         if self.sharded:  # layers are gathered for one graph at a time
-            pieces = length_sorted(lengths, config.micro_batch_tokens)
+            pieces = same_number(length_sorted(lengths, config.micro_batch_tokens), self.device)
             return pieces, len(pieces) > 1
         return split_batch(lengths, config.micro_batch_tokens, self._quick, config.grad_cache)
 
@@ -280,7 +281,7 @@ class Trainer:
         if self.config.lora is not None:
             from gecko_train.lora import add_lora
 
-            add_lora(self.model, self.config.lora)
+            add_lora(self.model, self.config.lora, self.seed)
         if self.config.gradient_checkpointing:
             self.model.gradient_checkpointing()
         wrapped: nn.Module = shard(self.model, self.device) if self.sharded else self.model
