@@ -227,6 +227,7 @@ img { max-width: 100% }
 
 def _html(sections: Any) -> str:
     parts = ["<!doctype html><html lang='en'><meta charset='utf-8'><title>Evaluation</title>"]
+    parts += ["<meta name='viewport' content='width=device-width, initial-scale=1'>"]
     parts += [f"<style>{_STYLE}</style><h1>Evaluation</h1><img src='scores.png' alt='scores per task'>"]
     for heading, notes, header, rows in sections:
         if not rows and not notes:

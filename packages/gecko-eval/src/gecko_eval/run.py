@@ -21,6 +21,7 @@ import numpy as np
 from gecko_core.errors import ConfigError, DataError, GeckoError
 
 from .cache import EmbeddingCache
+from .columns import with_list_columns
 from .items import ItemRecorder
 from .local import LocalSet, discover
 from .tasks import TaskPrompt, expand_names, task_prompt
@@ -209,6 +210,8 @@ def _score_dims(
 
     from .encoder import make_encoders
 
+    if task.metadata.type == "Classification":
+        task.dataset = with_list_columns(task.dataset)
     encoders = {0: model} if model.dims == (0,) else make_encoders(model, dims, cache)
     scores: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
