@@ -46,7 +46,9 @@ def run_command(
     cache: Annotated[Path | None, typer.Option(help="Embeddings kept; default ~/.cache/gecko-eval.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings after the run.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: bf16 where it is fast.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="auto (bf16 where it is fast), float32 (exact), bfloat16, float16.")
+    ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results.")] = False,
     offline: Offline = False,
     debug: Debug = False,
