@@ -3,31 +3,40 @@ import torch
 from torch.nn import functional
 
 from gecko_core import compute
-from gecko_core.compute import Compute, Group, onednn_is_faster, packed_attention, window
+from gecko_core.compute import Compute, onednn_is_faster, packed_attention, window
 from gecko_core.errors import ConfigError
+from gecko_core.packing import packed
 
-GROUPS = (Group(0, 2, 9), Group(18, 1, 5), Group(23, 3, 1))
+LENGTHS = [19, 17, 17, 9, 9, 5, 1, 1, 1]
 
 
 def reference(query, key, value, reach):
     """Each text by itself, in fp64, by the definition."""
     key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     out = torch.empty_like(query, dtype=torch.float64)
-    for start, count, length in GROUPS:
-        for text in range(count):
-            span = slice(start + text * length, start + (text + 1) * length)
-            q, k, v = (x[0, :, span].double() for x in (query, key, value))
-            scores = q @ k.transpose(1, 2) * query.shape[-1] ** -0.5
-            place = torch.arange(length)
-            if reach is not None:
-                scores = scores.masked_fill((place[:, None] - place).abs() > reach, -torch.inf)
-            out[0, :, span] = scores.softmax(-1) @ v
+    for start, length in zip(torch.tensor([0, *LENGTHS]).cumsum(0).tolist(), LENGTHS, strict=False):
+        span = slice(start, start + length)
+        q, k, v = (x[0, :, span].double() for x in (query, key, value))
+        scores = q @ k.transpose(1, 2) * query.shape[-1] ** -0.5
+        place = torch.arange(length)
+        if reach is not None:
+            scores = scores.masked_fill((place[:, None] - place).abs() > reach, -torch.inf)
+        out[0, :, span] = scores.softmax(-1) @ v
     return out
+
+
+def compute_for(fast):
+    found = Compute(packed([[4] * length for length in LENGTHS], vocabulary=80).tiles)
+    assert len(found.tiles) == 2
+    found.fast = fast
+    return found
 
 
 def tensors(dtype, key_heads=4):
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(1, heads, 26, 8, generator=generator).to(dtype) for heads in (4, key_heads, key_heads)]
+    return [
+        torch.randn(1, heads, sum(LENGTHS), 8, generator=generator).to(dtype) for heads in (4, key_heads, key_heads)
+    ]
 
 
 # bf16 keeps 8 bits: scores of about 3 and weights are each rounded once.
@@ -37,7 +46,7 @@ def tensors(dtype, key_heads=4):
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_attention_stays_within_each_text(dtype, tolerance, fast, reach, key_heads):
     inputs = tensors(dtype, key_heads)
-    found = packed_attention(GROUPS, fast, *inputs, attn_mask=window(reach))
+    found = packed_attention(compute_for(fast), *inputs, attn_mask=window(reach))
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), reference(*inputs, reach), atol=tolerance, rtol=0)
 
@@ -45,13 +54,13 @@ def test_attention_stays_within_each_text(dtype, tolerance, fast, reach, key_hea
 def test_long_texts_take_the_fused_kernel(monkeypatch):
     monkeypatch.setattr(compute, "_SHORT", {torch.float32: 4})
     inputs = tensors(torch.float32)
-    found = packed_attention(GROUPS, True, *inputs, attn_mask=window(None))
+    found = packed_attention(compute_for(True), *inputs, attn_mask=window(None))
     torch.testing.assert_close(found.double(), reference(*inputs, None), atol=2e-6, rtol=0)
 
 
 def test_autocast_chooses_the_dtype():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = packed_attention(GROUPS, True, *tensors(torch.float32), attn_mask=window(None))
+        found = packed_attention(compute_for(True), *tensors(torch.float32), attn_mask=window(None))
     assert found.dtype == torch.bfloat16
 
 

@@ -4,7 +4,6 @@ import torch
 
 from gecko_core import Gecko
 from gecko_core.backbones import DecoderAdapter, EncoderAdapter, T5Adapter
-from gecko_core.compute import Group
 from gecko_core.errors import DataError, ModelError
 from gecko_core.packing import packed
 
@@ -28,7 +27,22 @@ def test_layout():
     assert batch.input_ids.tolist() == [5, 6, 7, 8, 9, 5, 4]
     assert batch.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert batch.bounds.tolist() == [0, 3, 6, 7]
-    assert batch.groups == (Group(0, 2, 3), Group(6, 1, 1))
+    (tile,) = batch.tiles
+    assert tile.rows.tolist() == [[0, 1, 2], [3, 4, 5], [6, 0, 0]]
+    assert tile.seen.tolist() == [[True] * 3, [True] * 3, [True, False, False]]
+    assert tile.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_tiles_hold_texts_of_nearly_one_length():
+    batch = packed(rows_of([80, 72, 70, 69, 40, 40, 2]), vocabulary=80)
+    assert [tuple(tile.rows.shape) for tile in batch.tiles] == [(3, 80), (1, 69), (2, 40), (1, 2)]
+    assert [tile.seen is None for tile in batch.tiles] == [False, True, True, True]
+    assert [(tile.tokens.start, tile.tokens.stop) for tile in batch.tiles] == [
+        (0, 222),
+        (222, 291),
+        (291, 371),
+        (371, 373),
+    ]
 
 
 def test_roberta_leaves_padding_tokens_out_of_its_count():

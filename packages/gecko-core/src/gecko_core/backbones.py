@@ -210,7 +210,7 @@ def _by_sdpa(config: Any) -> bool:
 
 
 def _run_packed(model: nn.Module, batch: Packed, masks: Tensor | dict[str, Tensor], **options: Any) -> Tensor:
-    with Compute(batch.groups):
+    with Compute(batch.tiles):
         output = model(
             input_ids=batch.input_ids[None],
             position_ids=batch.position_ids[None],

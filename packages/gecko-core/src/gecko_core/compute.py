@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,32 +30,40 @@ from gecko_core.errors import ConfigError
 _SHORT = {torch.bfloat16: 1024, torch.float32: 256}
 
 
-class Group(NamedTuple):
-    """Texts of equal length, laid end to end from token `start`."""
+@dataclass(frozen=True)
+class Tile:
+    """Neighbouring texts of a packed batch that attend together, padded among themselves to the longest of them.
 
-    start: int
-    texts: int
-    length: int
+    rows: (n, L) int64, the token at each place; any token where `seen` is False. seen: (n, L) bool, None where all
+    texts are of length L. places: (t,) int64, where each of the tile's tokens lies in `rows.flatten()`. tokens: the
+    tile's tokens in the batch.
+    """
+
+    rows: Tensor
+    seen: Tensor | None
+    places: Tensor
+    tokens: slice
 
 
 class Compute(TorchFunctionMode):
     """Within this block, fp32 `linear` and `scaled_dot_product_attention` on a CPU go the faster way.
 
-    groups: where the texts of a packed batch lie; attention then stays within each text. A packed batch gives as its
+    tiles: how the texts of a packed batch lie; attention then stays within each text. A packed batch gives as its
     attention mask the one number of `window`.
     """
 
-    def __init__(self, groups: Sequence[Group] = ()) -> None:
+    def __init__(self, tiles: Sequence[Tile] = ()) -> None:
         super().__init__()
-        self.groups = groups
+        self.tiles = tiles
         self.fast = compute_choice() == "auto"
+        self.biases: dict[Any, Tensor | None] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is functional.linear and self.fast and len(args) >= 2 and not kwargs:
             return _linear(*args)
-        if func is functional.scaled_dot_product_attention and self.groups:
-            return packed_attention(self.groups, self.fast, *args, **kwargs)
+        if func is functional.scaled_dot_product_attention and self.tiles:
+            return packed_attention(self, *args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -96,8 +105,7 @@ def window(reach: int | None) -> Tensor:
 
 
 def packed_attention(
-    groups: Sequence[Group],
-    fast: bool,
+    compute: Compute,
     query: Tensor,  # (1, H, T, d)
     key: Tensor,  # (1, K, T, d), K divides H
     value: Tensor,  # (1, K, T, d)
@@ -110,34 +118,50 @@ def packed_attention(
     """`scaled_dot_product_attention` within each text of a packed batch, both ways, as far as `window` says."""
     reach = -1 if attn_mask is None else int(attn_mask)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast(query.device.type, enabled=False):
-        # (T, heads, d) each; the dtype that autocast would have chosen.
+        # (T, heads, d) each, in the dtype that autocast would have chosen.
         q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+        if len(k[0]) != len(q[0]):
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         out = q.new_empty(q.shape[0], q.shape[1], v.shape[2])
-        for group in groups:
-            tokens = slice(group.start, group.start + group.texts * group.length)
-            parts = [x[tokens].unflatten(0, (group.texts, group.length)).transpose(1, 2) for x in (q, k, v)]
-            # Made as (texts, tokens, heads, d), so that the copy into `out` is one run of memory.
-            out[tokens].unflatten(0, (group.texts, group.length)).copy_(
-                _attend(*parts, reach=reach, scale=scale, fast=fast).transpose(1, 2)
-            )
+        for number, tile in enumerate(compute.tiles):
+            # (n, H, L, d)
+            parts = [x[tile.rows].transpose(1, 2) for x in (q, k, v)]
+            fast = compute.fast and q.device.type == "cpu" and tile.rows.shape[1] <= _SHORT.get(dtype, 0)
+            name = (number, reach, fast, dtype)
+            if name not in compute.biases:  # the same for every layer
+                compute.biases[name] = _bias(tile, reach, q.shape[1] if fast else 1, dtype)
+            attend = _two_products if fast else _fused
+            found = attend(parts[0], parts[1], parts[2], compute.biases[name], factor)
+            out[tile.tokens] = found.transpose(1, 2).flatten(0, 1)[tile.places]
     return out.transpose(0, 1)[None]
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, *, reach: int, scale: float | None, fast: bool) -> Tensor:
-    """(B, H, L, d), (B, K, L, d), (B, K, L, d) -> (B, H, L, d), texts of one length and hence without padding."""
-    texts, heads, length, width = query.shape
-    if key.shape[1] != heads:
-        key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
-    near = None
-    if 0 <= reach < length - 1:
-        place = torch.arange(length, device=query.device)
-        near = (place[:, None] - place[None]).abs() <= reach
-    if not fast or query.device.type != "cpu" or length > _SHORT.get(query.dtype, 0):
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=near, scale=scale)
+def _two_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float) -> Tensor:
+    texts, heads, length, _ = query.shape
     q, k, v = (x.reshape(texts * heads, length, -1) for x in (query, key, value))
-    factor = width**-0.5 if scale is None else scale
-    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=factor)
-    if near is not None:
-        scores.masked_fill_(~near, -torch.inf)
+    if bias is None:
+        scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=factor)
+    else:
+        scores = torch.baddbmm(bias.flatten(0, 1), q, k.transpose(1, 2), alpha=factor)
     return torch.bmm(torch.softmax(scores, dim=-1), v).unflatten(0, (texts, heads))
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float) -> Tensor:
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=factor)
+
+
+def _bias(tile: Tile, reach: int, heads: int, dtype: torch.dtype) -> Tensor | None:
+    """0 where a token sees another, -inf where not: (n, heads, L, L); None where all see all."""
+    texts, length = tile.rows.shape
+    sees = tile.seen[:, None, :].expand(texts, length, length) if tile.seen is not None else None
+    if 0 <= reach < length - 1:
+        place = torch.arange(length, device=tile.rows.device)
+        near = ((place[:, None] - place[None]).abs() <= reach)[None].expand(texts, length, length)
+        # A place beyond the end of its text still sees itself: a row of nothing but -inf would be NaN.
+        sees = near if sees is None else (near & sees) | torch.eye(length, dtype=torch.bool, device=near.device)
+    if sees is None:
+        return None
+    bias = torch.zeros(texts, 1, length, length, dtype=dtype, device=tile.rows.device)
+    return bias.masked_fill_(~sees[:, None], -torch.inf).expand(texts, heads, length, length).contiguous()

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gecko_core.compute import Group
+from gecko_core.compute import Tile
 from gecko_core.errors import DataError
 from gecko_core.texts import checked_ids
 
 
 class Packed(NamedTuple):
-    """Texts end to end. input_ids, position_ids: (T,) int64. bounds: (B + 1,) int64. groups: runs of equal length."""
+    """Texts end to end. input_ids, position_ids: (T,) int64. bounds: (B + 1,) int64. tiles: for attention."""
 
     input_ids: Tensor
     position_ids: Tensor
     bounds: Tensor
-    groups: tuple[Group, ...]
+    tiles: tuple[Tile, ...]
 
 
 def packed(
@@ -30,7 +29,7 @@ def packed(
     device: torch.device | str = "cpu",
     padding_position: int | None = None,
 ) -> Packed:
-    """Token ids of B texts -> one packed batch. Neighbours of equal length share a group: sort `rows` by length.
+    """Token ids of B texts -> one packed batch. Neighbours of nearly equal length share a tile: sort `rows` by length.
 
     padding_position: for the RoBERTa family, which counts positions from this number plus one and leaves padding
     tokens out. Raises `DataError` for no rows or an empty one, `ModelError` for an id outside of the vocabulary.
@@ -46,10 +45,26 @@ def packed(
     if padding_position is not None:
         counted = np.concatenate([[0], np.cumsum(ids != padding_position)])
         positions = (counted[1:] - counted[starts]) * (ids != padding_position) + padding_position
-    groups, first = [], 0
-    for length, run in groupby(lengths.tolist()):
-        count = len(list(run))
-        groups.append(Group(first, count, length))
-        first += count * length
     input_ids, position_ids, ends = (torch.from_numpy(array).to(device) for array in (ids, positions, bounds))
-    return Packed(input_ids, position_ids, ends, tuple(groups))
+    return Packed(input_ids, position_ids, ends, tuple(_tiles(lengths, bounds, device)))
+
+
+def _tiles(lengths: np.ndarray, bounds: np.ndarray, device: torch.device | str) -> Iterator[Tile]:
+    first = 0
+    while first < len(lengths):
+        # Few, large products: a little padding in attention costs less than another round of calls.
+        slack = max(8, int(lengths[first]) // 8)
+        last = first + 1
+        while last < len(lengths) and abs(int(lengths[last]) - int(lengths[first])) <= slack:
+            last += 1
+        mine = lengths[first:last]
+        place = np.arange(mine.max())
+        seen = place < mine[:, None]
+        rows = np.where(seen, bounds[first:last, None] + place, bounds[first])
+        yield Tile(
+            rows=torch.from_numpy(rows).to(device),
+            seen=None if seen.all() else torch.from_numpy(seen).to(device),
+            places=torch.from_numpy(seen.reshape(-1).nonzero()[0]).to(device),
+            tokens=slice(int(bounds[first]), int(bounds[last])),
+        )
+        first = last
