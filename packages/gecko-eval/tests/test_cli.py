@@ -120,7 +120,7 @@ def test_prefetch_brings_what_it_can_and_names_the_rest(invoke, data_root, monke
     done = invoke("prefetch", "similar", "NFCorpus")
     assert done.exit_code == 1
     assert "similar: in the cache" in done.output
-    assert "NFCorpus: ConnectionError: no route\n" in done.output
+    assert "NFCorpus: ConnectionError: no route to host\n" in done.output
 
 
 def test_help_does_not_load_the_heavy_libraries():

@@ -163,7 +163,7 @@ def prefetch(
     """Download the data of tasks into the datasets cache, for later --offline runs."""
     with exit_on_error(debug):
         _prepare(offline=False)
-        from .run import entries_for
+        from .run import entries_for, in_one_line
 
         entries = entries_for(_split(names), None)
         failed = 0
@@ -175,8 +175,7 @@ def prefetch(
                 if debug:
                     raise
                 failed += 1
-                reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}"
-                _say(f"[{number}/{len(entries)}] {entry.name}: {reason}")
+                _say(f"[{number}/{len(entries)}] {entry.name}: {in_one_line(e)}")
         if failed:
             raise SystemExit(2 if failed == len(entries) else 1)
 

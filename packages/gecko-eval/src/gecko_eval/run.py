@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import tempfile
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -183,8 +184,13 @@ def _run_task(
     except Exception as e:
         # Whatever one task's data or mteb throws must not take the other tasks with it.
         logging.getLogger(__name__).debug("task failed", exc_info=True)
-        found["error"] = f"{entry.name}: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:300]}"
+        found["error"] = f"{entry.name}: {in_one_line(e)}"
     return found
+
+
+def in_one_line(e: Exception, width: int = 200) -> str:
+    """Kind and message of an error of some library, whose message may have many lines."""
+    return f"{type(e).__name__}: {textwrap.shorten(str(e), width, placeholder='...')}"
 
 
 def _load(entry: Entry) -> Any:
@@ -195,10 +201,9 @@ def _load(entry: Entry) -> Any:
     except Exception as e:
         if entry.origin != "mteb":
             raise
-        reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0][:160]}"
         raise DataError(
-            f"{entry.name}: its data cannot be had here ({reason}); run `gecko-eval prefetch {entry.name}` where there "
-            "is a network, or set GECKO_DATA_DIR to a folder that holds it"
+            f"{entry.name}: its data cannot be had here ({in_one_line(e)}); run `gecko-eval prefetch {entry.name}` "
+            "where there is a network, or set GECKO_DATA_DIR to a folder that holds it"
         ) from e
 
 
