@@ -34,7 +34,7 @@ VARIANTS = {
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--texts", type=int, default=1000)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=3, help="0: only what --streamed asks for")
     arguments.add_argument("--streamed", type=int, default=0, help="also stream this many short texts to a .npy file")
     arguments.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = arguments.parse_args()
@@ -45,8 +45,9 @@ def main() -> int:
         for _ in range(options.rounds):
             for name, (library, dtype) in VARIANTS.items():
                 runs[name].append(child([library, dtype, f"{scratch}/{library}-{dtype}.npy"], options.texts))
-        print_table(runs, Path(scratch), options)
-        print_imports(options.rounds)
+        if options.rounds:
+            print_table(runs, Path(scratch), options)
+            print_imports(options.rounds)
         if options.streamed:
             print_stream(options.streamed, Path(scratch))
     return 0
@@ -75,7 +76,8 @@ def worker(library: str, dtype: str, out: str, *, texts: int) -> int:
         before = peak_mb()
         started = time.perf_counter()
         count = model.encode_stream((f"gecko number {i}" for i in range(texts)), out)
-        print(json.dumps({"seconds": time.perf_counter() - started, "texts": count, "extra_mb": peak_mb() - before}))
+        seconds, threads = time.perf_counter() - started, torch.get_num_threads()
+        print(json.dumps({"seconds": seconds, "texts": count, "extra_mb": peak_mb() - before, "threads": threads}))
         return 0
     data = passages(texts)
     if library == "ours":
@@ -118,12 +120,13 @@ def print_table(runs: dict[str, list[dict]], scratch: Path, options: argparse.Na
         f"{options.texts} passages, all-MiniLM-L6-v2, {platform.machine()} CPU, {threads} threads of {os.cpu_count()},"
     )
     print(f"median of {options.rounds} rounds, {date.today()}; {versions}\n")
-    print("| | texts/s | against fp32 sentence-transformers | peak MB | lowest cosine |\n|---|---:|---:|---:|---:|")
+    print("| | texts/s | against ST fp32 | against ST bf16 | peak MB | lowest cosine |\n|---|---:|---:|---:|---:|---:|")
     for name in names:
-        rate, speedup = options.texts / seconds[name], seconds[names[0]] / seconds[name]
+        rate = options.texts / seconds[name]
+        fp32, bf16 = (seconds[theirs] / seconds[name] for theirs in names[:2])
         peak = max(run["peak_mb"] for run in runs[name])
         lowest = float((vectors(name) * reference).sum(axis=1).min())
-        print(f"| {name} | {rate:.1f} | {speedup:.2f}x | {peak:.0f} | {lowest:.6f} |")
+        print(f"| {name} | {rate:.1f} | {fp32:.2f}x | {bf16:.2f}x | {peak:.0f} | {lowest:.6f} |")
 
 
 def print_imports(rounds: int) -> None:
@@ -136,14 +139,15 @@ def print_imports(rounds: int) -> None:
         return statistics.median(once() for _ in range(rounds))
 
     base = seconds("import torch; from transformers import AutoModel")
-    print(f"\nimport torch and transformers' AutoModel: {base:.2f} s; import gecko_core: ", end="")
-    print(f"{seconds('import gecko_core'):.2f} s; from gecko_core import Gecko: ", end="")
-    print(f"{seconds('from gecko_core import Gecko'):.2f} s")
+    light, full = seconds("import gecko_core"), seconds("from gecko_core import Gecko")
+    print(f"\nimport torch and transformers' AutoModel: {base:.2f} s; import gecko_core: {light:.2f} s ", end="")
+    print(f"({light / base:.2f}x); from gecko_core import Gecko: {full:.2f} s ({full / base:.2f}x)")
 
 
 def print_stream(count: int, scratch: Path) -> None:
     found = child(["streamed", "auto", str(scratch / "streamed.npy")], count)
-    print(f"\n{found['texts']} short texts streamed: {found['texts'] / found['seconds']:.0f} texts/s, ", end="")
+    print(f"\n{found['texts']:,} short texts streamed on {found['threads']} threads, {date.today()}: ", end="")
+    print(f"{found['texts'] / found['seconds']:.0f} texts/s, ", end="")
     print(f"{found['extra_mb']:.0f} MB of extra memory")
 
 

@@ -1,4 +1,4 @@
-"""pytest-benchmark: tokenising and encoding texts whose lengths are drawn like those of real passages.
+"""pytest-benchmark: tokenising and encoding paragraphs of a real text.
 
 uv run pytest packages/gecko-core/benchmarks --benchmark-only
 """
@@ -11,15 +11,13 @@ from gecko_core import Gecko
 
 
 def passages(count: int) -> list[str]:
-    """Consecutive stretches of Python's language reference, 5 to 240 words, log-normal as passages are."""
+    """Paragraphs of Python's language reference as they are, in random order: a real corpus and its lengths."""
+    import random
     from pydoc_data.topics import topics
 
-    import numpy as np
-
-    words = " ".join(topics[name] for name in sorted(topics)).split()
-    lengths = np.clip(np.random.default_rng(0).lognormal(4.2, 0.6, count), 5, 240).astype(int)
-    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1] % (len(words) - 240)
-    return [" ".join(words[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
+    found = [part for name in sorted(topics) for part in topics[name].split("\n\n") if len(part.split()) >= 5]
+    random.Random(0).shuffle(found)
+    return (found * (count // len(found) + 1))[:count]
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,60 @@ def test_a_bad_row_is_named(folder, tmp_path, capsys):
     assert "in.jsonl:2" in line
 
 
+def test_hostile_inputs(folder, tmp_path, capsys):
+    """Every way to spoil a file ends in one line that names it, and leaves no output."""
+    spoiled = {
+        "binary.jsonl": (b"\xff\xfe\x00garbage", "not UTF-8"),
+        "deep.jsonl": (b"[" * 200_000, "deep.jsonl:1: not JSON"),
+        "list.jsonl": (b'["a"]\n', "must be a JSON object, is a list"),
+        "number.jsonl": (b'{"text": 7}\n', "'text' is int"),
+        "null.jsonl": (b'{"text": null}\n', "'text' is NoneType"),
+        "title.jsonl": (b'{"text": "a", "title": 3}\n', "'title' is int"),
+        "empty.csv": (b"", "the header has no column 'text'"),
+        "short.csv": (b"id,text\n1,a gecko\n2\n", "short.csv:3: 'text' is NoneType"),
+        "header.csv": (b"id,passage\n1,a\n", "no column 'text' (found: id, passage)"),
+        "torn.parquet": (b"PAR1 and then nothing", "not Parquet"),
+        "kind.xlsx": (b"", "unknown kind of file"),
+    }
+    for name, (data, expected) in spoiled.items():
+        if name.endswith(".parquet"):
+            pytest.importorskip("pyarrow")
+        (tmp_path / name).write_bytes(data)
+        options = ("--model", folder, "--device", "cpu", "--quiet")
+        line = fails(capsys, tmp_path / name, tmp_path / "o.npy", *options)
+        assert name in line
+        assert expected in line
+        assert not (tmp_path / "o.npy").exists()
+
+
+def test_places_that_cannot_hold_the_output(folder, texts, tmp_path, capsys):
+    (tmp_path / "d.npy").mkdir()
+    assert "is a folder" in fails(capsys, texts, tmp_path / "d.npy", "--model", folder, "--overwrite")
+    assert "cannot be written" in fails(capsys, texts, "/proc/o.npy", "--model", folder, "--device", "cpu")
+    pytest.importorskip("pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
+    both = tmp_path / "both.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a gecko"]}), both)
+    assert "is the input as well" in fails(capsys, both, both, "--model", folder, "--overwrite")
+
+
+@pytest.mark.parametrize(("device", "expected"), [("gpu?", "is not a device"), ("cuda:99", "CUDA devices")])
+def test_devices_that_are_not_there(folder, texts, tmp_path, capsys, device, expected):
+    assert expected in fails(capsys, texts, tmp_path / "o.npy", "--model", folder, "--device", device)
+
+
+def test_a_huge_line_and_an_empty_file(folder, tmp_path):
+    (tmp_path / "huge.txt").write_text("gecko " * 2_000_000 + "\n\nlast", encoding="utf-8")
+    options = ["--model", str(folder), "--device", "cpu", "--quiet"]
+    assert main([str(tmp_path / "huge.txt"), str(tmp_path / "o.npy"), *options]) == 0
+    assert np.isfinite(np.load(tmp_path / "o.npy")).all()
+    (tmp_path / "none.txt").write_text("")
+    assert main([str(tmp_path / "none.txt"), str(tmp_path / "n.npy"), *options]) == 0
+    assert np.load(tmp_path / "n.npy").shape == (0, 32)
+
+
 def test_debug_shows_the_traceback(tmp_path):
     from gecko_core.errors import DataError
 

@@ -106,6 +106,63 @@ def test_memory_does_not_grow_with_the_input(tiny, tmp_path):
     assert seen == [100, 200, 300, 400, 500]
 
 
+def test_a_full_disk_is_one_line_and_goes_on_later(tiny, sentences, tmp_path):
+    """The limit on a file's size stands in for a full disk: writing beyond it fails in the same places."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (1000, 30 * 32 * 4 + 200):  # not even a part; the parts, but not the result
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(DataError, match=r"cannot be written \(File too large\); make room") as error:
+                encode_stream(tiny, sentences, tmp_path / "o.npy", window=30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "o.npy").exists()
+    assert len(list((tmp_path / ".o.npy.parts").glob("*.npy"))) == 4
+    encode_stream(tiny, sentences, tmp_path / "o.npy", window=30)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.npy"]
+    assert abs(np.load(tmp_path / "o.npy") - tiny.encode(sentences)).max() < 1e-6
+
+
+def test_killed_while_writing(tiny, sentences, tmp_path):
+    """What a killed process leaves: half-written files, a part without its note, a note without its part."""
+    parts = tmp_path / ".o.npy.parts"
+
+    def breaks():
+        yield from sentences[:90]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_stream(tiny, breaks(), tmp_path / "o.npy", window=30)
+    (parts / ".o.npy.77.tmp").write_bytes(b"half")
+    (parts / "00000.json").write_text("{")
+    (parts / "00001.npy").write_bytes((parts / "00001.npy").read_bytes()[:300])
+    (parts / "00002.npy").unlink()
+    encode_stream(tiny, sentences, tmp_path / "o.npy", window=30)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.npy"]
+    assert abs(np.load(tmp_path / "o.npy") - tiny.encode(sentences)).max() < 1e-6
+
+
+def test_two_runs_at_once(tiny, sentences, tmp_path):
+    pytest.importorskip("fcntl")
+
+    def meanwhile():
+        yield sentences[0]
+        with pytest.raises(DataError, match="another process is writing it"):
+            encode_stream(tiny, sentences, tmp_path / "o.npy")
+        yield sentences[1]
+
+    assert encode_stream(tiny, meanwhile(), tmp_path / "o.npy") == 2
+    assert np.load(tmp_path / "o.npy").shape == (2, 32)
+
+
+def test_strange_ids(tiny, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    encode_stream(tiny, [Row("a", id="\ud800"), Row("b", id="")], tmp_path / "o.parquet")
+    assert parquet.read_table(tmp_path / "o.parquet")["id"].to_pylist() == ["\ufffd", ""]
+
+
 def test_bad_input(tiny, tmp_path):
     with pytest.raises(DataError, match="row 3: text is NoneType"):
         encode_stream(tiny, ["a", "b", "c", None], tmp_path / "o.npy", window=2)

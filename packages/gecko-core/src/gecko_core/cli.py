@@ -63,6 +63,10 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.output}: exists; choose another name or give --overwrite")
     if options.output.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"{options.output}: embeddings are written as .npy or .parquet; choose one of these endings")
+    if options.output.is_dir():
+        raise ConfigError(f"{options.output}: is a folder; choose another name")
+    if options.output.exists() and options.input.exists() and options.output.samefile(options.input):
+        raise ConfigError(f"{options.output}: is the input as well; choose another name for the output")
     if not options.output.parent.is_dir():
         raise ConfigError(f"{options.output.parent}: no such folder; make it first")
     # Only now the heavy imports: --help and the checks above answer at once.

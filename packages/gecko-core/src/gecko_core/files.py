@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
         yield from readers[path.suffix](path, columns)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start} after the last good line); convert it first") from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).split("\n")[0]
+        raise DataError(f"{path}: cannot be read ({reason})") from None
 
 
 def count_rows(path: Path) -> int | None:
@@ -48,7 +52,7 @@ def count_rows(path: Path) -> int | None:
         pa, parquet = pyarrow()
         try:
             return int(parquet.read_metadata(path).num_rows)
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError):
             return None
     return None
 
@@ -75,7 +79,7 @@ def _jsonl(path: Path, columns: Columns) -> Iterator[Row]:
                 continue
             try:
                 fields = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not JSON ({error})") from None
             if not isinstance(fields, dict):
                 raise DataError(f"{path}:{number}: must be a JSON object, is a {type(fields).__name__}")
@@ -116,5 +120,5 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Row]:
                 for number, fields in enumerate(batch.to_pylist(), start=first):
                     yield _row(fields, columns, f"{path}: row {number}")
                 first += batch.num_rows
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise DataError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from None

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from gecko_core.backbones import Adapter, adapter_for
-from gecko_core.errors import ModelError
+from gecko_core.errors import ConfigError, ModelError
 from gecko_core.resolve import Resolved
 
 # What a model needs from the hub: weights as safetensors, configuration and tokenizer. Pickles are never fetched.
@@ -37,6 +37,23 @@ def local_folder(resolved: Resolved) -> Path:
         raise ModelError(
             f"{resolved.name}: not a folder here, and the hub did not give it ({reason}); check the name or the network"
         ) from None
+
+
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """The device by this name; None is the first GPU, Apple's, or the CPU. Raises `ConfigError` for one not here."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"{device!r} is not a device; use 'cpu', 'cuda:0' and the like") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"{device}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"{device}: this machine has none")
+    return found
 
 
 def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None) -> tuple[nn.Module, Adapter]:

@@ -17,7 +17,7 @@ from gecko_core.encoding import check_truncate_dim, encode_windows
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.folder import Layout, read_layout
 from gecko_core.head import Dense, projection
-from gecko_core.loading import load_backbone, load_tokenizer, local_folder
+from gecko_core.loading import checked_device, load_backbone, load_tokenizer, local_folder
 from gecko_core.packing import packed
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
 from gecko_core.quantize import Precision, Ranges, check_precision, quantize, ranges_of
@@ -102,6 +102,7 @@ class Gecko(nn.Module):
         weights; None means fp32 weights with automatic bf16 in `encode*`, an explicit fp32 means fp32 throughout.
         truncate_dim: default width of the embeddings. Raises `ModelError`, `ConfigError`.
         """
+        where = checked_device(device)
         resolved = resolve(name)
         folder = local_folder(resolved)
         layout = read_layout(folder)
@@ -119,7 +120,7 @@ class Gecko(nn.Module):
             auto_bf16=dtype is None,
             **_own_settings(layout, folder),
         )
-        return model.to(device or default_device())
+        return model.to(where)
 
     @classmethod
     def from_backbone(
@@ -136,6 +137,7 @@ class Gecko(nn.Module):
         dims: Matryoshka widths; where the largest is not the backbone's own width, a linear projection to it is added,
         seeded by `seed`. max_seq_length: 512 (or what a sentence-transformers folder says), capped by the backbone.
         """
+        where = checked_device(device)
         resolved = resolve(name)
         folder = local_folder(resolved)
         known = read_layout(folder) if (folder / "modules.json").is_file() else Layout(transformer=folder)
@@ -155,7 +157,7 @@ class Gecko(nn.Module):
             base_model=resolved.name if resolved.path is None else resolved.path.name,
             auto_bf16=dtype is None,
         )
-        return model.to(device or default_device())
+        return model.to(where)
 
     def save_pretrained(
         self, path: str | Path, record: dict[str, Any] | None = None, dims: Sequence[int] | None = None
@@ -366,13 +368,6 @@ class Gecko(nn.Module):
 def hidden_size(config: Any) -> int:
     """Width of the backbone's hidden states; T5 calls it d_model."""
     return int(getattr(config, "d_model", None) or config.hidden_size)
-
-
-def default_device() -> torch.device:
-    """The first GPU, Apple's, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:

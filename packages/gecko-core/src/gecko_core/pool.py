@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 
 from gecko_core.encoding import plan_batches
 from gecko_core.errors import BackendError, ConfigError
+from gecko_core.loading import checked_device
 from gecko_core.quantize import Precision, quantize
 from gecko_core.texts import checked_texts
 
@@ -35,7 +36,7 @@ class EncoderPool:
         if not devices:
             raise ConfigError("devices is empty; name at least one, such as 'cpu' or 'cuda:0'")
         for name in devices:
-            _check_device(name)
+            checked_device(name)
         self.model = model
         self.devices = list(devices)
         self._workers: list[Any] = []
@@ -104,15 +105,6 @@ class EncoderPool:
             if error is not None:
                 raise BackendError(f"an encoder failed: {error}")
             return number, vectors
-
-
-def _check_device(name: str) -> None:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"{name!r} is not a device; use 'cpu', 'cuda:0' and the like") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"{name}: this machine has {torch.cuda.device_count()} CUDA devices")
 
 
 def _work(model: Gecko, device: str, threads: int, errands: Any, results: Any) -> None:

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
@@ -72,6 +74,9 @@ def encode_stream(
         raise ConfigError(f"kind must be text, query or document, not {kind!r}")
     if path.suffix == ".parquet":
         pyarrow()
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; choose another name")
+    columns, dtype = stored_width(width or model.dim, precision)
     parts = _Parts(path, _identity(model, kind, task, precision, width, window))
     options: dict[str, Any] = {"precision": precision, "truncate_dim": width, "batch_tokens": batch_tokens}
     done = 0
@@ -79,15 +84,15 @@ def encode_stream(
     try:
         for number, chunk in enumerate(_chunks(rows, window)):
             texts = _dressed(model, chunk, kind, task, done)
-            if not parts.has(number, texts):
+            if not parts.has(number, texts, (len(texts), columns)):
                 vectors = (pool or model).encode(texts, **options)
                 parts.write(number, texts, vectors, [_id(row, done + i) for i, row in enumerate(chunk)])
             done += len(chunk)
             bar.update(len(chunk))
+        parts.join(columns, dtype)
     finally:
         bar.close()
-    columns, dtype = stored_width(width or model.dim, precision)
-    parts.join(columns, dtype)
+        parts.lock.close()
     return done
 
 
@@ -107,7 +112,7 @@ def _dressed(model: Gecko, chunk: list[str | Row], kind: Kind, task: str, first:
 
 
 def _id(row: str | Row, number: int) -> str:
-    return row.id if isinstance(row, Row) and row.id is not None else str(number)
+    return checked_texts([row.id], "id", number)[0] if isinstance(row, Row) and row.id is not None else str(number)
 
 
 def _identity(model: Gecko, *options: Any) -> str:
@@ -118,7 +123,23 @@ def _identity(model: Gecko, *options: Any) -> str:
 def _bar(total: int | None, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, unit="text", desc="encoding", mininterval=0.5, disable=not progress)
+    seconds = 0.5 if sys.stderr.isatty() else 10  # a log file needs fewer lines
+    return tqdm(total=total, unit="text", desc="encoding", mininterval=seconds, disable=not progress)
+
+
+def _locked(lock: Path, path: Path) -> BinaryIO:
+    """An open file that no other process holds; let go when it is closed or its process ends, however it ends."""
+    file = lock.open("wb")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows: two runs at once are not noticed
+        pass
+    except BlockingIOError:
+        file.close()
+        raise DataError(f"{path}: another process is writing it; wait for it or choose another name") from None
+    return file
 
 
 class _Parts:
@@ -130,22 +151,27 @@ class _Parts:
         self.numbers: list[int] = []
         note = self.folder / "identity"
         try:
-            if self.folder.is_dir() and (not note.is_file() or note.read_text() != identity):
-                shutil.rmtree(self.folder)  # of another model or other options: of no use here
             self.folder.mkdir(parents=True, exist_ok=True)
-            note.write_text(identity)
+            self.lock = _locked(self.folder / "lock", path)
+            if not note.is_file() or note.read_text() != identity:
+                for old in self.folder.iterdir():
+                    if old.name != "lock":
+                        old.unlink()  # of another model or other options: of no use here
+            with whole_file(note) as file:
+                file.write(identity.encode())
         except OSError as error:
-            raise DataError(
-                f"{path}: cannot be written ({os.strerror(error.errno or 0)}); choose another place"
-            ) from None
+            raise _unwritable(path, error) from None
 
-    def has(self, number: int, texts: list[str]) -> bool:
-        """Whether this part is there and was made of these very texts."""
+    def has(self, number: int, texts: list[str], shape: tuple[int, int]) -> bool:
+        """Whether this part is there, is readable, and was made of these very texts."""
         self.numbers.append(number)
-        note = self.folder / f"{number:05}.json"
-        if not note.is_file() or not (self.folder / f"{number:05}.npy").is_file():
+        name = self.folder / f"{number:05}"
+        try:
+            note = json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))
+            found = np.load(name.with_suffix(".npy"), mmap_mode="r").shape
+        except (OSError, ValueError):
             return False
-        return json.loads(note.read_text(encoding="utf-8"))["texts"] == _digest(texts)
+        return bool(note.get("texts") == _digest(texts) and found == shape)
 
     def write(self, number: int, texts: list[str], vectors: np.ndarray, ids: list[str]) -> None:
         name = self.folder / f"{number:05}"
@@ -158,7 +184,8 @@ class _Parts:
 
     def join(self, columns: int, dtype: np.dtype[Any]) -> None:
         joiner = _join_parquet if self.path.suffix == ".parquet" else _join_npy
-        with whole_file(self.path) as file:
+        # Within the folder of parts, so that nothing lies about where this is killed.
+        with whole_file(self.path, self.folder) as file:
             joiner(file, [self.folder / f"{number:05}" for number in self.numbers], columns, dtype)
         shutil.rmtree(self.folder)
 
@@ -173,12 +200,12 @@ def _digest(texts: list[str]) -> str:
 
 
 def _join_npy(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
-    arrays = [np.load(part.with_suffix(".npy"), mmap_mode="r") for part in parts]
-    shape = (sum(len(array) for array in arrays), columns)
+    rows = sum(len(np.load(part.with_suffix(".npy"), mmap_mode="r")) for part in parts)
+    shape = (rows, columns)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-    for array in arrays:
-        file.write(array.data)
+    for part in parts:  # one at a time: pages of a memory map count as ours while it is open
+        file.write(np.load(part.with_suffix(".npy")).data)
 
 
 def _join_parquet(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
@@ -204,26 +231,39 @@ def pyarrow() -> tuple[Any, Any]:
 
 
 class whole_file:
-    """`with whole_file(path) as file`: a file that appears under its name when it is complete, flushed to disk."""
+    """`with whole_file(path) as file`: a file that appears under its name when it is complete, flushed to disk.
 
-    def __init__(self, path: Path) -> None:
+    It grows in `folder` (of the same file system; beside `path` by default). Raises `DataError` where it cannot.
+    """
+
+    def __init__(self, path: Path, folder: Path | None = None) -> None:
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self.temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
 
     def __enter__(self) -> BinaryIO:
         try:
             self.file = self.temporary.open("wb")
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be written ({os.strerror(error.errno or 0)})") from None
+            raise _unwritable(self.path, error) from None
         return self.file
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
         try:
-            if kind is None:
+            if error is None:
                 self.file.flush()
                 os.fsync(self.file.fileno())
                 self.file.close()
                 self.temporary.replace(self.path)
+        except OSError as failed:  # such as a full disk
+            error = failed
         finally:
-            self.file.close()
+            with suppress(OSError):  # what was buffered does not fit either
+                self.file.close()
             self.temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(self.path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+    return DataError(f"{path}: cannot be written ({reason}); make room or choose another place")
