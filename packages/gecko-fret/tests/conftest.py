@@ -42,7 +42,7 @@ class FakeLLM:
         self.usage.prompt_tokens += len(words)
         if rng.random() < 0.15:
             return Completion("no such lines", -1.0, 3, True)
-        return Completion(f" {kind}\nQuery: what about {chosen}", -float(rng.random()), 8, True)
+        return Completion(f" {kind} | Query: what about {chosen}", -float(rng.random()), 8, True)
 
     def score(self, requests, labels=()):
         self.on_call()

@@ -21,9 +21,10 @@ def faked(monkeypatch, make_models, small_corpus):
     from gecko_fret import pipeline
 
     def build(config, out, **options):
-        return pipeline.build(config, out, corpus=small_corpus, models=make_models(), **options)
+        return pipeline.build(config, out, models=make_models(), **options)
 
     monkeypatch.setattr(build_command, "build", build)
+    monkeypatch.setattr(build_command, "read_corpus", lambda section: small_corpus)
     return ["--llm", "fake", "--set", "generate.max_copied=1.0", "--limit", "12", "--set", "retrieve.candidates=6"]
 
 
@@ -45,6 +46,7 @@ def test_build_report_and_export(faked, tmp_path):
     result = run("build", "--out", out, *faked)
     assert result.exit_code == 0, result.output
     assert "rows from 24 attempts on 40 passages" in result.output
+    assert "24 attempts from 12 seeds" in result.stderr  # the plan, before it starts
     assert "load_fret" in result.output
     (out / "report.md").unlink()
     assert run("report", out).exit_code == 0
@@ -71,6 +73,10 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
         (["build", "--set", "mine.k=1"], "unknown key 'mine.k'"),
         (["build", "--corpus", "absent.jsonl"], "absent.jsonl: no such corpus"),
         (["build", "--llm", "no-such-model", "--corpus", "there.jsonl"], "no-such-model"),
+        (["build", "--dry-run", "--like", "runs"], "runs: holds no finished build"),
+        (["build", "--corpus", ""], "the corpus has an empty name"),
+        (["build", "--corpus", "2024"], "2024: no such corpus"),
+        (["build", "."], ".: cannot be read (Is a directory)"),
         (["build", "absent.yaml"], "absent.yaml: no such config file"),
         (["build", "--engine", "slurm"], "use local or ray"),
         (["report", "."], "not a FRet folder"),
@@ -105,7 +111,8 @@ def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path):
     assert not (tmp_path / "fret").exists()
 
 
-def test_interrupted_build_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+def test_interrupted_build_says_how_to_go_on(monkeypatch, small_corpus, tmp_path, capsys):
+    monkeypatch.setattr(build_command, "read_corpus", lambda section: small_corpus)
     monkeypatch.setattr(build_command, "build", lambda *args, **options: FretSummary(tmp_path, complete=False))
     monkeypatch.setattr(sys, "argv", ["gecko-fret", "build", "--out", "my runs/x", "--force"])
     options = build_command.BuildOptions(None, tmp_path, [])

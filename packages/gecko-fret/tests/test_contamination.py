@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_fret.contamination import Contamination
+from gecko_fret.contamination import Contamination, content_fingerprint
 
 WORDS = [f"word{i}" for i in range(40)]
 
@@ -33,3 +33,15 @@ def test_beir_folders_and_tables_are_read(tmp_path):
     assert all(check.find(text) for text in ("Who sat on the mat?", "the cat sat", "The dog ran"))
     with pytest.raises(DataError, match="no such evaluation set"):
         Contamination.load([str(tmp_path / "absent")])
+
+
+def test_fingerprint_follows_the_content_not_the_place(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "beir").mkdir(parents=True)
+        (tmp_path / folder / "beir" / "queries.jsonl").write_text('{"text": "who sat"}')
+    first, second = (content_fingerprint(str(tmp_path / folder / "beir")) for folder in "ab")
+    assert first == second
+    (tmp_path / "b" / "beir" / "queries.jsonl").write_text('{"text": "who ran"}')
+    assert content_fingerprint(str(tmp_path / "b" / "beir")) != first
+    with pytest.raises(DataError, match="no such evaluation set"):
+        content_fingerprint(str(tmp_path / "absent"))

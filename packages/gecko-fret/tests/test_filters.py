@@ -23,7 +23,7 @@ def reasons(*texts, **options):
 
 
 def test_a_good_answer_becomes_a_query():
-    result = judge([' question answering\nQuery: "who mapped the strait in 1616"'])
+    result = judge([' question answering | Query: "who mapped the strait in 1616"'])
     assert result.rejects == []
     (row,) = result.rows
     assert (row["task"], row["query"], row["seed_id"]) == ("question answering", "who mapped the strait in 1616", "p")
@@ -33,20 +33,20 @@ def test_a_good_answer_becomes_a_query():
     ("text", "reason"),
     [
         ("question answering", "unparsable"),
-        ("\nQuery: who mapped the strait", "unparsable"),
+        (" | Query: who mapped the strait", "unparsable"),
         (" question answering\nQuestion: who mapped the strait", "unparsable"),
-        (" question answering\nQuery: who mapped it then\nQuery: and why was it", "unparsable"),
-        (" question answering\nQuery:", "unparsable"),
-        (" search result\nQuery: who mapped the strait", "task"),
-        (" question answering\nQuery: strait mapping", "length"),
-        (" question answering\nQuery: " + "why and how " * 20, "length"),
-        (" question answering\nQuery: As an AI language model I cannot say", "refusal"),
-        (" question answering\nQuery: who is named in the passage above", "passage_reference"),
-        (" question answering\nQuery: what, according to the author, was mapped", "passage_reference"),
-        (" question answering\nQuery: why did the Dutch expedition of 1616 look for a new route?", "demonstration"),
-        (" question answering\nQuery: 123 456 789 (12) = 55", "placeholder"),
-        (" question answering\nQuery: the the the the the the strait", "placeholder"),
-        (" question answering\nQuery: mapped in 1616 by a Dutch merchant expedition", "copied"),
+        (" question answering | Query: who mapped it then | Query: and why was it", "unparsable"),
+        (" question answering | Query:", "unparsable"),
+        (" search result | Query: who mapped the strait", "task"),
+        (" question answering | Query: strait mapping", "length"),
+        (" question answering | Query: " + "why and how " * 20, "length"),
+        (" question answering | Query: As an AI language model I cannot say", "refusal"),
+        (" question answering | Query: who is named in the passage above", "passage_reference"),
+        (" question answering | Query: what, according to the author, was mapped", "passage_reference"),
+        (" question answering | Query: why did the Dutch expedition of 1616 look for a new route?", "demonstration"),
+        (" question answering | Query: 123 456 789 (12) = 55", "placeholder"),
+        (" question answering | Query: the the the the the the strait", "placeholder"),
+        (" question answering | Query: mapped in 1616 by a Dutch merchant expedition", "copied"),
     ],
 )
 def test_every_fault_has_its_name(text, reason):
@@ -55,14 +55,14 @@ def test_every_fault_has_its_name(text, reason):
 
 
 def test_unfinished_completions_are_rejected_with_their_text():
-    result = judge([" question answering\nQuery: who mapped the strait and"], finished=False)
+    result = judge([" question answering | Query: who mapped the strait and"], finished=False)
     assert [(r["reason"], r["stage"]) for r in result.rejects] == [("unfinished", "generate")]
     assert result.rejects[0]["text"].endswith("strait and")
 
 
 def test_repeats_are_found_across_calls():
-    again = " question answering\nQuery: Who mapped  the strait in 1616?"
-    assert reasons(" question answering\nQuery: who mapped the strait in 1616", again) == ["repeated"]
+    again = " question answering | Query: Who mapped  the strait in 1616?"
+    assert reasons(" question answering | Query: who mapped the strait in 1616", again) == ["repeated"]
 
 
 def test_open_tasks_accept_any_short_description():
@@ -70,13 +70,13 @@ def test_open_tasks_accept_any_short_description():
     opened = prompts.model_copy(update={"generate": prompts.generate.model_copy(update={"tasks": "open"})})
     corpus = Corpus([Passage("p", None, TEXT)])
     row = {"id": "p/0", "seed_id": "p", "attempt": 0, "kind": "fact checking", "generator": "g", "logprob": -1.0}
-    text = " find the article that answers it\nQuery: who mapped the strait in 1616"
+    text = " find the article that answers it | Query: who mapped the strait in 1616"
     result = Filter(corpus, opened, GenerateConfig())([row | {"text": text, "tokens": 9, "finished": True}])
     assert result.rows[0]["task"] == "find the article that answers it"
 
 
 def test_best_attempt_per_seed_is_kept_on_request():
-    texts = [f" question answering\nQuery: who mapped strait number {i}" for i in range(3)]
+    texts = [f" question answering | Query: who mapped strait number {i}" for i in range(3)]
     result = judge(texts, keep="best")
     assert [row["attempt"] for row in result.rows] == [2]
     assert [row["reason"] for row in result.rejects] == ["not_best", "not_best"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError, DataError, GeckoError
 from gecko_fret import load_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus import Corpus, Passage
@@ -162,6 +162,12 @@ def test_changed_setting_says_what_it_would_delete_and_asks_for_force(run, tmp_p
     assert after == data_files(tmp_path / "fresh")
 
 
+def test_changed_setting_of_a_stage_that_has_no_part_yet_needs_no_force(run, tmp_path):
+    assert not run(tmp_path / "fret", stop=iter([False] * 4 + [True] * 99).__next__).complete
+    assert run(tmp_path / "fret", {"mine.rrf_k": 60}).complete
+    assert json.loads((tmp_path / "fret" / "manifest.json").read_text())["config"]["mine"]["rrf_k"] == 60
+
+
 def test_changed_corpus_is_refused_and_named(run, small_corpus, tmp_path):
     run(tmp_path / "fret")
     changed = Corpus([*small_corpus, Passage("new", None, "one more")], name="small")
@@ -172,6 +178,28 @@ def test_changed_corpus_is_refused_and_named(run, small_corpus, tmp_path):
 def test_speed_settings_may_change_between_runs(run, tmp_path):
     run(tmp_path / "fret", stop=iter([False] * 4 + [True] * 99).__next__)
     assert run(tmp_path / "fret", {"llm": {"model": "fake", "batch_rows": 3}}).complete
+
+
+def test_a_build_that_cannot_begin_leaves_nothing(run, tmp_path):
+    with pytest.raises(DataError, match="no such evaluation set"):
+        run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "absent")]}})
+    with pytest.raises(ConfigError, match=r"generate.kinds: 'poetry' is not in the prompts"):
+        run(tmp_path / "fret", {"generate.kinds": {"poetry": 1}})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(GeckoError, match="Not a directory"):
+        run(tmp_path / "file" / "fret")
+
+
+def test_decontamination_sets_count_by_content(run, tmp_path):
+    for name in ("a.jsonl", "b/a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "a question of the evaluation set"}')
+    run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "a.jsonl")]}})
+    assert run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "b" / "a.jsonl")]}}).complete
+    (tmp_path / "a.jsonl").write_text('{"text": "another question"}')
+    with pytest.raises(ConfigError, match="the settings of 'mine' differ"):
+        run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "a.jsonl")]}})
 
 
 def test_folder_of_something_else_is_left_alone(run, tmp_path):
@@ -286,19 +314,27 @@ build(parse_config(test_pipeline.SMALL), sys.argv[1], corpus=corpus, models=mode
 
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_killed_build_goes_on_to_the_same_bytes(run, tmp_path, kills):
-    """SIGKILL at random moments of one build, each time going on: the output is that of a build left alone."""
+    """SIGKILL at random moments of builds that go on after each: every output is that of a build left alone."""
     run(tmp_path / "whole")
-    out, here = tmp_path / "fret", str(Path(__file__).parent)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for delay in np.random.default_rng(0).uniform(0.02, 0.4, kills):
+    expected, here, builds = data_files(tmp_path / "whole"), str(Path(__file__).parent), 0
+    delays = np.random.default_rng(0)
+    while kills:
+        out = tmp_path / f"fret-{builds}"
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(out), here], stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-c", CHILD, str(out), here],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert child.stdout.readline() == "ready\n"
-        time.sleep(delay)
+        time.sleep(delays.uniform(0.02, 0.4))
+        finished = child.poll() == 0
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
-    assert run(out).complete
-    assert data_files(out) == data_files(tmp_path / "whole")
-    assert not list(out.rglob("*.tmp"))
+        kills -= not finished
+        if finished or not kills:
+            assert run(out).complete
+            assert data_files(out) == expected
+            assert not list(out.rglob("*.tmp"))
+            builds += 1

@@ -68,6 +68,8 @@ def test_hash_follows_content(prompts, tmp_path):
         (lambda raw: raw["relevance"]["demonstrations"][0].update(label="7"), "label '7' is not one of"),
         (lambda raw: raw["query_likelihood"]["instructions"].pop("fact checking"), "has no 'fact checking'"),
         (lambda raw: raw.update(extra=1), "extra: Extra inputs"),
+        (lambda raw: raw["generate"].update(stop=["Query"]), "'Query' stands in generate.answer"),
+        (lambda raw: raw["generate"].update(answer="{task} {query}"), "nothing tells where the task ends"),
         (lambda raw: raw.pop("relevance"), "relevance: Field required"),
     ],
 )
@@ -84,3 +86,18 @@ def test_faulty_prompt_files_are_one_line(prompts, tmp_path, change, message):
 def test_unknown_prompt_names_the_packaged_ones():
     with pytest.raises(ConfigError, match=r"neither a packaged prompt \(.*default.*\) nor a YAML file"):
         load_prompts("absent")
+
+
+@pytest.mark.parametrize("between", [" | Query: ", "\nQuery: ", " => "])
+def test_answers_are_read_in_the_form_that_the_prompt_shows(prompts, between):
+    raw = prompts.generate.model_dump() | {"answer": f" {{task}}{between}{{query}}", "stop": ["\n\n"]}
+    pattern = type(prompts.generate).model_validate(raw).pattern
+    found = pattern.fullmatch(f" fact checking{between}a (claim) | of b?")
+    assert found.group("task", "query") == ("fact checking", "a (claim) | of b?")
+    for text in (
+        "fact checking; Query: a claim",
+        f"fact checking{between}",
+        f"a{between}b{between}c",
+        f"a{between}b\nc",
+    ):
+        assert pattern.fullmatch(text) is None

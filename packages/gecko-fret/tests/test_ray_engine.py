@@ -4,10 +4,11 @@ import sys
 
 import pytest
 
-from gecko_core.errors import ModelError
+from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_fret.config import parse_config
 from gecko_fret.pipeline import build
-from gecko_fret.ray_engine import PartWorker, RayEngine
+from gecko_fret.plan import prompt_hashes
+from gecko_fret.ray_engine import PartWorker, RayEngine, users_error
 
 
 def test_missing_ray_is_one_line(monkeypatch):
@@ -17,7 +18,8 @@ def test_missing_ray_is_one_line(monkeypatch):
 
 
 def files(out):
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.rglob("*.parquet"))}
+    paths = [*out.rglob("*.parquet"), *out.rglob("*.npy")]
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
 @pytest.fixture
@@ -36,7 +38,8 @@ def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp
         build(parsed, tmp_path / name, corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
     for part in (tmp_path / "worker" / "attempts").glob("*.parquet"):
         part.unlink()
-    worker = PartWorker(str(tmp_path / "worker"), parsed.model_dump(mode="json"), "write")
+    prompts = prompt_hashes(parsed)
+    worker = PartWorker(str(tmp_path / "worker"), parsed.model_dump(mode="json"), "write", prompts)
     done = worker({"number": [0, 1]})
     assert done["units"] == [2, 2]
     local = PartWorker(str(tmp_path / "local"), parsed.model_dump(mode="json"), "write")
@@ -45,16 +48,52 @@ def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp
     assert files(tmp_path / "worker" / "attempts") == files(tmp_path / "local" / "attempts")
 
 
+def test_a_worker_with_other_prompts_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="the prompts on this worker are not those of the build's start"):
+        PartWorker(str(tmp_path), {}, "write", {"generate": "other", "score": "other"})
+
+
+def test_errors_of_workers_are_found_inside_of_rays():
+    class RayTaskError(Exception):
+        def __init__(self, cause):
+            self.cause = cause
+
+    class Dual(RayTaskError, DataError):
+        pass
+
+    ours = DataError("part-00001.parquet: the part is damaged")
+    outer = RuntimeError("the map failed")
+    outer.__cause__ = Dual(ours)
+    assert users_error(outer) is ours
+    assert users_error(ours) is ours
+    assert users_error(RayTaskError(KeyError("a bug"))) is None
+
+
 @pytest.mark.slow
-def test_a_local_cluster_gives_the_same_bytes(small_corpus, tmp_path):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first_pass", [False, True])
+def test_a_local_cluster_gives_the_same_bytes(config, small_corpus, tmp_path, first_pass):
     pytest.importorskip("ray")
-    parsed = parse_config(
-        {
-            "llm": {"model": "smollm2-135m-instruct", "dtype": "float32"},
-            "generate": {"seeds": 8, "part_size": 2},
-            "retrieve": {"candidates": 4, "part_size": 2, "seed_top_k": None},
-        }
-    )
+    settings = config | {"corpus": {"part_size": 10}, "llm": {"model": "smollm2-135m-instruct", "dtype": "float32"}}
+    settings["retrieve"] = {"candidates": 4, "part_size": 2, "seed_top_k": None, "first_pass": first_pass}
+    parsed = parse_config(settings | {"generate": {"seeds": 8, "part_size": 2}})
     build(parsed, tmp_path / "local", corpus=small_corpus)
     build(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(2))
+    assert len(list((tmp_path / "ray" / "scored").glob("*"))) > 1
     assert files(tmp_path / "local") == files(tmp_path / "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_error_in_a_worker_is_the_one_line_it_would_be_here(config, small_corpus, tmp_path):
+    pytest.importorskip("ray")
+    parsed = parse_config(config)
+    build(parsed, tmp_path / "ray", corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
+    for part in (tmp_path / "ray" / "attempts").glob("*.parquet"):
+        part.unlink()
+    part = tmp_path / "ray" / "corpus" / "part-00000.parquet"
+    whole = bytearray(part.read_bytes())
+    whole[8:400] = bytes(392)  # the footer is left: the driver counts rows, the worker reads them
+    part.write_bytes(whole)
+    with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged"):
+        build(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(1))

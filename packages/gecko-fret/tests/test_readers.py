@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -62,3 +63,41 @@ def test_hub_set_is_streamed(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert [p.id for p in read_passages("hub:a/b:validation")] == ["0", "b"]
     assert calls == [("a/b", "validation", True)]
+
+
+def test_compressed_tables_in_beir_layout(tmp_path):
+    path = tmp_path / "corpus.jsonl.gz"
+    whole = gzip.compress(
+        "".join(json.dumps({"_id": f"d{i}", "text": f"{i} text"}) + "\n" for i in range(300)).encode()
+    )
+    path.write_bytes(whole)
+    assert [p.id for p in read_passages(path)][:2] == ["d0", "d1"]
+    for damaged in (whole[: len(whole) // 2], b"no gzip"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="not a whole gzip file"):
+            list(read_passages(path))
+
+
+def test_what_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    for name in ("a.txt", "b.jsonl"):
+        (tmp_path / name).write_text('{"text": "some text"}')
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(DataError, match=r"may not be read; see its permissions"):
+        read_passages(tmp_path)
+    monkeypatch.undo()
+
+    def refuse(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    for path in (tmp_path, tmp_path / "b.jsonl"):
+        with pytest.raises(DataError, match=r"(a\.txt|b\.jsonl): cannot be read \(Permission denied\)"):
+            list(read_passages(path))
+
+
+def test_half_a_character_is_named(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": "broken \\ud83d emoji"}\n')
+    with pytest.raises(DataError, match=r"row 2: half a character \(U\+D83D\) in 'text'"):
+        list(read_passages(path))

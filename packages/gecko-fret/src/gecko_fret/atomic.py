@@ -34,8 +34,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"{path}: no space left on the disk; free some and run the same command again") from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise DataError(f"{path}: cannot be written ({os.strerror(error.errno)}); choose another folder") from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise DataError(f"{path}: cannot be written ({os.strerror(error.errno)}); choose another name") from None
         raise
     finally:
         with suppress(OSError):

@@ -13,8 +13,10 @@ from types import FrameType
 
 from gecko_core.errors import ConfigError
 from gecko_fret.config import load_config
-from gecko_fret.pipeline import FretSummary, build
+from gecko_fret.cost import describe_cost
+from gecko_fret.pipeline import Engine, FretSummary, build, read_corpus
 from gecko_fret.progress import format_seconds
+from gecko_fret.workspace import Workspace
 
 INTERRUPTED = 130
 
@@ -30,6 +32,7 @@ class BuildOptions:
     workers: int = 2
     force: bool = False
     dry_run: bool = False
+    like: Path | None = None
 
 
 class StopFlag:
@@ -51,26 +54,36 @@ class StopFlag:
 def run_build(options: BuildOptions) -> int:
     """Runs the build and prints what came out; returns the exit code. Raises `GeckoError`."""
     config = load_config(options.config, options.overrides)
+    engine = make_engine(options)
+    if not options.dry_run:
+        Workspace(options.out).check_usable()
+    corpus = read_corpus(config.corpus)
+    plan = describe_cost(config, corpus, options.like)
     if options.dry_run:
-        from gecko_fret.cost import describe_cost
-
-        print(describe_cost(config))
+        print(plan)
         return 0
-    engine = None
-    if options.engine == "ray":
-        from gecko_fret.ray_engine import RayEngine
-
-        engine = RayEngine(options.workers)
-    elif options.engine != "local":
-        raise ConfigError(f"--engine {options.engine}: use local or ray")
+    print(plan, file=sys.stderr, flush=True)
     flag = StopFlag()
     with _ctrl_c(flag):
-        summary = build(config, options.out, progress=True, stop=flag, force=options.force, engine=engine)
+        summary = build(
+            config, options.out, corpus=corpus, progress=True, stop=flag, force=options.force, engine=engine
+        )
     if not summary.complete:
         print(f"stopped; everything so far is in {summary.path}. To go on: {' '.join(map(shlex.quote, _command()))}")
         return INTERRUPTED
     print(closing_screen(summary))
     return 0
+
+
+def make_engine(options: BuildOptions) -> Engine | None:
+    """The engine of --engine, None for the local one. Raises `ConfigError`, `ModelError`."""
+    if options.engine == "ray":
+        from gecko_fret.ray_engine import RayEngine
+
+        return RayEngine(options.workers)
+    if options.engine != "local":
+        raise ConfigError(f"--engine {options.engine}: use local or ray")
+    return None
 
 
 def _command() -> list[str]:

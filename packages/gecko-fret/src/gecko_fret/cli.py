@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,9 @@ def build(
     workers: Annotated[int, typer.Option(help="Workers of the ray engine.", min=1)] = 2,
     force: Annotated[bool, typer.Option("--force", help="Delete parts that changed settings invalidate.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, and end.")] = False,
+    like: Annotated[
+        Path | None, typer.Option(help="Finished build by whose shares and speed the cost is reckoned.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Build a data set, or go on with one that was interrupted."""
@@ -43,8 +47,8 @@ def build(
         overrides = list(set_ or [])
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
         named |= {"generate.seeds": limit}
-        overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
-        code = run_build(BuildOptions(config, out, overrides, engine, workers, force, dry_run))
+        overrides += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+        code = run_build(BuildOptions(config, out, overrides, engine, workers, force, dry_run, like))
     if code:
         raise typer.Exit(code)
 

@@ -195,6 +195,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
             raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such config file") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         if not isinstance(raw, dict):

@@ -35,7 +35,7 @@ class Contamination:
 
         Raises `DataError` for a source that cannot be read.
         """
-        return cls((source, text) for source in sources for text in _texts(source))
+        return cls((Path(source).name, text) for source in sources for text in _texts(source))
 
     def find(self, text: str) -> str | None:
         """Why `text` is contaminated, or None."""
@@ -50,12 +50,28 @@ class Contamination:
         return f"{shared:.0%} of its 13-grams are in the evaluation sets" if shared >= _CONTAINMENT else None
 
 
-def _texts(source: str) -> Iterator[str]:
+def content_fingerprint(source: str) -> str:
+    """Name and sha256 of everything that `Contamination.load` reads of an evaluation set. Raises `DataError`."""
+    digest = hashlib.sha256(Path(source).name.encode())
+    for path in _paths(source):
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _paths(source: str) -> list[Path]:
+    """The tables of a folder in BEIR layout, or the file or folder itself."""
     folder = Path(source).expanduser()
     if not folder.exists():
         raise DataError(f"{source}: no such evaluation set (mine.decontaminate)")
     beir = [path for name in ("queries", "corpus") for path in sorted(folder.glob(f"{name}.*")) if folder.is_dir()]
-    for path in beir or [folder]:
+    return beir or [folder]
+
+
+def _texts(source: str) -> Iterator[str]:
+    for path in _paths(source):
         for passage in read_passages(path, split="never"):
             yield passage.text
 

@@ -127,10 +127,10 @@ class Corpus(Sequence[Passage]):
 
     @cached_property
     def hash(self) -> str:
-        """sha256 over ids, titles and texts in order: two corpora with one hash are the same data."""
+        """sha256 over ids, titles, texts and sources in order: two corpora with one hash are the same data."""
         digest = hashlib.sha256()
         for passage in self:
-            for value in (passage.id, passage.title, passage.text):
+            for value in (passage.id, passage.title, passage.text, passage.source):
                 raw = b"\xff" if value is None else value.encode()  # 0xff never occurs in UTF-8
                 digest.update(len(raw).to_bytes(8, "little"))
                 digest.update(raw)

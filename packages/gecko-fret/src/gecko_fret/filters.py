@@ -30,8 +30,8 @@ QUERY_SCHEMA = pa.schema(
 #: Reasons in the order in which they are looked for.
 REASONS = {
     "unfinished": "the completion reached max_new_tokens before its end",
-    "unparsable": "not the two lines 'task' and 'Query: ...' that the prompt shows",
-    "task": "the task line is not the kind that was asked for, or is no short description",
+    "unparsable": "not an answer of the form that the prompt's demonstrations have",
+    "task": "the task is not the kind that was asked for, or is no short description",
     "length": "fewer words than generate.min_words, or more than generate.max_words",
     "refusal": "the LLM talks about itself instead of writing a query",
     "passage_reference": "the query speaks of 'the passage', which a searcher does not know",
@@ -43,7 +43,6 @@ REASONS = {
     "not_best": "another attempt at the same seed has the higher log-probability (generate.keep: best)",
 }
 
-_PARSE = re.compile(r"[ \t]*(?P<task>[^\n]+?)[ \t]*\n[ \t]*Query:[ \t]*(?P<query>[^\n]+?)[ \t]*\n?")
 _REFERENCE = re.compile(
     r"\b(?:(?:the|this|that|above|given|following|provided) (?:passage|text|paragraph|document|article|excerpt|context)"
     r"|according to (?:the|this) (?:author|writer|passage|text)|in (?:the|this) passage)\b",
@@ -85,7 +84,7 @@ class Filter:
     def _judge(self, row: Row) -> tuple[str, str, Row]:
         if not row["finished"]:
             return "unfinished", "", {}
-        match = _PARSE.fullmatch(row["text"])
+        match = self.prompts.generate.pattern.fullmatch(row["text"])
         if match is None:
             return "unparsable", "", {}
         task, query = match["task"], match["query"].strip('"“” ')

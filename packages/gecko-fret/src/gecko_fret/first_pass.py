@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,10 +23,12 @@ def train_first_pass(
     learning_rate: float = 2e-5,
     temperature: float = 0.02,
     max_length: int = 128,
+    on_step: Callable[[int], None] = lambda queries: None,
 ) -> list[float]:
     """Trains `embedder` in place with the in-batch softmax on (query, its seed); returns the loss of every step.
 
-    Equal seeds never meet in a batch's negatives: their ids mask them. Deterministic on one machine.
+    Equal seeds never meet in a batch's negatives: their ids mask them. Deterministic on one machine. on_step: told the
+    number of queries after every step.
     """
     from gecko_kernels import same_tower_softmax_loss
 
@@ -55,5 +57,6 @@ def train_first_pass(
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
+            on_step(len(batch))
     embedder.eval()
     return losses

@@ -30,10 +30,6 @@ ATTEMPT_SCHEMA = pa.schema(
 )
 
 
-# A blank line ends an answer; models that go on without one start the next example.
-STOPS = ("\n\n", "\nPassage:", "\nTask:")
-
-
 class Generate:
     """Rows {seed_id} to raw attempts (`ATTEMPT_SCHEMA`); nothing is judged here, see `gecko_fret.filters`.
 
@@ -93,7 +89,8 @@ class Generate:
             self._prompts.generation(attempt["kind"], text, seed_of("write", self._seed, attempt["id"]))
             for attempt, text in zip(attempts, llm.truncate(texts, config.passage_tokens), strict=True)
         ]
-        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.top_k, stop=STOPS)
+        stop = tuple(self._prompts.generate.stop)
+        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.top_k, stop)
         for attempt, completion in zip(attempts, llm.generate(requests, sampling), strict=True):
             attempt.update(
                 text=completion.text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,11 +13,11 @@ from typing import Any
 
 import gecko_fret
 from gecko_core.errors import ConfigError, DataError
-from gecko_fret.config import FretConfig
+from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus import Corpus, load_corpus
 from gecko_fret.filters import Filter
 from gecko_fret.models import Models
-from gecko_fret.plan import fingerprints, generators, part_count, prompt_hashes, prompt_sets, seed_count
+from gecko_fret.plan import check_prompts, fingerprints, generators, part_count, prompt_hashes, prompt_sets, seed_count
 from gecko_fret.progress import Progress, make_progress
 from gecko_fret.stage import Row, StageResult, reject
 from gecko_fret.stages import PartRunner
@@ -53,6 +54,18 @@ class FretSummary:
         return asdict(self) | {"path": str(self.path)}
 
 
+def read_corpus(section: CorpusConfig) -> Corpus:
+    """The corpus that a configuration names. Raises `DataError`."""
+    return load_corpus(
+        section.path,
+        split=section.split,
+        deduplicate=section.deduplicate,
+        near_threshold=section.near_threshold,
+        language=section.language,
+        limit=section.limit,
+    )
+
+
 def build(
     config: FretConfig,
     out: str | Path,
@@ -76,15 +89,7 @@ def build(
     another build, `DataError`, `ModelError`, `BackendError`; whatever was finished before stays valid.
     """
     if corpus is None:
-        section = config.corpus
-        corpus = load_corpus(
-            section.path,
-            split=section.split,
-            deduplicate=section.deduplicate,
-            near_threshold=section.near_threshold,
-            language=section.language,
-            limit=section.limit,
-        )
+        corpus = read_corpus(config.corpus)
     if not len(corpus):
         raise DataError("the corpus is empty; there is nothing to write queries for")
     workspace = Workspace(out)
@@ -125,12 +130,13 @@ class Build:
     def prepare(self, force: bool) -> None:
         """Checks the folder against the configuration, and clears what no longer fits where that is allowed."""
         self.workspace.remove_leftovers()
+        check_prompts(self.config)
         wanted = fingerprints(self.config, self.corpus, self.runner.models)
         previous = self.workspace.read_manifest()
         stages = {name: {"fingerprint": wanted[name], "done": False, "seconds": 0.0} for name in FOLDERS}
         if previous is not None:
             changed = [name for name in FOLDERS if previous["stages"][name]["fingerprint"] != wanted[name]]
-            if changed and not force:
+            if not force and any(self._part_files(name) for name in changed):
                 self._refuse(changed)
             for name in FOLDERS:
                 if name in changed:
@@ -170,6 +176,8 @@ class Build:
         for path in self._part_files(stage):
             path.unlink()
         self.workspace.rejects(stage).clear()
+        if stage == "embed" and self.runner.first_pass_folder.exists():
+            shutil.rmtree(self.runner.first_pass_folder)
 
     def _model_record(self) -> dict[str, Any]:
         models, config = self.runner.models, self.config
@@ -305,10 +313,18 @@ class Build:
         self._done("filter")
 
     def _first_pass(self) -> None:
+        """Trains the embedder of this build and saves it in the folder, where all workers find it. Done once."""
+        folder = self.runner.first_pass_folder
+        if self.manifest["stages"]["retrieve"]["done"] or folder.exists():
+            return
         from gecko_fret.first_pass import train_first_pass
 
         queries = list(self.workspace.parts("filter"))
-        train_first_pass(self.runner.models.embedder(self.config.embedder), queries, self.corpus, self.config.seed)
+        embedder = self.runner.models.embedder(self.config.embedder)
+        self.progress.start("train", len(queries), 0, "queries")
+        train_first_pass(embedder, queries, self.corpus, self.config.seed, on_step=self.progress.advance)
+        self.progress.finish()
+        embedder.save_pretrained(folder, record={"first_pass": len(queries)})
 
     # -- after the last part
 

@@ -7,7 +7,9 @@ import json
 from typing import Any
 
 from gecko_fret.config import FretConfig, LLMConfig
+from gecko_fret.contamination import content_fingerprint
 from gecko_fret.corpus import Corpus
+from gecko_fret.generate import kind_weights
 from gecko_fret.models import Models
 from gecko_fret.prompting import PromptSet, load_prompts
 
@@ -56,7 +58,11 @@ def fingerprints(config: FretConfig, corpus: Corpus, models: Models) -> dict[str
             _llm_key(config.llm),
             models.llm_fingerprint(config.llm),
         ],
-        "mine": [config.seed, config.mine.model_dump()],
+        "mine": [
+            config.seed,
+            config.mine.model_dump(exclude={"decontaminate"}),
+            [content_fingerprint(source) for source in config.mine.decontaminate],
+        ],
     }
     above = {
         "corpus": [],
@@ -79,6 +85,14 @@ def prompt_hashes(config: FretConfig) -> dict[str, str]:
         "generate": load_prompts(config.generate.prompt).hash,
         "score": load_prompts(config.score.prompt).hash,
     }
+
+
+def check_prompts(config: FretConfig) -> None:
+    """Raises `ConfigError` where the configuration asks for what its prompts do not have, before anything is done."""
+    writing, scoring = prompt_sets(config)
+    kind_weights(writing, config.generate)
+    if config.score.mode == "joint":
+        scoring.joint_scoring("", "")
 
 
 def seed_count(config: FretConfig, corpus: Corpus) -> int:

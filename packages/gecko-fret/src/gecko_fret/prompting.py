@@ -44,6 +44,17 @@ class GenerateBlock(_Block):
     tasks: Literal["closed", "open"] = "closed"
     template: str
     answer: str
+    stop: list[str] = Field(default=["\n\n"], min_length=1)
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches an answer of the form that the demonstrations show, once and nothing else: groups task and query."""
+        between = self.answer.partition("{task}")[2].partition("{query}")[0].strip()
+        text = rf"(?:(?!{re.escape(between)})[^\n])+?" if between else r"[^\n]+?"
+        shown = re.escape(self.answer.strip()).replace(r"\ ", r"[ \t]+")
+        for name in ("task", "query"):
+            shown = shown.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>{text})")
+        return re.compile(rf"\s*{shown}\s*")
 
 
 class LikelihoodBlock(_Block):
@@ -89,6 +100,11 @@ class PromptSet(_Block):
             for name in names:
                 if f"{{{name}}}" not in text:
                     raise ValueError(f"{block} does not mention {{{name}}}")
+        for stop in self.generate.stop:
+            if stop in self.generate.answer:
+                raise ValueError(f"generate.stop: {stop!r} stands in generate.answer, so that no answer would be whole")
+        if re.search(r"\{task\}\s*\{query\}", self.generate.answer):
+            raise ValueError("generate.answer: nothing tells where the task ends and the query begins")
         labelled = [("relevance", self.relevance)] + ([("joint", self.joint)] if self.joint else [])
         for where, scale in labelled:
             for pair in scale.demonstrations:

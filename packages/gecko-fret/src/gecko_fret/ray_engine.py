@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.errors import ModelError
+from gecko_core.errors import ConfigError, GeckoError, ModelError
 from gecko_fret.config import FretConfig
 
 if TYPE_CHECKING:
@@ -13,14 +14,20 @@ if TYPE_CHECKING:
 
 
 class PartWorker:
-    """A Ray Data actor: does the parts it is given with models that it keeps between parts."""
+    """A Ray Data actor: does the parts it is given with models that it keeps between parts.
 
-    def __init__(self, out: str, config: dict[str, Any], stage: str):
+    prompts: hashes of the prompts that the build began with; `ConfigError` when this machine reads others.
+    """
+
+    def __init__(self, out: str, config: dict[str, Any], stage: str, prompts: dict[str, str] | None = None):
+        from gecko_fret.plan import prompt_hashes
         from gecko_fret.stages import PartRunner
         from gecko_fret.workspace import Workspace
 
-        self._stage = stage
-        self._runner = PartRunner(Workspace(out), FretConfig.model_validate(config))
+        parsed = FretConfig.model_validate(config)
+        if prompts is not None and prompt_hashes(parsed) != prompts:
+            raise ConfigError("the prompts on this worker are not those of the build's start; restore them, go on")
+        self._stage, self._runner = stage, PartRunner(Workspace(out), parsed)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         units, seconds = [], []
@@ -48,20 +55,41 @@ class RayEngine:
     def __call__(self, build: Build, stage: str, missing: list[int]) -> None:
         from ray import data
 
+        from gecko_fret.plan import prompt_hashes
+
         if not self._ray.is_initialized():
             self._ray.init(ignore_reinit_error=True, log_to_driver=False)
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # the build tells of its progress itself
         data.DataContext.get_current().enable_progress_bars = False
         options = {
             "out": str(build.workspace.out.resolve()),
             "config": build.config.model_dump(mode="json"),
             "stage": stage,
+            "prompts": prompt_hashes(build.config),
         }
         parts = data.from_items([{"number": number} for number in missing], override_num_blocks=len(missing))
         done = parts.map_batches(
             PartWorker,
             fn_constructor_kwargs=options,
             batch_size=1,
-            concurrency=min(self._workers, len(missing)),
+            compute=data.ActorPoolStrategy(size=min(self._workers, len(missing))),
         )
-        for row in done.iter_rows():
-            build.record(stage, int(row["units"]), float(row["seconds"]))
+        try:
+            for row in done.iter_rows():
+                build.record(stage, int(row["units"]), float(row["seconds"]))
+        except Exception as error:
+            found = users_error(error)
+            if found is None:
+                raise
+            raise found from None
+
+
+def users_error(error: BaseException) -> GeckoError | None:
+    """The error that a user can cause inside of those that Ray makes of it, with the message it was given."""
+    inner: BaseException | None = error
+    while inner is not None:
+        nearer = getattr(inner, "cause", None) or inner.__cause__
+        if isinstance(inner, GeckoError) and nearer is None:
+            return inner
+        inner = nearer
+    return None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from gecko_fret.corpus import Passage
 from gecko_fret.markup import html_to_markdown, markdown_sections
 from gecko_fret.splitting import count_words, split_text
 
-TABLE_SUFFIXES = (".jsonl", ".csv", ".parquet")
+TABLE_SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm")
 _MAX_TITLE_WORDS = 20
 
@@ -29,16 +32,25 @@ def read_passages(spec: str | Path, split: str = "auto") -> Iterator[Passage]:
     text = str(spec)
     if text.startswith("hub:"):
         return _from_rows(_read_hub(text), text, split)
+    if not text.strip():
+        raise DataError("the corpus has an empty name; give a folder, a file, hub:NAME or python-docs")
     path = Path(spec).expanduser()
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a folder above it that may not be looked into, or a name that is too long
+        raise _unreadable(path, error) from None
+    if not there:
         raise DataError(f"{path}: no such corpus; give a folder, a .jsonl, .csv or .parquet file, or 'python-docs'")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise DataError(f"{path}: may not be read; see its permissions, or name another corpus")
     if path.is_dir():
         return _read_folder(path, split)
-    suffix = path.suffix.lower()
+    suffix = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if suffix in TABLE_SUFFIXES:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty; it should hold rows with a 'text' column")
-        rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[suffix](path)
+        readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+        rows = readers[suffix.removesuffix(".gz")](path)
         return _from_rows(rows, str(path), split)
     if suffix in TEXT_SUFFIXES:
         return _read_text_file(path, path.name, split)
@@ -54,7 +66,10 @@ def _read_folder(folder: Path, split: str) -> Iterator[Passage]:
 
 
 def _read_text_file(path: Path, name: str, split: str) -> Iterator[Passage]:
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
     text = _decode(raw, path, 0).lstrip("\ufeff").replace("\r\n", "\n")
     if path.suffix.lower() in (".html", ".htm"):
         text = html_to_markdown(text)
@@ -98,7 +113,10 @@ def _from_rows(rows: Iterable[tuple[int, Mapping[str, Any]]], where: str, split:
                 else "a 'text' that is not a string"
             )
             raise DataError(f"{where}, row {row}: {problem} (columns: {columns}); every row needs its text in 'text'")
-        identifier = str(row - 1) if record.get("id") in (None, "") else str(record["id"])
+        for key in ("text", "title", "id"):
+            _check_characters(record.get(key), where, row, key)
+        given = record.get("id", record.get("_id"))  # `_id`: the BEIR layout
+        identifier = str(row - 1) if given in (None, "") else str(given)
         if identifier in seen:
             raise DataError(f"{where}: id {identifier!r} is used in rows {seen[identifier]} and {row}; ids must differ")
         seen[identifier] = row
@@ -111,6 +129,15 @@ def _from_rows(rows: Iterable[tuple[int, Mapping[str, Any]]], where: str, split:
             yield Passage(identifier if len(pieces) == 1 else f"{identifier}#{number}", title, piece, source)
 
 
+def _check_characters(value: Any, where: str, row: int, key: str) -> None:
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            found = f"U+{ord(value[error.start]):04X}"
+            raise DataError(f"{where}, row {row}: half a character ({found}) in '{key}'; remove it") from None
+
+
 def _optional_text(value: Any) -> str | None:
     return str(value).strip() or None if value is not None else None
 
@@ -118,11 +145,20 @@ def _optional_text(value: Any) -> str | None:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(row, decoded line), rows from 1; names the byte at which the file stops being UTF-8."""
     offset = 0
-    with path.open("rb") as file:
-        for row, raw in enumerate(file, start=1):
-            line = _decode(raw, path, offset)
-            yield row, line.lstrip("\ufeff") if row == 1 else line
-            offset += len(raw)
+    try:
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            for row, raw in enumerate(file, start=1):
+                line = _decode(raw, path, offset)
+                yield row, line.lstrip("\ufeff") if row == 1 else line
+                offset += len(raw)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}); fetch it again") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror}); see its permissions, or name another corpus")
 
 
 def _decode(raw: bytes, path: Path, offset: int) -> str:
@@ -169,7 +205,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
     try:
         file = pq.ParquetFile(path)
-        columns = [name for name in file.schema_arrow.names if name in ("id", "title", "text", "source")]
+        columns = [name for name in file.schema_arrow.names if name in ("id", "_id", "title", "text", "source")]
         if "text" not in columns:
             raise DataError(f"{path}: no 'text' column (columns: {', '.join(file.schema_arrow.names)})")
         row = 0

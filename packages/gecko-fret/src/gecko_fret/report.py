@@ -53,7 +53,11 @@ def make_sections(workspace: Workspace, manifest: dict[str, Any]) -> list[Sectio
     rows = list(workspace.parts("mine"))
     counts, rejects = workspace.counts(), workspace.reject_counts()
     passed = counts["retrieved"] - sum(rejects.get("retrieve", {}).values())
-    sections = [_made_from(manifest), _funnel(counts, passed), _rejects(rejects)]
+    sections = [
+        _made_from(manifest),
+        _funnel(counts, passed, manifest["config"]["retrieve"]["seed_top_k"]),
+        _rejects(rejects),
+    ]
     sections.append(_seed_ranks(workspace))
     if rows:
         sections += [
@@ -83,11 +87,12 @@ def _made_from(manifest: dict[str, Any]) -> Section:
     return Section("Made from", "The full configuration is in manifest.json.", ("what", "which"), rows)
 
 
-def _funnel(counts: dict[str, int], passed: int) -> Section:
+def _funnel(counts: dict[str, int], passed: int, top_k: int | None) -> Section:
+    trip = f"queries with their seed in the top {top_k}" if top_k else "queries scored (round trip off)"
     steps = [
         ("attempts at a query", counts["attempts"]),
         ("queries that passed the filters", counts["queries"]),
-        ("queries that find their own seed", passed),
+        (trip, passed),
         ("rows of training data", counts["rows"]),
     ]
     first = max(steps[0][1], 1)

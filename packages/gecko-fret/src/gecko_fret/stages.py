@@ -11,7 +11,7 @@ from gecko_fret.corpus import Corpus
 from gecko_fret.embeddings import CorpusEmbeddings, embedding_key
 from gecko_fret.generate import Generate
 from gecko_fret.mine import Mine
-from gecko_fret.models import Models
+from gecko_fret.models import Models, load_embedder
 from gecko_fret.plan import generators, prompt_sets, seed_count
 from gecko_fret.retrieve import Retrieve
 from gecko_fret.score import Score
@@ -34,6 +34,7 @@ class PartRunner:
         self._stages: dict[str, Stage] = {}
         self._seed_rows: list[int] | None = None
         self._index: Index | None = None
+        self._trained: Any = None
 
     @property
     def corpus(self) -> Corpus:
@@ -134,8 +135,18 @@ class PartRunner:
             contaminated = Contamination.load(self.config.mine.decontaminate).find
         return Mine(self.corpus, self.config.mine, self.config.seed, contaminated)
 
+    @property
+    def first_pass_folder(self) -> Path:
+        """Where the embedder of the first pass is saved (`retrieve.first_pass`)."""
+        return self.workspace.out / "first_pass"
+
     def _embedder(self) -> Any:
-        return self.models.embedder(self.config.embedder)
+        config = self.config.embedder
+        if self.config.retrieve.first_pass:
+            if self._trained is None:
+                self._trained = load_embedder(config.model_copy(update={"model": str(self.first_pass_folder)}))
+            return self._trained
+        return self.models.embedder(config)
 
     def _search_index(self) -> Index:
         if self._index is None:

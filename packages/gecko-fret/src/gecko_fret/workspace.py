@@ -93,20 +93,32 @@ class Workspace:
     def locked(self) -> Iterator[None]:
         """Keeps other builds out of the folder while this one runs. Raises `ConfigError` when one is running.
 
-        The lock goes with the process, however it ends. Where the system has no such locks, nothing is kept out.
+        The lock goes with the process, however it ends. Where the system has no such locks, nothing is kept out. A
+        folder that was made here and has got nothing is taken away again.
         """
         try:
             import fcntl
         except ImportError:
             yield
             return
-        self.out.mkdir(parents=True, exist_ok=True)
-        with (self.out / ".lock").open("w") as file:
+        new = not self.out.exists()
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            file = (self.out / ".lock").open("w")
+        except OSError as error:
+            reason = error.strerror or "no folder can be made there"
+            raise ConfigError(f"{self.out}: cannot be written ({reason}); choose another output folder") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigError(f"{self.out}: another build is running in this folder; wait for it") from None
-            yield
+            try:
+                yield
+            finally:
+                if new and [path.name for path in self.out.iterdir()] == [".lock"]:
+                    (self.out / ".lock").unlink()
+                    self.out.rmdir()
 
     def remove_leftovers(self) -> None:
         """Deletes the temporary files of a process that was killed while it wrote."""

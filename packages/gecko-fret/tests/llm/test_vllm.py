@@ -1,6 +1,6 @@
 """The vllm backend's use of the engine, against one that answers in vLLM's shapes from a tiny model.
 
-The real engine is tried where it is installed: `-m slow`.
+The real engine, which needs an environment of its own, is compared in benchmarks/three_backends.py.
 """
 
 import sys
