@@ -178,7 +178,9 @@ class _Parts:
         # The note comes last: with it, the part counts.
         name.with_suffix(".json").unlink(missing_ok=True)
         with whole_file(name.with_suffix(".npy")) as file:
-            np.save(file, vectors)
+            # Not numpy.save: where the disk is full, the C library under it drops the last bytes without an error.
+            _write_header(file, vectors.shape, vectors.dtype)
+            file.write(np.ascontiguousarray(vectors).data)
         with whole_file(name.with_suffix(".json")) as file:
             file.write(json.dumps({"texts": _digest(texts), "ids": ids}).encode())
 
@@ -199,11 +201,14 @@ def _digest(texts: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _join_npy(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
-    rows = sum(len(np.load(part.with_suffix(".npy"), mmap_mode="r")) for part in parts)
-    shape = (rows, columns)
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def _join_npy(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
+    rows = sum(len(np.load(part.with_suffix(".npy"), mmap_mode="r")) for part in parts)
+    _write_header(file, (rows, columns), dtype)
     for part in parts:  # one at a time: pages of a memory map count as ours while it is open
         file.write(np.load(part.with_suffix(".npy")).data)
 
