@@ -36,10 +36,11 @@ def main() -> int:
     arguments.add_argument("--texts", type=int, default=1000)
     arguments.add_argument("--rounds", type=int, default=3, help="0: only what --streamed asks for")
     arguments.add_argument("--streamed", type=int, default=0, help="also stream this many short texts to a .npy file")
+    arguments.add_argument("--layers", type=int, help="of the model that --streamed runs, fewer to be quick")
     arguments.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.worker:
-        return worker(*options.worker, texts=options.texts)
+        return worker(*options.worker, texts=options.texts, layers=options.layers)
     with tempfile.TemporaryDirectory() as scratch:
         runs: dict[str, list[dict]] = {name: [] for name in VARIANTS}
         for _ in range(options.rounds):
@@ -49,17 +50,18 @@ def main() -> int:
             print_table(runs, Path(scratch), options)
             print_imports(options.rounds)
         if options.streamed:
-            print_stream(options.streamed, Path(scratch))
+            print_stream(options.streamed, options.layers, Path(scratch))
     return 0
 
 
-def child(worker_arguments: list[str], texts: int) -> dict:
+def child(worker_arguments: list[str], texts: int, layers: int | None = None) -> dict:
     command = [sys.executable, __file__, "--texts", str(texts), "--worker", *worker_arguments]
+    command += [] if layers is None else ["--layers", str(layers)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def worker(library: str, dtype: str, out: str, *, texts: int) -> int:
+def worker(library: str, dtype: str, out: str, *, texts: int, layers: int | None) -> int:
     """Encodes once to warm up (an eighth of the texts), then all of them, and reports as JSON."""
     import numpy as np
     import torch
@@ -72,6 +74,7 @@ def worker(library: str, dtype: str, out: str, *, texts: int) -> int:
         from gecko_core import Gecko
 
         model = Gecko.from_pretrained(path, device="cpu")
+        model.backbone.encoder.layer = model.backbone.encoder.layer[:layers]
         model.encode(["warm"])
         before = peak_mb()
         started = time.perf_counter()
@@ -144,9 +147,10 @@ def print_imports(rounds: int) -> None:
     print(f"({light / base:.2f}x); from gecko_core import Gecko: {full:.2f} s ({full / base:.2f}x)")
 
 
-def print_stream(count: int, scratch: Path) -> None:
-    found = child(["streamed", "auto", str(scratch / "streamed.npy")], count)
-    print(f"\n{found['texts']:,} short texts streamed on {found['threads']} threads, {date.today()}: ", end="")
+def print_stream(count: int, layers: int | None, scratch: Path) -> None:
+    found = child(["streamed", "auto", str(scratch / "streamed.npy")], count, layers)
+    cut = "" if layers is None else f" (all-MiniLM-L6-v2 cut to {layers} of its 6 layers)"
+    print(f"\n{found['texts']:,} short texts streamed{cut} on {found['threads']} threads, {date.today()}: ", end="")
     print(f"{found['texts'] / found['seconds']:.0f} texts/s, ", end="")
     print(f"{found['extra_mb']:.0f} MB of extra memory")
 

@@ -117,9 +117,10 @@ def packed_attention(
 ) -> Tensor:  # (1, H, T, d)
     """`scaled_dot_product_attention` within each text of a packed batch, both ways, as far as `window` says."""
     reach = -1 if attn_mask is None else int(attn_mask)
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    with torch.autocast(query.device.type, enabled=False):
+    with torch.autocast(kind, enabled=False):
         # (T, heads, d) each, in the dtype that autocast would have chosen.
         q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
         if len(k[0]) != len(q[0]):
@@ -128,7 +129,7 @@ def packed_attention(
         for number, tile in enumerate(compute.tiles):
             # (n, H, L, d)
             parts = [x[tile.rows].transpose(1, 2) for x in (q, k, v)]
-            fast = compute.fast and q.device.type == "cpu" and tile.rows.shape[1] <= _SHORT.get(dtype, 0)
+            fast = compute.fast and kind == "cpu" and tile.rows.shape[1] <= _SHORT.get(dtype, 0)
             name = (number, reach, fast, dtype)
             if name not in compute.biases:  # the same for every layer
                 compute.biases[name] = _bias(tile, reach, q.shape[1] if fast else 1, dtype)
