@@ -89,6 +89,7 @@ def test_one_broken_set_of_several_fails_alone(invoke, beir_folder):
         (["run", "-m", "words", "-t", "nonesuch"], "no task, benchmark or folder is called 'nonesuch'"),
         (["run", "-m", "no-such-model", "-t", "similar"], "no-such-model"),
         (["run", "-m", "words", "--data", "absent"], "absent: no such folder"),
+        (["run", "-m", "words", "-t", "similar", "--out", "similar/test.jsonl"], "cannot be a folder for results"),
         (["compare", "absent", "absent"], "no results there"),
         (["compare", "absent"], "at least two results folders"),
         (["report", "absent"], "no results there"),

@@ -90,7 +90,7 @@ def compare(
     """Compare models task by task: paired bootstrap, wins and losses, significance."""
     with exit_on_error(debug):
         from .compare import compare_results
-        from .run import load_results, name_apart
+        from .run import load_results, make_folder, name_apart
 
         if len(folders) < 2:
             raise ConfigError("compare needs at least two results folders")
@@ -103,7 +103,7 @@ def compare(
             if out:
                 from .figures import plot_comparison
 
-                out.mkdir(parents=True, exist_ok=True)
+                make_folder(out)
                 path = out / f"{Path(other['folder']).name}-against-{Path(first['folder']).name}.png"
                 plot_comparison(rows, (other["model"]["label"], first["model"]["label"]), path)
                 _say(f"figure: {path}")
@@ -119,10 +119,11 @@ def report(
     with exit_on_error(debug):
         from .contamination import overlaps
         from .report import write_report
-        from .run import load_results, name_apart
+        from .run import load_results, make_folder, name_apart
 
         all_results = [load_results(f) for f in folders]
         name_apart(all_results)
+        make_folder(out)
         for path in write_report(all_results, out):
             _say(str(path))
         for results in all_results:

@@ -131,7 +131,7 @@ def run(
         ConfigError: ``out`` holds the results of another model.
     """
     _quiet()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     results = _open_results(model, dims, out)
     cache = EmbeddingCache(cache_folder, model.key)
     model.prompts.update({entry.name: entry.prompt for entry in entries})
@@ -152,6 +152,14 @@ def run(
         say(f"{head}: {found.get('error') or _line(found)} ({found['seconds']:.0f} s{eta})")
     cache.close()
     return results
+
+
+def make_folder(path: Path) -> None:
+    """Creates the folder; DataError where it cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be a folder for results ({e.strerror}); choose another --out") from e
 
 
 def _still_holds(done: dict[str, Any], entry: Entry, dims: Sequence[int]) -> bool:
