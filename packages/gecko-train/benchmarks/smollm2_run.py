@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 REDUCED = {
-    "prefinetune": {"max_steps": 24, "batch_size": 64, "max_seq_length": 96, "learning_rate": 1e-4},
-    "finetune": {"max_steps": 14, "batch_size": 32, "max_seq_length": 96, "learning_rate": 4e-5},
+    "prefinetune": {"max_steps": 12, "batch_size": 32, "max_seq_length": 96, "learning_rate": 1e-4},
+    "finetune": {"max_steps": 8, "batch_size": 24, "max_seq_length": 96, "learning_rate": 4e-5},
 }
 
 
