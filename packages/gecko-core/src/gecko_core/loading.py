@@ -56,6 +56,16 @@ def checked_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    """fp32, bf16 or fp16 from a dtype or its name; None is fp32. Raises `ConfigError` for anything else."""
+    names = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
+    names |= {"float16": torch.float16, "fp16": torch.float16}
+    chosen = torch.float32 if dtype is None else names.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ConfigError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
+    return chosen
+
+
 def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None) -> tuple[nn.Module, Adapter]:
     """The bare backbone in `dtype`, bidirectional, in eval mode, and the adapter that runs it.
 

@@ -17,7 +17,7 @@ from gecko_core.encoding import check_truncate_dim, encode_windows
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.folder import Layout, read_layout
 from gecko_core.head import Dense, projection
-from gecko_core.loading import checked_device, load_backbone, load_tokenizer, local_folder
+from gecko_core.loading import as_dtype, checked_device, load_backbone, load_tokenizer, local_folder
 from gecko_core.packing import packed
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
 from gecko_core.quantize import Precision, Ranges, check_precision, quantize, ranges_of
@@ -368,16 +368,6 @@ class Gecko(nn.Module):
 def hidden_size(config: Any) -> int:
     """Width of the backbone's hidden states; T5 calls it d_model."""
     return int(getattr(config, "d_model", None) or config.hidden_size)
-
-
-def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
-    """fp32, bf16 or fp16 from a dtype or its name; None is fp32. Raises `ConfigError` for anything else."""
-    names = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
-    names |= {"float16": torch.float16, "fp16": torch.float16}
-    chosen = torch.float32 if dtype is None else names.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ConfigError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
-    return chosen
 
 
 def checked_dims(dims: Sequence[int], dim: int | None = None) -> tuple[int, ...]:
