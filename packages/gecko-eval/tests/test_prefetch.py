@@ -147,7 +147,7 @@ def gecko_eval(hub, tmp_path):
         places = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "MTEB_CACHE": str(tmp_path / "mteb")}
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "GECKO_"))} | places | more
         command = [sys.executable, "-m", "gecko_eval.cli", *map(str, arguments)]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
 
     return call
 
