@@ -27,7 +27,7 @@ from datetime import date
 from pathlib import Path
 
 FP32, BF16 = 0.9999, 0.999
-START_LIMIT, ANSWER_LIMIT = 300, 240  # seconds
+START_LIMIT, ANSWER_LIMIT = 600, 300  # seconds
 
 # Workers import nothing of ours: they run in environments that do not have it.
 SENTENCE_TRANSFORMERS = """
@@ -91,6 +91,7 @@ def check(options: argparse.Namespace, scratch: Path) -> int:
     texts = scratch / "texts.json"
     ours = save_and_encode(options, folder, texts)
     results: list[tuple[str, np.ndarray, float]] = []
+    failed: list[str] = []
 
     def run(code: str, python: str, backend: str = "torch") -> None:
         out = scratch / f"{len(results)}.npy"
@@ -98,7 +99,8 @@ def check(options: argparse.Namespace, scratch: Path) -> int:
             [python, "-c", code, str(folder), str(texts), str(out), backend], capture_output=True, text=True
         )
         if done.returncode:
-            raise SystemExit(f"{python}: {' '.join(done.stderr.strip().splitlines()[-3:])}")
+            failed.append(f"{python}: {' '.join(done.stderr.strip().splitlines()[-3:])}")
+            return
         name = done.stdout.strip().splitlines()[-1] + ("" if backend == "torch" else f", {backend}")
         results.append((name, np.load(out), FP32))
 
@@ -112,7 +114,9 @@ def check(options: argparse.Namespace, scratch: Path) -> int:
         for dtype, least in (("float32", FP32), ("bfloat16", BF16)):
             version, vectors = serve(options.vllm, folder, json.loads(texts.read_text()), dtype, scratch)
             results.append((f"vllm serve {version}, {dtype}", vectors, least))
-    return report(options, ours, results)
+    good = report(options, ours, results)
+    print(*failed, sep="\n", file=sys.stderr)
+    return 0 if good and not failed else 1
 
 
 def save_and_encode(options: argparse.Namespace, folder: Path, texts: Path):
@@ -202,7 +206,7 @@ def end_group(server: subprocess.Popen) -> None:
             continue
 
 
-def report(options: argparse.Namespace, ours, results) -> int:
+def report(options: argparse.Namespace, ours, results) -> bool:
     import numpy as np
 
     from gecko_core import __version__
@@ -214,7 +218,7 @@ def report(options: argparse.Namespace, ours, results) -> int:
         cosines = (ours * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).sum(axis=1)
         good &= bool(cosines.min() > least)
         print(f"| {name} | {cosines.min():.6f} | {cosines.mean():.6f} | {least} |")
-    return 0 if good else 1
+    return good
 
 
 if __name__ == "__main__":
