@@ -17,7 +17,7 @@ def test_rows_of_a_kind_share_their_prefix_and_hold_only_their_own_text(prompts)
     assert first.prefix != prompts.generation("search result", "Text one.", 0).prefix
     assert first.body == "Passage: Text one.\nTask:"
     assert first.prefix.count("Passage:") == 3
-    assert "Task: fact checking\nQuery:" in first.prefix
+    assert "Task: fact checking | Query:" in first.prefix
 
 
 def test_likelihood_scores_the_query_after_the_passage(prompts):
