@@ -36,7 +36,7 @@ from gecko_fret.workspace import Workspace
 MODEL = "smollm2-135m-instruct"
 SERVED = "smollm2"
 # bf16 carries 8 bits: a token's log-probability moves by some hundredths with the order of a sum, their mean by less.
-TOLERANCE = {"ql": 0.05, "rc": 0.05}
+TOLERANCE = {"ql": 0.1, "rc": 0.1}
 PACKAGES = Path(__file__).parents[2]
 TRANSFORMERS = {"backend": "transformers", "model": MODEL, "dtype": "bfloat16"}
 VLLM = TRANSFORMERS | {"backend": "vllm", "send_seed": False, "max_model_len": 1024, "gpu_memory_utilization": 0.25}
