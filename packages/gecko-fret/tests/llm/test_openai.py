@@ -1,6 +1,7 @@
 """The HTTP backend against a server on this machine that answers from a tiny model, and misbehaves on request."""
 
 import json
+import random
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -179,6 +180,22 @@ def test_faults_cost_time_but_never_a_row(connect, server, reference):
     expected = reference.score(REQUESTS, LABELS)
     assert [row.logprob for row in found] == [pytest.approx(row.logprob, abs=1e-4) for row in expected]
     assert not server.faults
+
+
+def test_one_answer_in_five_broken_at_random_loses_no_row(connect, server, reference):
+    chance = random.Random(5)
+    kinds = [500, 429, 503, "truncated", "cut", "empty", "stall"]
+    rows = 100
+    server.faults = [chance.choice(kinds) if chance.random() < 0.2 else None for _ in range(4 * rows)]
+    before = len(server.faults)
+    requests = [REQUESTS[row % len(REQUESTS)] for row in range(rows)]
+    found = connect(timeout_s=0.7, concurrency=8, retries=6).score(requests, LABELS)
+    expected = reference.score(REQUESTS, LABELS)
+    assert len(found) == rows
+    for row, one in enumerate(found):
+        assert one.logprob == pytest.approx(expected[row % len(REQUESTS)].logprob, abs=1e-4)
+        assert one.labels == pytest.approx(expected[row % len(REQUESTS)].labels, abs=1e-4)
+    assert before - len(server.faults) > rows  # some were asked again
 
 
 @pytest.mark.parametrize(("fault", "last"), [(500, "HTTP 500"), ("truncated", "not whole JSON"), ("empty", "choices")])
