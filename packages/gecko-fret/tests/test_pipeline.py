@@ -171,7 +171,7 @@ def test_changed_setting_of_a_stage_that_has_no_part_yet_needs_no_force(run, tmp
 def test_changed_corpus_is_refused_and_named(run, small_corpus, tmp_path):
     run(tmp_path / "fret")
     changed = Corpus([*small_corpus, Passage("new", None, "one more")], name="small")
-    with pytest.raises(ConfigError, match="holds another run: the corpus differ"):
+    with pytest.raises(ConfigError, match="holds another run: the corpus has changed"):
         run(tmp_path / "fret", corpus=changed)
 
 
@@ -198,7 +198,7 @@ def test_decontamination_sets_count_by_content(run, tmp_path):
     run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "a.jsonl")]}})
     assert run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "b" / "a.jsonl")]}}).complete
     (tmp_path / "a.jsonl").write_text('{"text": "another question"}')
-    with pytest.raises(ConfigError, match="the settings of 'mine' differ"):
+    with pytest.raises(ConfigError, match="the settings of 'mine' have changed"):
         run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "a.jsonl")]}})
 
 

@@ -162,9 +162,9 @@ class Build:
 
     def _refuse(self, changed: list[str]) -> None:
         lost = [f"{len(self._part_files(name))} of {FOLDERS[name]}" for name in changed if self._part_files(name)]
-        first = "the corpus" if changed[0] == "corpus" else f"the settings of '{changed[0]}'"
+        first = "the corpus has" if changed[0] == "corpus" else f"the settings of '{changed[0]}' have"
         raise ConfigError(
-            f"{self.workspace.out}: holds another run: {first} differ from what it was built with; --force would "
+            f"{self.workspace.out}: holds another run: {first} changed since it was built; --force would "
             f"delete these parts: {', '.join(lost) or 'none'}; or choose another output folder"
         )
 
