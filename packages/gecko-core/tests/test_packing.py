@@ -33,6 +33,14 @@ def test_layout():
     assert tile.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
+def test_a_batch_is_filled_up_with_tokens_of_no_text():
+    batch = packed([[5, 6, 7], [8, 9]], vocabulary=80, multiple=8)
+    assert batch.input_ids.tolist() == [5, 6, 7, 8, 9, 0, 0, 0]
+    assert batch.position_ids.tolist() == [0, 1, 2, 0, 1, 0, 0, 0]
+    assert batch.bounds.tolist() == [0, 3, 5]
+    assert batch.tiles[-1].tokens.stop == 5
+
+
 def test_tiles_hold_texts_of_nearly_one_length():
     batch = packed(rows_of([80, 72, 70, 69, 40, 40, 2]), vocabulary=80)
     assert [tuple(tile.rows.shape) for tile in batch.tiles] == [(3, 80), (1, 69), (2, 40), (1, 2)]

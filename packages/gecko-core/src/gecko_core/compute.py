@@ -125,7 +125,7 @@ def packed_attention(
         q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
         if len(k[0]) != len(q[0]):
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-        out = q.new_empty(q.shape[0], q.shape[1], v.shape[2])
+        out = q.new_zeros(q.shape[0], q.shape[1], v.shape[2])  # zero where a token belongs to no text
         for number, tile in enumerate(compute.tiles):
             # (n, H, L, d)
             parts = [x[tile.rows].transpose(1, 2) for x in (q, k, v)]

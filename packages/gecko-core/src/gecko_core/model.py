@@ -193,7 +193,7 @@ class Gecko(nn.Module):
         if not self.can_pack:
             raise ModelError(f"{self.backbone.config.model_type}: this backbone cannot run without padding")
         config: Any = self.backbone.config
-        batch = packed(rows, self.vocabulary, self.device, self.adapter.padding_position(config))
+        batch = packed(rows, self.vocabulary, self.device, self.adapter.padding_position(config), 128)
         hidden = self.adapter.packed_states(self.backbone, batch)
         return self._headed(cast(Tensor, packed_mean_pool(hidden, batch.bounds)))
 

@@ -28,8 +28,12 @@ def packed(
     vocabulary: int,
     device: torch.device | str = "cpu",
     padding_position: int | None = None,
+    multiple: int = 1,
 ) -> Packed:
     """Token ids of B texts -> one packed batch. Neighbours of nearly equal length share a tile: sort `rows` by length.
+
+    multiple: tokens of id 0 that belong to no text fill the batch up to a multiple of this. oneDNN keeps code for every
+    shape it has met: without a limit to their number a long run's memory grows.
 
     padding_position: for the RoBERTa family, which counts positions from this number plus one and leaves padding
     tokens out. Raises `DataError` for no rows or an empty one, `ModelError` for an id outside of the vocabulary.
@@ -45,6 +49,8 @@ def packed(
     if padding_position is not None:
         counted = np.concatenate([[0], np.cumsum(ids != padding_position)])
         positions = (counted[1:] - counted[starts]) * (ids != padding_position) + padding_position
+    filler = np.zeros(-len(ids) % multiple, dtype=np.int64)
+    ids, positions = np.concatenate([ids, filler]), np.concatenate([positions, filler])
     input_ids, position_ids, ends = (torch.from_numpy(array).to(device) for array in (ids, positions, bounds))
     return Packed(input_ids, position_ids, ends, tuple(_tiles(lengths, bounds, device)))
 
