@@ -80,13 +80,70 @@ def test_linear_equals_torch(shape, bias, monkeypatch):
             torch.testing.assert_close(layer(turned), functional.linear(turned, layer.weight, layer.bias))
 
 
-def test_gradients_and_other_dtypes_are_left_to_torch(monkeypatch):
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("trained", ["all", "x", "weight"])
+@pytest.mark.parametrize("shape", [(1, 24), (7, 24), (2, 5, 24)])
+def test_gradients_of_linear(shape, bias, trained, monkeypatch):
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(compute, "onednn_is_faster", lambda: True)
-    layer, x = torch.nn.Linear(4, 3), torch.randn(2, 4)
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(24, 40, bias=bias)
+    x, pull = torch.randn(shape, requires_grad=trained != "weight"), torch.randn(*shape[:-1], 40)
+    layer.requires_grad_(trained != "x")
     with Compute():
-        layer(x).sum().backward()
-        assert layer.weight.grad is not None
-        assert layer.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+        (layer(x) * pull).sum().backward()
+    exact, input64 = torch.nn.Linear(24, 40, bias=bias, dtype=torch.float64), x.detach().double().requires_grad_()
+    exact.load_state_dict({name: value.double() for name, value in layer.state_dict().items()})
+    (exact(input64) * pull.double()).sum().backward()
+    for mine, theirs in zip([x, *layer.parameters()], [input64, *exact.parameters()], strict=True):
+        assert (mine.grad is None) == (not mine.requires_grad)
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad.double(), theirs.grad, atol=2e-5, rtol=1e-5)
+
+
+def test_other_dtypes_and_kinds_of_weights_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(compute, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(compute, "_onednn", lambda *_: pytest.fail("not for oneDNN"))
+    x = torch.randn(2, 4)
+
+    class Other(torch.Tensor):
+        pass
+
+    with Compute():
+        assert torch.nn.Linear(4, 3, dtype=torch.bfloat16)(x.bfloat16()).dtype == torch.bfloat16
+        functional.linear(x, torch.randn(3, 4).as_subclass(Other))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.nn.Linear(4, 3)(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("reach", [None, 3])
+def test_gradients_of_attention(fast, reach):
+    inputs = [x.requires_grad_() for x in tensors(torch.float32, 2)]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    pull = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1))
+    (packed_attention(compute_for(fast), *inputs, attn_mask=window(reach)) * pull).sum().backward()
+    (reference(*exact, reach) * pull.double()).sum().backward()
+    for mine, theirs in zip(inputs, exact, strict=True):
+        torch.testing.assert_close(mine.grad.double(), theirs.grad, atol=2e-5, rtol=0)
+
+
+def test_attention_weights_drop_out():
+    query, key, value = tensors(torch.float32)
+    value = torch.ones_like(value)  # so each output is the sum of the weights that stay, doubled
+
+    def dropped(seed):
+        torch.manual_seed(seed)
+        return packed_attention(compute_for(True), query, key, value, window(None), 0.5)
+
+    once = dropped(0)
+    assert torch.equal(once, dropped(0))
+    assert not torch.equal(once, dropped(1))
+    mean = torch.stack([dropped(seed) for seed in range(300)]).mean()
+    assert abs(float(mean) - 1) < 0.02
+    single = once[0, :, -1]  # a text of one token: weight 1, dropped or doubled
+    assert set(single.flatten().tolist()) <= {0.0, 2.0}
 
 
 def test_the_switch(monkeypatch, tiny, sentences):

@@ -4,12 +4,12 @@ import torch
 
 from gecko_core import Gecko
 from gecko_core.backbones import DecoderAdapter, EncoderAdapter, T5Adapter
-from gecko_core.errors import DataError, ModelError
+from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.packing import packed
 
 PADDED_ONLY = {"mpnet"} | T5Adapter.model_types
 TYPES = sorted((EncoderAdapter.model_types | DecoderAdapter.model_types) - PADDED_ONLY)
-LENGTHS = [37, 23, 23, 23, 14, 9, 2, 2, 1]
+LENGTHS = [37, 23, 23, 23, 23, 22, 14, 9, 2, 2, 1]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_layout():
     assert batch.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert batch.bounds.tolist() == [0, 3, 6, 7]
     (tile,) = batch.tiles
-    assert tile.rows.tolist() == [[0, 1, 2], [3, 4, 5], [6, 0, 0]]
+    assert tile.rows.tolist() == [[0, 1, 2], [3, 4, 5], [6, 0, 0]]  # 0: any token
     assert tile.seen.tolist() == [[True] * 3, [True] * 3, [True, False, False]]
     assert tile.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
@@ -43,14 +43,30 @@ def test_a_batch_is_filled_up_with_tokens_of_no_text():
 
 def test_tiles_hold_texts_of_nearly_one_length():
     batch = packed(rows_of([80, 72, 70, 69, 40, 40, 2]), vocabulary=80)
-    assert [tuple(tile.rows.shape) for tile in batch.tiles] == [(3, 80), (1, 69), (2, 40), (1, 2)]
-    assert [tile.seen is None for tile in batch.tiles] == [False, True, True, True]
+    assert [tuple(tile.rows.shape) for tile in batch.tiles] == [(3, 80), (1, 80), (2, 40), (1, 2)]
+    assert [tile.seen is None for tile in batch.tiles] == [False, False, True, True]
     assert [(tile.tokens.start, tile.tokens.stop) for tile in batch.tiles] == [
         (0, 222),
         (222, 291),
         (291, 371),
         (371, 373),
     ]
+
+
+def test_tiles_come_in_few_sizes():
+    draw = np.random.default_rng(1)
+    shapes = set()
+    for _ in range(200):
+        lengths = sorted(draw.integers(1, 200, draw.integers(1, 100)).tolist(), reverse=True)
+        batch = packed(rows_of(lengths), vocabulary=80)
+        shapes |= {tuple(tile.rows.shape) for tile in batch.tiles}
+        for tile in batch.tiles:
+            tokens = tile.rows.flatten()[tile.places]
+            assert tokens.tolist() == list(range(tile.tokens.start, tile.tokens.stop))
+            assert tile.seen is None or tile.seen.any(1).all()
+    sizes, lengths = ({shape[axis] for shape in shapes} for axis in (0, 1))
+    assert sizes <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128}
+    assert len(lengths) <= 4 * 8
 
 
 def test_roberta_leaves_padding_tokens_out_of_its_count():
@@ -83,6 +99,38 @@ def test_encode_without_padding_equals_with(load, kind, sentences):
     without = gecko.encode(texts, batch_tokens=97)
     gecko.padding_free = False
     assert abs(gecko.encode(texts, batch_tokens=97) - without).max() < 3e-6
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_gradients_without_padding_equal_those_with(load, kind):
+    gecko, rows = load(kind), rows_of()
+    pull = torch.randn(len(rows), 32, generator=torch.Generator().manual_seed(0))
+    found = []
+    for padding_free in (False, True):
+        gecko.padding_free = padding_free
+        gecko.zero_grad(set_to_none=True)
+        (gecko(rows=rows) * pull).sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in gecko.parameters() if p.grad is not None]))
+    assert len(found[0]) == len(found[1])
+    assert (found[0] - found[1]).norm() < 2e-5 * found[0].norm()
+
+
+def test_rows_take_the_way_that_pays(load):
+    gecko, rows = load("bert"), rows_of()
+    expected = gecko.forward_packed(rows)
+    assert gecko.runs_packed
+    assert torch.equal(gecko(rows=rows), expected)
+    gecko.gradient_checkpointing()
+    gecko.train()
+    assert not gecko.runs_packed  # what is computed again in the backward pass would not know of the texts' bounds
+    with torch.no_grad():
+        assert gecko.runs_packed
+    gecko.eval()
+    torch.testing.assert_close(gecko(rows=rows), expected, atol=3e-6, rtol=1e-4)
+    gecko.padding_free = False
+    torch.testing.assert_close(gecko(rows=rows), expected, atol=3e-6, rtol=1e-4)
+    with pytest.raises(ConfigError, match="input_ids and attention_mask, or rows"):
+        gecko()
 
 
 @pytest.mark.parametrize("kind", sorted(PADDED_ONLY))

@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 REDUCED = {
-    "prefinetune": {"max_steps": 12, "batch_size": 32, "max_seq_length": 96, "learning_rate": 1e-4},
-    "finetune": {"max_steps": 8, "batch_size": 24, "max_seq_length": 96, "learning_rate": 4e-5},
+    "prefinetune": {"max_steps": 80, "batch_size": 32, "max_seq_length": 96, "learning_rate": 1e-4},
+    "finetune": {"max_steps": 40, "batch_size": 24, "max_seq_length": 96, "learning_rate": 4e-5},
 }
 
 
@@ -49,7 +49,7 @@ def run(out: Path, reduced: bool, queries: int, documents: int) -> dict[str, obj
             config = recipe.model_dump()
             config["output"], config["student"] = str(out / name), student.model_dump()
             if reduced:
-                config[name]["trainer"] |= REDUCED[name] | {"checkpoint_every": 10}
+                config[name]["trainer"] |= REDUCED[name] | {"checkpoint_every": 20}
             run_single(type(recipe).model_validate(config), name)
             seconds[name] = json.loads((out / name / "summary.json").read_text())["seconds"]
             student = student.model_copy(update={"model": str(out / name / "model"), "backbone": False})

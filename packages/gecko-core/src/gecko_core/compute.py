@@ -1,12 +1,13 @@
-"""How `encode*` multiplies on a CPU: two replacements for what PyTorch would pick, measured and explained here.
+"""How we multiply on a CPU: two replacements for what PyTorch would pick, measured and explained here.
 
 *fp32 products.* PyTorch hands them to MKL, which does not use the AVX-512 units of AMD's processors; oneDNN, which
-PyTorch brings along as well, does, and takes half of the time there.
+PyTorch brings along as well, does, and takes half of the time there, forward and backward.
 
 *Attention.* PyTorch's fused kernel saves memory, not time, at the lengths of passages: two batched products around a
 softmax are up to twice as fast. Beyond the lengths below the fused kernel is used.
 
 Both are installed by a `TorchFunctionMode`: in this thread, for the time of the block, without touching the model.
+(What gradient checkpointing computes again in the backward pass lies outside of the block.)
 `GECKO_COMPUTE=torch` leaves everything to PyTorch.
 """
 
@@ -17,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -91,9 +93,37 @@ def onednn_is_faster() -> bool:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
-    if not plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not onednn_is_faster():
+    plain = plain and type(weight) in (Tensor, nn.Parameter)  # not a shard, not a quantised weight
+    if not plain or torch.is_autocast_enabled("cpu") or not onednn_is_faster():
         return functional.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return cast(Tensor, _OneDnnLinear.apply(x, weight, bias))
+    return _onednn(x, weight, bias)
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    """`linear`, whose three products all go to oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        return (
+            _onednn(gradient, weight.t()) if for_x else None,
+            _onednn(rows.t(), x.reshape(-1, x.shape[-1]).t()) if for_weight else None,
+            rows.sum(0) if for_bias else None,
+        )
 
 
 def window(reach: int | None) -> Tensor:
@@ -128,29 +158,42 @@ def packed_attention(
         out = q.new_zeros(q.shape[0], q.shape[1], v.shape[2])  # zero where a token belongs to no text
         for number, tile in enumerate(compute.tiles):
             # (n, H, L, d)
-            parts = [x[tile.rows].transpose(1, 2) for x in (q, k, v)]
+            parts = [_in_tile(x, tile).transpose(1, 2) for x in (q, k, v)]
             fast = compute.fast and kind == "cpu" and tile.rows.shape[1] <= _SHORT.get(dtype, 0)
             name = (number, reach, fast, dtype)
             if name not in compute.biases:  # the same for every layer
                 compute.biases[name] = _bias(tile, reach, q.shape[1] if fast else 1, dtype)
             attend = _two_products if fast else _fused
-            found = attend(parts[0], parts[1], parts[2], compute.biases[name], factor)
+            found = attend(parts[0], parts[1], parts[2], compute.biases[name], factor, dropout_p)
             out[tile.tokens] = found.transpose(1, 2).flatten(0, 1)[tile.places]
     return out.transpose(0, 1)[None]
 
 
-def _two_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float) -> Tensor:
+def _in_tile(x: Tensor, tile: Tile) -> Tensor:  # (T, heads, d) -> (n, L, heads, d)
+    if tile.seen is None:
+        return x[tile.tokens].unflatten(0, tile.rows.shape)
+    if not x.requires_grad:
+        return x[tile.rows]
+    # The gradient of x[rows] adds up what comes for a token, one by one; this one's is a plain gather.
+    places = x.new_zeros(tile.rows.numel(), *x.shape[1:])
+    return places.index_copy(0, tile.places, x[tile.tokens]).unflatten(0, tile.rows.shape)
+
+
+def _two_products(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float, dropout: float
+) -> Tensor:
     texts, heads, length, _ = query.shape
     q, k, v = (x.reshape(texts * heads, length, -1) for x in (query, key, value))
     if bias is None:
         scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=factor)
     else:
         scores = torch.baddbmm(bias.flatten(0, 1), q, k.transpose(1, 2), alpha=factor)
-    return torch.bmm(torch.softmax(scores, dim=-1), v).unflatten(0, (texts, heads))
+    weights = functional.dropout(torch.softmax(scores, dim=-1), dropout, training=dropout > 0)
+    return torch.bmm(weights, v).unflatten(0, (texts, heads))
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float) -> Tensor:
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=factor)
+def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float, dropout: float) -> Tensor:
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=factor)
 
 
 def _bias(tile: Tile, reach: int, heads: int, dtype: torch.dtype) -> Tensor | None:

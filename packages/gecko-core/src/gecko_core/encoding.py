@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gecko_core.compute import Compute
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.half import autocast
 
@@ -59,27 +58,13 @@ def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
         raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
 
 
-def runs_packed(model: Gecko) -> bool:
-    """Whether batches go without padding: `model.padding_free`, or on a CPU, where the backbone can."""
-    wanted = model.padding_free if model.padding_free is not None else model.device.type == "cpu"
-    return wanted and model.can_pack
-
-
-def pooled_batch(model: Gecko, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Token ids (B rows, sorted by length) -> pooled vectors (B, dim), the way that `encode*` takes."""
-    if runs_packed(model):
-        return model.forward_packed(rows)
-    with Compute():
-        return model(**model.collate(rows))
-
-
 def encode_window(model: Gecko, texts: Sequence[str], batch_tokens: int, bar: tqdm | None = None) -> Tensor:
     """Texts (n) -> pooled vectors (n, dim), fp32, neither normalised nor truncated, on the model's device."""
     ids = model.tokenize(texts)
     lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
     out = torch.empty(len(texts), model.dim, dtype=torch.float32, device=model.device)
-    for rows in plan_batches(lengths, batch_tokens, padded=not runs_packed(model)):
-        pooled = pooled_batch(model, [ids[row] for row in rows])
+    for rows in plan_batches(lengths, batch_tokens, padded=not model.runs_packed):
+        pooled = model(rows=[ids[row] for row in rows])
         out[torch.from_numpy(rows).to(out.device)] = pooled.float()
         if bar is not None:
             bar.update(len(rows))

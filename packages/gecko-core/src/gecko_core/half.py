@@ -48,12 +48,10 @@ def _keeps_vectors(model: Gecko) -> bool:
     # Every in-place change of a parameter, such as an optimizer's, counts its version up.
     state = (model.device, sum(0 if p.is_inference() else p._version for p in model.parameters()), model.max_seq_length)
     if model.bf16_checked is None or model.bf16_checked[0] != state:
-        from gecko_core.encoding import pooled_batch
-
         rows = sorted(model.tokenize(PROBE), key=len, reverse=True)
-        exact = pooled_batch(model, rows).float()
+        exact = model(rows=rows).float()
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            half = pooled_batch(model, rows).float()
+            half = model(rows=rows).float()
         lowest = min(_lowest_cosine(exact[:, :dim], half[:, :dim]) for dim in model.dims)
         model.bf16_checked = (state, lowest >= LOWEST_COSINE)
     return model.bf16_checked[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from gecko_core.backbones import DEFAULT_MAX_LENGTH, Adapter
+from gecko_core.compute import Compute
 from gecko_core.encoding import check_truncate_dim, encode_windows
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.folder import Layout, read_layout
@@ -41,7 +43,8 @@ class Gecko(nn.Module):
     and `document` prefixes that a model of others may bring along.
     auto_bf16: let `encode*` compute in bf16 where the device is fast at it and the vectors keep a cosine of 0.9995 to
     fp32's (the weights stay as they are). calibration: ranges for int8, by width.
-    padding_free: let `encode*` lay texts end to end where the backbone can; None means on a CPU, where it is faster.
+    padding_free: let `encode*` and training lay texts end to end where the backbone can; None means on a CPU, where it
+    is faster.
     """
 
     def __init__(
@@ -180,15 +183,36 @@ class Gecko(nn.Module):
 
     # Forward
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Right-padded (B, L) ids and mask -> (B, dim) embeddings, not normalised."""
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        rows: Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
+        """Right-padded (B, L) ids and mask, or token ids of B texts -> (B, dim) embeddings, not normalised.
+
+        rows: best sorted by length; without padding and with the faster products of `gecko_core.compute` where that
+        pays. Both forms take gradients and go through a wrapper for data parallelism.
+        """
+        if rows is not None:
+            return self._forward_rows(rows)
+        if input_ids is None or attention_mask is None:
+            raise ConfigError("forward needs input_ids and attention_mask, or rows")
         hidden = self.adapter.hidden_states(self.backbone, input_ids, attention_mask)
         return self._headed(cast(Tensor, masked_mean_pool(hidden, attention_mask)))
+
+    def _forward_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        if self.runs_packed:
+            return self.forward_packed(rows)
+        # Gradient checkpointing and compilation compute outside of the block, where its replacements do not reach.
+        with nullcontext() if self._recomputes or self._compiled else Compute():
+            return self.forward(**self.collate(rows))
 
     def forward_packed(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Token ids of B texts, best sorted by length -> (B, dim), without padding; otherwise as `forward`.
 
-        For inference. Raises `ModelError` for a backbone that needs padding (`can_pack`).
+        Raises `ModelError` for a backbone that needs padding (`can_pack`).
         """
         if not self.can_pack:
             raise ModelError(f"{self.backbone.config.model_type}: this backbone cannot run without padding")
@@ -200,8 +224,22 @@ class Gecko(nn.Module):
     @property
     def can_pack(self) -> bool:
         """Whether `forward_packed` works: not for T5 and MPNet, nor where attention or compilation was changed."""
-        compiled = getattr(self.backbone, "_compiled_call_impl", None) or hasattr(self.backbone, "_orig_mod")
-        return not compiled and self.adapter.packs(self.backbone.config)
+        return not self._compiled and self.adapter.packs(self.backbone.config)
+
+    @property
+    def runs_packed(self) -> bool:
+        """Whether token ids go without padding: `padding_free`, or on a CPU, where the backbone can."""
+        wanted = self.padding_free if self.padding_free is not None else self.device.type == "cpu"
+        return wanted and self.can_pack and not self._recomputes
+
+    @property
+    def _compiled(self) -> bool:
+        return bool(getattr(self.backbone, "_compiled_call_impl", None)) or hasattr(self.backbone, "_orig_mod")
+
+    @property
+    def _recomputes(self) -> bool:
+        checkpointing = getattr(self.backbone, "is_gradient_checkpointing", False)
+        return bool(checkpointing) and self.training and torch.is_grad_enabled()
 
     def _headed(self, pooled: Tensor) -> Tensor:
         for layer in self.head:

@@ -33,7 +33,8 @@ def packed(
     """Token ids of B texts -> one packed batch. Neighbours of nearly equal length share a tile: sort `rows` by length.
 
     multiple: tokens of id 0 that belong to no text fill the batch up to a multiple of this. oneDNN keeps code for every
-    shape it has met: without a limit to their number a long run's memory grows.
+    shape it has met, about a megabyte each: without a limit to their number a long run's memory grows. For the same
+    reason tiles come in few sizes.
 
     padding_position: for the RoBERTa family, which counts positions from this number plus one and leaves padding
     tokens out. Raises `DataError` for no rows or an empty one, `ModelError` for an id outside of the vocabulary.
@@ -58,19 +59,29 @@ def packed(
 def _tiles(lengths: np.ndarray, bounds: np.ndarray, device: torch.device | str) -> Iterator[Tile]:
     first = 0
     while first < len(lengths):
-        # Few, large products: a little padding in attention costs less than another round of calls.
+        # Few, large products: a little padding in attention costs less than another round of calls. Of few shapes too.
         slack = max(8, int(lengths[first]) // 8)
         last = first + 1
         while last < len(lengths) and abs(int(lengths[last]) - int(lengths[first])) <= slack:
             last += 1
         mine = lengths[first:last]
-        place = np.arange(mine.max())
-        seen = place < mine[:, None]
-        rows = np.where(seen, bounds[first:last, None] + place, bounds[first])
+        place = np.arange(_few_sizes(int(mine.max()), 4))
+        seen = np.zeros((_few_sizes(last - first, 2), len(place)), dtype=bool)
+        seen[: len(mine)] = place < mine[:, None]
+        rows = np.full(seen.shape, bounds[first])
+        rows[seen] = np.arange(bounds[first], bounds[last])
+        places = seen.reshape(-1).nonzero()[0]
+        seen[len(mine) :, 0] = True  # a row that sees nothing would be NaN
         yield Tile(
             rows=torch.from_numpy(rows).to(device),
             seen=None if seen.all() else torch.from_numpy(seen).to(device),
-            places=torch.from_numpy(seen.reshape(-1).nonzero()[0]).to(device),
+            places=torch.from_numpy(places).to(device),
             tokens=slice(int(bounds[first]), int(bounds[last])),
         )
         first = last
+
+
+def _few_sizes(size: int, steps: int) -> int:
+    """`size` or a little more: a number with at most `steps` values between a power of two and the next."""
+    unit = max(1, 2 ** (size.bit_length() - 1) // steps)
+    return -(-size // unit) * unit

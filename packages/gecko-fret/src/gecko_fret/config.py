@@ -77,7 +77,9 @@ class EmbedderConfig(_Section):
         default="auto",
         description="gecko: task in the query text; plain: as it is; auto: what the model was trained on",
     )
-    batch_tokens: int = Field(default=16384, ge=256)
+    batch_tokens: int | None = Field(
+        default=None, ge=256, description="tokens per forward pass; nothing: what the device is quick with"
+    )
     device: str | None = None
 
 

@@ -34,7 +34,7 @@ class CorpusEmbeddings:
     def exists(self, number: int) -> bool:
         return self.path(number).exists()
 
-    def make(self, number: int, embedder: Any, batch_tokens: int) -> None:
+    def make(self, number: int, embedder: Any, batch_tokens: int | None) -> None:
         """Embeds block `number` and writes it atomically."""
         passages = self._corpus[number * self._part_size : (number + 1) * self._part_size]
         vectors = embedder.encode_documents(

@@ -30,7 +30,7 @@ class Retrieve:
     another. The seed gets no place of its own: `seed_rank` is its rank among the N, null when it is not there.
     """
 
-    def __init__(self, corpus: Corpus, embedder: Any, index: Index, config: RetrieveConfig, batch_tokens: int):
+    def __init__(self, corpus: Corpus, embedder: Any, index: Index, config: RetrieveConfig, batch_tokens: int | None):
         self._ids = np.array(corpus.ids, dtype=object)
         self._embedder, self._index, self._config, self._batch_tokens = embedder, index, config, batch_tokens
 

@@ -143,7 +143,12 @@ class TrainerConfig(_Section):
     """The optimisation loop."""
 
     batch_size: int = Field(64, ge=2, description="rows that the loss sees together, over all ranks")
-    micro_batch_tokens: int = Field(8192, ge=64, description="padded tokens in one forward pass: what fits in memory")
+    micro_batch_tokens: int = Field(
+        8192, ge=64, description="tokens in one forward pass, padding included: what fits in memory"
+    )
+    padding_free: bool | Literal["auto"] = Field(
+        "auto", description="lay texts end to end where the backbone can; auto: on a CPU, where it is faster"
+    )
     grad_cache: bool | Literal["auto"] = Field(
         "auto",
         description="two forward passes, one micro-batch of activations; auto: only where a batch does not fit at once",

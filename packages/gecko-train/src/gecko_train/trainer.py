@@ -35,8 +35,8 @@ from gecko_train.schedule import autocast_for, learning_rate_factor, make_optimi
 from gecko_train.sharding import copy_into, same_number, shard, whole, without_reduction
 from gecko_train.watch import Watch, read_metrics
 
-# Padded tokens of one forward pass beyond which the device gets no faster: smaller pieces only carry less padding.
-_QUICK_TOKENS = {"cpu": 1_024}
+# Tokens of one forward pass beyond which the device gets no faster: smaller pieces carry less padding, if any.
+_QUICK_TOKENS = {"cpu": 2_048}
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ class Trainer:
         self.sharded = config.parallel == "fsdp" and self.world_size > 1
         self.autocast = autocast_for(self.device, config.precision)
         self._peak = peak_flops(self.device, resolved_precision(self.device, config.precision), config.peak_tflops)
+        if config.padding_free != "auto":
+            model.padding_free = config.padding_free
         self._quick = _QUICK_TOKENS.get(self.device.type, 16_384)
 
     def train(self) -> TrainingSummary:
@@ -172,7 +174,7 @@ class Trainer:
 
         def embed(group: Any) -> Tensor:
             with self.autocast():
-                return wrapped(**self._collate([prepared.tokens[place] for place in group])).float()
+                return wrapped(rows=[prepared.tokens[place] for place in group]).float()
 
         def loss_of(sorted_embeddings: Tensor) -> Tensor:
             loss, numbers = self._global_loss(sorted_embeddings[back], prepared, objective, teacher)
@@ -211,9 +213,6 @@ class Trainer:
             pieces = same_number(length_sorted(lengths, config.micro_batch_tokens), self.device)
             return pieces, len(pieces) > 1
         return split_batch(lengths, config.micro_batch_tokens, self._quick, config.grad_cache)
-
-    def _collate(self, rows: list[list[int]]) -> dict[str, Tensor]:
-        return {key: value.to(self.device) for key, value in self.model.collate(rows).items()}
 
     def _teacher_rows(self, prepared: _Prepared) -> Tensor | None:
         if self.teacher is None:
