@@ -47,8 +47,13 @@ def joint(llm, prompts, pairs):
 
 @torch.inference_mode()
 def naive(llm, prompts, pairs, batch=8):
-    """Every prompt in full, padded to the longest of its batch, logits of every position, in the model's own dtype."""
+    """Every prompt in full, padded to the longest of its batch, logits of every position, in the model's own dtype.
+
+    With the attention that transformers chooses.
+    """
     model, segments = llm._model, llm._segments
+    own = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
     tokens = segments.labels(prompts.label_strings("separate"))
     likelihoods, labels = [], []
     for start in range(0, len(pairs), batch):
@@ -68,6 +73,7 @@ def naive(llm, prompts, pairs, batch=8):
                     wanted.append(logprobs.gather(1, targets[:, None]).mean().item())
                 else:
                     wanted.append(tuple(logits[place, len(row.ids) - 1, tokens.ids].softmax(-1).tolist()))
+    model.set_attn_implementation(own)
     return likelihoods, labels
 
 

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from gecko_core.errors import ConfigError, DataError, ModelError
+from gecko_core.errors import BackendError, ConfigError, DataError, ModelError
 from gecko_fret.config import parse_config
 from gecko_fret.pipeline import build
 from gecko_fret.plan import prompt_hashes
-from gecko_fret.ray_engine import PartWorker, RayEngine, users_error
+from gecko_fret.ray_engine import PartWorker, RayEngine, raise_from
 
 
 def test_missing_ray_is_one_line(monkeypatch):
@@ -42,6 +42,7 @@ def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp
     worker = PartWorker(str(tmp_path / "worker"), parsed.model_dump(mode="json"), "write", prompts)
     done = worker({"number": [0, 1]})
     assert done["units"] == [2, 2]
+    assert done["error"] == ["", ""]
     local = PartWorker(str(tmp_path / "local"), parsed.model_dump(mode="json"), "write")
     local({"number": [1]})
     local({"number": [0]})
@@ -49,24 +50,17 @@ def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp
 
 
 def test_a_worker_with_other_prompts_is_refused(tmp_path):
+    worker = PartWorker(str(tmp_path), {}, "write", {"generate": "other", "score": "other"})
+    (error,) = worker({"number": [0]})["error"]
     with pytest.raises(ConfigError, match="the prompts on this worker are not those of the build's start"):
-        PartWorker(str(tmp_path), {}, "write", {"generate": "other", "score": "other"})
+        raise_from(error)
 
 
-def test_errors_of_workers_are_found_inside_of_rays():
-    class RayTaskError(Exception):
-        def __init__(self, cause):
-            self.cause = cause
-
-    class Dual(RayTaskError, DataError):
-        pass
-
-    ours = DataError("part-00001.parquet: the part is damaged")
-    outer = RuntimeError("the map failed")
-    outer.__cause__ = Dual(ours)
-    assert users_error(outer) is ours
-    assert users_error(ours) is ours
-    assert users_error(RayTaskError(KeyError("a bug"))) is None
+@pytest.mark.parametrize("kind", [ConfigError, DataError, ModelError, BackendError])
+def test_what_a_worker_wrote_is_raised_again(kind):
+    with pytest.raises(kind, match=r"^part-00001\.parquet: damaged: byte 3$"):
+        raise_from(f"{kind.__name__}: part-00001.parquet: damaged: byte 3")
+    raise_from("")
 
 
 @pytest.mark.slow

@@ -8,12 +8,10 @@ all-MiniLM-L6-v2 on title-abstract pairs of SciFact, scored on its test queries 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parent))
 import side_by_side as side
 

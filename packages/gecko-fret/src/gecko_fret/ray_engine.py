@@ -6,36 +6,55 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.errors import ConfigError, GeckoError, ModelError
+from gecko_core.errors import BackendError, ConfigError, DataError, GeckoError, ModelError
 from gecko_fret.config import FretConfig
 
 if TYPE_CHECKING:
     from gecko_fret.pipeline import Build
 
 
+_KINDS: dict[str, type[GeckoError]] = {
+    kind.__name__: kind for kind in (ConfigError, DataError, ModelError, BackendError)
+}
+
+
 class PartWorker:
     """A Ray Data actor: does the parts it is given with models that it keeps between parts.
 
     prompts: hashes of the prompts that the build began with; `ConfigError` when this machine reads others.
+
+    An error that a user can cause comes back as a row, for Ray wraps exceptions in ways that change with its versions
+    and keep no more of them than text.
     """
 
     def __init__(self, out: str, config: dict[str, Any], stage: str, prompts: dict[str, str] | None = None):
-        from gecko_fret.plan import prompt_hashes
-        from gecko_fret.stages import PartRunner
-        from gecko_fret.workspace import Workspace
-
-        parsed = FretConfig.model_validate(config)
-        if prompts is not None and prompt_hashes(parsed) != prompts:
-            raise ConfigError("the prompts on this worker are not those of the build's start; restore them, go on")
-        self._stage, self._runner = stage, PartRunner(Workspace(out), parsed)
+        self._out, self._config, self._stage, self._prompts = out, config, stage, prompts
+        self._runner: Any = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        units, seconds = [], []
+        """Parts `number` (n) -> (n) `units` done, `seconds` and `error` each."""
+        done: dict[str, list[Any]] = {"units": [], "seconds": [], "error": []}
         for number in batch["number"]:
-            began = time.monotonic()
-            units.append(self._runner.run(self._stage, int(number)))
-            seconds.append(time.monotonic() - began)
-        return {"units": units, "seconds": seconds}
+            began, units, error = time.monotonic(), 0, ""
+            try:
+                units = self._ready().run(self._stage, int(number))
+            except GeckoError as found:
+                error = f"{type(found).__name__}: {found}"
+            for name, value in (("units", units), ("seconds", time.monotonic() - began), ("error", error)):
+                done[name].append(value)
+        return done
+
+    def _ready(self) -> Any:
+        if self._runner is None:
+            from gecko_fret.plan import prompt_hashes
+            from gecko_fret.stages import PartRunner
+            from gecko_fret.workspace import Workspace
+
+            parsed = FretConfig.model_validate(self._config)
+            if self._prompts is not None and prompt_hashes(parsed) != self._prompts:
+                raise ConfigError("the prompts on this worker are not those of the build's start; restore them, go on")
+            self._runner = PartRunner(Workspace(self._out), parsed)
+        return self._runner
 
 
 class RayEngine:
@@ -74,22 +93,13 @@ class RayEngine:
             batch_size=1,
             compute=data.ActorPoolStrategy(size=min(self._workers, len(missing))),
         )
-        try:
-            for row in done.iter_rows():
-                build.record(stage, int(row["units"]), float(row["seconds"]))
-        except Exception as error:
-            found = users_error(error)
-            if found is None:
-                raise
-            raise found from None
+        for row in done.iter_rows():
+            raise_from(str(row["error"]))
+            build.record(stage, int(row["units"]), float(row["seconds"]))
 
 
-def users_error(error: BaseException) -> GeckoError | None:
-    """The error that a user can cause inside of those that Ray makes of it, with the message it was given."""
-    inner: BaseException | None = error
-    while inner is not None:
-        nearer = getattr(inner, "cause", None) or inner.__cause__
-        if isinstance(inner, GeckoError) and nearer is None:
-            return inner
-        inner = nearer
-    return None
+def raise_from(error: str) -> None:
+    """Raises what a worker wrote into its row; nothing for an empty text."""
+    kind, _, message = error.partition(": ")
+    if error:
+        raise _KINDS.get(kind, GeckoError)(message)

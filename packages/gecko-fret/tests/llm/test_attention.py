@@ -1,26 +1,54 @@
 import pytest
 import torch
 
+from gecko_fret.llm import attention
 from gecko_fret.llm.attention import grouped_attention, grouped_sdpa
 
 
+class Module(torch.nn.Module):
+    is_causal = True
+
+    def __init__(self, groups):
+        super().__init__()
+        self.num_key_value_groups = groups
+
+
+def reference(query, key, value, mask, scale):
+    """By the definition, in fp64; query heads of a group share a key head."""
+    key, value = (states.double().repeat_interleave(query.shape[1] // key.shape[1], 1) for states in (key, value))
+    scores = (query.double() @ key.transpose(2, 3) * scale).masked_fill(~mask, -torch.inf)
+    return (scores.softmax(-1) @ value).transpose(1, 2)
+
+
+# bf16 keeps 8 bits: scores of about 3 and weights are each rounded once.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("length", [1, 7])
 @pytest.mark.parametrize("groups", [1, 3])
-def test_grouped_heads_equal_repeated_keys(length, groups):
+@pytest.mark.parametrize("short", [1024, 0])
+def test_grouped_heads_equal_repeated_keys(length, groups, dtype, tolerance, short, monkeypatch):
+    monkeypatch.setattr(attention, "_SHORT", short)
     torch.manual_seed(0)
     rows, heads, keys, width = 2, 2, 9, 8
-    query = torch.randn(rows, heads * groups, length, width)
-    key, value = torch.randn(2, rows, heads, keys, width)
+    query = torch.randn(rows, heads * groups, length, width).to(dtype)
+    key, value = torch.randn(2, rows, heads, keys, width).to(dtype)
     mask = torch.rand(rows, 1, length, keys) > 0.3
     mask[..., 0] = True
-    repeated = [states.repeat_interleave(groups, dim=1) for states in (key, value)]
-    expected = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask, scale=0.3)
+    for given in (mask, ~mask):  # no mask is taken for the one before
+        given[..., 0] = True
+        found, _ = grouped_sdpa(Module(groups), query, key, value, given, scaling=0.3)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), reference(query, key, value, given, 0.3), atol=tolerance, rtol=0)
 
-    class Module(torch.nn.Module):
-        num_key_value_groups, is_causal = groups, True
 
-    found, _ = grouped_sdpa(Module(), query, key, value, mask, scaling=0.3)
-    assert torch.allclose(found, expected.transpose(1, 2), atol=1e-5)
+def test_a_mask_longer_than_the_keys_is_cut_and_padding_is_finite():
+    torch.manual_seed(0)
+    query, (key, value) = torch.randn(1, 4, 3, 8).bfloat16(), torch.randn(2, 1, 2, 6, 8).bfloat16()
+    mask = torch.ones(1, 1, 3, 10, dtype=torch.bool).tril(3)
+    mask[:, :, 0] = False  # a query of padding sees nothing
+    found, _ = grouped_sdpa(Module(2), query, key, value, mask, scaling=0.3)
+    assert found.isfinite().all()
+    expected = reference(query, key, value, mask[..., :6], 0.3)
+    torch.testing.assert_close(found[:, 1:].double(), expected[:, 1:], atol=3e-2, rtol=0)
 
 
 def test_gpus_keep_the_library_s_attention(tiny_model):

@@ -7,6 +7,7 @@ A row is what the paper trains on: (task, query, positive, hard negatives). Whet
 from __future__ import annotations
 
 import hashlib
+import mmap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -98,11 +99,12 @@ class RowSet:
     of a batch.
     """
 
-    def __init__(self, name: str, table: pa.Table):
+    def __init__(self, name: str, table: pa.Table, mapped: mmap.mmap | None = None):
         if table.num_rows == 0:
             raise DataError(f"training set {name}: no rows; a set needs at least one")
         self.name = name
         self._table = table
+        self._mapped = mapped  # the file behind the table
         self._batches = table.to_batches()
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
         self.query_ids: np.ndarray = table.column("query_id").to_numpy()
@@ -119,12 +121,14 @@ class RowSet:
         """Memory-map a set that :meth:`write` wrote."""
         path = Path(path)
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+        except (OSError, ValueError, pa.ArrowInvalid) as error:  # ValueError: an empty file cannot be mapped
             raise DataError(f"{path}: not a training set file ({error}); write it again with RowSet.write") from error
         if table.schema != SCHEMA:
             raise DataError(f"{path}: columns {table.schema.names}, expected {SCHEMA.names}; write it again")
-        return cls(name or path.stem, table)
+        return cls(name or path.stem, table, mapped)
 
     @staticmethod
     def write(path: str | Path, rows: Iterable[TrainingRow]) -> int:
@@ -140,7 +144,7 @@ class RowSet:
 
     def first(self, count: int | None) -> RowSet:
         """The set of the first ``count`` rows (None: all), without reading them."""
-        return self if count is None else RowSet(self.name, self._table.slice(0, count))
+        return self if count is None else RowSet(self.name, self._table.slice(0, count), self._mapped)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -160,7 +164,13 @@ class RowSet:
             taken = self._batches[number].take(pa.array(indices[places] - start))
             for place, row in zip(places, taken.to_pylist(), strict=True):
                 found[place] = _to_row(row)
+        self._forget()
         return found  # type: ignore[return-value]
+
+    def _forget(self) -> None:
+        """Give the file's pages back: every row read brings its neighbours' pages into the process, 64 KB at a time."""
+        if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     @property
     def fingerprint(self) -> str:

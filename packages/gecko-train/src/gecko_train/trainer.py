@@ -36,7 +36,7 @@ from gecko_train.sharding import copy_into, same_number, shard, whole, without_r
 from gecko_train.watch import Watch, read_metrics
 
 # Tokens of one forward pass beyond which the device gets no faster: smaller pieces carry less padding, if any.
-_QUICK_TOKENS = {"cpu": 2_048}
+_QUICK_TOKENS = {"cpu": 4_096}
 
 
 @dataclass(frozen=True)
