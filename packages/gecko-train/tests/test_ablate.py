@@ -4,7 +4,7 @@ import json
 import numpy as np
 from rich.console import Console
 
-from gecko_train.ablate import CELLS, PAPER, Cell, as_markdown, run_ablation, stage_for, summarise
+from gecko_train.ablate import CELLS, PAPER, Cell, as_markdown, interval, run_ablation, stage_for, summarise
 from gecko_train.config import parse_recipe
 from gecko_train.rows import Document, TrainingRow
 
@@ -29,6 +29,19 @@ def test_the_table_compares_with_the_papers_cell_by_query():
     lines = as_markdown(table).splitlines()
     assert len(lines) == 4
     assert "-0.2000 (-0.2000 to -0.2000)" in lines[3]
+
+
+def test_the_interval_covers_queries_and_seeds():
+    generator = np.random.default_rng(1)
+    by_query = generator.normal(0.1, 1.0, 400)
+    low, high = interval(by_query[None])  # one seed: the textbook's interval over queries
+    half = 1.96 * by_query.std() / 400**0.5
+    np.testing.assert_allclose([low, high], [by_query.mean() - half, by_query.mean() + half], atol=0.15 * half)
+    by_seed = generator.normal(0.1, 1.0, 30)
+    low, high = interval(np.repeat(by_seed[:, None], 5, axis=1))  # queries all alike: over seeds
+    half = 1.96 * by_seed.std() / 30**0.5
+    np.testing.assert_allclose([low, high], [by_seed.mean() - half, by_seed.mean() + half], atol=0.15 * half)
+    assert interval(by_query[None]) == interval(by_query[None])
 
 
 def test_all_cells_are_trained_and_measured_and_not_again(tiny_backbone, corpus_file, tmp_path, monkeypatch):

@@ -62,6 +62,7 @@ class Lines:
         if self._here:
             spent = time.monotonic() - self._began
             self._say(f"done, {self._here} {self._unit} in {format_seconds(spent)}")
+            self._here = 0  # said once
 
     def _say(self, text: str) -> None:
         print(f"{self._stage:<9} {text}", file=self._stream, flush=True)
