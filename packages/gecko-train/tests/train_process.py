@@ -62,15 +62,20 @@ def main(backbone, folder, steps, checkpoint_every, batch_size, dropout, paralle
         RowSet.from_rows("pairs", make_rows(22, negatives=0, seed=3)),
     ]
     objectives = [
-        Objective(ObjectiveConfig(hard_negatives=1), dims=(32, 16)),
-        Objective(ObjectiveConfig(hard_negatives=0, same_tower=False), dims=(32, 16)),
+        Objective(ObjectiveConfig(hard_negatives=1, hardness=2.0, matching_weight=0.5), dims=(32, 16)),
+        Objective(
+            ObjectiveConfig(hard_negatives=0, same_tower=False, false_negative_margin=0.1, spread_out=0.05),
+            dims=(32, 16),
+        ),
     ]
+    teacher = Gecko.from_backbone(backbone, dims=(24,), device="cpu", dtype=torch.float32, seed=5)
     config = TrainerConfig(
         batch_size=batch_size, learning_rate=1e-3, precision="fp32", micro_batch_tokens=96, max_steps=steps,
         checkpoint_every=checkpoint_every, keep_checkpoints=9, parallel=parallel, **(options or {}),
     )  # fmt: skip
     mixture = Mixture(sets, batch_size=batch_size, seed=0)
-    trainer = Trainer(model, mixture, objectives, config, Path(folder), console=Console(file=io.StringIO()))
+    console = Console(file=io.StringIO())
+    trainer = Trainer(model, mixture, objectives, config, Path(folder), console=console, teacher=teacher)
     counted = []
     if trainer.world_size > 1 and parallel == "ddp":
         count_reductions(trainer, counted)
