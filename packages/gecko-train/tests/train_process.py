@@ -24,16 +24,7 @@ from gecko_train.rows import RowSet
 from gecko_train.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import make_rows
-
-
-def without_dropout(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        for name in ("dropout_prob", "attention_dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
+from conftest import make_rows, without_dropout
 
 
 def count_reductions(trainer, counted):

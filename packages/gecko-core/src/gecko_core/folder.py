@@ -12,6 +12,7 @@ from typing import Any
 
 from gecko_core.errors import ModelError
 from gecko_core.loading import read_json
+from gecko_core.quantize import Ranges
 
 POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 FORMAT = 1
@@ -133,3 +134,19 @@ def _dense_spec(folder: Path) -> DenseSpec:
 
 def _optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
+
+
+def own_settings(layout: Layout, folder: Path) -> dict[str, Any]:
+    """What a Gecko's own gecko.json says of prompts, widths and int8 ranges. Raises `ModelError`."""
+    if not layout.gecko:
+        return {"prompt_style": "plain"}
+    where = str(folder / "gecko.json")
+    style = layout.gecko.get("prompt_style", "gecko")
+    if style not in ("gecko", "plain"):
+        raise ModelError(f"{where}: prompt_style must be gecko or plain, not {style!r}")
+    saved = layout.gecko.get("calibration") or {}
+    return {
+        "prompt_style": style,
+        "dims": layout.gecko.get("dims"),
+        "calibration": {int(dim): Ranges.from_json(value, where) for dim, value in saved.items()},
+    }

@@ -17,7 +17,7 @@ from gecko_core.backbones import DEFAULT_MAX_LENGTH, Adapter
 from gecko_core.compute import Compute
 from gecko_core.encoding import check_truncate_dim, encode_windows
 from gecko_core.errors import ConfigError, ModelError
-from gecko_core.folder import Layout, read_layout
+from gecko_core.folder import Layout, own_settings, read_layout
 from gecko_core.head import Dense, projection
 from gecko_core.loading import as_dtype, checked_device, load_backbone, load_tokenizer, local_folder
 from gecko_core.packing import packed
@@ -25,6 +25,7 @@ from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
 from gecko_core.quantize import Precision, Ranges, check_precision, quantize, ranges_of
 from gecko_core.resolve import resolve
 from gecko_core.texts import checked_max_length, checked_texts, padded, token_ids
+from gecko_core.widths import checked_dims, hidden_size
 from gecko_kernels import masked_mean_pool, packed_mean_pool
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Gecko(nn.Module):
             truncate_dim=truncate_dim,
             base_model=resolved.name if resolved.path is None else resolved.path.name,
             auto_bf16=dtype is None,
-            **_own_settings(layout, folder),
+            **own_settings(layout, folder),
         )
         return model.to(where)
 
@@ -401,33 +402,3 @@ class Gecko(nn.Module):
             digest.update(f"{name}:{tuple(value.shape)};".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-
-def hidden_size(config: Any) -> int:
-    """Width of the backbone's hidden states; T5 calls it d_model."""
-    return int(getattr(config, "d_model", None) or config.hidden_size)
-
-
-def checked_dims(dims: Sequence[int], dim: int | None = None) -> tuple[int, ...]:
-    """Matryoshka widths, descending, the first of them `dim`. Raises `ConfigError`."""
-    if not dims or any(isinstance(d, bool) or not isinstance(d, int) or d < 1 for d in dims):
-        raise ConfigError(f"dims must be positive whole numbers, not {dims!r}")
-    chosen = tuple(sorted(set(dims), reverse=True))
-    if dim is not None and chosen[0] != dim:
-        raise ConfigError(f"dims {chosen}: the largest must be the model's own width, {dim}")
-    return chosen
-
-
-def _own_settings(layout: Layout, folder: Path) -> dict[str, Any]:
-    if not layout.gecko:
-        return {"prompt_style": "plain"}
-    where = str(folder / "gecko.json")
-    style = layout.gecko.get("prompt_style", "gecko")
-    if style not in ("gecko", "plain"):
-        raise ModelError(f"{where}: prompt_style must be gecko or plain, not {style!r}")
-    saved = layout.gecko.get("calibration") or {}
-    return {
-        "prompt_style": style,
-        "dims": layout.gecko.get("dims"),
-        "calibration": {int(dim): Ranges.from_json(value, where) for dim, value in saved.items()},
-    }

@@ -62,8 +62,9 @@ _last: tuple[weakref.ref[Tensor], Tensor] | None = None
 
 def _bias(given: Tensor, mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:  # (B, 1, L, S) -> (B, heads, L, S)
     global _last
-    if _last is not None and _last[0]() is given and _last[1].shape[1:] == (heads, *mask.shape[2:]):
-        return _last[1]
+    last = _last  # another thread may put its own there meanwhile
+    if last is not None and last[0]() is given and last[1].shape[1:] == (heads, *mask.shape[2:]):
+        return last[1]
     bias = torch.zeros(mask.shape, dtype=dtype)
     # A query that sees no key (padding) would be NaN; it is read by nobody.
     bias = bias.masked_fill_(~mask, torch.finfo(dtype).min) if mask.dtype == torch.bool else mask.to(dtype)
