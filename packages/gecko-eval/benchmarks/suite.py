@@ -180,7 +180,7 @@ def show(rows: list[dict[str, str]], wanted: list[str]) -> None:
         gaps = [abs(float(row["gecko-eval score"]) - float(row["mteb score"])) for row in rows]
         print(f"\nLargest difference of scores: {max(gaps):.3f} points.")
     missing = [name for name in wanted if name not in {row["task"] for row in rows}]
-    print(f"Not measured: {', '.join(missing) or 'none; this is the whole suite'}.")
+    print(f"Not measured: {', '.join(missing) or 'none of what was asked for'}.")
     for line in sorted({f"{row['made']}; gecko-eval {row['gecko-eval dtype']}, mteb float32" for row in rows}):
         print(line)
 

@@ -2,8 +2,8 @@ import pytest
 
 from gecko_eval.baselines import Bm25
 from gecko_eval.encoder import GeckoEmbedder
-from gecko_eval.paper import MTEB_ENG_V1, TASKS_ENG_V1
-from gecko_eval.report import _main_scores, write_report
+from gecko_eval.paper import CATEGORIES, MTEB_ENG_V1, TASKS_ENG_V1, TASKS_ENG_V2
+from gecko_eval.report import _main_scores, build_sections, write_report
 from gecko_eval.run import entries_for, load_results, run
 
 
@@ -76,3 +76,32 @@ def test_the_papers_averages_follow_from_its_categories():
     for model, _, _, scores in MTEB_ENG_V1:
         average = sum(n * s for n, s in zip(sizes, scores, strict=False)) / 56
         assert average == pytest.approx(scores[-1], abs=0.06), model
+
+
+@pytest.mark.parametrize(("name", "tasks"), [("MTEB(eng, v1)", TASKS_ENG_V1), ("MTEB(eng, v2)", TASKS_ENG_V2)])
+def test_the_lists_of_tasks_are_mtebs(name, tasks):
+    import mteb
+
+    found = {category: set() for category in CATEGORIES}
+    kinds = {kind: category for category, kind in CATEGORIES.items()}
+    for task in mteb.get_benchmark(name).tasks:
+        found[kinds[task.metadata.type]].add(task.metadata.name)
+    assert found == {category: set(names.split()) for category, names in tasks.items()}
+
+
+def test_the_leaderboards_columns_for_v2():
+    scores = {"STS12": 0.5, "STS13": 0.7, "SCIDOCS": 0.2, "NFCorpus": 0.9}
+    tasks = {
+        task: {"type": "STS", "main_score": "x", "scores": {"64": {"main": score}}} for task, score in scores.items()
+    }
+    model = {"label": "m", "key": "0" * 12, "record": {"sources": ["scidocs"]}}
+    made = {"mteb": "1", "torch": "1", "gecko-eval": "1", "python": "3", "date": "d"}
+    unknown = {"model": {**model, "label": "u", "record": {}}, "tasks": tasks, "folder": "b", "made": made}
+    sections = build_sections([{"model": model, "tasks": tasks, "folder": "a", "made": made}, unknown])
+    header, (row, other) = next((s[2], s[3]) for s in sections if s[0] == "MTEB(eng, v2)")
+    cells = dict(zip(header, row, strict=True))
+    assert cells["Mean (Task)"] == "46.67 (3 of 41)"
+    assert cells["Mean (TaskType)"] == "40.00 (2 of 7 types)"
+    assert (cells["STS"], cells["retr"], cells["class"]) == ("60.00 (2 of 9)", "20.00 (1 of 10)", "")
+    assert cells["zero-shot"] == "98%"
+    assert other[-1] == "not known"

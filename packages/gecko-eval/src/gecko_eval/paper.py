@@ -1,4 +1,4 @@
-"""Published scores that a measured row stands beside (Lee et al. 2024, arXiv 2403.20327)."""
+"""Published scores that a measured row stands beside (Lee et al. 2024, arXiv 2403.20327); the tasks of benchmarks."""
 
 from __future__ import annotations
 
@@ -55,4 +55,26 @@ TASKS_ENG_V1: dict[str, str] = {
     ),
     "STS": "BIOSSES SICK-R STS12 STS13 STS14 STS15 STS16 STS17 STS22 STSBenchmark",
     "summ": "SummEval",
+}
+
+#: The tasks behind each category of MTEB(eng, v2), the leaderboard's present English one (Enevoldsen et al. 2025).
+TASKS_ENG_V2: dict[str, str] = {
+    "class": (
+        "AmazonCounterfactualClassification Banking77Classification ImdbClassification MTOPDomainClassification "
+        "MassiveIntentClassification MassiveScenarioClassification ToxicConversationsClassification "
+        "TweetSentimentExtractionClassification"
+    ),
+    "clus": (
+        "ArXivHierarchicalClusteringP2P ArXivHierarchicalClusteringS2S BiorxivClusteringP2P.v2 "
+        "MedrxivClusteringP2P.v2 MedrxivClusteringS2S.v2 StackExchangeClustering.v2 StackExchangeClusteringP2P.v2 "
+        "TwentyNewsgroupsClustering.v2"
+    ),
+    "pair": "SprintDuplicateQuestions TwitterSemEval2015 TwitterURLCorpus",
+    "rerank": "AskUbuntuDupQuestions MindSmallReranking",
+    "retr": (
+        "ArguAna CQADupstackGamingRetrieval CQADupstackUnixRetrieval ClimateFEVERHardNegatives FEVERHardNegatives "
+        "FiQA2018 HotpotQAHardNegatives SCIDOCS TRECCOVID Touche2020Retrieval.v3"
+    ),
+    "STS": "BIOSSES SICK-R STS12 STS13 STS14 STS15 STS17 STS22.v2 STSBenchmark",
+    "summ": "SummEvalSummarization.v2",
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from .contamination import overlaps, training_sets
 from .figures import Bar, plot_scores
-from .paper import CATEGORIES, MIRACL, MTEB_ENG_V1, TASKS_ENG_V1
+from .paper import CATEGORIES, MIRACL, MTEB_ENG_V1, TASKS_ENG_V1, TASKS_ENG_V2
 
 Row = list[str]
 
@@ -37,6 +37,7 @@ def build_sections(all_results: Sequence[dict[str, Any]]) -> list[tuple[str, lis
     return [
         _task_section(all_results, met),
         *_category_sections(all_results, met),
+        _v2_section(all_results, met),
         _miracl_section(all_results),
         _contamination_section(all_results, met),
         _failure_section(all_results),
@@ -77,7 +78,8 @@ def _category_sections(all_results: Sequence[dict[str, Any]], met: dict[str, Any
         rows[training].append([name, str(dims), *(f"{s:.2f}" for s in scores), "paper"])
     for name, results, dim in columns(all_results):
         for training, tasks in _by_training(results, met[results["folder"]]).items():
-            means = _category_means(_main_scores({t: f for t, f in tasks.items() if dim in f.get("scores", {})}, dim))
+            scored = {t: f for t, f in tasks.items() if dim in f.get("scores", {})}
+            means, _ = _by_category(_main_scores(scored, dim), TASKS_ENG_V1)
             if any(means):
                 rows[training].append([name, dim if dim != "0" else "", *means, "measured here"])
     header = ["model", "dims", *CATEGORIES, "avg", "source"]
@@ -94,8 +96,8 @@ def _category_sections(all_results: Sequence[dict[str, Any]], met: dict[str, Any
 
 
 def _by_training(results: dict[str, Any], met: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
-    tasks, record = results["tasks"], results["model"]["record"]
-    if not training_sets(record) and record.get("trained") is not False:
+    tasks = results["tasks"]
+    if not _has_record(results):
         return {"not known here": tasks}
     return {
         "zero-shot": {task: found for task, found in tasks.items() if task not in met},
@@ -103,15 +105,50 @@ def _by_training(results: dict[str, Any], met: dict[str, list[str]]) -> dict[str
     }
 
 
-def _category_means(scores: dict[str, float]) -> Row:
-    cells, every = [], []
-    for names in TASKS_ENG_V1.values():
+def _v2_section(all_results: Sequence[dict[str, Any]], met: dict[str, Any]) -> Any:
+    """The leaderboard's own columns for MTEB(eng, v2); empty where none of its tasks was run."""
+    every = {name for names in TASKS_ENG_V2.values() for name in names.split()}
+    rows = []
+    for name, results, dim in columns(all_results):
+        scores = {
+            task: 100 * found["scores"][dim]["main"]
+            for task, found in results["tasks"].items()
+            if task in every and dim in found.get("scores", {})
+        }
+        if scores:
+            by_type, of_types = _by_category(scores, TASKS_ENG_V2)
+            mean_types = f"{mean(of_types):.2f} ({len(of_types)} of {len(TASKS_ENG_V2)} types)"
+            unseen = f"{_share_unseen(results, every):.0%}" if _has_record(results) else "not known"
+            rows.append([name, by_type[-1], mean_types, *by_type[:-1], unseen])
+    notes = [
+        "Means over the tasks of the leaderboard's present English benchmark that were run, written `mean (n of all)`: "
+        "only a row over all 41 compares with the leaderboard. Zero-shot: the share of the 41 tasks whose data no set "
+        "in the model's training record overlaps."
+    ]
+    header = ["model", "Mean (Task)", "Mean (TaskType)", *TASKS_ENG_V2, "zero-shot"]
+    return "MTEB(eng, v2)", notes if rows else [], header, rows
+
+
+def _share_unseen(results: dict[str, Any], tasks: set[str]) -> float:
+    return 1 - len(overlaps(results["model"]["record"], tasks)) / len(tasks)
+
+
+def _has_record(results: dict[str, Any]) -> bool:
+    record = results["model"]["record"]
+    return bool(training_sets(record)) or record.get("trained") is False
+
+
+def _by_category(scores: dict[str, float], tasks: dict[str, str]) -> tuple[Row, list[float]]:
+    """One cell per category and one over all tasks, and the means of the categories that have scores."""
+    cells, means, every = [], [], []
+    for names in tasks.values():
         wanted = names.split()
         there = [scores[name] for name in wanted if name in scores]
         every += there
+        means += [mean(there)] if there else []
         cells.append(f"{mean(there):.2f} ({len(there)} of {len(wanted)})" if there else "")
-    total = sum(len(names.split()) for names in TASKS_ENG_V1.values())
-    return [*cells, f"{mean(every):.2f} ({len(every)} of {total})" if every else ""]
+    total = sum(len(names.split()) for names in tasks.values())
+    return [*cells, f"{mean(every):.2f} ({len(every)} of {total})" if every else ""], means
 
 
 def _main_scores(tasks: dict[str, Any], dim: str) -> dict[str, float]:
