@@ -26,7 +26,7 @@ import torch
 class RandomModel:
     """Gives every text a random vector of its own; has what both ways ask of a model."""
 
-    label, precision, device = "random", "float32", torch.device("cpu")
+    label, precision, prompted, device = "random", "float32", "", torch.device("cpu")
 
     def __init__(self, dim: int) -> None:
         self.dim, self.dims, self.key = dim, (dim, dim // 4), f"random-{dim}"

@@ -1,10 +1,11 @@
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from gecko_core.errors import ModelError
+from gecko_core.errors import DataError, ModelError
 from gecko_eval.baselines import Bm25, bm25_search, evaluate_bm25, load_model, training_record
 from gecko_eval.beir import load_beir
 from gecko_eval.local import local_set
@@ -81,3 +82,28 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
         assert scores[0] == pytest.approx(scores[2], abs=1e-4)
         assert scores[1] == pytest.approx(scores[2], abs=1e-4)
     assert (gecko.dims, other.dims) == ((384,), (384,))
+
+
+@needs_minilm
+def test_weights_that_are_made_up_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from gecko_core.resolve import resolve
+
+    folder = tmp_path / "model"
+    shutil.copytree(resolve("all-minilm-l6-v2").path, folder)
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if "layer.3" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"model: the weights lack 16 tensors \(encoder\.layer\.3"):
+        load_model(f"st:{folder}")
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ModelError, match="sentence-transformers cannot load it"):
+        load_model(f"st:{folder}")
+    with pytest.raises(ModelError, match="sentence-transformers cannot load it"):
+        load_model("st:all-minilm-l6-v2", device="nowhere")
+
+
+def test_bm25_without_words_says_so():
+    with pytest.raises(DataError, match="no document holds a word"):
+        bm25_search(["", "the of"], ["a query"], 10)

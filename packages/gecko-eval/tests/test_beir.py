@@ -56,7 +56,13 @@ def test_unjudged_queries_are_an_error_or_dropped(beir_folder):
         ("corpus.jsonl", "{broken\n", r"corpus.jsonl:61: not JSON"),
         ("corpus.jsonl", "[1]\n", r"corpus.jsonl:61: expected a JSON object, found list"),
         ("corpus.jsonl", '{"_id": "x"}\n', r"corpus.jsonl:61: the key 'text' is missing"),
-        ("corpus.jsonl", '{"_id": "d1", "text": "x"}\n', r"the document id 'd1' occurs twice"),
+        ("corpus.jsonl", '{"_id": "d1", "text": "x"}\n', r"corpus.jsonl:61: the document id 'd1' occurs twice"),
+        ("corpus.jsonl", '{"_id": true, "text": "x"}\n', r"corpus.jsonl:61: the key '_id' is not a string"),
+        ("corpus.jsonl", '{"_id": "", "text": "x"}\n', r"corpus.jsonl:61: the key '_id' is empty"),
+        ("corpus.jsonl", '{"_id": "x", "text": "\\ud800"}\n', r"corpus.jsonl:61: 'text' holds half of a surrogate"),
+        ("corpus.jsonl", "[" * 100_000 + "\n", r"corpus.jsonl:61: not JSON"),
+        ("qrels/test.tsv", "q1\td5\t1\n", r"test.tsv:38: the document 'd5' was judged .* before, as 2 and not 1"),
+        ("qrels/test.tsv", "q1\td9\t99999999999\n", r"test.tsv:38: the score 99999999999 is too large"),
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n', r"queries.jsonl:14: the query id 'q1' occurs twice"),
     ],
 )
@@ -78,6 +84,39 @@ def test_broken_files_are_named(beir_folder, tmp_path):
     (beir_folder / "corpus.jsonl").unlink()
     with pytest.raises(DataError, match=r"neither corpus\.jsonl nor corpus\.jsonl\.gz"):
         load_beir(beir_folder)
-    (beir_folder / "corpus.jsonl.gz").write_bytes(b"not gzip")
-    with pytest.raises(DataError, match="cannot be read"):
+    whole = gzip.compress(b'{"_id": "d1", "text": "' + bytes(range(65, 91)) * 200 + b'"}')
+    for broken in (b"not gzip", whole[:-20], whole[:30] + bytes(20) + whole[50:]):
+        (beir_folder / "corpus.jsonl.gz").write_bytes(broken)
+        with pytest.raises(DataError, match="cannot be read"):
+            load_beir(beir_folder)
+    with pytest.raises(DataError, match="not a folder"):
+        load_beir(beir_folder / "queries.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("corpus.jsonl", "", "no documents in it"),
+        ("queries.jsonl", "", "no queries in it"),
+        ("qrels/test.tsv", "q1\td5\t0\n", "no judgement is above 0"),
+        ("qrels/test.tsv", "", "no judgements in it"),
+    ],
+)
+def test_files_that_hold_nothing_are_named(beir_folder, file, text, message):
+    (beir_folder / file).write_text(text)
+    with pytest.raises(DataError, match=message):
         load_beir(beir_folder)
+
+
+def test_byte_order_marks_are_passed_over(beir_folder):
+    plain = load_beir(beir_folder)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (beir_folder / name).write_bytes(b"\xef\xbb\xbf" + (beir_folder / name).read_bytes())
+    assert load_beir(beir_folder) == plain
+
+
+def test_a_name_below_the_data_folder_will_do(beir_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("GECKO_DATA_DIR", str(beir_folder.parent))
+    monkeypatch.chdir(beir_folder)
+    assert load_beir("toy").name == "toy"
+    assert load_beir(".").name == "toy"

@@ -1,3 +1,6 @@
+import hashlib
+import sqlite3
+
 import numpy as np
 import pytest
 
@@ -87,3 +90,24 @@ def test_embeddings_that_are_not_finite_are_refused_and_not_kept(tmp_path, bad):
     cache.embed(["x", "y"], encode)
     assert len(encode.calls) == 1
     cache.close()
+
+
+def test_vectors_of_another_length_are_noticed(tmp_path):
+    first = EmbeddingCache(tmp_path, "m")
+    first.embed(["a"], lambda texts: np.ones((len(texts), 4), dtype=np.float32))
+    with pytest.raises(DataError, match="differ in length from the model's; delete the file"):
+        first.embed(["b"], lambda texts: np.ones((len(texts), 3), dtype=np.float32))
+    with first._db:
+        first._db.execute("INSERT INTO vectors VALUES (?, ?)", (hashlib.sha256(b"c").digest()[:16], b"1234"))
+    with pytest.raises(DataError, match="differ in length; delete the file"):
+        first.embed(["a", "c"], lambda texts: np.ones((len(texts), 4), dtype=np.float32))
+
+
+def test_a_cache_that_another_program_holds_is_named(tmp_path):
+    cache = EmbeddingCache(tmp_path, "m")
+    cache._db.execute("PRAGMA busy_timeout=10")
+    other = sqlite3.connect(cache.path)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DataError, match="another program holds it"):
+        cache.embed(["a"], lambda texts: np.ones((len(texts), 4), dtype=np.float32))
+    other.close()

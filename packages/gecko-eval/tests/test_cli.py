@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -90,6 +91,9 @@ def test_one_broken_set_of_several_fails_alone(invoke, beir_folder):
         (["run", "-m", "no-such-model", "-t", "similar"], "no-such-model"),
         (["run", "-m", "words", "--data", "absent"], "absent: no such folder"),
         (["run", "-m", "words", "-t", "similar", "--out", "similar/test.jsonl"], "cannot be a folder for results"),
+        (["run", "-m", "words", "-t", " "], "--tasks is empty"),
+        (["run", "-m", "words", "--data", "toy", "--corpus", "x.csv"], "--corpus belongs to a queries.csv"),
+        (["prefetch", ""], "no task is named"),
         (["compare", "absent", "absent"], "no results there"),
         (["compare", "absent"], "at least two results folders"),
         (["report", "absent"], "no results there"),
@@ -131,3 +135,48 @@ def test_help_does_not_load_the_heavy_libraries():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_prefetch_stops_where_there_is_no_network(invoke, data_root, monkeypatch):
+    there = run.entries_for(["similar"], data_root)[0]
+
+    def unreachable():
+        try:
+            raise ConnectionError("no route")
+        except ConnectionError:
+            raise ValueError("cannot load") from None
+
+    absent = [replace(there, name=name, load=unreachable) for name in ("A", "B", "C")]
+    monkeypatch.setattr(run, "entries_for", lambda *_: absent)
+    done = invoke("prefetch", "x")
+    assert done.exit_code == 2
+    assert "[1/3] A: ValueError: cannot load\nthe hub cannot be reached: 2 more not tried" in done.output
+
+
+def test_bm25_skips_what_it_cannot_do(invoke, data_root):
+    done = invoke("run", "-m", "bm25", "-t", "similar", "toy", "--out", "o", data=data_root)
+    assert (done.exit_code, "1 of 2 tasks scored, 1 skipped" in done.output) == (0, True)
+    only = invoke("run", "-m", "bm25", "-t", "similar", "--out", "p", data=data_root)
+    assert only.exit_code == 2
+
+
+def test_a_task_string_that_changes_nothing_is_pointed_out(invoke, beir_folder):
+    done = invoke("run", "-m", "words", "--data", beir_folder, "--task-string", "facts", "--out", "o", "--no-cache")
+    assert "words is not prompted with task strings; --task-string changes nothing" in done.output
+    assert "words, 64 and 16 dims, float32, on cpu, 1 tasks" in done.output
+
+
+def test_own_data_keeps_its_name(invoke, data_root):
+    (data_root / "similar").rename(data_root / "stsb")
+    done = invoke("run", "-m", "words", "--data", data_root / "stsb", "--out", "o", "--no-cache")
+    assert "] stsb: cosine_spearman" in done.output
+
+
+def test_a_reader_that_goes_away_does_not_end_a_run(data_root, tmp_path):
+    command = [sys.executable, "-m", "gecko_eval.cli", "run", "-m", "bm25", "-t", "toy", "--out", tmp_path / "o"]
+    environment = {**os.environ, "GECKO_DATA_DIR": str(data_root), "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert (tmp_path / "o" / "results.json").is_file()

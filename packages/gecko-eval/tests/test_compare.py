@@ -1,8 +1,10 @@
+import csv
+
 import numpy as np
 import pytest
 
-from gecko_core.errors import DataError
-from gecko_eval.compare import compare_task, paired_bootstrap
+from gecko_core.errors import ConfigError, DataError
+from gecko_eval.compare import compare_results, compare_task, paired_bootstrap, write_comparison
 from gecko_eval.metrics import spearman
 
 
@@ -84,3 +86,67 @@ def test_different_items_do_not_compare():
     assert compare_task("mean", {"s": np.ones(3)}, {"s": np.ones(4)}, {}) is None
     assert compare_task("mean", {"s": np.ones(3)}, {"t": np.ones(3)}, {}) is None
     assert compare_task("mean", {}, {}, {}) is None
+
+
+def two_runs(tmp_path, **change):
+    """Two results folders with items of three tasks: a clear gain, a small one, none."""
+    from gecko_eval.results import load_results, save_items, save_results
+
+    rng = np.random.default_rng(0)
+    base = rng.random(400)
+    found = []
+    for name in ("a", "b"):
+        gains = (
+            {"clear": 0.2, "small": 0.03, "none": 0.0} if name == "a" else dict.fromkeys(("clear", "small", "none"), 0)
+        )
+        tasks = {}
+        for task, gain in gains.items():
+            items = base + gain + 0.3 * rng.standard_normal(400) if gain or name == "a" else base
+            save_items(tmp_path / name, task, {"64/test/default": items})
+            scores = {"64": {"main": float(items.mean()), "splits": {}}}
+            tasks[task] = {"type": "Retrieval", "main_score": "x", "data": "d", "items": "mean", "scores": scores}
+        tasks["clear"] |= change if name == "b" else {}
+        save_results(tmp_path / name, {"model": {"label": name, "key": name}, "tasks": tasks})
+        found.append(load_results(tmp_path / name))
+    return found
+
+
+def test_p_values_are_corrected_for_the_number_of_tasks(tmp_path):
+    rows = {row.task: row for row in compare_results(*two_runs(tmp_path), samples=2000)}
+    p = sorted((row.found.p_value, row.p_holm) for row in rows.values())
+    assert p[0][1] == pytest.approx(3 * p[0][0])
+    assert p[1][1] == pytest.approx(max(p[0][1], 2 * p[1][0]))
+    assert p[2][1] == pytest.approx(max(p[1][1], p[2][0]))
+    assert rows["clear"].p_holm < 0.05
+    assert rows["clear"].dims == ("64", "64")
+
+
+def test_damaged_or_changed_data_costs_its_own_interval_only(tmp_path):
+    a, b = two_runs(tmp_path, data="other")
+    (tmp_path / "b" / "items" / "small.npz").write_bytes(b"")
+    rows = {row.task: row for row in compare_results(a, b, samples=100)}
+    assert (rows["clear"].verdict, rows["clear"].same_data) == ("no interval: run on different data", False)
+    assert "damaged" in rows["small"].verdict
+    assert rows["none"].found is not None
+
+
+@pytest.mark.parametrize("samples", [0, -5, 10**12])
+def test_impossible_numbers_of_samples_are_refused(tmp_path, samples):
+    with pytest.raises(ConfigError, match="samples must be 1 to 10,000,000"):
+        compare_results(*two_runs(tmp_path), samples=samples)
+
+
+def test_gold_that_does_not_fit_gives_no_interval():
+    items = {"test/default": np.arange(5.0)}
+    for gold in ({}, {"test/default": np.arange(4.0)}):
+        assert compare_task("spearman", items, items, gold) is None
+
+
+def test_the_table_as_a_file(tmp_path):
+    write_comparison(compare_results(*two_runs(tmp_path, data="other"), samples=100), tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open() as file:
+        rows = {row["task"]: row for row in csv.DictReader(file)}
+    assert float(rows["small"]["difference"]) == pytest.approx(
+        float(rows["small"]["score_a"]) - float(rows["small"]["score_b"])
+    )
+    assert (rows["clear"]["low"], rows["clear"]["verdict"]) == ("", "no interval: run on different data")

@@ -33,6 +33,10 @@ def test_the_corpus_may_be_a_csv_elsewhere(folder, tmp_path):
         ("query,relevant_id,score\na,1,high\n", r":2: the score 'high'"),
         ("query,relevant_id\na,b,c,d\n", r":2: 2 columns expected"),
         ("query,relevant_id\n", "no rows in it"),
+        ("query,relevant_id,score\na,1,²\n", r":2: the score '²'"),
+        ("query,relevant_id,score\na,1,1\na,1,2\n", r":3: '1' has another score for this query"),
+        ("query,relevant_id,score\na,1,0\n", r"no score is above 0"),
+        ("query;relevant_id\na;1\n", r"columns are separated by commas, not by ';'"),
     ],
 )
 def test_mistakes_are_named_in_one_line(folder, text, message):
@@ -50,3 +54,23 @@ def test_missing_files_are_named(folder):
         load_csv(folder / "queries.csv", folder / "absent.jsonl")
     with pytest.raises(DataError, match="no such file"):
         load_csv(folder / "absent.csv")
+
+
+def test_long_documents_and_byte_order_marks(folder):
+    (folder / "corpus.jsonl").unlink()
+    (folder / "corpus.csv").write_text("\ufeffid,text\n1," + "x" * 200_000 + "\nb,y\n", encoding="utf-8")
+    assert len(load_csv(folder / "queries.csv").docs[0]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": [1], "text": "x"}, r"corpus\.jsonl:1: id and title must be text"),
+        ({"id": "1", "text": "x", "title": 3}, r"corpus\.jsonl:1: id and title must be text"),
+        ({"id": "", "text": "x"}, r"corpus\.jsonl:1: a document needs id and text"),
+    ],
+)
+def test_bad_documents_are_named(folder, write_jsonl, row, message):
+    write_jsonl(folder / "corpus.jsonl", [row])
+    with pytest.raises(DataError, match=message):
+        load_csv(folder / "queries.csv")

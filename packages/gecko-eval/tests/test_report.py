@@ -4,7 +4,8 @@ from gecko_eval.baselines import Bm25
 from gecko_eval.encoder import GeckoEmbedder
 from gecko_eval.paper import CATEGORIES, MTEB_ENG_V1, TASKS_ENG_V1, TASKS_ENG_V2
 from gecko_eval.report import _main_scores, build_sections, write_report
-from gecko_eval.run import entries_for, load_results, run
+from gecko_eval.results import load_results
+from gecko_eval.run import entries_for, run
 
 
 @pytest.fixture
@@ -105,3 +106,16 @@ def test_the_leaderboards_columns_for_v2():
     assert (cells["STS"], cells["retr"], cells["class"]) == ("60.00 (2 of 9)", "20.00 (1 of 10)", "")
     assert cells["zero-shot"] == "98%"
     assert other[-1] == "not known"
+
+
+def test_tasks_whose_data_changed_between_runs_are_marked():
+    def results(folder, data):
+        tasks = {"own": {"type": "STS", "main_score": "x", "data": data, "scores": {"64": {"main": 0.5}}}}
+        return {"model": {"label": folder, "key": "k", "record": {}}, "tasks": tasks, "folder": folder, "made": {}}
+
+    def names(*all_results):
+        _, notes, _, rows = build_sections(all_results)[0]
+        return rows[0][0], any("its data changed" in note for note in notes)
+
+    assert names(results("a", "1"), results("b", "1")) == ("own", False)
+    assert names(results("a", "1"), results("b", "2")) == ("own †", True)

@@ -10,7 +10,8 @@ from gecko_eval.compare import compare_results
 from gecko_eval.encoder import GeckoEmbedder
 from gecko_eval.local import from_retrieval_set
 from gecko_eval.metrics import average_precision, spearman
-from gecko_eval.run import entries_for, load_items, load_results, name_apart, run
+from gecko_eval.results import load_items, load_results, name_apart
+from gecko_eval.run import entries_for, run
 
 
 def test_names_mean_folders_first_then_mteb(data_root):
@@ -96,7 +97,7 @@ def test_bm25_runs_beside_models_and_compares_with_them(embedder, data_root, tmp
     entries = entries_for(["toy", "similar"], data_root)
     run(embedder, entries, [64, 16], tmp_path / "words", say=lambda _: None)
     results = run(Bm25(), entries, [0], tmp_path / "bm25", say=lambda _: None)
-    assert results["tasks"]["similar"]["error"] == "similar: bm25 ranks documents and cannot do STS"
+    assert results["tasks"]["similar"]["skipped"] == "bm25 ranks documents and cannot do STS"
     rows = compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 16)
     assert [(row.task, row.note) for row in rows] == [("toy", "12 queries")]
     found = rows[0].found
@@ -187,3 +188,80 @@ def test_models_of_one_label_are_told_apart_by_their_folder():
     three = [results("model", "runs/step-100"), results("bm25", "runs/bm25"), results("model", "runs/step-200")]
     name_apart(three)
     assert [r["model"]["label"] for r in three] == ["model (step-100)", "bm25", "model (step-200)"]
+
+
+def test_dims_add_up_over_runs(embedder, word_model, data_root, tmp_path):
+    entries = entries_for(["similar"], data_root)
+    run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+    said = []
+    run(embedder, entries, [16, 64], tmp_path / "out", say=said.append)
+    assert "@16" in said[0]
+    results = load_results(tmp_path / "out")
+    assert list(results["tasks"]["similar"]["scores"]) == ["64", "16"]
+    assert set(load_items(results, "similar")) == {"64/test/default", "16/test/default", "gold/test/default"}
+    once = run(embedder, entries, [64, 16], tmp_path / "once", say=lambda _: None)["tasks"]["similar"]
+    assert results["tasks"]["similar"]["scores"] == once["scores"]
+
+
+def test_a_failed_rerun_keeps_what_was_scored(embedder, data_root, tmp_path):
+    entries = entries_for(["similar"], data_root)
+    first = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
+    path = data_root / "similar" / "test.jsonl"
+    whole = path.read_text()
+    path.write_text("{broken\n")
+    found = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
+    assert "not JSON" in found["error"]
+    assert found["scores"] == first["scores"]
+    path.write_text(whole)
+    again = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
+    assert again == first
+    assert "error" not in load_results(tmp_path / "out")["tasks"]["similar"]
+
+
+def test_lost_or_damaged_items_are_made_again(embedder, data_root, tmp_path):
+    entries = entries_for(["similar"], data_root)
+    path = tmp_path / "out" / "items" / "similar.npz"
+    for spoil in (path.unlink, lambda: path.write_bytes(b"")):
+        run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+        spoil()
+        said = []
+        run(embedder, entries, [64], tmp_path / "out", say=said.append)
+        assert "done before" not in said[0]
+        assert load_items(load_results(tmp_path / "out"), "similar")
+
+
+def test_a_score_that_is_not_a_number_is_an_error(embedder, data_root, tmp_path, write_jsonl):
+    rows = [{"sentence1": "", "sentence2": "", "score": s} for s in (1.0, 2.0, 3.0)]
+    write_jsonl(data_root / "similar" / "test.jsonl", rows)
+    found = run(embedder, entries_for(["similar"], data_root), [64], tmp_path / "out", say=lambda _: None)
+    assert "cosine_spearman at 64 dims is not a number" in found["tasks"]["similar"]["error"]
+
+
+def test_names_that_two_sets_share_are_refused(data_root, tmp_path, beir_folder):
+    own = from_retrieval_set(load_beir(beir_folder), tmp_path / "mine" / "toy")
+    with pytest.raises(ConfigError, match=r"toy and .*mine/toy are both called toy; rename one"):
+        entries_for(["toy"], data_root, [own])
+    assert [entry.origin for entry in entries_for(["similar"], data_root, [own])] == ["folder toy", "folder similar"]
+    (data_root / "to").mkdir()
+    beir_folder.rename(data_root / "to" / "y")
+    (data_root / "similar").rename(data_root / "to-y")
+    with pytest.raises(ConfigError, match=r"to/y and .*to-y are both called to-y|to-y and .*to/y are both called"):
+        entries_for(["local"], data_root)
+
+
+def test_a_folder_that_is_no_set_says_what_it_lacks(data_root, embedder, tmp_path):
+    (data_root / "similar" / "test.jsonl").write_text("")
+    entries = entries_for(["similar", "same"], data_root)
+    found = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]
+    assert "similar: no evaluation data found" in found["similar"]["error"]
+    assert "scores" in found["same"]
+
+
+def test_the_prompt_on_record_is_the_one_used(make_word_model, data_root, tmp_path):
+    plain, gecko = make_word_model(), make_word_model()
+    gecko.prompt_style = "gecko"
+    entries = entries_for(["similar"], data_root)
+    for model, prompt in ((plain, "the model's own"), (gecko, "semantic similarity (symmetric, paper)")):
+        out = tmp_path / model.prompt_style
+        found = run(GeckoEmbedder(model, "m"), entries, [64], out, say=lambda _: None)
+        assert found["tasks"]["similar"]["prompt"] == prompt

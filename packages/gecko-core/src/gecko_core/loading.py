@@ -156,13 +156,25 @@ def quiet() -> Iterator[None]:
     """No per-shard progress bars and no advice about unused heads while a model loads or is saved."""
     from transformers.utils import logging as hf_logging
 
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    level = hf_logging.get_verbosity()
     hf_logging.set_verbosity(logging.ERROR)
+    try:
+        with quiet_bars():
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """No per-shard progress bars while a model loads."""
+    from transformers.utils import logging as hf_logging
+
+    bars = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
-        hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
 

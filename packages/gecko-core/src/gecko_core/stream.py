@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
@@ -25,6 +23,7 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_core.prompts import DEFAULT_TASK
 from gecko_core.quantize import Precision, check_precision, stored_width
 from gecko_core.texts import checked_texts
+from gecko_core.writing import lock_file, unwritable, whole_file
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
@@ -127,21 +126,6 @@ def _bar(total: int | None, progress: bool) -> Any:
     return tqdm(total=total, unit="text", desc="encoding", mininterval=seconds, disable=not progress)
 
 
-def _locked(lock: Path, path: Path) -> BinaryIO:
-    """An open file that no other process holds; let go when it is closed or its process ends, however it ends."""
-    file = lock.open("wb")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows: two runs at once are not noticed
-        pass
-    except BlockingIOError:
-        file.close()
-        raise DataError(f"{path}: another process is writing it; wait for it or choose another name") from None
-    return file
-
-
 class _Parts:
     """The parts of one result: `.NAME.parts/00000.npy`, each with its ids and the hash of its texts."""
 
@@ -150,9 +134,10 @@ class _Parts:
         self.folder = path.with_name(f".{path.name}.parts")
         self.numbers: list[int] = []
         note = self.folder / "identity"
+        busy = DataError(f"{path}: another process is writing it; wait for it or choose another name")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = _locked(self.folder / "lock", path)
+            self.lock = lock_file(self.folder / "lock", busy)
             if not note.is_file() or note.read_text() != identity:
                 for old in self.folder.iterdir():
                     if old.name != "lock":
@@ -160,7 +145,7 @@ class _Parts:
             with whole_file(note) as file:
                 file.write(identity.encode())
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
 
     def has(self, number: int, texts: list[str], shape: tuple[int, int]) -> bool:
         """Whether this part is there, is readable, and was made of these very texts."""
@@ -233,42 +218,3 @@ def pyarrow() -> tuple[Any, Any]:
     except ImportError:
         raise ConfigError("Parquet needs pyarrow: pip install 'gecko-core[parquet]', or use .npy and .jsonl") from None
     return pyarrow, pyarrow.parquet
-
-
-class whole_file:
-    """`with whole_file(path) as file`: a file that appears under its name when it is complete, flushed to disk.
-
-    It grows in `folder` (of the same file system; beside `path` by default). Raises `DataError` where it cannot.
-    """
-
-    def __init__(self, path: Path, folder: Path | None = None) -> None:
-        self.path = path
-        self.temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
-
-    def __enter__(self) -> BinaryIO:
-        try:
-            self.file = self.temporary.open("wb")
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
-        return self.file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
-        try:
-            if error is None:
-                self.file.flush()
-                os.fsync(self.file.fileno())
-                self.file.close()
-                self.temporary.replace(self.path)
-        except OSError as failed:  # such as a full disk
-            error = failed
-        finally:
-            with suppress(OSError):  # what was buffered does not fit either
-                self.file.close()
-            self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _unwritable(self.path, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
-    return DataError(f"{path}: cannot be written ({reason}); make room or choose another place")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gecko_core.errors import ModelError
+from gecko_core.errors import DataError, ModelError
+from gecko_core.loading import first_line, quiet_bars
 
 from .encoder import GeckoEmbedder, TextEmbedder, model_meta
 from .metrics import METRICS, ranking_metrics
@@ -27,6 +31,7 @@ class Bm25:
     """
 
     label, dims = "bm25", (0,)
+    prompted = "none"
 
     def __init__(self) -> None:
         self.key = hashlib.sha256(repr(sorted(BM25_SETTINGS.items())).encode()).hexdigest()
@@ -86,7 +91,10 @@ def _build(docs: list[str]) -> Any:
     import bm25s
 
     index = bm25s.BM25(**BM25_SETTINGS)
-    index.index(bm25s.tokenize(docs, stopwords="en", show_progress=False), show_progress=False)
+    tokens = bm25s.tokenize(docs, stopwords="en", show_progress=False)
+    if not any(len(ids) for ids in tokens.ids):
+        raise DataError("bm25: no document holds a word that is not a stop word; there is nothing to search")
+    index.index(tokens, show_progress=False)
     return index
 
 
@@ -111,10 +119,14 @@ class SentenceTransformerEmbedder:
         from sentence_transformers import SentenceTransformer
 
         try:
-            self.model = SentenceTransformer(name, device=device)
-        except (OSError, ValueError) as e:
-            raise ModelError(f"{name}: sentence-transformers cannot load it ({str(e).splitlines()[0]})") from e
+            with _complete_weights(name):
+                self.model = SentenceTransformer(name, device=device)
+        except ModelError:
+            raise
+        except Exception as e:  # whatever a broken folder makes of some library
+            raise ModelError(f"{name}: sentence-transformers cannot load it ({first_line(e)})") from e
         self.label, self.progress, self.batch_size = label, progress, batch_size
+        self.prompted = "the model's own"
         # Renamed in 6.x; older releases know the old name only.
         width = getattr(self.model, "get_embedding_dimension", None) or self.model.get_sentence_embedding_dimension
         self.dim = int(width() or 0)
@@ -149,6 +161,29 @@ class SentenceTransformerEmbedder:
             ),
             dtype=np.float32,
         )
+
+
+@contextmanager
+def _complete_weights(name: str) -> Iterator[None]:
+    """ModelError where transformers makes up weights that the folder lacks; it only writes of them in a report."""
+    missing: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        rows = [line.split("|") for line in record.getMessage().splitlines() if line.count("|") >= 2]
+        missing.extend(row[0].strip() for row in rows if row[1].strip() == "MISSING")
+        return not rows
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(note)
+    try:
+        with quiet_bars():
+            yield
+    finally:
+        logger.removeFilter(note)
+    # Mean pooling has no use for BERT's pooler, and many folders come without it.
+    missing = [key for key in missing if "pooler" not in key]
+    if missing:
+        raise ModelError(f"{name}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again")
 
 
 def load_model(

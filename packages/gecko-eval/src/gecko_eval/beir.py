@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +25,7 @@ def load_beir(
     ignore_identical_ids: bool = False,
     unjudged: Literal["error", "drop"] = "error",
 ) -> RetrievalSet:
-    """A judged set from a BEIR folder.
+    """A judged set from a BEIR folder, which may also lie below GECKO_DATA_DIR.
 
     ``queries.jsonl`` commonly holds the queries of every split; those judged in another split are left out. A query
     judged nowhere is a mistake worth knowing of: an error, or left out with ``unjudged="drop"``.
@@ -32,24 +34,31 @@ def load_beir(
         DataError: a missing or broken file, a line that is not a JSON object, a repeated or unknown id, a query without
             judgement. The line names the file and the row.
     """
-    folder = Path(folder)
+    folder = below_data_dir(folder)
     if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder; a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
-        )
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {what}; a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
     corpus_path, queries_path = find_file(folder, "corpus.jsonl"), find_file(folder, "queries.jsonl")
-    doc_ids, titles, docs = [], [], []
+    doc_ids: dict[str, None] = {}
+    titles, docs = [], []
     for where, row in read_jsonl(corpus_path):
-        doc_ids.append(_text(row, "_id", where))
+        doc_id = _text(row, "_id", where)
+        if doc_id in doc_ids:
+            raise DataError(f"{where}: the document id {doc_id!r} occurs twice; ids must be unique")
+        doc_ids[doc_id] = None
         titles.append(_text(row, "title", where, optional=True))
         docs.append(_text(row, "text", where))
+    if not docs:
+        raise DataError(f"{corpus_path}: no documents in it")
     all_queries = {}
     for where, row in read_jsonl(queries_path):
         query_id = _text(row, "_id", where)
         if query_id in all_queries:
             raise DataError(f"{where}: the query id {query_id!r} occurs twice; ids must be unique")
         all_queries[query_id] = _text(row, "text", where)
-    qrels = read_qrels(_qrels_path(folder, split), all_queries.keys(), set(doc_ids))
+    if not all_queries:
+        raise DataError(f"{queries_path}: no queries in it")
+    qrels = read_qrels(_qrels_path(folder, split), all_queries.keys(), doc_ids.keys())
     bare = [q for q in all_queries if q not in qrels]
     if bare and unjudged == "error":
         elsewhere = _judged_elsewhere(folder, split)
@@ -57,14 +66,15 @@ def load_beir(
         if bare:
             raise DataError(
                 f"{queries_path}: {len(bare)} queries have no judgement in any file of {folder / 'qrels'} "
-                f"(the first is {bare[0]!r}); add judgements, remove them, or drop them with --drop-unjudged"
+                f"(the first is {bare[0]!r}); add judgements, remove them, or leave them out with --drop-unjudged "
+                "(unjudged='drop' in Python)"
             )
     query_ids = [q for q in all_queries if q in qrels]
     return RetrievalSet(
-        name=name or folder.name,
+        name=name or folder.resolve().name,
         query_ids=query_ids,
         queries=[all_queries[q] for q in query_ids],
-        doc_ids=doc_ids,
+        doc_ids=list(doc_ids),
         docs=docs,
         titles=titles if any(titles) else None,
         qrels=qrels,
@@ -72,6 +82,12 @@ def load_beir(
         symmetric=symmetric,
         ignore_identical_ids=ignore_identical_ids,
     )
+
+
+def below_data_dir(path: str | Path) -> Path:
+    """The path as it is where it exists, else below GECKO_DATA_DIR where that has it."""
+    path, root = Path(path), os.environ.get("GECKO_DATA_DIR")
+    return Path(root) / path if root and not path.exists() and (Path(root) / path).exists() else path
 
 
 def find_file(folder: Path, name: str) -> Path:
@@ -87,12 +103,12 @@ def open_text(path: Path) -> Iterator[tuple[int, str]]:
     opener = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8", newline=None) as lines:  # type: ignore[operator]
+        with opener(path, "rt", encoding="utf-8-sig", newline=None) as lines:  # type: ignore[operator]
             for number, line in enumerate(lines, 1):
                 yield number, line.rstrip("\n")
     except UnicodeDecodeError as e:
         raise DataError(f"{path}: not UTF-8 after line {number} ({e.reason}); convert the file to UTF-8") from e
-    except (OSError, EOFError) as e:
+    except (OSError, EOFError, zlib.error) as e:
         raise DataError(f"{path}: cannot be read after line {number} ({e})") from e
 
 
@@ -104,14 +120,27 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise DataError(f"{where}: not JSON ({e})") from e
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}")
+        if "\\ud" in line or "\\uD" in line:  # only an escape brings half a surrogate pair into UTF-8
+            _check_surrogates(row, where)
         yield where, row
 
 
-def read_qrels(path: Path, query_ids: Any, doc_ids: set[str]) -> dict[str, dict[str, int]]:
+def _check_surrogates(row: dict[str, Any], where: str) -> None:
+    for key, value in row.items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError as e:
+            raise DataError(f"{where}: {key!r} holds half of a surrogate pair, which is no character; remove it") from e
+
+
+_LARGEST_GRADE = 2**31 - 1  # trec_eval's
+
+
+def read_qrels(path: Path, query_ids: Any, doc_ids: Any) -> dict[str, dict[str, int]]:
     """Judgements of a tab-separated file: query id, document id, grade; or TREC's four columns. A header is skipped."""
     qrels: dict[str, dict[str, int]] = {}
     for number, line in open_text(path):
@@ -128,11 +157,22 @@ def read_qrels(path: Path, query_ids: Any, doc_ids: set[str]) -> dict[str, dict[
         if doc_id not in doc_ids:
             raise DataError(f"{path}:{number}: the document {doc_id!r} is not in corpus.jsonl")
         try:
-            qrels.setdefault(query_id, {})[doc_id] = int(grade)
+            value = int(grade)
         except ValueError as e:
             raise DataError(f"{path}:{number}: the score {grade!r} is not a whole number") from e
+        if abs(value) > _LARGEST_GRADE:
+            raise DataError(f"{path}:{number}: the score {grade} is too large; {_LARGEST_GRADE} is the most")
+        judged = qrels.setdefault(query_id, {})
+        if judged.get(doc_id, value) != value:
+            raise DataError(
+                f"{path}:{number}: the document {doc_id!r} was judged for the query {query_id!r} before, as "
+                f"{judged[doc_id]} and not {value}; keep one of them"
+            )
+        judged[doc_id] = value
     if not qrels:
         raise DataError(f"{path}: no judgements in it")
+    if not any(grade > 0 for judged in qrels.values() for grade in judged.values()):
+        raise DataError(f"{path}: no judgement is above 0; without a relevant document every score is 0")
     return qrels
 
 
@@ -154,8 +194,10 @@ def _text(row: dict[str, Any], key: str, where: str, optional: bool = False) -> 
     value = row.get(key, "" if optional else None)
     if optional and value is None:
         return ""
-    if isinstance(value, int) and key == "_id":
+    if isinstance(value, int) and not isinstance(value, bool) and key == "_id":
         return str(value)
+    if key == "_id" and value == "":
+        raise DataError(f"{where}: the key '_id' is empty")
     if not isinstance(value, str):
         raise DataError(f"{where}: the key {key!r} is {'missing' if key not in row else 'not a string'}")
     return value

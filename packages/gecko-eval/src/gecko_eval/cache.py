@@ -24,6 +24,7 @@ class EmbeddingCache:
     def __init__(self, folder: Path | None, model_key: str, chunk_size: int = 4096) -> None:
         self.chunk_size = chunk_size
         self.hits = self.misses = 0
+        self._width = 0  # of every vector, once one is known
         self.path = folder / f"{model_key[:32]}.sqlite" if folder else None
         try:
             if folder is not None:
@@ -66,6 +67,9 @@ class EmbeddingCache:
             self.misses += len(missing)
             new = list(missing.values())
             vectors = np.ascontiguousarray(encode(new), dtype=np.float32)
+            if self._width and vectors.shape[1] != self._width:
+                raise DataError(f"{self.path}: the kept embeddings differ in length from the model's; delete the file")
+            self._width = vectors.shape[1]
             _check_finite(vectors, new)
             fresh = dict(zip(missing, vectors, strict=True))
             self._store(fresh)
@@ -78,7 +82,7 @@ class EmbeddingCache:
             with self._db:
                 self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
         except sqlite3.Error as e:
-            raise DataError(f"{self.path}: cannot keep embeddings there ({e}); make room or give --no-cache") from e
+            raise DataError(f"{self.path}: {self._cure(e)}") from e
 
     def _lookup(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
         found = {}
@@ -88,9 +92,21 @@ class EmbeddingCache:
                 query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
                 rows = self._db.execute(query, some)
                 found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
-        except (sqlite3.Error, ValueError) as e:
+        except sqlite3.OperationalError as e:
+            raise DataError(f"{self.path}: {self._cure(e)}") from e
+        except (sqlite3.Error, ValueError, TypeError) as e:
             raise DataError(f"{self.path}: the kept embeddings cannot be read ({e}); delete the file") from e
+        for vector in found.values():
+            self._width = self._width or len(vector)
+            if len(vector) != self._width:
+                raise DataError(f"{self.path}: the kept embeddings differ in length; delete the file")
         return found
+
+    @staticmethod
+    def _cure(e: sqlite3.Error) -> str:
+        if "locked" in str(e):
+            return "another program holds it for over a minute; wait for it, or give --no-cache"
+        return f"the kept embeddings cannot be used ({e}); delete the file, make room, or give --no-cache"
 
     def close(self) -> None:
         """Closes the file; the cache cannot be used afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from gecko_core.errors import ConfigError, exit_on_error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
+_TASK_STRING = "search result"
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Touch no network; only local folders and what prefetch brought.")
@@ -23,7 +25,11 @@ Local = Annotated[
 ]
 Tasks = Annotated[
     list[str] | None,
-    typer.Option("--tasks", "-t", help="mteb tasks or benchmarks, MIRACL, folder names, or 'local'; one or several."),
+    typer.Option(
+        "--tasks",
+        "-t",
+        help="mteb tasks or benchmarks, MIRACL, folder names, or 'local': every folder, the default without --data.",
+    ),
 ]
 
 
@@ -35,7 +41,7 @@ def run_command(
         list[Path] | None, typer.Option(help="Your own judged set: a BEIR folder or a queries.csv.")
     ] = None,
     corpus: Annotated[Path | None, typer.Option(help="The corpus of a queries.csv; default: beside it.")] = None,
-    task_string: Annotated[str, typer.Option(help="Task string of the query prompt for --data.")] = "search result",
+    task_string: Annotated[str, typer.Option(help="Task string of the query prompt for --data.")] = _TASK_STRING,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="Documents of --data get the query's format.")] = False,
     drop_unjudged: Annotated[
         bool, typer.Option("--drop-unjudged", help="Leave out queries without judgement.")
@@ -53,7 +59,7 @@ def run_command(
     offline: Offline = False,
     debug: Debug = False,
 ) -> None:
-    """Evaluate a model. Exit code 0: all tasks scored; 1: some failed; 2: none did, or bad input."""
+    """Evaluate a model. Exit code 0: all tasks scored; 1: some failed; 2: nothing was scored, or bad input."""
     with exit_on_error(debug):
         _prepare(offline)
         from .baselines import load_model
@@ -62,51 +68,66 @@ def run_command(
 
         options = {"corpus": corpus, "task": task_string, "symmetric": symmetric, "drop": drop_unjudged}
         own = _own_sets(data or [], bool(tasks), **options)
-        names = _split(tasks) or ([] if own else ["local"])
+        names = _split(tasks)
+        if tasks and not names:
+            raise ConfigError("--tasks is empty; name tasks, benchmarks or folders, or leave it out for all folders")
+        names = names or ([] if own else ["local"])
         entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
         precision = None if dtype == "auto" else dtype
         embedder = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
         wanted = (0,) if embedder.dims == (0,) else check_dims(embedder.dim, dims or embedder.dims)  # type: ignore[union-attr]
+        if task_string != _TASK_STRING and embedder.prompted:
+            _say(f"note: {embedder.label} is not prompted with task strings; --task-string changes nothing")
         for dim in set(wanted) - set(embedder.dims):
             _say(f"note: the model was not trained for {dim} dims (for {', '.join(map(str, embedder.dims))})")
         out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
+        _say(_about(embedder, wanted, len(entries)))
         folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
         results = run(embedder, entries, wanted, out, cache_folder=folder, overwrite=overwrite, say=_say)
         tried = [results["tasks"][entry.name] for entry in entries]
-        failed = sum("error" in found for found in tried)
-        _say(f"{len(tried) - failed} of {len(tried)} tasks scored; results in {out}")
-        if failed:
-            raise SystemExit(2 if failed == len(tried) else 1)
+        failed, skipped = (sum(what in found for found in tried) for what in ("error", "skipped"))
+        scored = len(tried) - failed - skipped
+        _say(f"{scored} of {len(tried)} tasks scored{f', {skipped} skipped' if skipped else ''}; results in {out}")
+        if failed or not scored:
+            raise SystemExit(1 if scored else 2)
 
 
 @app.command()
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Results folders; every later one is held against the first.")],
     dim: Annotated[int | None, typer.Option(help="Compare at this dim; default each model's largest.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for a figure of each comparison.")] = None,
-    samples: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 10_000,
+    out: Annotated[Path | None, typer.Option(help="Folder for a figure and a CSV of each comparison.")] = None,
+    samples: Annotated[
+        int, typer.Option(help="Bootstrap replicates; a tenth of them where each sorts all pairs (STS, pairs).")
+    ] = 10_000,
     debug: Debug = False,
 ) -> None:
-    """Compare models task by task: paired bootstrap, wins and losses, significance."""
+    """Compare models task by task: paired bootstrap, wins and losses, significance; Holm's correction over tasks."""
     with exit_on_error(debug):
-        from .compare import compare_results
-        from .run import load_results, make_folder, name_apart
+        from .compare import compare_results, write_comparison
+        from .results import load_results, make_folder, name_apart
 
         if len(folders) < 2:
             raise ConfigError("compare needs at least two results folders")
         all_results = [load_results(f) for f in folders]
         name_apart(all_results)
         first, *others = all_results
-        for other in others:
+        for number, other in enumerate(others, 1):
             rows = compare_results(other, first, dim, samples=samples)
             _print_comparison(rows, other["model"]["label"], first["model"]["label"])
             if out:
                 from .figures import plot_comparison
 
                 make_folder(out)
-                path = out / f"{Path(other['folder']).name}-against-{Path(first['folder']).name}.png"
-                plot_comparison(rows, (other["model"]["label"], first["model"]["label"]), path)
-                _say(f"figure: {path}")
+                names = [Path(results["folder"]).resolve().name for results in (other, first)]
+                stem = "-against-".join(names) + ("" if len(others) == len(_folder_names(others)) else f"-{number}")
+                plot_comparison(rows, (other["model"]["label"], first["model"]["label"]), out / f"{stem}.png")
+                write_comparison(rows, out / f"{stem}.csv")
+                _say(f"figure and table: {out / stem}.png, .csv")
+
+
+def _folder_names(all_results: list[Any]) -> set[str]:
+    return {Path(results["folder"]).resolve().name for results in all_results}
 
 
 @app.command()
@@ -119,7 +140,7 @@ def report(
     with exit_on_error(debug):
         from .contamination import overlaps
         from .report import write_report
-        from .run import load_results, make_folder, name_apart
+        from .results import load_results, make_folder, name_apart
 
         all_results = [load_results(f) for f in folders]
         name_apart(all_results)
@@ -164,9 +185,12 @@ def prefetch(
     """Download the data of tasks into the datasets cache, for later --offline runs."""
     with exit_on_error(debug):
         _prepare(offline=False)
-        from .run import entries_for, in_one_line
+        from .run import entries_for, in_one_line, no_network
 
-        entries = entries_for(_split(names), None)
+        wanted = _split(names)
+        if not wanted:
+            raise ConfigError('no task is named; name tasks or benchmarks, as `gecko-eval prefetch "MTEB(eng, v2)"`')
+        entries = entries_for(wanted, None)
         failed = 0
         for number, entry in enumerate(entries, 1):
             try:
@@ -177,6 +201,10 @@ def prefetch(
                     raise
                 failed += 1
                 _say(f"[{number}/{len(entries)}] {entry.name}: {in_one_line(e)}")
+                if no_network(e) and number < len(entries):
+                    failed += len(entries) - number
+                    _say(f"the hub cannot be reached: {len(entries) - number} more not tried; the same command goes on")
+                    break
         if failed:
             raise SystemExit(2 if failed == len(entries) else 1)
 
@@ -187,6 +215,15 @@ def _prepare(offline: bool) -> None:
         from .run import go_offline
 
         go_offline()
+
+
+def _about(embedder: Any, dims: Any, tasks: int) -> str:
+    """What is evaluated here: the same name may stand for other products (bf16, fp32) and dims."""
+    where = getattr(getattr(embedder, "model", None), "device", None)
+    parts = [embedder.label]
+    if embedder.dims != (0,):
+        parts += [f"{' and '.join(map(str, dims))} dims", embedder.precision]
+    return ", ".join([*parts, *([f"on {where}"] if where is not None else []), f"{tasks} tasks"])
 
 
 def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[Any]:
@@ -213,12 +250,14 @@ def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: 
     from .csv_set import load_csv
     from .local import from_retrieval_set, local_set, recognise
 
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return from_retrieval_set(load_csv(path, corpus, task=task, symmetric=symmetric), path.parent)
     if path.is_dir() and (path / "queries.csv").is_file():
         return from_retrieval_set(load_csv(path / "queries.csv", corpus, task=task, symmetric=symmetric), path)
     if path.is_dir() and recognise(path) not in {None, "Retrieval"}:
-        return local_set(path)
+        return local_set(path, own=True)
+    if corpus is not None:
+        raise ConfigError(f"--corpus belongs to a queries.csv; {path} is not one")
     data = load_beir(path, task=task, symmetric=symmetric, unjudged="drop" if drop else "error")
     return from_retrieval_set(data, path)
 
@@ -235,32 +274,47 @@ def _print_comparison(rows: list[Any], name: str, base: str) -> None:
     from rich.table import Table
 
     table = Table(title=f"{name} against {base}", title_justify="left")
-    for column in ("task", name, base, "difference", "95% interval", "p", "wins / losses / ties", "over", ""):
-        table.add_column(column, justify="left" if column in ("task", "over", "") else "right")
+    for column in ("task", name, base, "difference", "95% interval", "p", "p (Holm)", "wins / losses / ties", "over"):
+        table.add_column(column, justify="left" if column in ("task", "over") else "right")
+    table.add_column("verdict")
     for row in rows:
         a, b, found = row.score_a, row.score_b, row.found
-        scores = [row.task, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (a - b):+.2f}"]
+        cells = [f"{100 * s:.2f}" + (f" @{dim}" if dim != "0" else "") for s, dim in zip((a, b), row.dims, strict=True)]
+        scores = [row.task, *cells, f"{100 * (a - b):+.2f}"]
         if found is None:
-            table.add_row(*scores, "", "", "", "", row.verdict)
+            table.add_row(*scores, "", "", "", "", "", row.verdict)
             continue
         interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
-        counts = f"{found.wins} / {found.losses} / {found.ties}"
-        table.add_row(*scores, interval, f"{found.p_value:.4f}", counts, row.note, row.verdict)
+        counts = f"{found.wins} / {found.losses} / {found.ties}" if found.wins + found.losses + found.ties > 1 else ""
+        table.add_row(*scores, interval, f"{found.p_value:.4f}", f"{row.p_holm:.4f}", counts, row.note, row.verdict)
     _print(table)
-    ahead = sum(row.score_a > row.score_b for row in rows)
-    sure = [row.found.difference for row in rows if row.found and row.found.significant]
-    won = sum(difference > 0 for difference in sure)
-    _say(f"{name} is ahead on {ahead} of {len(rows)} tasks; significant at 95%: {won} better, {len(sure) - won} worse")
+    alike = [row for row in rows if row.same_data]
+    ahead = sum(row.score_a > row.score_b for row in alike)
+    sure = [row for row in alike if row.found and row.found.significant]
+    better, worse = (sum((row.found.difference > 0) is way for row in sure) for way in (True, False))
+    held = [row for row in sure if row.p_holm < 0.05]
+    still = f"{sum(row.found.difference > 0 for row in held)} and {sum(row.found.difference < 0 for row in held)}"
+    _say(
+        f"{name} is ahead on {ahead} of {len(alike)} tasks; significant at 95%: {better} better, {worse} worse "
+        f"({still} after Holm's correction for {len([row for row in alike if row.found])} tasks)"
+    )
+    if len({dims for row in rows for dims in row.dims} - {"0"}) > 1:
+        _say("note: the two sides, or the tasks, are compared at different dims; --dim sets one for all")
 
 
 def _print(table: Any) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # Names of folders are data: no markup, no emoji.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # The reader went away (`| head`); hours of evaluation must not go with it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 #: Options of which every command takes several values after one name.
@@ -286,6 +340,9 @@ def spread(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point of ``gecko-eval``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end a run
+            stream.reconfigure(errors="backslashreplace")
     app(args=spread(sys.argv[1:]))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gecko_core.errors import DataError
+from gecko_core.errors import ConfigError, DataError
 
 from .items import UNITS
 from .metrics import average_precision, spearman
@@ -92,6 +95,7 @@ def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
     return means
 
 
+_MOST_SAMPLES = 10_000_000
 _STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"spearman": spearman, "ap": average_precision}
 
 
@@ -116,7 +120,9 @@ def compare_task(
         subsets otherwise.
     """
     subsets = sorted(a)
-    if not subsets or subsets != sorted(b) or any(a[s].shape != b[s].shape for s in subsets):
+    if not subsets or subsets != sorted(b) or any(a[s].shape != b[s].shape or not len(a[s]) for s in subsets):
+        return None
+    if kind != "mean" and any(s not in gold or gold[s].shape != a[s].shape for s in subsets):
         return None
     if kind == "mean":
         means = [_bootstrap_means(a[s] - b[s], samples, seed + i) for i, s in enumerate(subsets)]
@@ -152,13 +158,20 @@ def _bootstrap_statistic(
 
 
 class TaskComparison(NamedTuple):
-    """One task of two result folders. ``found`` is None where there is no interval, and ``note`` says why."""
+    """One task of two result folders. ``found`` is None where there is no interval, and ``note`` says why.
+
+    ``dims``: the dim of each side, "0" for a model without dims. ``same_data``: whether both were run on one content.
+    ``p_holm``: the p-value after Holm's correction for the number of tasks with an interval.
+    """
 
     task: str
     found: Comparison | None
     score_a: float
     score_b: float
     note: str
+    dims: tuple[str, str] = ("0", "0")
+    same_data: bool = True
+    p_holm: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -182,30 +195,49 @@ def compare_results(
         One row per common task. ``note`` says what the interval is over (300 queries, 10 draws, ...).
 
     Raises:
-        DataError: no task in common.
+        DataError: no task in common. ConfigError: ``samples`` that cannot be.
     """
-    from .run import load_items
-
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise ConfigError(f"samples must be 1 to {_MOST_SAMPLES:,}, found {samples}")
     rows = []
     for task in sorted(a["tasks"].keys() & b["tasks"].keys()):
         of_a, of_b = a["tasks"][task], b["tasks"][task]
         dim_a, dim_b = _dim_of(of_a, dim), _dim_of(of_b, dim)
-        if dim_a is None or dim_b is None:
-            continue
-        score_a, score_b = of_a["scores"][dim_a]["main"], of_b["scores"][dim_b]["main"]
-        if of_a.get("data") != of_b.get("data"):
-            rows.append(TaskComparison(task, None, score_a, score_b, "no interval: run on different data"))
-            continue
-        items_a, items_b = load_items(a, task), load_items(b, task)
-        under_a = _under(items_a, dim_a)
-        found = compare_task(
-            of_a.get("items", "mean"), under_a, _under(items_b, dim_b), _under(items_a, "gold"), samples=samples
-        )
-        rows.append(TaskComparison(task, found, score_a, score_b, _note(of_a["type"], found, under_a)))
+        if dim_a is not None and dim_b is not None:
+            rows.append(_compare_one(task, (a, dim_a), (b, dim_b), samples))
     if not rows:
         where = f" at {dim} dims" if dim else ""
         raise DataError(f"{a['folder']} and {b['folder']} have no scored task in common{where}")
-    return rows
+    return _with_holm(rows)
+
+
+def _compare_one(task: str, side_a: tuple[Any, str], side_b: tuple[Any, str], samples: int) -> TaskComparison:
+    from .results import load_items
+
+    (a, dim_a), (b, dim_b) = side_a, side_b
+    of_a, of_b = a["tasks"][task], b["tasks"][task]
+    row = TaskComparison(
+        task, None, of_a["scores"][dim_a]["main"], of_b["scores"][dim_b]["main"], "", dims=(dim_a, dim_b)
+    )
+    if of_a.get("data") != of_b.get("data"):
+        return row._replace(note="no interval: run on different data", same_data=False)
+    try:
+        items_a, items_b = load_items(a, task), load_items(b, task)
+    except DataError:
+        return row._replace(note="no interval: the kept items are damaged; run it again with --overwrite")
+    under_a, gold = _under(items_a, dim_a), _under(items_a, "gold")
+    found = compare_task(of_a.get("items", "mean"), under_a, _under(items_b, dim_b), gold, samples=samples)
+    return row._replace(found=found, note=_note(of_a["type"], found, under_a))
+
+
+def _with_holm(rows: list[TaskComparison]) -> list[TaskComparison]:
+    """With p-values that hold for all tasks at once (Holm 1979): of 44 tasks, two are "significant" by chance."""
+    tested = sorted((row.found.p_value, i) for i, row in enumerate(rows) if row.found is not None)
+    out, largest = list(rows), 0.0
+    for rank, (p, i) in enumerate(tested):
+        largest = max(largest, min(1.0, p * (len(tested) - rank)))
+        out[i] = rows[i]._replace(p_holm=largest)
+    return out
 
 
 def _note(kind: str, found: Comparison | None, items: Mapping[str, np.ndarray]) -> str:
@@ -227,3 +259,32 @@ def _dim_of(task: Mapping[str, Any], dim: int | None) -> str | None:
 
 def _under(arrays: Mapping[str, np.ndarray], head: str) -> dict[str, np.ndarray]:
     return {key.split("/", 1)[1]: value for key, value in arrays.items() if key.split("/", 1)[0] == head}
+
+
+COLUMNS = (
+    *("task", "score_a", "score_b", "dim_a", "dim_b", "difference", "low", "high", "p", "p_holm"),
+    *("wins", "losses", "ties", "over", "verdict"),
+)
+
+
+def as_record(row: TaskComparison) -> dict[str, Any]:
+    """The row as plain values under the names in ``COLUMNS``; scores as mteb has them, not times 100."""
+    found = row.found
+    values: tuple[Any, ...] = ("",) * 7
+    if found is not None:
+        values = (found.low, found.high, found.p_value, row.p_holm, found.wins, found.losses, found.ties)
+    low, high, p, p_holm, wins, losses, ties = values
+    scores = (row.task, row.score_a, row.score_b, *row.dims, row.score_a - row.score_b)
+    over = row.note if found is not None else ""
+    return dict(zip(COLUMNS, (*scores, low, high, p, p_holm, wins, losses, ties, over, row.verdict), strict=True))
+
+
+def write_comparison(rows: Sequence[TaskComparison], path: Path) -> None:
+    """The rows as a CSV of ``COLUMNS``."""
+    from .results import write_text
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(as_record, rows))
+    write_text(path, text.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,14 +40,19 @@ def load_csv(
         if doc_id not in documents:
             raise DataError(f"{where}: the relevant_id {doc_id!r} is not in {corpus_path}")
         score = row.get("score") or "1"
-        if not score.strip().isdigit():
+        if not (score.strip().isascii() and score.strip().isdigit() and len(score.strip()) < 10):
             raise DataError(f"{where}: the score {score!r} is not a whole number of 0 or more")
-        qrels.setdefault(ids.setdefault(query, f"q{len(ids)}"), {})[doc_id] = int(score)
+        judged = qrels.setdefault(ids.setdefault(query, f"q{len(ids)}"), {})
+        if judged.get(doc_id, int(score)) != int(score):
+            raise DataError(f"{where}: {doc_id!r} has another score for this query in an earlier row; keep one of them")
+        judged[doc_id] = int(score)
     if not qrels:
         raise DataError(f"{queries}: no rows in it")
+    if not any(score for judged in qrels.values() for score in judged.values()):
+        raise DataError(f"{queries}: no score is above 0; without a relevant document every result is 0")
     titles = [title for title, _ in documents.values()]
     return RetrievalSet(
-        name=queries.parent.name if queries.stem == "queries" else queries.stem,
+        name=queries.resolve().parent.name if queries.stem == "queries" else queries.stem,
         query_ids=list(ids.values()),
         queries=list(ids),
         doc_ids=list(documents),
@@ -68,25 +74,36 @@ def _corpus_beside(queries: Path) -> Path:
 def _read_corpus(path: Path) -> dict[str, tuple[str, str]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    rows = _read_csv(path, ("text",)) if path.suffix == ".csv" else read_jsonl(path)
+    rows = _read_csv(path, ("text",)) if path.suffix.lower() == ".csv" else read_jsonl(path)
     documents: dict[str, tuple[str, str]] = {}
     for where, row in rows:
-        doc_id = row.get("id", row.get("_id"))
-        if doc_id is None or not isinstance(row.get("text"), str):
+        doc_id, title = row.get("id", row.get("_id")), row.get("title") or ""
+        if not isinstance(row.get("text"), str) or doc_id in (None, ""):
             raise DataError(f"{where}: a document needs id and text, found the keys {', '.join(row)}")
+        if not isinstance(doc_id, (str, int)) or isinstance(doc_id, bool) or not isinstance(title, str):
+            raise DataError(f"{where}: id and title must be text (an id may be a whole number)")
         if str(doc_id) in documents:
             raise DataError(f"{where}: the id {doc_id!r} occurs twice; ids must be unique")
-        documents[str(doc_id)] = (row.get("title") or "", row["text"])
+        documents[str(doc_id)] = (title, row["text"])
+    if not documents:
+        raise DataError(f"{path}: no documents in it")
     return documents
 
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses documents over 128 kB
     reader = csv.DictReader(line + "\n" for _, line in open_text(path))
-    missing = [c for c in columns if c not in (reader.fieldnames or [])]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r} (found {', '.join(reader.fieldnames or []) or 'none'})")
-    for row in reader:
-        where = f"{path}:{reader.line_num}"
-        if None in row.values() or None in row:
-            raise DataError(f"{where}: {len(reader.fieldnames or [])} columns expected; is a comma unquoted?")
-        yield where, row
+    try:
+        names = list(reader.fieldnames or [])
+        missing = [c for c in columns if c not in names]
+        if missing:
+            separator = next((s for s in (";", "\t", "|") if len(names) == 1 and s in names[0]), None)
+            hint = f"; columns are separated by commas, not by {separator!r}" if separator else ""
+            raise DataError(f"{path}: no column {missing[0]!r} (found {', '.join(names) or 'none'}){hint}")
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if None in row.values() or None in row:
+                raise DataError(f"{where}: {len(names)} columns expected; is a comma or a quote unquoted?")
+            yield where, row
+    except csv.Error as e:
+        raise DataError(f"{path}:{reader.line_num}: not CSV ({e})") from e

@@ -25,12 +25,14 @@ class TextEmbedder(Protocol):
     """What evaluation needs of a model: how it dresses a text for a task, and vectors of dressed texts.
 
     ``key`` identifies weights, prompts and ``precision`` (the number format of the products): equal keys, equal
-    vectors. ``prompts`` overrides the paper's table by task name, for data that the table does not know.
+    vectors. ``prompts`` overrides the paper's table by task name, for data that the table does not know; ``prompted``
+    says what a model has instead of it ("" where it follows the table).
     """
 
     label: str
     key: str
     precision: str
+    prompted: str
     dim: int
     dims: tuple[int, ...]
     record: dict[str, Any]
@@ -54,6 +56,7 @@ class GeckoEmbedder:
         self.record = record or {}
         self.prompts: dict[str, TaskPrompt] = {}
         self.precision = _precision(model)
+        self.prompted = "the model's own" if model.prompt_style == "plain" else ""
         what = (
             *(model.weights_hash(), model.prompt_style, self.precision, prompt_fingerprint()),
             *(getattr(model, "max_seq_length", None), repr(getattr(model, "head", None)), _tokens_of_probe(model)),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gecko_core.writing import whole_file
+
 from .compare import TaskComparison
 
 _BAR = 0.22  # inches of height
@@ -50,7 +52,7 @@ def plot_scores(groups: Mapping[str, Sequence[str]], bars: Sequence[Bar], path: 
     axes.set_xlabel("main score x 100")
     if bars:
         figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 _LOOKS = {
@@ -84,7 +86,12 @@ def plot_comparison(rows: Sequence[TaskComparison], names: tuple[str, str], path
     axes.set_title(f"{names[0]}  against  {names[1]}", loc="left", fontsize=10)
     axes.set_xlabel("difference of main scores x 100, 95% interval; to the right: the first is better")
     figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=130, format="png")
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gecko_core.errors import DataError
 
 from .beir import find_file, load_beir, read_jsonl
 from .csv_set import load_csv
+from .labelled import existing_task, labelled_task, new_task
 from .sets import RetrievalSet
 from .tasks import TaskPrompt, task_prompt
 
@@ -43,12 +44,6 @@ _PROMPTS = {
     "xquad": TaskPrompt("question answering", False, "ours"),
 }
 
-# mteb's numbers of these labels: its average precision takes 1 as the positive class.
-_LABELS = {"AmazonCounterfactualClassification": ("not-counterfactual", "counterfactual")}
-
-# What mteb calls these splits.
-_SPLIT_NAMES = {"train": "train", "dev": "validation", "test": "test"}
-
 
 @dataclass(frozen=True)
 class LocalSet:
@@ -77,8 +72,14 @@ def discover(root: str | Path, drop_unjudged: bool = False) -> list[LocalSet]:
         raise DataError(f"{root}: no such folder (from GECKO_DATA_DIR or --local)")
     found = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        inner = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+        try:
+            inner = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+        except OSError as e:
+            why = DataError(f"{folder}: cannot be read ({e.strerror})")
+            found.append(broken_set(folder, _printable(folder.name), why))
+            continue
         for path, name in ((folder, folder.name), *((p, f"{folder.name}-{p.name}") for p in inner)):
+            name = _printable(name)
             try:
                 kind = recognise(path)
             except DataError as e:
@@ -87,6 +88,11 @@ def discover(root: str | Path, drop_unjudged: bool = False) -> list[LocalSet]:
             if kind and (path == folder or kind == "Retrieval"):
                 found.append(local_set(path, name, folder.name, drop_unjudged))
     return found
+
+
+def _printable(name: str) -> str:
+    """A folder's name may be any bytes; those that are not UTF-8 are shown as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def broken_set(folder: Path, name: str, why: DataError) -> LocalSet:
@@ -127,9 +133,16 @@ def recognise(folder: Path) -> str | None:
 
 
 def local_set(
-    folder: str | Path, name: str | None = None, family: str | None = None, drop_unjudged: bool = False
+    folder: str | Path,
+    name: str | None = None,
+    family: str | None = None,
+    drop_unjudged: bool = False,
+    *,
+    own: bool = False,
 ) -> LocalSet:
     """The folder as a task. Its data is read when ``load`` is called.
+
+    ``own``: a user's own data, which is not mteb's whatever its folder is called.
 
     Raises:
         DataError: nothing in the folder looks like evaluation data.
@@ -142,13 +155,13 @@ def local_set(
             "queries.csv, or a test.jsonl of sentence1/sentence2/score, sentence1/sentence2/label or text/label"
         )
     name = name or folder.resolve().name
-    mteb_name, subset = SAME_AS_MTEB.get(name, (None, "default"))
+    mteb_name, subset = (None, "default") if own else SAME_AS_MTEB.get(name, (None, "default"))
     prompt = task_prompt(mteb_name, kind) if mteb_name else _PROMPTS.get(family or name, task_prompt(name, kind))
 
     def load() -> AbsTask:
         if kind == "Retrieval":
             return retrieval_task(_retrieval(folder, name, drop_unjudged), mteb_name)
-        return _pairs_or_labels(folder, name, kind, mteb_name, subset)
+        return labelled_task(folder, name, kind, mteb_name, subset)
 
     return LocalSet(name, folder, kind, mteb_name, prompt, load, lambda: files_fingerprint(folder))
 
@@ -186,7 +199,7 @@ def retrieval_task(data: RetrievalSet, mteb_name: str | None = None) -> AbsTask:
     from datasets import Dataset
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-    task = _existing(mteb_name) if mteb_name else _new_task(AbsTaskRetrieval, data.name, "Retrieval", "ndcg_at_10")
+    task = existing_task(mteb_name) if mteb_name else new_task(AbsTaskRetrieval, data.name, "Retrieval", "ndcg_at_10")
     titles = list(data.titles) if data.titles is not None else [""] * len(data.docs)
     if data.ignore_identical_ids:
         task.ignore_identical_ids = True
@@ -202,102 +215,3 @@ def retrieval_task(data: RetrievalSet, mteb_name: str | None = None) -> AbsTask:
     }
     task.data_loaded = True
     return task
-
-
-def _pairs_or_labels(folder: Path, name: str, kind: str, mteb_name: str | None, subset: str) -> AbsTask:
-    from datasets import Dataset, DatasetDict
-
-    columns = {}
-    for split, mteb_split in _SPLIT_NAMES.items():
-        if split == "test" or (kind == "Classification" and split == "train"):
-            columns[mteb_split] = _columns(find_file(folder, f"{split}.jsonl"), kind)
-    if kind == "Classification":
-        _number_labels(columns, _LABELS.get(mteb_name or "", ()))
-    splits = {split: Dataset.from_dict(content) for split, content in columns.items()}
-    if mteb_name:
-        task = _existing(mteb_name, subset)
-    elif kind == "STS":
-        from mteb.abstasks.sts import AbsTaskSTS
-
-        scores = splits["test"]["score"]
-        task = _new_task(
-            AbsTaskSTS, name, kind, "cosine_spearman", min_score=int(min(scores)), max_score=max(1, round(max(scores)))
-        )
-    elif kind == "PairClassification":
-        from mteb.abstasks.pair_classification import AbsTaskPairClassification
-
-        task = _new_task(AbsTaskPairClassification, name, kind, "max_ap")
-    elif kind == "Classification":
-        from mteb.abstasks.classification import AbsTaskClassification
-
-        task = _new_task(AbsTaskClassification, name, kind, "accuracy")
-    else:
-        from mteb.abstasks.clustering import AbsTaskClustering
-
-        task = _new_task(
-            AbsTaskClustering,
-            name,
-            kind,
-            "v_measure",
-            max_fraction_of_documents_to_embed=None,
-            max_document_to_embed=4096,
-            max_documents_per_cluster=4096,
-        )
-    data = DatasetDict(splits)
-    task.dataset = data if subset == "default" else {subset: data}
-    task.data_loaded = True
-    return task
-
-
-def _number_labels(splits: dict[str, dict[str, list[Any]]], order: tuple[str, ...]) -> None:
-    """Label names become numbers, as in mteb's own sets; its metrics for two classes ask for 0 and 1."""
-    names = {label for columns in splits.values() for label in columns["label"]}
-    if any(isinstance(name, str) for name in names):
-        number = {name: i for i, name in enumerate(order if set(order) == names else sorted(names, key=str))}
-        for columns in splits.values():
-            columns["label"] = [number[label] for label in columns["label"]]
-
-
-_COLUMNS: dict[str, dict[str, tuple[str, type | tuple[type, ...]]]] = {
-    "STS": {"sentence1": ("sentence1", str), "sentence2": ("sentence2", str), "score": ("score", (int, float))},
-    "PairClassification": {"sentence1": ("sentence1", str), "sentence2": ("sentence2", str), "labels": ("label", int)},
-    "Classification": {"text": ("text", str), "label": ("label", (str, int))},
-    "Clustering": {"sentences": ("text", str), "labels": ("label", (str, int))},
-}
-
-
-def _columns(path: Path, kind: str) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {column: [] for column in _COLUMNS[kind]}
-    for where, row in read_jsonl(path):
-        for column, (key, wanted) in _COLUMNS[kind].items():
-            if not isinstance(row.get(key), wanted):
-                raise DataError(f"{where}: the key {key!r} is {'missing' if key not in row else 'of the wrong type'}")
-            columns[column].append(row[key])
-    if not next(iter(columns.values())):
-        raise DataError(f"{path}: no rows in it")
-    return columns
-
-
-def _existing(mteb_name: str, subset: str = "default") -> Any:
-    import mteb
-
-    if subset == "default":
-        return mteb.get_task(mteb_name, eval_splits=["test"])
-    return mteb.get_task(mteb_name, eval_splits=["test"], hf_subsets=[subset])
-
-
-def _new_task(base: type, name: str, kind: str, main_score: str, **attributes: Any) -> Any:
-    from mteb.abstasks.task_metadata import TaskMetadata
-
-    metadata = TaskMetadata(
-        name=name,
-        dataset={"path": f"local/{name}", "revision": hashlib.sha256(name.encode()).hexdigest()[:40]},
-        description=f"The folder {name}, evaluated as {kind}.",
-        type=kind,
-        category="t2t",
-        modalities=["text"],
-        eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-        main_score=main_score,
-    )
-    return type("LocalTask", (base,), {"metadata": metadata, **attributes})()

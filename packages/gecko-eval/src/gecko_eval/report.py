@@ -11,6 +11,7 @@ from typing import Any
 from .contamination import overlaps, training_sets
 from .figures import Bar, plot_scores
 from .paper import CATEGORIES, MIRACL, MTEB_ENG_V1, TASKS_ENG_V1, TASKS_ENG_V2
+from .results import write_text
 
 Row = list[str]
 
@@ -26,8 +27,8 @@ def write_report(all_results: Sequence[dict[str, Any]], out: Path) -> list[Path]
     plot_scores(_groups(all_results), _bars(all_results), figure)
     sections = build_sections(all_results)
     paths = [out / "report.md", out / "report.html", figure]
-    paths[0].write_text(_markdown(sections), encoding="utf-8")
-    paths[1].write_text(_html(sections), encoding="utf-8")
+    write_text(paths[0], _markdown(sections))
+    write_text(paths[1], _html(sections))
     return paths
 
 
@@ -59,6 +60,7 @@ def columns(all_results: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, 
 def _task_section(all_results: Sequence[dict[str, Any]], met: dict[str, Any]) -> Any:
     shown = columns(all_results)
     rows = []
+    changed = _on_different_data(all_results)
     for task in _task_names(all_results):
         first = next(r["tasks"][task] for r in all_results if "scores" in r["tasks"].get(task, {}))
         cells = []
@@ -66,9 +68,20 @@ def _task_section(all_results: Sequence[dict[str, Any]], met: dict[str, Any]) ->
             score = results["tasks"].get(task, {}).get("scores", {}).get(dim)
             mark = " *" if score and task in met[results["folder"]] else ""
             cells.append(f"{100 * score['main']:.2f}{mark}" if score else "")
-        rows.append([task, first["type"], first["main_score"], *cells])
+        rows.append([f"{task} †" if task in changed else task, first["type"], first["main_score"], *cells])
     notes = ["Scores are mteb's main scores, times 100. `*`: the model's record names training data of this task."]
+    if changed:
+        notes.append("†: its data changed between the runs; scores of different models do not compare.")
     return "Tasks", notes, ["task", "type", "metric", *(name for name, _, _ in shown)], rows
+
+
+def _on_different_data(all_results: Sequence[dict[str, Any]]) -> set[str]:
+    contents: dict[str, set[str]] = {}
+    for results in all_results:
+        for task, found in results["tasks"].items():
+            if "scores" in found:
+                contents.setdefault(task, set()).add(str(found.get("data")))
+    return {task for task, found in contents.items() if len(found) > 1}
 
 
 def _category_sections(all_results: Sequence[dict[str, Any]], met: dict[str, Any]) -> list[Any]:
@@ -201,9 +214,9 @@ def _origin_section(all_results: Sequence[dict[str, Any]]) -> Any:
     rows = []
     for results in all_results:
         made = results["made"]
-        versions = ", ".join(f"{p} {made[p]}" for p in ("mteb", "torch", "gecko-eval", "python"))
+        versions = ", ".join(f"{p} {made.get(p, '?')}" for p in ("mteb", "torch", "gecko-eval", "python"))
         about = results["model"]
-        rows.append([about["label"], about["key"][:12], about.get("precision", ""), made["date"], versions])
+        rows.append([about["label"], about["key"][:12], about.get("precision", ""), made.get("date", "?"), versions])
     return "How these were made", [], ["model", "weights and prompts", "computed in", "date", "versions"], rows
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import logging
+import math
 import os
-import platform
-import re
 import tempfile
 import textwrap
 import time
@@ -24,7 +21,8 @@ from gecko_core.errors import ConfigError, DataError, GeckoError
 from .cache import EmbeddingCache
 from .columns import with_list_columns
 from .items import ItemRecorder
-from .local import LocalSet, discover
+from .local import LocalSet, broken_set, discover, local_set
+from .results import claimed, load_items, open_results, save_items, save_results
 from .tasks import TaskPrompt, expand_names, task_prompt
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
     from .baselines import Bm25
     from .encoder import TextEmbedder
-
-RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -61,29 +57,64 @@ def entries_for(
     Raises:
         ConfigError: a name that is neither, or two of ``extra`` with one name.
     """
-    folders = {s.name: s for s in discover(local_root, drop_unjudged)} if local_root else {}
-    by_mteb = {s.mteb_name: s for s in folders.values() if s.mteb_name}
     entries: dict[str, Entry] = {s.name: _local_entry(s) for s in extra}
     if len(entries) < len(extra):
         raise ConfigError(f"two sets of one name among {', '.join(s.name for s in extra)}; rename a folder")
+    names = list(names)
+    folders = _by_name(discover(local_root, drop_unjudged)) if local_root and names else {}
+    by_mteb = {s.mteb_name: s for s in folders.values() if s.mteb_name}
+
+    def add(found: LocalSet) -> None:
+        entry = _local_entry(found)
+        if found.name in own or entry.name in own:
+            raise ConfigError(
+                f"{found.folder} and {own.get(found.name) or own[entry.name]} are both called {found.name}; rename one "
+                "of the folders, or leave one out"
+            )
+        entries[entry.name] = entry
+
+    own = {s.name: s.folder for s in extra}
     rest = []
     for name in names:
         if name == "local":
             if not folders:
                 raise ConfigError("the task 'local' needs a data folder: set GECKO_DATA_DIR or give --local")
-            entries.update((s.mteb_name or s.name, _local_entry(s)) for s in folders.values())
+            for found in folders.values():
+                add(found)
         elif name in folders or name in by_mteb:
-            found = folders.get(name) or by_mteb[name]
-            entries[found.mteb_name or found.name] = _local_entry(found)
+            add(folders.get(name) or by_mteb[name])
         else:
             rest.append(name)
-    for task in expand_names(rest) if rest else []:
-        name = task.metadata.name
-        if name in by_mteb:
-            entries.setdefault(name, _local_entry(by_mteb[name]))
-        else:
-            entries.setdefault(name, _mteb_entry(task))
+    for name in rest:
+        try:
+            tasks = expand_names([name])
+        except ConfigError:
+            if not local_root or not name or not (local_root / name).is_dir():
+                raise
+            add(_unrecognised(local_root / name, name))
+            continue
+        for task in tasks:
+            if task.metadata.name in by_mteb:
+                add(by_mteb[task.metadata.name])
+            else:
+                entries.setdefault(task.metadata.name, _mteb_entry(task))
     return list(entries.values())
+
+
+def _by_name(found: Sequence[LocalSet]) -> dict[str, LocalSet]:
+    out: dict[str, LocalSet] = {}
+    for one in found:
+        if one.name in out:
+            raise ConfigError(f"{out[one.name].folder} and {one.folder} are both called {one.name}; rename one of them")
+        out[one.name] = one
+    return out
+
+
+def _unrecognised(folder: Path, name: str) -> LocalSet:
+    try:
+        return local_set(folder, name)
+    except DataError as e:
+        return broken_set(folder, name, e)
 
 
 def _local_entry(found: LocalSet) -> Entry:
@@ -131,60 +162,81 @@ def run(
         ConfigError: ``out`` holds the results of another model.
     """
     _quiet()
-    make_folder(out)
-    results = _open_results(model, dims, out)
+    with claimed(out):
+        return _run(model, entries, dims, out, cache_folder, overwrite, say)
+
+
+def _run(
+    model: TextEmbedder | Bm25,
+    entries: Sequence[Entry],
+    dims: Sequence[int],
+    out: Path,
+    cache_folder: Path | None,
+    overwrite: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    results = {**open_results(model, dims, out), "folder": str(out)}
     cache = EmbeddingCache(cache_folder, model.key)
     model.prompts.update({entry.name: entry.prompt for entry in entries})
     started = time.monotonic()
     for number, entry in enumerate(entries, 1):
         done = results["tasks"].get(entry.name, {})
         head = f"[{number}/{len(entries)}] {entry.name}"
-        if not overwrite and _still_holds(done, entry, dims):
-            say(f"{head}: done before, {_line(done)}")
+        scores, items = ({}, {}) if overwrite else _kept(done, entry, model.prompted or str(entry.prompt), results)
+        todo = [dim for dim in dims if str(dim) not in scores]
+        if not todo:
+            results["tasks"][entry.name] = found = {k: v for k, v in done.items() if k != "error"}
+            save_results(out, results)
+            say(f"{head}: done before, {_line(found)}")
             continue
         tick = time.monotonic()
-        found = _run_task(model, entry, dims, out, cache)
+        found, arrays = _run_task(model, entry, todo, out, cache)
         found["seconds"] = round(time.monotonic() - tick, 1)
+        if "error" in found:
+            # What was scored before stays, beside the reason why it could not be scored again.
+            found = {**done, "error": found["error"]} if "scores" in done else found
+        elif "scores" in found:
+            found["scores"] = dict(sorted({**scores, **found["scores"]}.items(), key=lambda one: -int(one[0])))
+            if arrays:
+                save_items(out, entry.name, {**items, **arrays})
         results["tasks"][entry.name] = found
-        _write(out / RESULTS, results)
+        save_results(out, results)
         left = (time.monotonic() - started) / number * (len(entries) - number)
         eta = f", about {left / 60:.0f} min left" if left >= 30 else ""
-        say(f"{head}: {found.get('error') or _line(found)} ({found['seconds']:.0f} s{eta})")
+        say(f"{head}: {_line(found).removeprefix(f'{entry.name}: ')} ({found.get('seconds', 0):.0f} s{eta})")
     cache.close()
     return results
 
 
-def make_folder(path: Path) -> None:
-    """Creates the folder; DataError where it cannot be one."""
+def _kept(
+    done: dict[str, Any], entry: Entry, prompt: str, results: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Scores and items of an earlier run that still hold: same prompt, same data, items where they belong."""
+    if "scores" not in done or done.get("prompt") != prompt:
+        return {}, {}
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise DataError(f"{path}: cannot be a folder for results ({e.strerror}); choose another --out") from e
-
-
-def _still_holds(done: dict[str, Any], entry: Entry, dims: Sequence[int]) -> bool:
-    if not set(map(str, dims)) <= done.get("scores", {}).keys() or done.get("prompt") != str(entry.prompt):
-        return False
-    try:
-        return done.get("data") == entry.data()
-    except OSError:  # the run itself will say which file cannot be read
-        return False
+        if done.get("data") != entry.data():
+            return {}, {}
+        items = load_items(results, entry.name) if "items" in done else {}
+    except (OSError, DataError):  # the run itself will say which file cannot be read
+        return {}, {}
+    return (done["scores"], items) if bool(items) == ("items" in done) else ({}, {})
 
 
 def _run_task(
     model: TextEmbedder | Bm25, entry: Entry, dims: Sequence[int], out: Path, cache: EmbeddingCache
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": entry.kind, "origin": entry.origin, "prompt": str(entry.prompt)}
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    arrays: dict[str, np.ndarray] = {}
+    prompt = model.prompted or str(entry.prompt)
+    found: dict[str, Any] = {"type": entry.kind, "origin": entry.origin, "prompt": prompt}
+    if model.dims == (0,) and entry.kind not in {"Retrieval", "Reranking", "unreadable"}:
+        return {**found, "skipped": f"{model.label} ranks documents and cannot do {entry.kind}"}, arrays
     try:
         task = _load(entry)
-        if model.dims == (0,) and entry.kind not in {"Retrieval", "Reranking"}:
-            raise DataError(f"{entry.name}: {model.label} ranks documents and cannot do {entry.kind}")
         found["data"] = entry.data()
         found["main_score"] = task.metadata.main_score
         found["scores"], kind, arrays = _score_dims(model, task, dims, out, cache)
         if arrays:
-            (out / "items").mkdir(exist_ok=True)
-            _write_npz(out / "items" / f"{_safe(entry.name)}.npz", arrays)
             found["items"] = kind
         task.unload_data()
     except GeckoError as e:
@@ -193,12 +245,27 @@ def _run_task(
         # Whatever one task's data or mteb throws must not take the other tasks with it.
         logging.getLogger(__name__).debug("task failed", exc_info=True)
         found["error"] = f"{entry.name}: {in_one_line(e)}"
-    return found
+    return found, arrays
 
 
 def in_one_line(e: Exception, width: int = 200) -> str:
     """Kind and message of an error of some library, whose message may have many lines."""
     return f"{type(e).__name__}: {textwrap.shorten(str(e), width, placeholder='...')}"
+
+
+# By name: they are httpx's, requests', urllib3's and huggingface_hub's.
+_UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError", "MaxRetryError", "OfflineModeIsEnabled"}
+
+
+def no_network(e: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that the network is not there."""
+    seen: list[BaseException] = []
+    while e is not None and e not in seen:
+        if type(e).__name__ in _UNREACHABLE:
+            return True
+        seen.append(e)
+        e = e.__cause__ or e.__context__
+    return False
 
 
 def _load(entry: Entry) -> Any:
@@ -247,7 +314,13 @@ def _score_dims(
             kind, items, gold = recorder.items(result.scores)
         arrays.update({f"{dim}/{where}": values for where, values in items.items()})
         arrays.update({f"gold/{where}": values for where, values in gold.items()})
-        scores[str(dim)] = {"main": float(result.get_score()), "splits": _plain(result.scores)}
+        main = float(result.get_score())
+        if not math.isfinite(main):
+            raise DataError(
+                f"{task.metadata.name}: {task.metadata.main_score} at {dim or 'no'} dims is not a number; are all "
+                "texts or all gold scores alike?"
+            )
+        scores[str(dim)] = {"main": main, "splits": _plain(result.scores)}
     return scores, kind, arrays
 
 
@@ -260,101 +333,18 @@ def _plain(scores: Any) -> Any:
     }
 
 
-def _open_results(model: Any, dims: Sequence[int], out: Path) -> dict[str, Any]:
-    path = out / RESULTS
-    if path.is_file():
-        results = load_results(out)
-        if results["model"]["key"] != model.key:
-            raise ConfigError(
-                f"{out}: holds results of {results['model']['label']} with other weights, prompts or precision; choose "
-                "another --out"
-            )
-    else:
-        about = {"label": model.label, "key": model.key, "precision": model.precision, "record": model.record}
-        results = {"model": about, "tasks": {}}
-    results["dims"] = sorted({*results.get("dims", []), *dims}, reverse=True)
-    results["made"] = _versions()
-    return results
-
-
-def load_results(path: str | Path) -> dict[str, Any]:
-    """The content of a results folder (or its results.json).
-
-    Raises:
-        DataError: nothing there, or not results of ``gecko-eval run``.
-    """
-    path = Path(path)
-    path = path / RESULTS if path.is_dir() else path
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise DataError(f"{path}: no results there; make them with `gecko-eval run --out {path.parent}`") from e
-    except ValueError as e:
-        raise DataError(f"{path}: not JSON ({e})") from e
-    if not isinstance(results, dict) or not {"model", "tasks"} <= results.keys():
-        raise DataError(f"{path}: not a results file of gecko-eval")
-    results["folder"] = str(path.parent)
-    return results
-
-
-def name_apart(all_results: Sequence[dict[str, Any]]) -> None:
-    """Gives models of one label (two checkpoints, say) their results folder's name as well, so that they tell apart."""
-    labels = [results["model"]["label"] for results in all_results]
-    for results in all_results:
-        label = results["model"]["label"]
-        if labels.count(label) > 1:
-            results["model"]["label"] = f"{label} ({Path(results['folder']).name})"
-
-
-def load_items(results: dict[str, Any], task: str) -> dict[str, np.ndarray]:
-    """The arrays behind a task's scores, by "dim/split/subset" and "gold/split/subset"; empty where none were kept."""
-    path = Path(results["folder"]) / "items" / f"{_safe(task)}.npz"
-    if not path.is_file():
-        return {}
-    with np.load(path) as arrays:
-        return dict(arrays)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    packages = {p: version(p) for p in ("mteb", "torch", "gecko-eval", "gecko-core")}
-    return {"date": now, "python": platform.python_version(), **packages}
-
-
 def _line(found: dict[str, Any]) -> str:
+    if "error" in found or "skipped" in found:
+        return str(found.get("error") or f"skipped, {found['skipped']}")
     return f"{found['main_score']} " + ", ".join(
         f"{100 * s['main']:.2f}" + (f" @{dim}" if dim != "0" else "") for dim, s in found["scores"].items()
     )
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
-
-
-def _write(path: Path, results: dict[str, Any]) -> None:
-    content = {k: v for k, v in results.items() if k != "folder"}
-    _replace(path, lambda f: f.write(json.dumps(content, indent=1, ensure_ascii=False).encode()))
-
-
-def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    _replace(path, lambda f: np.savez_compressed(f, **arrays))  # type: ignore[arg-type]
-
-
-def _replace(path: Path, write: Callable[[Any], Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as f:
-        write(f)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
-
-
 def _quiet() -> None:
     # mteb warns of every superseded task and every missing batch size; the run says what matters itself.
     logging.getLogger("mteb").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"mteb(\..*)?")
+    warnings.filterwarnings("ignore", module=r"(mteb|sklearn|bm25s)(\..*)?")
     import datasets
 
     datasets.disable_progress_bars()

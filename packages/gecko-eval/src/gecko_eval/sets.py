@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ class RetrievalSet:
             if len(ids) != len(texts):
                 raise DataError(f"{self.name}: {len(ids)} {what} ids but {len(texts)} {what} texts")
             if len(set(ids)) != len(ids):
-                twice = next(i for n, i in enumerate(ids) if i in set(ids[:n]))
+                twice = next(i for i, times in Counter(ids).items() if times > 1)
                 raise DataError(f"{self.name}: the {what} id {twice!r} occurs twice; ids must be unique")
         if self.titles is not None and len(self.titles) != len(self.docs):
             raise DataError(f"{self.name}: {len(self.titles)} titles but {len(self.docs)} documents")

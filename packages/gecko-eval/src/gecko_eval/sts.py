@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from gecko_core.errors import DataError
 
-from .beir import find_file, read_jsonl
+from .beir import below_data_dir, find_file, read_jsonl
 from .metrics import spearman
 from .retrieval import check_dims
 
@@ -36,24 +37,26 @@ class StsSet:
 
 
 def load_sts(folder: str | Path, split: str = "test") -> StsSet:
-    """Pairs of ``folder/<split>.jsonl`` (plain or .gz) with sentence1, sentence2 and score.
+    """Pairs of ``folder/<split>.jsonl`` (plain or .gz) with sentence1, sentence2 and score; also below GECKO_DATA_DIR.
 
     Raises:
         DataError: a missing file or key; the line names file and row.
     """
-    path = find_file(Path(folder), f"{split}.jsonl")
+    folder = below_data_dir(folder)
+    path = find_file(folder, f"{split}.jsonl")
     first, second, scores = [], [], []
     for where, row in read_jsonl(path):
         if not (
             isinstance(row.get("sentence1"), str)
             and isinstance(row.get("sentence2"), str)
             and isinstance(row.get("score"), (int, float))
+            and math.isfinite(row["score"])
         ):
             raise DataError(f"{where}: expected sentence1, sentence2 and a number as score, found {', '.join(row)}")
         first.append(row["sentence1"])
         second.append(row["sentence2"])
         scores.append(float(row["score"]))
-    return StsSet(Path(folder).name, first, second, scores)
+    return StsSet(folder.resolve().name, first, second, scores)
 
 
 def evaluate_sts(model: Gecko, data: StsSet, dims: Sequence[int] | None = None) -> dict[int, float]:

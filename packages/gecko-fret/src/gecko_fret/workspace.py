@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.writing import lock_file
 from gecko_fret.atomic import write_json
 from gecko_fret.corpus import SCHEMA as CORPUS_SCHEMA
 from gecko_fret.corpus import Corpus
@@ -96,23 +97,15 @@ class Workspace:
         The lock goes with the process, however it ends. Where the system has no such locks, nothing is kept out. A
         folder that was made here and has got nothing is taken away again.
         """
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
         new = not self.out.exists()
+        busy = ConfigError(f"{self.out}: another build is running in this folder; wait for it")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            file = (self.out / ".lock").open("w")
+            file = lock_file(self.out / ".lock", busy)
         except OSError as error:
             reason = error.strerror or "no folder can be made there"
             raise ConfigError(f"{self.out}: cannot be written ({reason}); choose another output folder") from None
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"{self.out}: another build is running in this folder; wait for it") from None
             try:
                 yield
             finally:

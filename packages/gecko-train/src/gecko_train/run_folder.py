@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.writing import lock_file
 from gecko_fret.atomic import atomic_path, write_json
 from gecko_train.config import Recipe, dump_recipe
 
@@ -43,16 +43,13 @@ class RunFolder:
         _check(path, own)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = (path / ".lock").open("w")
+            busy = ConfigError(f"{path}: another gecko-train is running there; wait for it, or use --out")
+            lock = lock_file(path / ".lock", busy)
         except OSError as error:
             raise DataError(
                 f"{path}: cannot write there ({error.strerror}); choose another folder with --out"
             ) from None
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(f"{path}: another gecko-train is running there; wait for it, or use --out") from None
             if not (path / _RECIPE).exists():
                 _write_text(path / _RECIPE, dump_recipe(recipe))
             yield cls(path)

@@ -1,0 +1,208 @@
+"""Results folders: claimed by one run at a time, written whole, checked when read."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import platform
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_core.writing import lock_file, unwritable, whole_file
+
+RESULTS = "results.json"
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Makes the folder and keeps other runs out of it meanwhile.
+
+    Raises:
+        ConfigError: another run is writing there. DataError: it cannot be a folder, or cannot be written to.
+    """
+    make_folder(out)
+    busy = ConfigError(f"{out}: another gecko-eval run is writing there; wait for it, or choose another --out")
+    try:
+        lock = lock_file(out / ".lock", busy)
+    except OSError as e:
+        raise unwritable(out, e) from None
+    with lock:
+        for left_over in out.glob("**/.*.tmp"):  # of a run that was killed while it wrote
+            left_over.unlink(missing_ok=True)
+        yield
+
+
+def make_folder(path: Path) -> None:
+    """Creates the folder; DataError where it cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be a folder for results ({e.strerror}); choose another --out") from e
+
+
+def open_results(model: Any, dims: Sequence[int], out: Path) -> dict[str, Any]:
+    """What ``out`` holds already, or a new set of results for ``model``.
+
+    Raises:
+        ConfigError: ``out`` holds the results of another model. DataError: what it holds is damaged.
+    """
+    if (out / RESULTS).exists():
+        results = load_results(out)
+        if results["model"]["key"] != model.key:
+            label = results["model"]["label"]
+            whose = f"{label}, not of {model.label}"
+            if label == model.label:
+                whose = f"{label} with other weights, prompts or precision"
+            raise ConfigError(f"{out}: holds results of {whose}; choose another --out")
+    else:
+        about = {"label": model.label, "key": model.key, "precision": model.precision, "record": model.record}
+        results = {"model": about, "tasks": {}}
+    results["dims"] = sorted({*results.get("dims", []), *dims}, reverse=True)
+    results["made"] = _versions()
+    return results
+
+
+def load_results(path: str | Path) -> dict[str, Any]:
+    """The content of a results folder (or its results.json).
+
+    Raises:
+        DataError: nothing there, not results of ``gecko-eval run``, or damaged.
+    """
+    path = Path(path)
+    folder = path.parent if path.is_file() else path
+    path = path if path.is_file() else path / RESULTS
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise DataError(f"{path}: no results there; make them with `gecko-eval run --out {folder}`") from e
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror})") from e
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{path}: not JSON ({e}); delete it and run the tasks again") from e
+    if not isinstance(results, dict) or not {"model", "tasks"} <= results.keys():
+        raise DataError(f"{path}: not a results file of gecko-eval")
+    fault = _fault(results)
+    if fault:
+        raise DataError(f"{path}: damaged at {fault}; delete it and run the tasks again")
+    results["folder"] = str(path.parent)
+    return results
+
+
+def save_results(out: Path, results: Mapping[str, Any]) -> None:
+    """Writes results.json, whole or not at all."""
+    content = {k: v for k, v in results.items() if k != "folder"}
+    write_text(out / RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def save_items(out: Path, task: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keeps the arrays behind a task's scores, in the form ``load_items`` gives."""
+    make_folder(out / "items")
+    with whole_file(_items_path(out, task)) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_items(results: Mapping[str, Any], task: str) -> dict[str, np.ndarray]:
+    """The arrays behind a task's scores, by "dim/split/subset" and "gold/split/subset"; empty where none were kept.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = _items_path(Path(results["folder"]), task)
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = dict(arrays)
+        sound = all(a.ndim == 1 and np.isfinite(a.astype(np.float64)).all() for a in found.values())
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        sound = False
+    if not sound:
+        raise DataError(f"{path}: the items of {task} are damaged; run the task again with --overwrite")
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8, whole or not at all; what UTF-8 cannot hold (half a surrogate pair) is written as an escape."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def name_apart(all_results: Sequence[dict[str, Any]]) -> None:
+    """Gives models of one label (two checkpoints, say) their results folder's name as well, so that they tell apart."""
+    labels = [results["model"]["label"] for results in all_results]
+    folders = [Path(results["folder"]).resolve() for results in all_results]
+    short = [folder.name for folder in folders]
+    for results, label, folder in zip(all_results, labels, folders, strict=True):
+        if labels.count(label) > 1:
+            name = folder.name if short.count(folder.name) == 1 else f"{folder.parent.name}/{folder.name}"
+            results["model"]["label"] = f"{label} ({name})"
+
+
+def safe_name(name: str) -> str:
+    """A file name for any text: the text itself where it is one, else what can be kept of it and a hash."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100]
+    if plain == name and plain.strip("."):
+        return name
+    return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _items_path(out: Path, task: str) -> Path:
+    return out / "items" / f"{safe_name(task)}.npz"
+
+
+def _fault(results: dict[str, Any]) -> str | None:
+    """Where the content is not what ``run`` writes; None where it is."""
+    model, tasks = results["model"], results["tasks"]
+    if not isinstance(model, dict) or not all(isinstance(model.get(key), str) for key in ("label", "key")):
+        return "model"
+    if not isinstance(model.setdefault("record", {}), dict):
+        return "model.record"
+    if not isinstance(results.setdefault("made", {}), dict):
+        return "made"
+    dims = results.setdefault("dims", [])
+    if not isinstance(dims, list) or not all(type(dim) is int for dim in dims):
+        return "dims"
+    if not isinstance(tasks, dict):
+        return "tasks"
+    for name, task in tasks.items():
+        if not isinstance(task, dict) or not isinstance(task.get("error", ""), str):
+            return f"tasks, {name}"
+        if "scores" in task and not _sound_scores(task):
+            return f"tasks, {name}, scores"
+    return None
+
+
+def _sound_scores(task: dict[str, Any]) -> bool:
+    scores = task["scores"]
+    return (
+        isinstance(scores, dict)
+        and bool(scores)
+        and all(isinstance(task.get(key), str) for key in ("type", "main_score"))
+        and task.get("items", "mean") in ("mean", "spearman", "ap")
+        and all(dim.isascii() and dim.isdigit() and _sound_score(score) for dim, score in scores.items())
+    )
+
+
+def _sound_score(score: Any) -> bool:
+    if not isinstance(score, dict) or not isinstance(score.get("splits", {}), dict):
+        return False
+    main = score.get("main")
+    return isinstance(main, (int, float)) and not isinstance(main, bool) and math.isfinite(main)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    packages = {p: version(p) for p in ("mteb", "torch", "gecko-eval", "gecko-core")}
+    return {"date": now, "python": platform.python_version(), **packages}
