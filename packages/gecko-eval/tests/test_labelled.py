@@ -53,3 +53,10 @@ def test_scores_in_a_narrow_range_are_a_task(tmp_path, write_jsonl, embedder):
     write_jsonl(tmp_path / "narrow" / "test.jsonl", [*rows, {**rows[0], "sentence2": "amber birch", "score": 1.3}])
     found = run(embedder, entries_for(["narrow"], tmp_path), [64], tmp_path / "out", say=lambda _: None)
     assert found["tasks"]["narrow"]["scores"]["64"]["main"] == pytest.approx(1.0)
+
+
+def test_labels_that_nobody_could_learn_are_refused(tmp_path, write_jsonl):
+    write_jsonl(tmp_path / "train.jsonl", [text("1"), text("2")])
+    write_jsonl(tmp_path / "test.jsonl", [text(1), text(2)])
+    with pytest.raises(DataError, match=r"no label of test\.jsonl stands in train\.jsonl"):
+        local_set(tmp_path).load()

@@ -55,6 +55,7 @@ def run_command(
     dtype: Annotated[
         str, typer.Option(help="auto (bf16 where it is fast), float32 (exact), bfloat16, float16.")
     ] = "auto",
+    rankings: Annotated[bool, typer.Option("--rankings", help="Keep rankings as TREC run files.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results.")] = False,
     offline: Offline = False,
     debug: Debug = False,
@@ -83,7 +84,8 @@ def run_command(
         out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
         _say(_about(embedder, wanted, len(entries)))
         folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
-        results = run(embedder, entries, wanted, out, cache_folder=folder, overwrite=overwrite, say=_say)
+        how: dict[str, Any] = {"cache_folder": folder, "overwrite": overwrite, "rankings": rankings}
+        results = run(embedder, entries, wanted, out, **how, say=_say)
         tried = [results["tasks"][entry.name] for entry in entries]
         failed, skipped = (sum(what in found for found in tried) for what in ("error", "skipped"))
         scored = len(tried) - failed - skipped

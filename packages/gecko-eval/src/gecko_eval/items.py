@@ -18,11 +18,14 @@ class ItemRecorder:
     Retrieval: the per-query scores mteb itself computed, read where it hands them to ``task_specific_scores``.
     Clustering: the V-measures of mteb's draws (or given sets) of documents, which are the same for every model. Other
     kinds: from the predictions mteb writes. Kinds of items: ``mean`` (the score is the mean of the items),
-    ``spearman`` and ``ap`` (the score is that statistic of items and gold).
+    ``spearman`` and ``ap`` (the score is that statistic of items and gold). With ``keep_rankings`` the rankings of a
+    retrieval task are kept as well, by "split/subset".
     """
 
-    def __init__(self, task: Any, folder: Path) -> None:
+    def __init__(self, task: Any, folder: Path, keep_rankings: bool = False) -> None:
         self.task, self.folder = task, folder
+        self.keep_rankings = keep_rankings
+        self.rankings: dict[str, dict[str, dict[str, float]]] = {}
         self._per_query: dict[str, np.ndarray] = {}
         self._original: Any = getattr(task, "task_specific_scores", None)
         if self._original is not None:
@@ -40,6 +43,8 @@ class ItemRecorder:
         rows = [scores[q].get(wanted) for q in qrels if q in scores]
         if wanted and rows and all(r is not None for r in rows) and len(rows) == len(scores):
             self._per_query[f"{hf_split}/{hf_subset}"] = np.array(rows, dtype=np.float64)
+        if self.keep_rankings:
+            self.rankings[f"{hf_split}/{hf_subset}"] = {query: dict(ranked) for query, ranked in results.items()}
         return self._original(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset, **kwargs)
 
     def items(self, scores: Any) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -39,6 +39,8 @@ def labelled_task(folder: Path, name: str, kind: str, mteb_name: str | None, sub
             if split == "train" or kind != "Classification":
                 _check_contrast(columns[mteb_split], path, kind)
     if kind == "Classification":
+        if not set(columns["train"]["label"]) & set(columns["test"]["label"]):
+            raise DataError(f"{folder}: no label of test.jsonl stands in train.jsonl; are they of one set?")
         _number_labels(columns, _LABELS.get(mteb_name or "", ()))
     splits = {split: Dataset.from_dict(content) for split, content in columns.items()}
     if mteb_name:

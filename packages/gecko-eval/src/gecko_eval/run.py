@@ -22,6 +22,7 @@ from .cache import EmbeddingCache
 from .columns import with_list_columns
 from .items import ItemRecorder
 from .local import LocalSet, broken_set, discover, local_set
+from .rankings import has_rankings, save_rankings
 from .results import claimed, load_items, open_results, save_items, save_results
 from .tasks import TaskPrompt, expand_names, task_prompt
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from .baselines import Bm25
     from .encoder import TextEmbedder
+
+_RANKED = ("Retrieval", "Reranking")
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,13 @@ def run(
     *,
     cache_folder: Path | None = None,
     overwrite: bool = False,
+    rankings: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Evaluates ``model`` on ``entries`` at ``dims`` and writes ``out/results.json`` after every task.
 
-    Tasks already there (same weights, prompts, data and dims) are not run again unless ``overwrite``.
+    Tasks already there (same weights, prompts, data and dims) are not run again unless ``overwrite``. With ``rankings``
+    those of retrieval tasks are kept as TREC run files under ``out/rankings``.
 
     Returns:
         The content of results.json. ``tasks[name]`` holds ``scores[dim]`` (mteb's, main score under "main") or
@@ -163,7 +168,7 @@ def run(
     """
     _quiet()
     with claimed(out):
-        return _run(model, entries, dims, out, cache_folder, overwrite, say)
+        return _run(model, entries, dims, out, cache_folder, overwrite, rankings, say)
 
 
 def _run(
@@ -173,6 +178,7 @@ def _run(
     out: Path,
     cache_folder: Path | None,
     overwrite: bool,
+    rankings: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     results = {**open_results(model, dims, out), "folder": str(out)}
@@ -183,14 +189,15 @@ def _run(
         done = results["tasks"].get(entry.name, {})
         head = f"[{number}/{len(entries)}] {entry.name}"
         scores, items = ({}, {}) if overwrite else _kept(done, entry, model.prompted or str(entry.prompt), results)
-        todo = [dim for dim in dims if str(dim) not in scores]
+        wants = rankings and entry.kind in _RANKED
+        todo = [d for d in dims if str(d) not in scores or (wants and not has_rankings(out, scores[str(d)]))]
         if not todo:
             results["tasks"][entry.name] = found = {k: v for k, v in done.items() if k != "error"}
             save_results(out, results)
             say(f"{head}: done before, {_line(found)}")
             continue
         tick = time.monotonic()
-        found, arrays = _run_task(model, entry, todo, out, cache)
+        found, arrays = _run_task(model, entry, todo, out, cache, wants)
         found["seconds"] = round(time.monotonic() - tick, 1)
         if "error" in found:
             # What was scored before stays, beside the reason why it could not be scored again.
@@ -224,18 +231,18 @@ def _kept(
 
 
 def _run_task(
-    model: TextEmbedder | Bm25, entry: Entry, dims: Sequence[int], out: Path, cache: EmbeddingCache
+    model: TextEmbedder | Bm25, entry: Entry, dims: Sequence[int], out: Path, cache: EmbeddingCache, rankings: bool
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays: dict[str, np.ndarray] = {}
     prompt = model.prompted or str(entry.prompt)
     found: dict[str, Any] = {"type": entry.kind, "origin": entry.origin, "prompt": prompt}
-    if model.dims == (0,) and entry.kind not in {"Retrieval", "Reranking", "unreadable"}:
+    if model.dims == (0,) and entry.kind not in {*_RANKED, "unreadable"}:
         return {**found, "skipped": f"{model.label} ranks documents and cannot do {entry.kind}"}, arrays
     try:
         task = _load(entry)
         found["data"] = entry.data()
         found["main_score"] = task.metadata.main_score
-        found["scores"], kind, arrays = _score_dims(model, task, dims, out, cache)
+        found["scores"], kind, arrays = _score_dims(model, task, dims, out, cache, rankings)
         if arrays:
             found["items"] = kind
         task.unload_data()
@@ -283,7 +290,7 @@ def _load(entry: Entry) -> Any:
 
 
 def _score_dims(
-    model: Any, task: Any, dims: Sequence[int], out: Path, cache: EmbeddingCache
+    model: Any, task: Any, dims: Sequence[int], out: Path, cache: EmbeddingCache, rankings: bool
 ) -> tuple[dict[str, Any], str, dict[str, np.ndarray]]:
     import mteb
     from mteb._set_seed import _set_seed
@@ -300,7 +307,7 @@ def _score_dims(
         # A task draws its samples from a generator that runs on: every dim must see a fresh one, as mteb alone would.
         task.rng_state, task.np_rng = _set_seed(task.seed)
         with tempfile.TemporaryDirectory() as folder:
-            recorder = ItemRecorder(task, Path(folder))
+            recorder = ItemRecorder(task, Path(folder), rankings)
             result = mteb.evaluate(
                 encoder,
                 task,
@@ -321,6 +328,9 @@ def _score_dims(
                 "texts or all gold scores alike?"
             )
         scores[str(dim)] = {"main": main, "splits": _plain(result.scores)}
+        if recorder.rankings:
+            files = save_rankings(out, task.metadata.name, dim, recorder.rankings, model.label)
+            scores[str(dim)]["rankings"] = files
     return scores, kind, arrays
 
 
