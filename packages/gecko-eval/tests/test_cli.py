@@ -37,7 +37,8 @@ def test_values_after_one_option_are_spread():
     assert spread(["run", "--dims=768", "256"]) == ["run", "--dims", "768", "--dims", "256"]
     assert spread(["run", "--dims", "768", "--dims", "256"]) == ["run", "--dims", "768", "--dims", "256"]
     assert spread([]) == []
-    assert spread(["compare", "--dims", "1", "2"]) == ["compare", "--dims", "1", "2"]
+    assert spread(["compare", "--dims", "1", "2", "A"]) == ["compare", "--dims", "1", "--dims", "2", "A"]
+    assert spread(["report", "--dims", "1", "2"]) == ["report", "--dims", "1", "2"]
 
 
 def test_run_compare_report(invoke, data_root, tmp_path):
@@ -96,6 +97,8 @@ def test_one_broken_set_of_several_fails_alone(invoke, beir_folder):
         (["prefetch", ""], "no task is named"),
         (["compare", "absent", "absent"], "no results there"),
         (["compare", "absent"], "at least two results folders"),
+        (["compare", "absent", "--dims", "64"], "at least two results folders"),
+        (["compare", "absent", "--dims", "64", "16", "--dim", "64"], "--dim and --dims do not go together"),
         (["report", "absent"], "no results there"),
     ],
 )
@@ -180,3 +183,14 @@ def test_a_reader_that_goes_away_does_not_end_a_run(data_root, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
     assert (tmp_path / "o" / "results.json").is_file()
+
+
+def test_dims_of_one_model_are_compared(invoke, data_root, tmp_path):
+    run_one = ("run", "-m", "words", "-t", "toy", "similar", "--dims", 64, 16, "--out", "o", "--no-cache")
+    assert invoke(*run_one, data=data_root).exit_code == 0
+    shown = invoke("compare", "o", "--dims", 64, 16, "--samples", 100, "--out", "f")
+    assert shown.exit_code == 0, shown.output
+    assert "words @16 against words @64" in shown.output
+    assert "note:" not in shown.output
+    assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["o-16-against-o-64.csv", "o-16-against-o-64.png"]
+    assert invoke("compare", "o", "--dims", 64, 8).exit_code == 2

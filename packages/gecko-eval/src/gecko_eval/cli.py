@@ -98,38 +98,49 @@ def run_command(
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Results folders; every later one is held against the first.")],
     dim: Annotated[int | None, typer.Option(help="Compare at this dim; default each model's largest.")] = None,
+    dims: Annotated[
+        list[int] | None, typer.Option(help="Compare these dims with each other, too: the first is the base.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a figure and a CSV of each comparison.")] = None,
     samples: Annotated[
         int, typer.Option(help="Bootstrap replicates; a tenth of them where each sorts all pairs (STS, pairs).")
     ] = 10_000,
     debug: Debug = False,
 ) -> None:
-    """Compare models task by task: paired bootstrap, wins and losses, significance; Holm's correction over tasks."""
+    """Compare models, or dims of a model, task by task: paired bootstrap, wins and losses, Holm's correction.
+
+    `compare A B` holds B against A; `compare A --dims 768 256` holds A at 256 dims against A at 768.
+    """
     with exit_on_error(debug):
         from .compare import compare_results, write_comparison
-        from .results import load_results, make_folder, name_apart
+        from .figures import plot_comparison
+        from .results import load_results, make_folder, name_apart, safe_name
 
-        if len(folders) < 2:
-            raise ConfigError("compare needs at least two results folders")
+        if dim and dims:
+            raise ConfigError("--dim and --dims do not go together; --dims names every dim to compare")
+        if len(folders) < 2 and len(dims or []) < 2:
+            raise ConfigError("compare needs at least two results folders, or one and --dims with two of its dims")
         all_results = [load_results(f) for f in folders]
         name_apart(all_results)
-        first, *others = all_results
-        for number, other in enumerate(others, 1):
-            rows = compare_results(other, first, dim, samples=samples)
-            _print_comparison(rows, other["model"]["label"], first["model"]["label"])
+        each: list[int | None] = list(dims) if dims else [dim]
+        first, *others = [(results, at) for results in all_results for at in each]
+        if out:
+            make_folder(out)
+        taken: set[str] = set()
+        for side in others:
+            rows = compare_results(side[0], first[0], (side[1], first[1]), samples=samples)
+            at = [f" @{d}" if dims else "" for d in (side[1], first[1])]
+            names = (side[0]["model"]["label"] + at[0], first[0]["model"]["label"] + at[1])
+            _print_comparison(rows, *names)
             if out:
-                from .figures import plot_comparison
-
-                make_folder(out)
-                names = [Path(results["folder"]).resolve().name for results in (other, first)]
-                stem = "-against-".join(names) + ("" if len(others) == len(_folder_names(others)) else f"-{number}")
-                plot_comparison(rows, (other["model"]["label"], first["model"]["label"]), out / f"{stem}.png")
+                short = [Path(results["folder"]).resolve().name for results in (side[0], first[0])]
+                whole = [name + (f"-{d}" if dims else "") for name, d in zip(short, (side[1], first[1]), strict=True)]
+                stem = safe_name("-against-".join(whole))
+                stem += f"-{len(taken)}" if stem in taken else ""
+                taken.add(stem)
+                plot_comparison(rows, names, out / f"{stem}.png")
                 write_comparison(rows, out / f"{stem}.csv")
                 _say(f"figure and table: {out / stem}.png, .csv")
-
-
-def _folder_names(all_results: list[Any]) -> set[str]:
-    return {Path(results["folder"]).resolve().name for results in all_results}
 
 
 @app.command()
@@ -300,8 +311,10 @@ def _print_comparison(rows: list[Any], name: str, base: str) -> None:
         f"{name} is ahead on {ahead} of {len(alike)} tasks; significant at 95%: {better} better, {worse} worse "
         f"({still} after Holm's correction for {len([row for row in alike if row.found])} tasks)"
     )
-    if len({dims for row in rows for dims in row.dims} - {"0"}) > 1:
-        _say("note: the two sides, or the tasks, are compared at different dims; --dim sets one for all")
+    if len({row.dims for row in rows if "0" not in row.dims}) > 1:
+        _say("note: the tasks are compared at different dims; --dim sets one for all")
+    elif any(a != b and "0" not in (a, b) for a, b in (row.dims for row in rows)) and "@" not in name:
+        _say("note: the two sides are compared at different dims; --dim sets one for both")
 
 
 def _print(table: Any) -> None:
@@ -320,11 +333,11 @@ def _say(line: str) -> None:
 
 
 #: Options of which every command takes several values after one name.
-_SEVERAL = {"run": {"--dims", "-d", "--tasks", "-t", "--data"}}
+_SEVERAL = {"run": {"--dims", "-d", "--tasks", "-t", "--data"}, "compare": {"--dims"}}
 
 
 def spread(arguments: list[str]) -> list[str]:
-    """Lets ``run`` take ``--dims 768 256`` and ``--tasks A B``: every value gets its option repeated before it."""
+    """Lets commands take ``--dims 768 256`` and ``--tasks A B``: every value gets its option repeated before it."""
     several = _SEVERAL.get(arguments[0] if arguments else "", set())
     out: list[str] = []
     option = None
@@ -333,7 +346,7 @@ def spread(arguments: list[str]) -> list[str]:
             name, _, value = argument.partition("=")
             option = name if name in several else None
             out += [name, value] if option and value else [argument]
-        elif option and out[-1] != option:
+        elif option and out[-1] != option and (argument.isdigit() or option not in ("--dims", "-d")):
             out += [option, argument]
         else:
             out.append(argument)

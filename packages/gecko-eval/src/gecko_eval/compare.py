@@ -184,12 +184,16 @@ class TaskComparison(NamedTuple):
 
 
 def compare_results(
-    a: dict[str, Any], b: dict[str, Any], dim: int | None = None, *, samples: int = 10_000
+    a: dict[str, Any],
+    b: dict[str, Any],
+    dim: int | tuple[int | None, int | None] | None = None,
+    *,
+    samples: int = 10_000,
 ) -> list[TaskComparison]:
     """Compares two result folders on the tasks both have.
 
     Args:
-        a, b: from ``load_results``. dim: the dim of both; default each model's largest.
+        a, b: from ``load_results``. dim: the dim of both, or of each; default each model's largest.
 
     Returns:
         One row per common task. ``note`` says what the interval is over (300 queries, 10 draws, ...).
@@ -200,13 +204,14 @@ def compare_results(
     if not 1 <= samples <= _MOST_SAMPLES:
         raise ConfigError(f"samples must be 1 to {_MOST_SAMPLES:,}, found {samples}")
     rows = []
+    wanted_a, wanted_b = dim if isinstance(dim, tuple) else (dim, dim)
     for task in sorted(a["tasks"].keys() & b["tasks"].keys()):
-        of_a, of_b = a["tasks"][task], b["tasks"][task]
-        dim_a, dim_b = _dim_of(of_a, dim), _dim_of(of_b, dim)
+        dim_a, dim_b = _dim_of(a["tasks"][task], wanted_a), _dim_of(b["tasks"][task], wanted_b)
         if dim_a is not None and dim_b is not None:
             rows.append(_compare_one(task, (a, dim_a), (b, dim_b), samples))
     if not rows:
-        where = f" at {dim} dims" if dim else ""
+        asked = dict.fromkeys(str(d) for d in (wanted_a, wanted_b) if d)
+        where = f" at {' and '.join(asked)} dims" if asked else ""
         raise DataError(f"{a['folder']} and {b['folder']} have no scored task in common{where}")
     return _with_holm(rows)
 
