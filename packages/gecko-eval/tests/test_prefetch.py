@@ -183,5 +183,5 @@ def test_without_prefetch_every_task_fails_in_one_line(gecko_eval, hub, offline)
     found = gecko_eval("run", "--model", "bm25", "--tasks", "SciFact", "NFCorpus", *offline)
     assert found.returncode == 2, found.stdout + found.stderr
     assert found.stdout.count("its data cannot be had here") == 2
-    assert len(found.stdout.splitlines()) == 3
+    assert len(found.stdout.splitlines()) == 4  # what is run, two failures, the sum
     assert "Traceback" not in found.stdout + found.stderr
