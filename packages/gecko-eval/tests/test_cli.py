@@ -149,11 +149,14 @@ def test_prefetch_stops_where_there_is_no_network(invoke, data_root, monkeypatch
         except ConnectionError:
             raise ValueError("cannot load") from None
 
-    absent = [replace(there, name=name, load=unreachable) for name in ("A", "B", "C")]
+    absent = [replace(there, name=name, load=unreachable) for name in "ABCDE"]
     monkeypatch.setattr(run, "entries_for", lambda *_: absent)
     done = invoke("prefetch", "x")
     assert done.exit_code == 2
-    assert "[1/3] A: ValueError: cannot load\nthe hub cannot be reached: 2 more not tried" in done.output
+    assert "[3/5] C: ValueError: cannot load\nthe hub cannot be reached: 2 more not tried" in done.output
+    monkeypatch.setattr(run, "entries_for", lambda *_: [*absent[:2], there, *absent[2:4]])
+    hiccups = invoke("prefetch", "x")
+    assert (hiccups.exit_code, "cannot be reached" in hiccups.output) == (1, False)
 
 
 def test_bm25_skips_what_it_cannot_do(invoke, data_root):

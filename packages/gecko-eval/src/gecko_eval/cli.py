@@ -204,17 +204,20 @@ def prefetch(
         if not wanted:
             raise ConfigError('no task is named; name tasks or benchmarks, as `gecko-eval prefetch "MTEB(eng, v2)"`')
         entries = entries_for(wanted, None)
-        failed = 0
+        failed = in_a_row = 0
         for number, entry in enumerate(entries, 1):
             try:
                 entry.load().unload_data()
+                in_a_row = 0
                 _say(f"[{number}/{len(entries)}] {entry.name}: in the cache")
             except Exception as e:
                 if debug:
                     raise
                 failed += 1
                 _say(f"[{number}/{len(entries)}] {entry.name}: {in_one_line(e)}")
-                if no_network(e) and number < len(entries):
+                # One may be a hiccup of the hub's; each has waited for its retries already.
+                in_a_row = in_a_row + 1 if no_network(e) else 0
+                if in_a_row == 3 and number < len(entries):
                     failed += len(entries) - number
                     _say(f"the hub cannot be reached: {len(entries) - number} more not tried; the same command goes on")
                     break
