@@ -201,6 +201,11 @@ def test_dims_add_up_over_runs(embedder, word_model, data_root, tmp_path):
     assert set(load_items(results, "similar")) == {"64/test/default", "16/test/default", "gold/test/default"}
     once = run(embedder, entries, [64, 16], tmp_path / "once", say=lambda _: None)["tasks"]["similar"]
     assert results["tasks"]["similar"]["scores"] == once["scores"]
+    said.clear()
+    run(embedder, entries, [16], tmp_path / "out", overwrite=True, say=said.append)
+    assert "done before" not in said[0]
+    assert load_results(tmp_path / "out")["tasks"]["similar"]["scores"] == once["scores"]
+    assert "64/test/default" in load_items(load_results(tmp_path / "out"), "similar")
 
 
 def test_a_failed_rerun_keeps_what_was_scored(embedder, data_root, tmp_path):

@@ -188,9 +188,13 @@ def _run(
     for number, entry in enumerate(entries, 1):
         done = results["tasks"].get(entry.name, {})
         head = f"[{number}/{len(entries)}] {entry.name}"
-        scores, items = ({}, {}) if overwrite else _kept(done, entry, model.prompted or str(entry.prompt), results)
+        scores, items = _kept(done, entry, model.prompted or str(entry.prompt), results)
         wants = rankings and entry.kind in _RANKED
-        todo = [d for d in dims if str(d) not in scores or (wants and not has_rankings(out, scores[str(d)]))]
+        todo = [
+            dim
+            for dim in dims
+            if overwrite or str(dim) not in scores or (wants and not has_rankings(out, scores[str(dim)]))
+        ]
         if not todo:
             results["tasks"][entry.name] = found = {k: v for k, v in done.items() if k != "error"}
             save_results(out, results)
