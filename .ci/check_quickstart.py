@@ -45,9 +45,9 @@ def check_sentence_transformers(model_folder: Path, texts: list[str]) -> float:
 
 
 def main(run: Path) -> int:
+    from gecko_fret.build.pipeline import build
     from gecko_fret.config import FretConfig
-    from gecko_fret.corpus import load_corpus
-    from gecko_fret.pipeline import build
+    from gecko_fret.corpus.passages import load_corpus
 
     fret = run / "fret"
     corpus = load_corpus(sorted((fret / "corpus").glob("*.parquet"))[0])

@@ -64,14 +64,14 @@ def test_hostile_inputs(folder, tmp_path, capsys):
     spoiled = {
         "binary.jsonl": (b"\xff\xfe\x00garbage", "not UTF-8"),
         "deep.jsonl": (b"[" * 200_000, "deep.jsonl:1: not JSON"),
-        "list.jsonl": (b'["a"]\n', "must be a JSON object, is a list"),
+        "list.jsonl": (b'["a"]\n', "a list; expected a JSON object"),
         "number.jsonl": (b'{"text": 7}\n', "'text' is int"),
         "null.jsonl": (b'{"text": null}\n', "'text' is NoneType"),
         "title.jsonl": (b'{"text": "a", "title": 3}\n', "'title' is int"),
-        "empty.csv": (b"", "the header has no column 'text'"),
-        "short.csv": (b"id,text\n1,a gecko\n2\n", "short.csv:3: 'text' is NoneType"),
+        "empty.csv": (b"", "the file is empty"),
+        "short.csv": (b"id,text\n1,a gecko\n2\n", "short.csv:3: 1 cells where the header has 2"),
         "header.csv": (b"id,passage\n1,a\n", "no column 'text' (found: id, passage)"),
-        "torn.parquet": (b"PAR1 and then nothing", "not Parquet"),
+        "torn.parquet": (b"PAR1 and then nothing", "not a readable Parquet"),
         "kind.xlsx": (b"", "unknown kind of file"),
     }
     for name, (data, expected) in spoiled.items():

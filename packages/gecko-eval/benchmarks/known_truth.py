@@ -36,10 +36,10 @@ def main() -> None:
         return
     if "GECKO_DATA_DIR" not in os.environ:
         sys.exit("GECKO_DATA_DIR is not set: this needs the public sets (scifact, stsb, sts12..16, banking77, ...)")
-    from gecko_eval.run import entries_for, go_offline
+    from gecko_eval.mteb.run import entries_for, go_offline
 
     go_offline()
-    from gecko_eval.known_scores import MINILM
+    from gecko_eval.report.known_scores import MINILM
 
     names = [*MINILM, "BM25"]
     if wrong := set(options.tasks or []) - set(names):
@@ -57,7 +57,7 @@ def main() -> None:
 
 def minilm_row(name: str, entries, no_direct: bool) -> dict[str, str]:
     from gecko_eval.baselines import load_model
-    from gecko_eval.known_scores import MINILM
+    from gecko_eval.report.known_scores import MINILM
 
     exact = score(load_model("all-minilm-l6-v2", dtype="float32"), entries)
     half = score(load_model("all-minilm-l6-v2", dtype=None), entries)
@@ -69,7 +69,7 @@ def minilm_row(name: str, entries, no_direct: bool) -> dict[str, str]:
 
 def bm25_row(entries) -> dict[str, str]:
     from gecko_eval.baselines import load_model
-    from gecko_eval.known_scores import BM25_SCIFACT
+    from gecko_eval.report.known_scores import BM25_SCIFACT
 
     found = score(load_model("bm25"), entries)
     values = [f"{found:.3f}", "", "", f"{BM25_SCIFACT:.3f}", f"{found - BM25_SCIFACT:+.3f}", made()]
@@ -77,7 +77,7 @@ def bm25_row(entries) -> dict[str, str]:
 
 
 def score(model, entries) -> float:
-    from gecko_eval.run import run
+    from gecko_eval.mteb.run import run
 
     with tempfile.TemporaryDirectory() as folder:
         found = run(model, entries, [getattr(model, "dim", 0)], Path(folder), say=say)["tasks"][entries[0].name]
@@ -91,7 +91,7 @@ def direct_score(entry) -> float:
     import mteb
     from sentence_transformers import SentenceTransformer
 
-    from gecko_core.resolve import resolve
+    from gecko_core.folder.resolve import resolve
 
     model = SentenceTransformer(str(resolve("all-minilm-l6-v2").path))
     result = mteb.evaluate(model, entry.load(), cache=None, co2_tracker=False, show_progress_bar=False)
@@ -119,7 +119,7 @@ def append(path: Path, row: dict[str, str]) -> None:
 
 
 def show(rows: list[dict[str, str]]) -> None:
-    from gecko_eval.known_scores import BM25_SOURCE, MINILM_SOURCE
+    from gecko_eval.report.known_scores import BM25_SOURCE, MINILM_SOURCE
 
     print("| " + " | ".join(HEADER[:-1]) + " |\n|" + "---|" * (len(HEADER) - 1))
     for row in rows:

@@ -50,9 +50,9 @@ class RandomModel:
 
 
 def measure(way: str, size: int, dim: int) -> None:
-    from gecko_eval.local import from_retrieval_set
-    from gecko_eval.retrieval import RetrievalSet, evaluate_retrieval
-    from gecko_eval.run import entries_for, go_offline, run
+    from gecko_eval.in_training.retrieval import RetrievalSet, evaluate_retrieval
+    from gecko_eval.mteb.local import from_retrieval_set
+    from gecko_eval.mteb.run import entries_for, go_offline, run
 
     go_offline()
     ids = [f"d{i}" for i in range(size)]

@@ -157,6 +157,6 @@ def data_root(tmp_path: Path, beir_folder: Path, write_jsonl) -> Path:
 
 @pytest.fixture
 def embedder(word_model):
-    from gecko_eval.encoder import GeckoEmbedder
+    from gecko_eval.mteb.encoder import GeckoEmbedder
 
     return GeckoEmbedder(word_model, "words")

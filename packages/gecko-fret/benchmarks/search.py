@@ -14,7 +14,7 @@ import time
 import numpy as np
 from machine import described, publish, table
 
-from gecko_fret.search import ExactIndex, HnswIndex, recall
+from gecko_fret.steps.index import ExactIndex, HnswIndex, recall
 
 DIMENSION, QUERIES, NEIGHBOURS = 384, 1000, 20
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from gecko_fret.search import ExactIndex, HnswIndex, recall
+from gecko_fret.steps.index import ExactIndex, HnswIndex, recall
 
 SIZES = (2_000, 10_000)
 DIMENSION, QUERIES, NEIGHBOURS = 256, 1000, 20

@@ -31,7 +31,7 @@ import numpy as np
 import yaml
 from machine import described, publish
 
-from gecko_fret.workspace import Workspace
+from gecko_fret.build.folder import Workspace
 
 MODEL = "smollm2-135m-instruct"
 SERVED = "smollm2"

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from gecko_fret.corpus import Corpus, Passage, normalise, python_docs
+from gecko_fret.corpus.passages import Corpus, Passage, normalise, python_docs
 from gecko_fret.llm.protocol import Completion, Scored, Usage
 
 KIND_OF_INSTRUCTION = (
@@ -104,7 +104,7 @@ def fake_embedder():
 @pytest.fixture(scope="session")
 def make_models():
     """Makes the fake models of a build, for fixtures of a wider scope."""
-    from gecko_fret.models import Models
+    from gecko_fret.build.models import Models
 
     return lambda: Models(llms={"fake": FakeLLM()}, embedder=FakeEmbedder())
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gecko_fret import build_command
+from gecko_fret.build import command as build_command
+from gecko_fret.build.pipeline import FretSummary
 from gecko_fret.cli import app
-from gecko_fret.pipeline import FretSummary
 
 
 def run(*arguments):
@@ -18,7 +18,7 @@ def run(*arguments):
 @pytest.fixture
 def faked(monkeypatch, make_models, small_corpus):
     """The command with fake models and a small corpus in place of the real ones."""
-    from gecko_fret import pipeline
+    from gecko_fret.build import pipeline
 
     def build(config, out, **options):
         return pipeline.build(config, out, models=make_models(), **options)

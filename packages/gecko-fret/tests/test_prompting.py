@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from gecko_core.errors import ConfigError
-from gecko_fret.corpus import Passage
+from gecko_fret.corpus.passages import Passage
 from gecko_fret.prompting import load_prompts, prompt_text
 
 

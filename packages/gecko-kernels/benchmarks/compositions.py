@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gecko_kernels import same_tower_softmax_loss
-from gecko_kernels.arguments import check_loss
+from gecko_kernels._arguments import check_loss
 from gecko_kernels.reference import reference_loss
 
 TEMPERATURE = 0.05

@@ -14,7 +14,9 @@ from torch import Tensor
 # Relative to the largest entry of what is compared. float64: rounding only. float32: sums of products, divided by t.
 # bfloat16 and float16: both sides read the same rounded inputs and add in float32; gradients are rounded once to 8 or
 # 11 bits on the way out, and the Triton path rounds its coefficients to bfloat16 before the last product.
-HERE = Path(__file__).parent
+TRITON = Path(__file__).parent / "triton"
+# Run by test_interpreted in a process of their own.
+INTERPRETED = ("test_contrastive.py", "test_pooling.py", "test_tune.py")
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 5e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 
@@ -31,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 one.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     if os.environ.get("TRITON_INTERPRET") == "1":
         return
-    there = [one for one in items if one.path.name.startswith("test_triton_") and one.path.parent == HERE]
+    there = [one for one in items if one.path.parent == TRITON and one.path.name in INTERPRETED]
     elsewhere = [one for one in there if "gpu" not in one.keywords]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [one for one in items if one not in elsewhere]

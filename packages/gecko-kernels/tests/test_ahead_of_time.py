@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gecko_kernels.tuning import Tile, choose_tile
+from gecko_kernels.triton.tiles import Tile, choose_tile
 
 if find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("needs triton's compiler", allow_module_level=True)
@@ -20,8 +20,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gecko_kernels import triton_contrastive as kernels
-from gecko_kernels import triton_loss, triton_pooling
+from gecko_kernels.triton import contrastive as triton_loss
+from gecko_kernels.triton import contrastive_kernels as kernels
+from gecko_kernels.triton import pooling as triton_pooling
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may use (CUDA programming guide)
 TENSOR_CORES = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gecko_kernels import masked_mean_pool, same_tower_softmax_loss
-from gecko_kernels.backend import choose_backend
+from gecko_kernels._backend import choose_backend
 
 
 def test_auto_is_torch_on_cpu(monkeypatch):

@@ -17,7 +17,7 @@ import pytest
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="this is that process")
-@pytest.mark.parametrize("name", ["test_triton_contrastive.py", "test_triton_pooling.py", "test_triton_tune.py"])
+@pytest.mark.parametrize("name", ["test_contrastive.py", "test_pooling.py", "test_tune.py"])
 def test_kernels_under_the_interpreter(name):
     done = subprocess.run(
         [
@@ -29,7 +29,7 @@ def test_kernels_under_the_interpreter(name):
             "no:cacheprovider",
             "-m",
             "not gpu",
-            str(Path(__file__).with_name(name)),
+            str(Path(__file__).parent / "triton" / name),
         ],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,

@@ -20,10 +20,10 @@ DIMS = (384, 128)
 
 def score(folder: str, queries: int, documents: int) -> dict[int, float]:
     from gecko_core import Gecko
-    from gecko_eval.beir import load_beir
-    from gecko_eval.loop import subsample
-    from gecko_eval.retrieval import evaluate_retrieval
-    from gecko_train.sources import find_path
+    from gecko_eval.data.beir import load_beir
+    from gecko_eval.in_training.loop import subsample
+    from gecko_eval.in_training.retrieval import evaluate_retrieval
+    from gecko_train.data.sources import find_path
 
     model = Gecko.from_pretrained(folder, device="cpu")
     model.prompt_style = "gecko"
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--documents", type=int, default=1000)
     given = parser.parse_args()
-    from gecko_core.resolve import resolve
+    from gecko_core.folder.resolve import resolve
 
     start = str(resolve("all-minilm-l6-v2").path)
     mixture, batches = side.plan(side.pairs("scifact"), given.batch, given.steps)

@@ -24,7 +24,7 @@ def write(path: Path, rows: int, seed: int) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from gecko_train.rows import SCHEMA
+    from gecko_train.data.rows import SCHEMA
 
     generator = np.random.default_rng(seed)
     filler = " ".join(["the body of a passage, about as long as the title of a page"] * 2)
@@ -47,8 +47,8 @@ def write(path: Path, rows: int, seed: int) -> None:
 
 def start(paths: list[str], batch_size: int) -> None:
     begun = time.perf_counter()
-    from gecko_train.mixture import Mixture
-    from gecko_train.rows import RowSet
+    from gecko_train.data.mixture import Mixture
+    from gecko_train.data.rows import RowSet
 
     sets = [RowSet.open(path) for path in paths]
     mixture = Mixture(sets, batch_size=batch_size)

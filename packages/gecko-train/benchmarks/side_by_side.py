@@ -20,9 +20,9 @@ def pairs(source: str, seed: int = 0) -> list[Any]:
     """Title-body rows of the Python documentation, or title-abstract rows of SciFact (GECKO_DATA_DIR)."""
     import numpy as np
 
-    from gecko_fret.corpus import load_corpus
-    from gecko_train.rows import Document, TrainingRow
-    from gecko_train.sources import find_path, read_records, title_body_rows
+    from gecko_fret.corpus.passages import load_corpus
+    from gecko_train.data.rows import Document, TrainingRow
+    from gecko_train.data.sources import find_path, read_records, title_body_rows
 
     if source == "python-docs":
         rows = list(title_body_rows(load_corpus(None)))
@@ -36,8 +36,8 @@ def pairs(source: str, seed: int = 0) -> list[Any]:
 
 def plan(rows: list[Any], batch_size: int, steps: int) -> tuple[Any, list[list[Any]]]:
     """Our mixture over the rows, and the rows of its first batches."""
-    from gecko_train.mixture import Mixture
-    from gecko_train.rows import RowSet
+    from gecko_train.data.mixture import Mixture
+    from gecko_train.data.rows import RowSet
 
     mixture = Mixture([RowSet.from_rows("pairs", rows)], batch_size=batch_size)
     return mixture, [mixture.sets[0].rows(mixture.at(step).indices) for step in range(steps)]
@@ -60,9 +60,9 @@ def ours(
 
     from gecko_core import Gecko
     from gecko_train.config import ObjectiveConfig, TrainerConfig
-    from gecko_train.objective import Objective
-    from gecko_train.trainer import Trainer
-    from gecko_train.watch import read_metrics
+    from gecko_train.loop.trainer import Trainer
+    from gecko_train.loop.watch import read_metrics
+    from gecko_train.loss.objective import Objective
 
     student = Gecko.from_pretrained(model, device="cpu")
     student.prompt_style = "gecko"

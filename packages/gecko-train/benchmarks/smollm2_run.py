@@ -23,10 +23,10 @@ REDUCED = {
 
 def scores(model, queries: int, documents: int) -> dict[str, float]:
     """SciFact, FiQA (its gold passages) and STS-B of the data folder, subsampled, at the model's dims."""
-    from gecko_eval.beir import load_beir
-    from gecko_eval.loop import LoopEvaluation, subsample
-    from gecko_eval.sts import load_sts
-    from gecko_train.sources import find_path
+    from gecko_eval.data.beir import load_beir
+    from gecko_eval.in_training.loop import LoopEvaluation, subsample
+    from gecko_eval.in_training.sts import load_sts
+    from gecko_train.data.sources import find_path
 
     sets = [subsample(load_beir(find_path(name)), queries, documents) for name in ("scifact", "fiqa_gold")]
     return dict(LoopEvaluation([*sets, load_sts(find_path("stsb"))], every=1)(model, 0, force=True))
@@ -37,8 +37,8 @@ def run(out: Path, reduced: bool, queries: int, documents: int) -> dict[str, obj
 
     from gecko_core import Gecko
     from gecko_train.config import find_recipe, load_recipe
-    from gecko_train.single import run_single
-    from gecko_train.stage import load_student
+    from gecko_train.run.single import run_single
+    from gecko_train.run.stage import load_student
 
     recipe = load_recipe(find_recipe("smollm2-135m"), ["student.max_seq_length=128"] if reduced else [])
     found: dict[str, dict[str, float]] = {}

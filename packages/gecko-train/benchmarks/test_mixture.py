@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gecko_train.mixture import Mixture
+from gecko_train.data.mixture import Mixture
 
 
 class Ids:

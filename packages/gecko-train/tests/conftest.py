@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gecko_train.rows import Document, RowSet, TrainingRow
+from gecko_train.data.rows import Document, RowSet, TrainingRow
 
 WORDS = [
     first + last for first in ("ba", "do", "ke", "li", "mu", "pra", "so", "ti") for last in ("nk", "rt", "ll", "ms")
@@ -122,7 +122,7 @@ def start_training():
     context.set_forkserver_preload(
         [
             "gecko_core.model",
-            "gecko_train.trainer",
+            "gecko_train.loop.trainer",
             "accelerate",
             "transformers.models.auto.modeling_auto",
             "transformers.models.auto.tokenization_auto",

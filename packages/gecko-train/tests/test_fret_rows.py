@@ -5,9 +5,9 @@ import math
 import pytest
 
 from gecko_core.errors import ConfigError
-from gecko_fret.corpus import Passage
+from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import Candidate, FretRow
-from gecko_train.sources import fret_rows
+from gecko_train.data.sources import fret_rows
 
 PASSAGES = {f"p{n}": Passage(f"p{n}", f"title {n}" if n else None, f"text {n}") for n in range(6)}
 

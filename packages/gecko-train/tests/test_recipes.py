@@ -20,7 +20,7 @@ def test_a_recipe_is_valid_and_its_resolved_form_is_the_same(name):
 def test_every_source_is_known_and_no_two_sets_share_a_name(name):
     from pathlib import Path
 
-    from gecko_train.adapters import ADAPTERS
+    from gecko_train.data.adapters import ADAPTERS
 
     recipe = load_recipe(find_recipe(name))
     for stage in (recipe.prefinetune, recipe.finetune):

@@ -18,10 +18,10 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from gecko_core import Gecko
 from gecko_train.config import ObjectiveConfig, TrainerConfig
-from gecko_train.mixture import Mixture
-from gecko_train.objective import Objective
-from gecko_train.rows import RowSet
-from gecko_train.trainer import Trainer
+from gecko_train.data.mixture import Mixture
+from gecko_train.data.rows import RowSet
+from gecko_train.loop.trainer import Trainer
+from gecko_train.loss.objective import Objective
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import make_rows, without_dropout

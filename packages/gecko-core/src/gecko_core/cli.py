@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gecko_core.errors import ConfigError, exit_on_error
 
 if TYPE_CHECKING:
-    from gecko_core.stream import Row
+    from gecko_core.encode.stream import Row
 
 _EXAMPLES = """examples:
   gecko-embed passages.jsonl passages.parquet --model all-minilm-l6-v2 --kind document
@@ -72,10 +72,11 @@ def _run(options: argparse.Namespace) -> int:
     # Only now the heavy imports: --help and the checks above answer at once.
     from contextlib import nullcontext
 
-    from gecko_core.encoding import WINDOW
-    from gecko_core.files import Columns, count_rows, read_rows
+    from gecko_core.encode.batches import WINDOW
+    from gecko_core.encode.pool import EncoderPool
+    from gecko_core.encode.rows import Columns, read_rows
+    from gecko_core.io import count_rows
     from gecko_core.model import Gecko
-    from gecko_core.pool import EncoderPool
 
     columns = Columns(options.text_column, options.title_column, options.id_column)
     rows = read_rows(options.input, columns)

@@ -13,25 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gecko_core.backbones import DEFAULT_MAX_LENGTH, Adapter
-from gecko_core.compute import Compute
-from gecko_core.encoding import check_truncate_dim, encode_windows
+from gecko_core.backbones.families import DEFAULT_MAX_LENGTH, Adapter
+from gecko_core.backbones.head import Dense, projection
+from gecko_core.backbones.loading import as_dtype, checked_device, load_backbone, load_tokenizer, local_folder
+from gecko_core.backbones.widths import checked_dims, hidden_size
+from gecko_core.encode.batches import check_truncate_dim, encode_windows
+from gecko_core.encode.cpu import Compute
+from gecko_core.encode.packing import packed
+from gecko_core.encode.quantize import Precision, Ranges, check_precision, quantize, ranges_of
+from gecko_core.encode.texts import checked_max_length, checked_texts, padded, token_ids
 from gecko_core.errors import ConfigError, ModelError
-from gecko_core.folder import Layout, own_settings, read_layout
-from gecko_core.head import Dense, projection
-from gecko_core.loading import as_dtype, checked_device, load_backbone, load_tokenizer, local_folder
-from gecko_core.packing import packed
+from gecko_core.folder.layout import Layout, own_settings, read_layout
+from gecko_core.folder.resolve import resolve
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
-from gecko_core.quantize import Precision, Ranges, check_precision, quantize, ranges_of
-from gecko_core.resolve import resolve
-from gecko_core.texts import checked_max_length, checked_texts, padded, token_ids
-from gecko_core.widths import checked_dims, hidden_size
 from gecko_kernels import masked_mean_pool, packed_mean_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gecko_core.stream import Row
+    from gecko_core.encode.stream import Row
 
 PromptStyle = Literal["gecko", "plain"]
 
@@ -171,14 +171,14 @@ class Gecko(nn.Module):
         record: how the model was made (anything JSON takes); goes into gecko.json and the model card. dims: Matryoshka
         widths to announce, `self.dims` by default. An earlier model at `path` is replaced, whole or not at all.
         """
-        from gecko_core.saving import write_folder
+        from gecko_core.folder.saving import write_folder
 
         write_folder(self, Path(path), record, checked_dims(dims, self.dim) if dims else self.dims)
         return Path(path)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Saves and uploads the model; see `gecko_core.hub.push_to_hub`."""
-        from gecko_core.hub import push_to_hub
+        """Saves and uploads the model; see `gecko_core.folder.hub.push_to_hub`."""
+        from gecko_core.folder.hub import push_to_hub
 
         return push_to_hub(self, repo_id, **options)
 
@@ -193,7 +193,7 @@ class Gecko(nn.Module):
     ) -> Tensor:
         """Right-padded (B, L) ids and mask, or token ids of B texts -> (B, dim) embeddings, not normalised.
 
-        rows: best sorted by length; without padding and with the faster products of `gecko_core.compute` where that
+        rows: best sorted by length; without padding and with the faster products of `gecko_core.encode.cpu` where that
         pays. Both forms take gradients and go through a wrapper for data parallelism.
         """
         if rows is not None:
@@ -337,7 +337,7 @@ class Gecko(nn.Module):
         check_truncate_dim(width, self.dim)
         ranges = self._ranges(width or self.dim) if precision == "int8" else None
         if devices:
-            from gecko_core.pool import EncoderPool
+            from gecko_core.encode.pool import EncoderPool
 
             with EncoderPool(self, devices) as pool:
                 found = torch.from_numpy(
@@ -367,8 +367,8 @@ class Gecko(nn.Module):
         return self.encode(self.format_documents(texts, titles), **options)
 
     def encode_stream(self, rows: Iterable[str | Row], path: str | Path, **options: Any) -> int:
-        """An iterator of any length -> a .npy (for numpy's memory map) or .parquet file; see `gecko_core.stream`."""
-        from gecko_core.stream import encode_stream
+        """An iterator of any length -> a .npy (for numpy's memory map) or .parquet file (`encode_stream`)."""
+        from gecko_core.encode.stream import encode_stream
 
         return encode_stream(self, rows, path, **options)
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from gecko_core.backbones.loading import first_line, quiet_bars
 from gecko_core.errors import DataError, ModelError
-from gecko_core.loading import first_line, quiet_bars
-
-from .encoder import GeckoEmbedder, TextEmbedder, model_meta
-from .metrics import METRICS, ranking_metrics
-from .retrieval import RetrievalScores
-from .sets import RetrievalSet
-from .tasks import TaskPrompt
+from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.in_training.retrieval import RetrievalScores
+from gecko_eval.metrics import METRICS, ranking_metrics
+from gecko_eval.mteb.encoder import GeckoEmbedder, TextEmbedder, model_meta
+from gecko_eval.mteb.tasks import TaskPrompt
 
 #: Robertson's weights in Lucene's variant, as most published BM25 numbers.
 BM25_SETTINGS = {"method": "lucene", "k1": 1.2, "b": 0.75}
@@ -201,7 +200,7 @@ def load_model(
         return Bm25()
     label = Path(name.removeprefix("st:")).name or name
     if name.startswith("st:"):
-        from gecko_core.resolve import resolve
+        from gecko_core.folder.resolve import resolve
 
         found = resolve(name.removeprefix("st:"))
         return SentenceTransformerEmbedder(str(found.path or found.hub_id), label, progress, device=device)
@@ -216,7 +215,7 @@ def training_record(name: str) -> dict[str, Any]:
     """What the model's gecko.json says of its training; empty where it says nothing."""
     import json
 
-    from gecko_core.resolve import resolve
+    from gecko_core.folder.resolve import resolve
 
     path = resolve(name).path
     if path is None or not (path / "gecko.json").is_file():

@@ -63,9 +63,9 @@ def run_command(
     """Evaluate a model. Exit code 0: all tasks scored; 1: some failed; 2: nothing was scored, or bad input."""
     with exit_on_error(debug):
         _prepare(offline)
-        from .baselines import load_model
-        from .retrieval import check_dims
-        from .run import entries_for, run
+        from gecko_eval.baselines import load_model
+        from gecko_eval.in_training.retrieval import check_dims
+        from gecko_eval.mteb.run import entries_for, run
 
         options = {"corpus": corpus, "task": task_string, "symmetric": symmetric, "drop": drop_unjudged}
         own = _own_sets(data or [], bool(tasks), **options)
@@ -112,9 +112,9 @@ def compare(
     `compare A B` holds B against A; `compare A --dims 768 256` holds A at 256 dims against A at 768.
     """
     with exit_on_error(debug):
-        from .compare import compare_results, write_comparison
-        from .figures import plot_comparison
-        from .results import load_results, make_folder, name_apart, safe_name
+        from gecko_eval.report.compare import compare_results, write_comparison
+        from gecko_eval.report.figures import plot_comparison
+        from gecko_eval.results import load_results, make_folder, name_apart, safe_name
 
         if dim and dims:
             raise ConfigError("--dim and --dims do not go together; --dims names every dim to compare")
@@ -151,9 +151,9 @@ def report(
 ) -> None:
     """Write report.md, report.html and scores.png with the paper's rows beside the measured ones."""
     with exit_on_error(debug):
-        from .contamination import overlaps
-        from .report import write_report
-        from .results import load_results, make_folder, name_apart
+        from gecko_eval.report.contamination import overlaps
+        from gecko_eval.report.page import write_report
+        from gecko_eval.results import load_results, make_folder, name_apart
 
         all_results = [load_results(f) for f in folders]
         name_apart(all_results)
@@ -179,8 +179,7 @@ def tasks_command(
         from rich.table import Table
 
         from gecko_core import format_document, format_query
-
-        from .run import entries_for
+        from gecko_eval.mteb.run import entries_for
 
         table = Table("task", "type", "query side", "document side", "string from", "data")
         for entry in entries_for(names or ["MTEB(eng, v1)"], local):
@@ -198,7 +197,7 @@ def prefetch(
     """Download the data of tasks into the datasets cache, for later --offline runs."""
     with exit_on_error(debug):
         _prepare(offline=False)
-        from .run import entries_for, in_one_line, no_network
+        from gecko_eval.mteb.run import entries_for, in_one_line, no_network
 
         wanted = _split(names)
         if not wanted:
@@ -228,7 +227,7 @@ def prefetch(
 def _prepare(offline: bool) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if offline:
-        from .run import go_offline
+        from gecko_eval.mteb.run import go_offline
 
         go_offline()
 
@@ -245,8 +244,7 @@ def _about(embedder: Any, dims: Any, tasks: int) -> str:
 def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[Any]:
     """The sets of --data. A broken one fails alone where there is something else to run."""
     from gecko_core.errors import DataError
-
-    from .local import broken_set
+    from gecko_eval.mteb.local import broken_set
 
     found: list[Any] = []
     errors = []
@@ -262,9 +260,9 @@ def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[Any]:
 
 
 def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: bool) -> Any:
-    from .beir import load_beir
-    from .csv_set import load_csv
-    from .local import from_retrieval_set, local_set, recognise
+    from gecko_eval.data.beir import load_beir
+    from gecko_eval.data.csv_set import load_csv
+    from gecko_eval.mteb.local import from_retrieval_set, local_set, recognise
 
     if path.suffix.lower() == ".csv":
         return from_retrieval_set(load_csv(path, corpus, task=task, symmetric=symmetric), path.parent)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.writing import lock_file, unwritable, whole_file
+from gecko_core.io import locked, remove_leftovers, whole_file, write_text
 
 RESULTS = "results.json"
 
@@ -32,13 +32,8 @@ def claimed(out: Path) -> Iterator[None]:
     """
     make_folder(out)
     busy = ConfigError(f"{out}: another gecko-eval run is writing there; wait for it, or choose another --out")
-    try:
-        lock = lock_file(out / ".lock", busy)
-    except OSError as e:
-        raise unwritable(out, e) from None
-    with lock:
-        for left_over in out.glob("**/.*.tmp"):  # of a run that was killed while it wrote
-            left_over.unlink(missing_ok=True)
+    with locked(out / ".lock", busy):
+        remove_leftovers(out)
         yield
 
 
@@ -129,12 +124,6 @@ def load_items(results: Mapping[str, Any], task: str) -> dict[str, np.ndarray]:
     if not sound:
         raise DataError(f"{path}: the items of {task} are damaged; run the task again with --overwrite")
     return found
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8, whole or not at all; what UTF-8 cannot hold (half a surrogate pair) is written as an escape."""
-    with whole_file(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def name_apart(all_results: Sequence[dict[str, Any]]) -> None:

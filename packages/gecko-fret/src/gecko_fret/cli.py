@@ -42,7 +42,7 @@ def build(
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
-        from gecko_fret.build_command import BuildOptions, run_build
+        from gecko_fret.build.command import BuildOptions, run_build
 
         overrides = list(set_ or [])
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
@@ -62,7 +62,7 @@ def report(
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
-        from gecko_fret.report import write_report
+        from gecko_fret.build.report import write_report
 
         for path in write_report(folder):
             typer.echo(path)

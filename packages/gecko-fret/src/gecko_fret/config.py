@@ -16,7 +16,7 @@ class _Section(BaseModel):
 
 
 class CorpusConfig(_Section):
-    """What passages are read, see `gecko_fret.corpus.load_corpus`."""
+    """What passages are read, see `gecko_fret.corpus.passages.load_corpus`."""
 
     path: str | None = Field(
         default=None, description="folder, .jsonl/.csv/.parquet file, hub:NAME, or nothing: python-docs"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from gecko_core.errors import DataError
-from gecko_fret.corpus import Corpus, Passage
-from gecko_fret.workspace import Workspace
+from gecko_fret.build.folder import Workspace
+from gecko_fret.corpus.passages import Corpus, Passage
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from gecko_core import format_document, format_query
 from gecko_core.errors import ConfigError
-from gecko_fret.atomic import atomic_path, write_parquet
-from gecko_fret.corpus import Passage
+from gecko_core.io import whole_path
+from gecko_fret.build.parts import write_parquet
+from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
 
 Render = tuple[Callable[[FretRow], str], Callable[[Passage], str]]
@@ -103,7 +104,7 @@ def _tevatron(data: FretData, to: Path, render: Render) -> int:
 
 def _write_jsonl(path: Path, rows: Iterator[dict[str, Any]]) -> int:
     count = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with whole_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gecko_core.errors import ConfigError
-from gecko_fret.corpus import Passage
+from gecko_fret.corpus.passages import Passage
 from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gecko_kernels.arguments import LossArguments, check_loss
-from gecko_kernels.backend import choose_backend
-from gecko_kernels.chunked import ChunkedResult, chunked_loss
-from gecko_kernels.operators import operator, refuse_second_derivative
+from gecko_kernels._arguments import LossArguments, check_loss
+from gecko_kernels._backend import choose_backend
+from gecko_kernels._operators import operator, refuse_second_derivative
+from gecko_kernels.cpu.one_pass import ChunkedResult, chunked_loss
 from gecko_kernels.reference import reference_loss, wide
-from gecko_kernels.tuning import MAX_PREFIXES
+from gecko_kernels.triton.tiles import MAX_PREFIXES
 
 
 def same_tower_softmax_loss(
@@ -168,7 +168,7 @@ refuse_second_derivative("scale")
 
 @operator("triton_loss", f"({_COMMON}, bool same_tower, int column_offset, float hardness) -> (Tensor, Tensor)")
 def _triton_op(*inputs):  # type: ignore[no-untyped-def]
-    from gecko_kernels.triton_loss import forward, make_problem
+    from gecko_kernels.triton.contrastive import forward, make_problem
 
     return forward(make_problem(*inputs))
 
@@ -184,7 +184,7 @@ def _triton_fake(queries, *rest):  # type: ignore[no-untyped-def]
     f"({_COMMON}, bool same_tower, int column_offset, float hardness, Tensor lses, Tensor upstream) -> {_FIVE}",
 )
 def _triton_backward_op(*inputs):  # type: ignore[no-untyped-def]
-    from gecko_kernels.triton_loss import backward, make_problem
+    from gecko_kernels.triton.contrastive import backward, make_problem
 
     found = backward(make_problem(*inputs[:-2]), *inputs[-2:])
     return tuple(found.get(name, inputs[0].new_empty(0)) for name in _NAMES)

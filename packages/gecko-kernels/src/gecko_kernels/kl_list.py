@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gecko_kernels.arguments import check_dims, check_like, check_temperature, shape_of
+from gecko_kernels._arguments import check_dims, check_like, check_temperature, shape_of
+from gecko_kernels.cpu.strips import segments_of
 from gecko_kernels.reference import ZERO_NORM, wide
-from gecko_kernels.strips import segments_of
 
 
 def kl_list_loss(

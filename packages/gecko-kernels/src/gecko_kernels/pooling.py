@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gecko_kernels.arguments import FLOATING, shape_of
-from gecko_kernels.backend import choose_backend
-from gecko_kernels.operators import operator, refuse_second_derivative
+from gecko_kernels._arguments import FLOATING, shape_of
+from gecko_kernels._backend import choose_backend
+from gecko_kernels._operators import operator, refuse_second_derivative
 from gecko_kernels.reference import ZERO_NORM, reference_packed_pool, reference_pool, wide
 
 
@@ -164,7 +164,7 @@ def _padded_sum(hidden: Tensor, valid: Tensor) -> Tensor:
 )
 def _masked_mean(hidden, valid, normalize, dims, triton):  # type: ignore[no-untyped-def]
     if triton:
-        from gecko_kernels.triton_pooling import masked_mean
+        from gecko_kernels.triton.pooling import masked_mean
 
         return masked_mean(hidden, valid, normalize, dims)
     mean = _padded_sum(hidden, valid) / valid.sum(1, keepdim=True).clamp(min=1)
@@ -177,7 +177,7 @@ def _masked_mean(hidden, valid, normalize, dims, triton):  # type: ignore[no-unt
 )
 def _packed_mean(hidden, starts, ends, normalize, dims, triton):  # type: ignore[no-untyped-def]
     if triton:
-        from gecko_kernels.triton_pooling import packed_mean
+        from gecko_kernels.triton.pooling import packed_mean
 
         return packed_mean(hidden, starts, ends, normalize, dims)
     mean = hidden.new_zeros((len(starts), hidden.shape[1]), dtype=wide(hidden.dtype))
@@ -212,7 +212,7 @@ def _packed_mean_fake(hidden, starts, ends, normalize, dims, triton):  # type: i
 )
 def _masked_spread(vectors, valid, dtype, triton):  # type: ignore[no-untyped-def]
     if triton:
-        from gecko_kernels.triton_pooling import masked_spread
+        from gecko_kernels.triton.pooling import masked_spread
 
         return masked_spread(vectors, valid, dtype)
     return torch.where(valid[..., None], vectors.to(dtype)[:, None], 0)
@@ -229,7 +229,7 @@ def _masked_spread_fake(vectors, valid, dtype, triton):  # type: ignore[no-untyp
 )
 def _packed_spread(vectors, starts, ends, tokens, dtype, triton):  # type: ignore[no-untyped-def]
     if triton:
-        from gecko_kernels.triton_pooling import packed_spread
+        from gecko_kernels.triton.pooling import packed_spread
 
         return packed_spread(vectors, starts, ends, tokens, dtype)
     out = vectors.new_zeros((tokens, vectors.shape[1]), dtype=dtype)

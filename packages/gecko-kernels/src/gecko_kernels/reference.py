@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gecko_kernels.arguments import LossArguments
+from gecko_kernels._arguments import LossArguments
 
 # A vector no longer than this has no direction: its similarity to everything is 0 and no gradient flows to it.
 ZERO_NORM = 1e-12

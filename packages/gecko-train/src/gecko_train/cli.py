@@ -92,7 +92,7 @@ def ablate(
 
     with exit_on_error(debug):
         resolved = _resolve(recipe, corpus, out, llm, student, seeds, seed, set_, tiny)
-        from gecko_train.ablate import default_output, run_ablation
+        from gecko_train.run.ablate import default_output, run_ablation
 
         run_ablation(resolved.model_copy(update={"output": str(default_output(resolved))}), runs)
 
@@ -108,7 +108,7 @@ def soup(
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
-        from gecko_train.soup import soup as average
+        from gecko_train.run.soup import soup as average
 
         average(models, out, weight)
         typer.echo(f"model: {out}")
@@ -122,7 +122,7 @@ def _run(
 
     with exit_on_error(debug):
         resolved = _resolve(recipe or "quickstart", corpus, out, llm, student, seeds, seed, overrides, tiny)
-        from gecko_train.recipe import run_recipe
+        from gecko_train.run.journey import run_recipe
 
         run_recipe(resolved)
 
@@ -151,7 +151,7 @@ def _one_stage(
         from gecko_train.config import find_recipe, load_recipe
 
         resolved = load_recipe(find_recipe(recipe), [*_values(corpus, out, student, seed), *(overrides or [])])
-        from gecko_train.single import run_single
+        from gecko_train.run.single import run_single
 
         run_single(resolved, stage)
 

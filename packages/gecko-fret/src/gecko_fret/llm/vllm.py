@@ -55,7 +55,7 @@ class VllmLLM:
             raise BackendError(
                 f"llm.backend vllm: the engine did not start ({' '.join(str(error).split())[:200]})"
             ) from None
-        from gecko_fret.models import weights_fingerprint
+        from gecko_fret.build.models import weights_fingerprint
 
         return cls(engine, config, f"vllm:{weights_fingerprint(config.model)}:{config.dtype}")
 

@@ -1,0 +1,1 @@
+"""Backbones: one adapter per family, and how their weights are loaded."""

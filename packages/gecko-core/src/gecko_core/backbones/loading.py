@@ -1,0 +1,202 @@
+"""From a resolved name to a tokenizer and a bare backbone: safetensors or GGUF only, no remote code."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gecko_core.backbones.families import Adapter, adapter_for
+from gecko_core.errors import ConfigError, ModelError
+from gecko_core.folder.resolve import Resolved
+
+# What a model needs from the hub: weights as safetensors, configuration and tokenizer. Pickles are never fetched.
+HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+HUB_IGNORE = ["onnx/*", "openvino/*", "*.onnx", "*.bin", "*.pt", "*.pkl"]
+
+
+def local_folder(resolved: Resolved) -> Path:
+    """The folder with the model's files; fetched from the hub (or its cache) where it is not on this machine."""
+    if resolved.path is not None:
+        return resolved.path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    assert resolved.hub_id is not None
+    try:
+        return Path(snapshot_download(resolved.hub_id, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_IGNORE))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = first_line(error)
+        raise ModelError(
+            f"{resolved.name}: not a folder here, and the hub did not give it ({reason}); check the name or the network"
+        ) from None
+
+
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """The device by this name; None is the first GPU, Apple's, or the CPU. Raises `ConfigError` for one not here."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"{device!r} is not a device; use 'cpu', 'cuda:0' and the like") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"{device}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"{device}: this machine has none")
+    return found
+
+
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    """fp32, bf16 or fp16 from a dtype or its name; None is fp32. Raises `ConfigError` for anything else."""
+    names = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
+    names |= {"float16": torch.float16, "fp16": torch.float16}
+    chosen = torch.float32 if dtype is None else names.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ConfigError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
+    return chosen
+
+
+def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None) -> tuple[nn.Module, Adapter]:
+    """The bare backbone in `dtype`, bidirectional, in eval mode, and the adapter that runs it.
+
+    Raises `ModelError` for a missing or unreadable config, an unsupported model type, missing or corrupt safetensors.
+    """
+    extra: dict[str, Any] = {}
+    if gguf_file:
+        model_type = _gguf_model_type(folder, gguf_file)
+        extra = {"gguf_file": gguf_file, **_gguf_options()}
+    else:
+        model_type = read_json(folder / "config.json").get("model_type", "")
+        _check_weights(folder)
+        extra = {"use_safetensors": True}
+    adapter = adapter_for(model_type, folder / "config.json")
+    with model_errors(folder), quiet():
+        loaded = adapter.model_class().from_pretrained(
+            folder, dtype=dtype, trust_remote_code=False, output_loading_info=not gguf_file, **extra
+        )
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": []})
+    missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
+    if missing:
+        raise ModelError(
+            f"{folder}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again"
+        )
+    if getattr(model, "pooler", None) is not None:
+        # Mean pooling has no use for BERT's pooler. Frozen, DDP does not wait for its gradient; kept, other readers of
+        # the saved folder find what they look for. Where the checkpoint has none, none is made up.
+        model.pooler.requires_grad_(False)
+        if info["missing_keys"]:
+            model.pooler = None
+    adapter.prepare(model)
+    return model.eval(), adapter
+
+
+def load_tokenizer(folder: Path, gguf_file: str | None = None) -> Any:
+    """The folder's tokenizer, padding on the right. Raises `ModelError` where there is none."""
+    from transformers import AutoTokenizer
+
+    # transformers 5 answers missing files with an empty tokenizer that turns every text into nothing.
+    if not gguf_file and not any(any(folder.glob(name)) for name in VOCABULARIES):
+        raise ModelError(f"{folder}: no tokenizer (looked for {', '.join(VOCABULARIES)}); fetch the model again")
+    options: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
+    with model_errors(folder), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        # Decoders seldom have one. Which token it is does not matter: the mask hides it.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    return tokenizer
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from `path`. Raises `ModelError` where it is missing or not one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing; this folder is not a model (or its download is incomplete)") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({first_line(error)})") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: must hold a JSON object, holds a {type(value).__name__}")
+    return value
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's message, cut to its first line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+@contextmanager
+def model_errors(where: str | Path) -> Iterator[None]:
+    """What transformers and safetensors raise on broken files becomes a one-line `ModelError`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ModelError(
+            f"{where}: a safetensors file is corrupt or cut off ({first_line(error)}); fetch it again"
+        ) from None
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{where}: cannot be loaded ({first_line(error)})") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No per-shard progress bars and no advice about unused heads while a model loads or is saved."""
+    from transformers.utils import logging as hf_logging
+
+    level = hf_logging.get_verbosity()
+    hf_logging.set_verbosity(logging.ERROR)
+    try:
+        with quiet_bars():
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """No per-shard progress bars while a model loads."""
+    from transformers.utils import logging as hf_logging
+
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _check_weights(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.h5", "*.msgpack") for p in folder.glob(pattern))
+    found = f"only {', '.join(others)}" if others else "no weights at all"
+    raise ModelError(f"{folder}: no .safetensors file ({found}); pickled weights are not loaded, convert them first")
+
+
+def _gguf_model_type(folder: Path, gguf_file: str) -> str:
+    from transformers import AutoConfig
+
+    with model_errors(folder / gguf_file), quiet():
+        return str(AutoConfig.from_pretrained(folder, gguf_file=gguf_file).model_type)
+
+
+def _gguf_options() -> dict[str, Any]:
+    import transformers
+
+    config = getattr(transformers, "GgufConfig", None)
+    # Before transformers 5 a GGUF file was always dequantised.
+    return {"quantization_config": config(dequantize=True)} if config is not None else {}

@@ -1,0 +1,1 @@
+"""From texts to vectors: batches, packing, precision, CPU paths, device pools, streams."""

@@ -1,0 +1,107 @@
+"""Texts to vectors: batches by token budget, longest first, order restored at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gecko_core.encode.precision import autocast
+from gecko_core.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from gecko_core.model import Gecko
+
+# Texts that are tokenised, sorted and encoded together. Bounds the memory of a long run; large enough that sorting by
+# length leaves next to no padding.
+WINDOW = 32_768
+
+
+def plan_batches(lengths: np.ndarray, batch_tokens: int, padded: bool = True) -> list[np.ndarray]:
+    """Row numbers of each batch: lengths descending, at most `batch_tokens` tokens, at least one row.
+
+    padded: every row counts as much as the longest of its batch.
+
+    Longest first, so that a batch that does not fit into memory fails at once and not at the end of the night. Equal
+    lengths keep their order: the same texts always make the same batches.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    ends = np.cumsum(lengths[order])
+    batches, start = [], 0
+    while start < len(order):
+        if padded:
+            rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        else:
+            before = int(ends[start - 1]) if start else 0
+            rows = max(1, int(np.searchsorted(ends, before + batch_tokens, side="right")) - start)
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """What keeps the device busy: a CPU wants its activations in cache, a GPU wants many rows."""
+    return 65_536 if device.type == "cuda" else 2_048
+
+
+def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
+    """Raises `ConfigError` unless `truncate_dim` is None or a whole number from 1 to `dim`."""
+    if truncate_dim is None:
+        return
+    if isinstance(truncate_dim, bool) or not isinstance(truncate_dim, int | np.integer) or not 1 <= truncate_dim <= dim:
+        raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
+
+
+def encode_window(model: Gecko, texts: Sequence[str], batch_tokens: int, bar: tqdm | None = None) -> Tensor:
+    """Texts (n) -> pooled vectors (n, dim), fp32, neither normalised nor truncated, on the model's device."""
+    ids = model.tokenize(texts)
+    lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
+    out = torch.empty(len(texts), model.dim, dtype=torch.float32, device=model.device)
+    for rows in plan_batches(lengths, batch_tokens, padded=not model.runs_packed):
+        pooled = model(rows=[ids[row] for row in rows])
+        out[torch.from_numpy(rows).to(out.device)] = pooled.float()
+        if bar is not None:
+            bar.update(len(rows))
+    return out
+
+
+def encode_windows(
+    model: Gecko, texts: Sequence[str], *, batch_tokens: int | None, progress: bool, truncate_dim: int | None
+) -> Iterator[Tensor]:
+    """Unit vectors (up to WINDOW, dim) of consecutive texts, fp32, on the model's device."""
+    if batch_tokens is not None and batch_tokens < 1:
+        raise ConfigError(f"batch_tokens must be at least 1, not {batch_tokens}")
+    check_truncate_dim(truncate_dim, model.dim)
+    budget = batch_tokens or default_batch_tokens(model.device)
+    bar = None
+    if progress:
+        from tqdm.auto import tqdm
+
+        bar = tqdm(total=len(texts), unit="text", desc="encoding", mininterval=0.5)
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast(model):
+            for start in range(0, len(texts), WINDOW):
+                vectors = encode_window(model, texts[start : start + WINDOW], budget, bar)
+                _check_finite(vectors, start)
+                yield normalize(vectors[:, :truncate_dim], dim=-1)
+    finally:
+        model.train(training)
+        if bar is not None:
+            bar.close()
+
+
+def _check_finite(vectors: Tensor, first: int) -> None:
+    finite = torch.isfinite(vectors).all(dim=1)
+    if not bool(finite.all()):
+        row = first + int((~finite).nonzero()[0])
+        raise ModelError(
+            f"row {row}: the embedding is not finite; if the model runs in float16, take bfloat16 or float32"
+        )

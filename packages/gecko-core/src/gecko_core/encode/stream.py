@@ -1,0 +1,217 @@
+"""An iterator of texts, however long, to a file of embeddings; interrupted runs go on where they stopped.
+
+Texts are taken in windows; each becomes a part beside the result, written whole or not at all. A run that finds parts
+of the same model, options and texts skips them. At the end the parts are joined into one .npy file (open it with
+`numpy.load(path, mmap_mode="r")`) or one Parquet file (`id`, `embedding`) and removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from gecko_core.encode.batches import WINDOW, check_truncate_dim
+from gecko_core.encode.quantize import Precision, check_precision, stored_width
+from gecko_core.encode.texts import checked_texts
+from gecko_core.errors import ConfigError, DataError
+from gecko_core.io import locked, pyarrow, unwritable, whole_file
+from gecko_core.prompts import DEFAULT_TASK
+
+if TYPE_CHECKING:
+    from gecko_core.encode.pool import EncoderPool
+    from gecko_core.model import Gecko
+
+Kind = Literal["text", "query", "document"]
+
+
+class Row(NamedTuple):
+    """One text to encode; title for documents; id for the Parquet file (the row's number where it is None)."""
+
+    text: str
+    title: str | None = None
+    id: str | None = None
+
+
+def encode_stream(
+    model: Gecko,
+    rows: Iterable[str | Row],
+    path: str | Path,
+    *,
+    kind: Kind = "text",
+    task: str = DEFAULT_TASK,
+    precision: Precision = "float32",
+    truncate_dim: int | None = None,
+    batch_tokens: int | None = None,
+    window: int = WINDOW,
+    total: int | None = None,
+    progress: bool = False,
+    pool: EncoderPool | None = None,
+) -> int:
+    """Encodes `rows` to `path` (.npy or .parquet) in bounded memory; returns their number.
+
+    kind: encode as they are, as queries of `task`, or as documents. window: rows per part, what an interruption can
+    cost. total: number of rows, if known, for the ETA. The result appears under its name only when it is complete.
+    Raises `ConfigError`, `DataError` (naming the row).
+    """
+    path = Path(path)
+    width = truncate_dim if truncate_dim is not None else model.truncate_dim
+    check_truncate_dim(width, model.dim)
+    check_precision(precision)
+    if path.suffix not in (".npy", ".parquet"):
+        raise ConfigError(f"{path}: embeddings are written as .npy or .parquet; choose one of these endings")
+    if window < 1:
+        raise ConfigError(f"window must be at least 1, not {window}")
+    if kind not in ("text", "query", "document"):
+        raise ConfigError(f"kind must be text, query or document, not {kind!r}")
+    if path.suffix == ".parquet":
+        pyarrow()
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; choose another name")
+    columns, dtype = stored_width(width or model.dim, precision)
+    parts = _Parts(path, _identity(model, kind, task, precision, width, window))
+    options: dict[str, Any] = {"precision": precision, "truncate_dim": width, "batch_tokens": batch_tokens}
+    done = 0
+    bar = _bar(total, progress)
+    try:
+        for number, chunk in enumerate(_chunks(rows, window)):
+            texts = _dressed(model, chunk, kind, task, done)
+            if not parts.has(number, texts, (len(texts), columns)):
+                vectors = (pool or model).encode(texts, **options)
+                parts.write(number, texts, vectors, [_id(row, done + i) for i, row in enumerate(chunk)])
+            done += len(chunk)
+            bar.update(len(chunk))
+        parts.join(columns, dtype)
+    finally:
+        bar.close()
+        parts.close()
+    return done
+
+
+def _chunks(rows: Iterable[str | Row], window: int) -> Iterator[list[str | Row]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, window)):
+        yield chunk
+
+
+def _dressed(model: Gecko, chunk: list[str | Row], kind: Kind, task: str, first: int) -> list[str]:
+    texts = checked_texts([row.text if isinstance(row, Row) else row for row in chunk], first=first)
+    if kind == "query":
+        return model.format_queries(texts, task)
+    if kind == "document":
+        return model.format_documents(texts, [row.title if isinstance(row, Row) else None for row in chunk])
+    return texts
+
+
+def _id(row: str | Row, number: int) -> str:
+    return checked_texts([row.id], "id", number)[0] if isinstance(row, Row) and row.id is not None else str(number)
+
+
+def _identity(model: Gecko, *options: Any) -> str:
+    text = json.dumps([model.weights_hash(), model.prompt_style, model.max_seq_length, str(model.dtype), *options])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _bar(total: int | None, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    seconds = 0.5 if sys.stderr.isatty() else 10  # a log file needs fewer lines
+    return tqdm(total=total, unit="text", desc="encoding", mininterval=seconds, disable=not progress)
+
+
+class _Parts:
+    """The parts of one result: `.NAME.parts/00000.npy`, each with its ids and the hash of its texts."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self.folder = path.with_name(f".{path.name}.parts")
+        self.numbers: list[int] = []
+        self._lock = ExitStack()
+        note = self.folder / "identity"
+        busy = DataError(f"{path}: another process is writing it; wait for it or choose another name")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.enter_context(locked(self.folder / "lock", busy))
+            if not note.is_file() or note.read_text() != identity:
+                for old in self.folder.iterdir():
+                    if old.name != "lock":
+                        old.unlink()  # of another model or other options: of no use here
+            with whole_file(note) as file:
+                file.write(identity.encode())
+        except OSError as error:
+            self.close()
+            raise unwritable(path, error) from None
+
+    def close(self) -> None:
+        """Lets another process write here."""
+        self._lock.close()
+
+    def has(self, number: int, texts: list[str], shape: tuple[int, int]) -> bool:
+        """Whether this part is there, is readable, and was made of these very texts."""
+        self.numbers.append(number)
+        name = self.folder / f"{number:05}"
+        try:
+            note = json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))
+            found = np.load(name.with_suffix(".npy"), mmap_mode="r").shape
+        except (OSError, ValueError):
+            return False
+        return bool(note.get("texts") == _digest(texts) and found == shape)
+
+    def write(self, number: int, texts: list[str], vectors: np.ndarray, ids: list[str]) -> None:
+        name = self.folder / f"{number:05}"
+        # The note comes last: with it, the part counts.
+        name.with_suffix(".json").unlink(missing_ok=True)
+        with whole_file(name.with_suffix(".npy")) as file:
+            # Not numpy.save: where the disk is full, the C library under it drops the last bytes without an error.
+            _write_header(file, vectors.shape, vectors.dtype)
+            file.write(np.ascontiguousarray(vectors).data)
+        with whole_file(name.with_suffix(".json")) as file:
+            file.write(json.dumps({"texts": _digest(texts), "ids": ids}).encode())
+
+    def join(self, columns: int, dtype: np.dtype[Any]) -> None:
+        joiner = _join_parquet if self.path.suffix == ".parquet" else _join_npy
+        # Within the folder of parts, so that nothing lies about where this is killed.
+        with whole_file(self.path, folder=self.folder) as file:
+            joiner(file, [self.folder / f"{number:05}" for number in self.numbers], columns, dtype)
+        shutil.rmtree(self.folder)
+
+
+def _digest(texts: list[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _join_npy(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
+    rows = sum(len(np.load(part.with_suffix(".npy"), mmap_mode="r")) for part in parts)
+    _write_header(file, (rows, columns), dtype)
+    for part in parts:  # one at a time: pages of a memory map count as ours while it is open
+        file.write(np.load(part.with_suffix(".npy")).data)
+
+
+def _join_parquet(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dtype[Any]) -> None:
+    pa, pq = pyarrow()
+    kind = pa.list_(pa.from_numpy_dtype(dtype), columns)
+    schema = pa.schema([("id", pa.string()), ("embedding", kind)])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for part in parts:
+            vectors = np.load(part.with_suffix(".npy"), mmap_mode="r")
+            ids = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))["ids"]
+            column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(vectors).reshape(-1)), type=kind)
+            writer.write_table(pa.Table.from_arrays([pa.array(ids, pa.string()), column], schema=schema))

@@ -1,0 +1,1 @@
+"""Model folders: layouts read and written, model card, hub, name resolution."""

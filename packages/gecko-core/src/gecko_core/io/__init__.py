@@ -1,0 +1,72 @@
+"""Files: whole-file writing and locks, table readers, settings, progress. The only such code in the house."""
+
+from __future__ import annotations
+
+from gecko_core.io.files import (
+    flush,
+    locked,
+    remove_leftovers,
+    unwritable,
+    whole_file,
+    whole_folder,
+    whole_path,
+    write_json,
+    write_text,
+)
+from gecko_core.io.progress import Bars, Lines, Progress, Silent, format_seconds, make_progress
+from gecko_core.io.settings import (
+    Section,
+    apply_override,
+    describe_error,
+    dump_settings,
+    load_settings,
+    parse_settings,
+    read_yaml,
+)
+from gecko_core.io.tables import (
+    HUB,
+    TABLE_SUFFIXES,
+    Record,
+    count_rows,
+    pyarrow,
+    read_hub,
+    read_lines,
+    read_table,
+    table_kind,
+    unreadable,
+)
+
+__all__ = [
+    "HUB",
+    "TABLE_SUFFIXES",
+    "Bars",
+    "Lines",
+    "Progress",
+    "Record",
+    "Section",
+    "Silent",
+    "apply_override",
+    "count_rows",
+    "describe_error",
+    "dump_settings",
+    "flush",
+    "format_seconds",
+    "load_settings",
+    "locked",
+    "make_progress",
+    "parse_settings",
+    "pyarrow",
+    "read_hub",
+    "read_lines",
+    "read_table",
+    "read_yaml",
+    "remove_leftovers",
+    "table_kind",
+    "unreadable",
+    "unwritable",
+    "whole_file",
+    "whole_folder",
+    "whole_path",
+    "write_json",
+    "write_text",
+]

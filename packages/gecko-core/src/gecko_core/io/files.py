@@ -1,0 +1,169 @@
+"""Files and folders that appear whole or not at all, and locks that keep a second process out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gecko_core.errors import DataError, GeckoError
+
+_CURE = "make room or choose another place"
+
+
+@contextmanager
+def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
+    """Hold the lock file ``path`` for this process alone; a process that ends lets go of it, however it ends.
+
+    Args:
+        path: the lock file; its folder must exist.
+        busy: what to raise where another process holds it.
+
+    Raises:
+        GeckoError: ``busy``.
+        DataError: the file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise busy from None
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
+        raise unwritable(path, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def whole_path(path: str | Path, *, folder: Path | None = None, cure: str = _CURE) -> Iterator[Path]:
+    """Yield a temporary path; on success it is flushed to disk and renamed to ``path``, on failure removed.
+
+    A reader never sees half a file, and a crash leaves at most a ``.NAME.PID.tmp`` behind (``remove_leftovers``).
+
+    Args:
+        path: the file to write; its folder is made where it is missing.
+        folder: where the file grows, on the same file system; beside ``path`` by default.
+        cure: how the error line ends.
+
+    Raises:
+        DataError: the disk is full or the place cannot be written.
+    """
+    path = Path(path)
+    temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        flush(temporary)
+        temporary.replace(path)
+        flush(path.parent)
+    except OSError as error:
+        raise unwritable(path, error, cure) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: str | Path, *, folder: Path | None = None, cure: str = _CURE) -> Iterator[BinaryIO]:
+    """``with whole_file(path) as file``: a binary file that appears under its name when it is complete.
+
+    Args and errors are those of :func:`whole_path`.
+    """
+    with whole_path(path, folder=folder, cure=cure) as temporary:
+        file = temporary.open("wb")
+        try:
+            yield file
+            file.close()
+        finally:
+            with suppress(OSError):  # what was buffered does not fit either
+                file.close()
+
+
+@contextmanager
+def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` that takes its place on success and disappears on failure.
+
+    Every file in it is flushed to disk before the rename. A folder that stood at ``path`` is replaced in one step and
+    comes back where the rename fails.
+
+    Raises:
+        DataError: the disk is full or the place cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for entry in [*temporary.rglob("*"), temporary]:
+            flush(entry)
+        if path.is_dir():
+            path.rename(aside)
+        temporary.rename(path)
+        flush(path.parent)
+    except OSError as error:
+        if aside.is_dir() and not path.exists():
+            aside.rename(path)
+        raise unwritable(path, error, cure) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all; half a surrogate pair, which UTF-8 lacks, becomes an escape.
+
+    Raises:
+        DataError: see :func:`whole_path`.
+    """
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: str | Path, value: Any, *, indent: int = 2) -> None:
+    """Write ``value`` as indented JSON, keys in the order given, whole or not at all.
+
+    Raises:
+        DataError: see :func:`whole_path`.
+    """
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Delete the temporary files below ``folder`` that a killed process left; call it under the folder's lock."""
+    for path in Path(folder).glob("**/.*.tmp"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def unwritable(path: str | Path, error: Exception, cure: str = _CURE) -> DataError:
+    """What to tell a user whose file cannot be written."""
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if number else str(error) or type(error).__name__
+    return DataError(f"{path}: cannot be written ({reason}); {cure}")
+
+
+def flush(path: Path) -> None:
+    """Bring a file or folder to disk, as far as the file system can."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some network file systems cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,175 @@
+"""Settings: a YAML file and ``--set a.b=c`` overrides, checked by a pydantic model, with errors of one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from gecko_core.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A section of settings: an unknown key is an error, never ignored.
+
+    Attributes:
+        renamed: keys of earlier versions and what they are called now; whoever uses one is told the new name.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_earlier_versions(cls, values: Any) -> Any:
+        for old, new in cls.renamed.items() if isinstance(values, Mapping) else ():
+            if old in values:
+                raise ValueError(f"the key {old!r} is now called {new!r}; rename it")
+        return values
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def load_settings(
+    model: type[Settings], path: str | Path | None = None, overrides: Sequence[str] = (), *, what: str = "config"
+) -> Settings:
+    """Read a YAML file (without one: the defaults), apply overrides and check the result.
+
+    Args:
+        model: the settings' pydantic model.
+        path: the file.
+        overrides: ``a.b=c`` each, values in YAML; ``sets.0.limit=5`` reaches into lists.
+        what: the word for such a file in messages ("recipe").
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown (the nearest known one is named), a value is
+            wrong.
+    """
+    values = {} if path is None else read_yaml(path, what)
+    for override in overrides:
+        apply_override(values, override)
+    return parse_settings(model, values, what if path is None else str(path))
+
+
+def read_yaml(path: str | Path, what: str = "config") -> dict[str, Any]:
+    """The mapping that a YAML file holds; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: no such file, a folder, not UTF-8, not YAML, or no mapping.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such {what} file; give the path of a YAML file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; give the path of a YAML file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it there") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}; a {what} is keys with values")
+    return values
+
+
+def parse_settings(model: type[Settings], values: Any, where: str = "config") -> Settings:
+    """Check values against the model.
+
+    Raises:
+        ConfigError: one line for the first thing that is wrong: ``where``, the key, the cure.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {describe_error(error, model)}") from None
+
+
+def dump_settings(settings: BaseModel) -> str:
+    """Settings as YAML, every default written out, ready to be read again."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set ``a.b.c=value`` in nested mappings and lists, the value read as YAML.
+
+    Raises:
+        ConfigError: no such form, a value that is not YAML, a path through a value or past the end of a list.
+    """
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override!r}: write it as section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML; quote it") from None
+    place: Any = values
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(place, list):
+            place = place[_position(place, key, override)]
+        else:
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
+        if not isinstance(place, dict | list):
+            raise ConfigError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is a value and has no keys below it")
+    if isinstance(place, list):
+        place[_position(place, keys[-1], override)] = value
+    else:
+        place[keys[-1]] = value
+
+
+def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem that pydantic found, in one line; for an unknown key the nearest known ones."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
+        hint = f"; did you mean {near[0]!r}? (known here: {', '.join(known)})" if near else "; remove it"
+        return f"unknown key {path!r}{hint}{more}"
+    if first["type"] == "missing":
+        return f"key {path!r} is missing; add it{more}"
+    reason = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] == "value_error" else f" (given: {repr(first.get('input'))[:80]})"
+    return f"{path + ': ' if path else ''}{reason[:1].lower()}{reason[1:]}{given}{more}"
+
+
+def _position(place: list[Any], key: str, override: str) -> int:
+    if not key.isdigit() or int(key) >= len(place):
+        raise ConfigError(f"--set {override!r}: {key!r} is not an index below {len(place)} of that list")
+    return int(key)
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """Names of the keys that are valid at ``location``."""
+    here: Any = model
+    for part in location:
+        if isinstance(part, int):  # an element of a list: the annotation was unwrapped already
+            continue
+        if not _is_model(here) or part not in here.model_fields:
+            return []
+        here = _model_of(here.model_fields[part].annotation)
+    return list(here.model_fields) if _is_model(here) else []
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _model_of(annotation: Any) -> Any:
+    if _is_model(annotation):
+        return annotation
+    inner = (_model_of(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((found for found in inner if found is not None), None)

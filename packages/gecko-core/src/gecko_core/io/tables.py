@@ -1,0 +1,262 @@
+"""Tables of records: JSONL, CSV, TSV, Parquet and data sets of the hub, read row by row.
+
+The one reader of all packages. It refuses what it would have to guess at: a row with more cells than the header, a
+quote that never ends, half a gzip file, a line that is not JSON. Every error names the file and the row.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gecko_core.errors import ConfigError, DataError
+
+#: Endings that :func:`read_table` knows; all but .parquet also with .gz behind.
+TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+HUB = "hub:"
+_PARQUET_ROWS = 4096
+
+
+class Record(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+        number: row number from 1; for JSONL the line's, so that blank lines count.
+        where: what error lines begin with: ``file:line`` or ``file, row number``.
+        fields: column name to value; NaN, as pandas writes a missing value, is None.
+    """
+
+    number: int
+    where: str
+    fields: dict[str, Any]
+
+
+def table_kind(path: str | Path) -> str | None:
+    """The table ending of a file name without .gz (``.csv`` for ``a.csv.gz``), or None where it is no table."""
+    name = Path(path).name.lower()
+    plain = name.removesuffix(".gz")
+    kind = next((suffix for suffix in TABLE_SUFFIXES if plain.endswith(suffix)), None)
+    return None if kind == ".parquet" and plain != name else kind
+
+
+def read_table(
+    path: str | Path, *, need: Sequence[str] = (), only: Sequence[str] | None = None, kind: str | None = None
+) -> Iterator[Record]:
+    """Rows of a .jsonl, .csv, .tsv (each also .gz) or .parquet file, in order, one at a time.
+
+    Args:
+        path: the file.
+        need: columns that a header (CSV, TSV, Parquet) must have; JSONL rows are checked by whoever reads them.
+        only: columns to read of a Parquet file; the others cost nothing.
+        kind: one of ``TABLE_SUFFIXES`` for a file whose name does not say it.
+
+    Raises:
+        DataError: no such file, another ending, or content that cannot be read; one line naming file and row.
+    """
+    path = Path(path)
+    kind = kind or table_kind(path)
+    if kind is None:
+        raise DataError(
+            f"{path}: unknown kind of file; {', '.join(TABLE_SUFFIXES)} are read, all but .parquet also with .gz"
+        )
+    if not path.is_file():
+        raise DataError(f"{path}: {'is a folder; name a file' if path.is_dir() else 'no such file'}")
+    if kind == ".parquet":
+        return _parquet(path, need, only)
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; it should hold rows")
+    if kind == ".jsonl":
+        return _jsonl(path)
+    return _separated(path, "\t" if kind == ".tsv" else ",", need)
+
+
+def count_rows(path: str | Path) -> int | None:
+    """The number of rows where the file says it at no cost (Parquet), for an ETA; else None."""
+    path = Path(path)
+    if table_kind(path) != ".parquet" or not path.is_file():
+        return None
+    pa, parquet = pyarrow()
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError):
+        return None
+
+
+def read_hub(name: str, split: str = "train", *, config: str | None = None, streaming: bool = True) -> Iterator[Record]:
+    """Rows of a data set of the Hugging Face hub, through ``datasets``.
+
+    Raises:
+        ConfigError: ``datasets`` is not installed.
+        DataError: the hub or the data set cannot be read.
+    """
+    where = f"{HUB}{name}"
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise ConfigError(f"{where}: needs the package datasets; pip install datasets, or name a local file") from None
+    try:
+        rows: Iterable[Mapping[str, Any]] = load_dataset(name, config, split=split, streaming=streaming)
+        for number, fields in enumerate(rows, start=1):
+            yield Record(number, f"{where}, row {number}", _without_nan(fields))
+    except DataError:
+        raise
+    except Exception as error:  # the hub's client raises a dozen unrelated kinds
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{where}: cannot be read ({first}); check the name, the split and the network, or name a local file"
+        ) from None
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of a UTF-8 text file, unzipped where its name ends in .gz.
+
+    Raises:
+        DataError: the file cannot be read, is not a whole gzip file, or is not UTF-8 (the byte is named).
+    """
+    for number, line in _text_lines(Path(path)):
+        yield number, line.rstrip("\r\n")
+
+
+def pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet, imported when they are needed.
+
+    Raises:
+        ConfigError: they are not installed; the line names the extra.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError("Parquet needs pyarrow: pip install 'gecko-core[parquet]', or use .npy and .jsonl") from None
+    return pyarrow, pyarrow.parquet
+
+
+def unreadable(path: str | Path, error: Exception) -> DataError:
+    """What to tell a user whose file cannot be read."""
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if number else (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path}: cannot be read ({reason}); see its permissions, or name another file")
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    offset = number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{path}:{number}: not UTF-8 at byte {offset + error.start} (0x{raw[error.start]:02x}); "
+                        "convert the file to UTF-8"
+                    ) from None
+                yield number, line.removeprefix("\ufeff") if number == 1 else line
+                offset += len(raw)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}, after line {number}); fetch it again") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _jsonl(path: Path) -> Iterator[Record]:
+    for number, line in _text_lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            fields = json.loads(line, parse_constant=_constant)
+        except RecursionError:
+            raise DataError(f"{where}: not JSON that can be read (nested too deeply)") from None
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}); one object per line") from None
+        except ValueError as error:  # a number of thousands of digits, Infinity
+            raise DataError(f"{where}: not JSON that can be read ({str(error).split(';')[0]})") from None
+        if not isinstance(fields, dict):
+            raise DataError(f"{where}: a {type(fields).__name__}; expected a JSON object, one per line")
+        if "\\ud" in line or "\\uD" in line:  # only an escape brings half a surrogate pair into UTF-8
+            _check_surrogates(fields, where)
+        yield Record(number, where, fields)
+
+
+def _constant(name: str) -> None:
+    if name != "NaN":
+        raise ValueError(f"{name} is no JSON number")
+
+
+def _check_surrogates(fields: Mapping[str, Any], where: str) -> None:
+    for key, value in fields.items():
+        try:
+            f"{key}{value}".encode()
+        except UnicodeEncodeError as error:
+            character = f"U+{ord(error.object[error.start]):04X}"
+            raise DataError(
+                f"{where}: {key!r} holds half of a surrogate pair ({character}), which is no character; remove it"
+            ) from None
+
+
+def _separated(path: Path, delimiter: str, need: Sequence[str]) -> Iterator[Record]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses cells over 128 kB
+    reader = csv.reader((line for _, line in _text_lines(path)), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+        _check_header(path, header, delimiter, need)
+        number = 0
+        for cells in reader:
+            if not cells:
+                continue
+            where = f"{path}:{reader.line_num}"
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{where}: {len(cells)} cells where the header has {len(header)}; put cells that hold the "
+                    'separator or a quote into "double quotes"'
+                )
+            number += 1
+            yield Record(number, where, dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{reader.line_num}: not a row of a table ({error}); a quote within a cell is written twice"
+        ) from None
+
+
+def _check_header(path: Path, header: Sequence[str], delimiter: str, need: Sequence[str]) -> None:
+    missing = next((name for name in need if name not in header), None)
+    if missing is not None:
+        other = next((mark for mark in (";", "\t", "|", ",") if len(header) == 1 and mark in header[0]), None)
+        hint = f"; columns are separated by {delimiter!r} here, not by {other!r}" if other else ""
+        raise DataError(f"{path}: no column {missing!r} (found: {', '.join(header) or 'none'}){hint}")
+    repeated = next((name for name in header if name and header.count(name) > 1), None)
+    if repeated is not None:
+        raise DataError(f"{path}: the header names column {repeated!r} twice; rename one of them")
+
+
+def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Iterator[Record]:
+    pa, parquet = pyarrow()
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            missing = next((name for name in need if name not in names), None)
+            if missing is not None:
+                raise DataError(f"{path}: no column {missing!r} (found: {', '.join(names) or 'none'})")
+            columns = None if only is None else [name for name in names if name in only]
+            for batch in file.iter_batches(columns=columns, batch_size=_PARQUET_ROWS):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Record(number, f"{path}, row {number}", _without_nan(fields))
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: not a readable Parquet file ({first})") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields.items()}

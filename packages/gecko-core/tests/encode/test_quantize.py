@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from gecko_core.encode.quantize import Ranges, dequantize, quantize, ranges_of, stored_width
+from gecko_core.errors import ConfigError, DataError, ModelError
+
+
+@pytest.fixture
+def vectors():
+    return np.random.default_rng(0).normal(size=(200, 24)).astype(np.float32)
+
+
+def test_int8_loses_at_most_half_a_step(vectors):
+    ranges = ranges_of(vectors)
+    codes = quantize(vectors, "int8", ranges)
+    assert codes.dtype == np.int8
+    step = (ranges.highest - ranges.lowest) / 255
+    assert (abs(dequantize(codes, ranges) - vectors) <= step * 0.501).all()
+    assert codes.min() == -128
+    assert codes.max() == 127
+
+
+def test_int8_clips_what_calibration_did_not_see(vectors):
+    ranges = ranges_of(vectors)
+    codes = quantize(np.stack([vectors[0] * 0 - 99, vectors[0] * 0 + 99]), "int8", ranges)
+    assert (codes[0] == -128).all()
+    assert (codes[1] == 127).all()
+
+
+def test_a_constant_component_is_harmless(vectors):
+    vectors[:, 3] = 0.25
+    codes = quantize(vectors, "int8", ranges_of(vectors))
+    assert (codes[:, 3] == -128).all()
+
+
+def test_agrees_with_sentence_transformers(vectors):
+    quantization = pytest.importorskip("sentence_transformers.quantization")
+    theirs = quantization.quantize_embeddings(vectors, "int8", calibration_embeddings=vectors)
+    # They cut where we round: one level at most.
+    assert abs(quantize(vectors, "int8", ranges_of(vectors)).astype(int) - theirs.astype(int)).max() <= 1
+    binary = quantization.quantize_embeddings(vectors, "ubinary")
+    assert np.array_equal(quantize(vectors, "binary"), binary)
+
+
+def test_widths():
+    assert stored_width(20, "binary") == (3, np.dtype(np.uint8))
+    assert stored_width(20, "int8") == (20, np.dtype(np.int8))
+
+
+def test_bad_input(vectors):
+    with pytest.raises(DataError, match="at least 2"):
+        ranges_of(vectors[:1])
+    with pytest.raises(DataError, match="not finite"):
+        ranges_of(np.array([[1.0, np.nan], [0.0, 1.0]]))
+    with pytest.raises(ConfigError, match="calibrate"):
+        quantize(vectors, "int8")
+    with pytest.raises(ConfigError, match="24 components"):
+        quantize(vectors[:, :8], "int8", ranges_of(vectors))
+    with pytest.raises(ModelError, match=r"gecko\.json: the calibration is damaged"):
+        Ranges.from_json({"lowest": [0.0], "highest": [1.0, 2.0], "texts": 3}, "gecko.json")
+
+
+def test_calibration_is_saved_with_the_model(own, sentences, tmp_path):
+    from gecko_core import Gecko
+
+    with pytest.raises(ConfigError, match=r"no int8 ranges for width 32: call model\.calibrate"):
+        own.encode(sentences, precision="int8")
+    own.calibrate(sentences)
+    expected = own.encode(sentences, precision="int8")
+    again = Gecko.from_pretrained(own.save_pretrained(tmp_path / "m"), device="cpu", dtype="float32")
+    assert np.array_equal(again.encode(sentences, precision="int8"), expected)
+    assert again.encode(sentences, precision="int8", truncate_dim=8).shape == (100, 8)
+    assert again.encode(sentences, precision="binary").shape == (100, 4)
+    with pytest.raises(ConfigError, match="there are ranges for 32, 8"):
+        again.encode(sentences, precision="int8", truncate_dim=16)
+    # What int8 is for: neighbours stay neighbours.
+    exact = own.similarity(own.encode(sentences), own.encode(sentences))
+    restored = dequantize(expected, own.calibration[32])
+    assert abs(own.similarity(restored, restored) - exact).max() < 0.05

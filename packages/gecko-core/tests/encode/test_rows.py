@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from gecko_core.encode.rows import Columns, read_rows
+from gecko_core.encode.stream import Row
+from gecko_core.errors import ConfigError, DataError
+
+
+def test_jsonl(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('\ufeff{"text": "x", "id": 7}\n\n{"text": "", "title": "T"}\n', encoding="utf-8")
+    assert list(read_rows(path)) == [Row("x", None, "7"), Row("", "T", None)]
+
+
+def test_csv_with_long_and_quoted_cells(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('id,body\n1,"two\nlines"\n2,' + "x" * 300_000 + "\n", encoding="utf-8")
+    rows = list(read_rows(path, Columns(text="body")))
+    assert rows[0] == Row("two\nlines", None, "1")
+    assert len(rows[1].text) == 300_000
+
+
+def test_text_lines_keep_blank_ones(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one\r\n\ntwo", encoding="utf-8")
+    assert [row.text for row in read_rows(path)] == ["one", "", "two"]
+
+
+def test_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": ["x", "y"], "id": [1, 2], "other": [0.5, 0.5]}), path)
+    assert list(read_rows(path)) == [Row("x", None, "1"), Row("y", None, "2")]
+    parquet.write_table(pa.table({"text": ["x", None]}), path)
+    with pytest.raises(DataError, match="row 2: 'text' is NoneType"):
+        list(read_rows(path))
+    path.write_bytes(b"PAR1 nonsense")
+    with pytest.raises(DataError, match="not a readable Parquet"):
+        list(read_rows(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', r"a\.jsonl:2: 'text' is int"),
+        ("a.jsonl", '{"body": "x"}\n', r"a\.jsonl:1: 'text' is missing \(found: body\)"),
+        ("a.jsonl", '{"text": "x"}\n{"te', r"a\.jsonl:2: not JSON"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl:1: a list; expected a JSON object"),
+        ("a.jsonl", json.dumps({"text": "x", "title": 3}), r"a\.jsonl:1: 'title' is int"),
+        ("a.csv", "id,body\n1,x\n", r"no column 'text' \(found: id, body\)"),
+        ("a.csv", "", r"the file is empty"),
+        ("a.csv", "text,id\n", None),
+        ("a.xml", "x", r"unknown kind of file; give one of \.jsonl"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    if message is None:
+        assert list(read_rows(tmp_path / name)) == []
+        return
+    with pytest.raises((DataError, ConfigError), match=message):
+        list(read_rows(tmp_path / name))
+
+
+def test_missing_and_not_utf8(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        list(read_rows(tmp_path / "a.txt"))
+    (tmp_path / "a.txt").write_bytes(b"gr\xfc\xdfe\n")
+    with pytest.raises(DataError, match="not UTF-8"):
+        list(read_rows(tmp_path / "a.txt"))

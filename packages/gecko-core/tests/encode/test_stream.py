@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+
+from gecko_core.encode import stream
+from gecko_core.encode.stream import Row, encode_stream
+from gecko_core.errors import ConfigError, DataError
+
+
+def test_npy_equals_encode_and_opens_as_a_memory_map(tiny, sentences, tmp_path):
+    count = tiny.encode_stream((text for text in sentences), tmp_path / "o.npy", window=30)
+    found = np.load(tmp_path / "o.npy", mmap_mode="r")
+    assert count == 100
+    assert isinstance(found, np.memmap)
+    assert abs(found - tiny.encode(sentences)).max() < 1e-6
+    assert [path.name for path in tmp_path.iterdir()] == ["o.npy"]
+
+
+@pytest.mark.parametrize(("precision", "width", "dtype"), [("int8", 8, "int8"), ("binary", 4, "uint8")])
+def test_small_precisions(own, sentences, tmp_path, precision, width, dtype):
+    own.calibrate(sentences)
+    dim = 8 if precision == "int8" else None
+    encode_stream(own, sentences, tmp_path / "o.npy", precision=precision, truncate_dim=dim, window=64)
+    found = np.load(tmp_path / "o.npy")
+    assert (found.shape, str(found.dtype)) == ((100, width), dtype)
+    assert abs(found.astype(int) - own.encode(sentences, precision=precision, truncate_dim=dim).astype(int)).max() <= 1
+
+
+def test_parquet_carries_ids(tiny, sentences, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [Row(text, title=f"t{i}", id=f"p{i}" if i % 2 else None) for i, text in enumerate(sentences)]
+    encode_stream(tiny, rows, tmp_path / "o.parquet", kind="document", window=33)
+    table = parquet.read_table(tmp_path / "o.parquet")
+    assert table["id"].to_pylist() == [f"p{i}" if i % 2 else str(i) for i in range(100)]
+    expected = tiny.encode_documents(sentences, [f"t{i}" for i in range(100)])
+    assert abs(np.stack(table["embedding"].to_pylist()) - expected).max() < 1e-6
+
+
+def test_kinds_are_dressed_as_encode_does(tiny, sentences, tmp_path):
+    encode_stream(tiny, sentences[:9], tmp_path / "q.npy", kind="query", task="fact checking")
+    assert abs(np.load(tmp_path / "q.npy") - tiny.encode_queries(sentences[:9], "fact checking")).max() < 1e-6
+
+
+def test_interrupted_runs_go_on(tiny, sentences, tmp_path, monkeypatch):
+    def breaks():
+        yield from sentences[:70]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_stream(tiny, breaks(), tmp_path / "o.npy", window=30)
+    assert not (tmp_path / "o.npy").exists()
+
+    encoded = []
+    real = type(tiny).encode
+
+    def counted(self, texts, *args, **options):
+        encoded.append(len(texts))
+        return real(self, texts, *args, **options)
+
+    monkeypatch.setattr(type(tiny), "encode", counted)
+    encode_stream(tiny, sentences, tmp_path / "o.npy", window=30)
+    assert encoded == [30, 10]  # the first two parts were kept
+    monkeypatch.undo()
+    assert abs(np.load(tmp_path / "o.npy") - tiny.encode(sentences)).max() < 1e-6
+
+
+def test_parts_of_other_texts_or_options_are_not_reused(tiny, sentences, tmp_path):
+    def breaks(texts):
+        yield from texts
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_stream(tiny, breaks(sentences[:60]), tmp_path / "o.npy", window=30)
+    changed = ["another text", *sentences[1:60]]
+    with pytest.raises(KeyboardInterrupt):
+        encode_stream(tiny, breaks(changed), tmp_path / "o.npy", window=30)
+    encode_stream(tiny, changed, tmp_path / "o.npy", window=30, truncate_dim=8)
+    assert abs(np.load(tmp_path / "o.npy") - tiny.encode(changed, truncate_dim=8)).max() < 1e-6
+
+
+def test_nothing_gives_an_empty_file(tiny, tmp_path):
+    assert encode_stream(tiny, [], tmp_path / "o.npy") == 0
+    assert np.load(tmp_path / "o.npy").shape == (0, 32)
+
+
+def test_memory_does_not_grow_with_the_input(tiny, tmp_path):
+    """Texts are asked for one window at a time."""
+    ahead, seen = 0, []
+
+    def rows():
+        nonlocal ahead
+        for i in range(500):
+            ahead += 1
+            yield f"gecko {i}"
+
+    real = stream._Parts.write
+
+    def noted(self, number, *rest):
+        seen.append(ahead)
+        real(self, number, *rest)
+
+    stream._Parts.write = noted
+    try:
+        encode_stream(tiny, rows(), tmp_path / "o.npy", window=100)
+    finally:
+        stream._Parts.write = real
+    assert seen == [100, 200, 300, 400, 500]
+
+
+def test_a_full_disk_is_one_line_and_goes_on_later(tiny, sentences, tmp_path):
+    """The limit on a file's size stands in for a full disk: writing beyond it fails in the same places."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (1000, 30 * 32 * 4 + 200):  # not even a part; the parts, but not the result
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(DataError, match=r"cannot be written \(File too large\); make room") as error:
+                encode_stream(tiny, sentences, tmp_path / "o.npy", window=30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "o.npy").exists()
+    assert len(list((tmp_path / ".o.npy.parts").glob("*.npy"))) == 4
+    encode_stream(tiny, sentences, tmp_path / "o.npy", window=30)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.npy"]
+    assert abs(np.load(tmp_path / "o.npy") - tiny.encode(sentences)).max() < 1e-6
+
+
+def test_killed_while_writing(tiny, sentences, tmp_path):
+    """What a killed process leaves: half-written files, a part without its note, a note without its part."""
+    parts = tmp_path / ".o.npy.parts"
+
+    def breaks():
+        yield from sentences[:90]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_stream(tiny, breaks(), tmp_path / "o.npy", window=30)
+    (parts / ".o.npy.77.tmp").write_bytes(b"half")
+    (parts / "00000.json").write_text("{")
+    (parts / "00001.npy").write_bytes((parts / "00001.npy").read_bytes()[:300])
+    (parts / "00002.npy").unlink()
+    encode_stream(tiny, sentences, tmp_path / "o.npy", window=30)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.npy"]
+    assert abs(np.load(tmp_path / "o.npy") - tiny.encode(sentences)).max() < 1e-6
+
+
+def test_two_runs_at_once(tiny, sentences, tmp_path):
+    pytest.importorskip("fcntl")
+
+    def meanwhile():
+        yield sentences[0]
+        with pytest.raises(DataError, match="another process is writing it"):
+            encode_stream(tiny, sentences, tmp_path / "o.npy")
+        yield sentences[1]
+
+    assert encode_stream(tiny, meanwhile(), tmp_path / "o.npy") == 2
+    assert np.load(tmp_path / "o.npy").shape == (2, 32)
+
+
+def test_strange_ids(tiny, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    encode_stream(tiny, [Row("a", id="\ud800"), Row("b", id="")], tmp_path / "o.parquet")
+    assert parquet.read_table(tmp_path / "o.parquet")["id"].to_pylist() == ["\ufffd", ""]
+
+
+def test_bad_input(tiny, tmp_path):
+    with pytest.raises(DataError, match="row 3: text is NoneType"):
+        encode_stream(tiny, ["a", "b", "c", None], tmp_path / "o.npy", window=2)
+    with pytest.raises(ConfigError, match=r"written as \.npy or \.parquet"):
+        encode_stream(tiny, ["a"], tmp_path / "o.csv")
+    with pytest.raises(ConfigError, match="truncate_dim"):
+        encode_stream(tiny, ["a"], tmp_path / "o.npy", truncate_dim=99)
+    with pytest.raises(ConfigError, match="window"):
+        encode_stream(tiny, ["a"], tmp_path / "o.npy", window=0)
+    with pytest.raises(ConfigError, match="kind"):
+        encode_stream(tiny, ["a"], tmp_path / "o.npy", kind="passage")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        encode_stream(tiny, ["a"], tmp_path / "file" / "o.npy")

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gecko_core.encode.texts import checked_max_length, checked_texts, padded
+from gecko_core.errors import ConfigError, DataError, ModelError
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"bytes", ["nested"], float("nan")])
+def test_what_is_not_text_is_named_with_its_row(wrong):
+    with pytest.raises(DataError, match=r"row 2: text is \w+, not str"):
+        checked_texts(["a", "b", wrong])
+
+
+def test_a_single_string_is_not_a_list():
+    with pytest.raises(DataError, match="wrap the single text"):
+        checked_texts("gecko")
+
+
+def test_row_numbers_go_on_in_a_stream():
+    with pytest.raises(DataError, match="row 1001"):
+        checked_texts(["a", None], first=1000)
+
+
+def test_lone_surrogates_are_replaced_and_pairs_joined():
+    assert checked_texts(["a\ud800b", "\ud83e\udd8e", "", "守宫"]) == ["a\ufffdb", "\U0001f98e", "", "守宫"]
+
+
+@given(st.lists(st.text(st.characters(), max_size=20), max_size=5))
+def test_every_string_becomes_encodable(texts):
+    for before, after in zip(texts, checked_texts(texts), strict=True):
+        after.encode("utf-8")
+        if not any("\ud800" <= c <= "\udfff" for c in before):
+            assert after == before
+
+
+@given(st.lists(st.lists(st.integers(0, 79), min_size=1, max_size=9), min_size=1, max_size=6))
+def test_padding_is_on_the_right_and_masked(rows):
+    batch = padded(rows, pad_id=1, vocabulary=80)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(rows), max(map(len, rows)))
+    for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
+        assert ids[: len(row)].tolist() == row
+        assert (ids[len(row) :] == 1).all()
+        assert np.array_equal(mask.numpy(), np.arange(len(mask)) < len(row))
+
+
+@pytest.mark.parametrize("wrong", [80, -1, 2**40])
+def test_token_ids_out_of_range(wrong):
+    with pytest.raises(ModelError, match=f"token id {wrong} is outside of the backbone's 80 embeddings"):
+        padded([[1, 2], [3, wrong]], pad_id=1, vocabulary=80)
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(DataError, match="empty batch"):
+        padded([], pad_id=0, vocabulary=80)
+
+
+def test_max_length():
+    assert checked_max_length(None, 64) == 64
+    assert checked_max_length(16, 64) == 16
+    assert checked_max_length(128, 64) == 64
+    with pytest.raises(ConfigError, match="max_length"):
+        checked_max_length(0, 64)
+
+
+def test_token_ids_equal_those_of_the_tokenizer(tiny, sentences):
+    expected = tiny.tokenizer(sentences, truncation=True, max_length=24)["input_ids"]
+    assert tiny.tokenize(sentences, max_length=24) == expected
+    assert max(map(len, expected)) == 24
+
+
+def test_slow_and_wordless_tokenizers(tiny, monkeypatch):
+    """Without a Rust core the tokenizer itself is asked; a text without tokens becomes one padding token."""
+    from gecko_core.encode.texts import token_ids
+
+    class Slow:
+        pad_token_id = 7
+
+        def __call__(self, texts, truncation, max_length, padding):
+            return {"input_ids": [[len(word) for word in text.split()][:max_length] for text in texts]}
+
+    assert token_ids(Slow(), ["a bc def", ""], 2) == [[1, 2], [7]]
+    assert token_ids(Slow(), [], 2) == []

@@ -1,0 +1,120 @@
+import json
+import shutil
+
+import pytest
+
+from gecko_core import Gecko
+from gecko_core.errors import ModelError
+from gecko_core.folder.layout import read_layout
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    return tiny.save_pretrained(tmp_path / "model")
+
+
+def edit(path, **changes):
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, **changes}))
+
+
+def test_old_schema(minilm_folder):
+    layout = read_layout(minilm_folder)
+    assert (layout.transformer, layout.max_seq_length, layout.do_lower_case) == (minilm_folder, 256, False)
+    assert (layout.dense, layout.prompts, layout.gecko) == ([], {}, {})
+
+
+def test_new_schema_as_sentence_transformers_writes_it(minilm_folder, minilm, sentences, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    prompts = {"query": "query: ", "document": "passage: "}
+    theirs = sentence_transformers.SentenceTransformer(str(minilm_folder), device="cpu", prompts=prompts)
+    theirs.save(str(tmp_path / "st"))
+    assert "pooling_mode_mean_tokens" not in (tmp_path / "st" / "1_Pooling" / "config.json").read_text()
+    ours = Gecko.from_pretrained(tmp_path / "st", device="cpu", dtype="float32")
+    assert ours.max_seq_length == 256
+    assert ours.weights_hash() == minilm.weights_hash()
+    assert (ours.encode(sentences) * theirs.encode(sentences)).sum(axis=1).min() > 0.9999
+    # What its makers say about queries and documents holds for a model of others.
+    assert ours.prompt_style == "plain"
+    assert ours.format_queries(["q"]) == ["query: q"]
+    assert ours.format_documents(["d"], ["t"]) == ["passage: t d"]
+
+
+def test_backbone_in_a_subfolder(folder, tiny, sentences):
+    """sentence-transformers before 2.0 kept the backbone in 0_Transformer."""
+    (folder / "0_Transformer").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.move(folder / name, folder / "0_Transformer" / name)
+    shutil.move(folder / "sentence_bert_config.json", folder / "0_Transformer" / "sentence_bert_config.json")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    ours = Gecko.from_pretrained(folder, device="cpu", dtype="float32")
+    assert abs(ours.encode(sentences) - tiny.encode(sentences)).max() < 1e-6
+
+
+def test_do_lower_case_is_honoured(folder):
+    edit(folder / "sentence_bert_config.json", do_lower_case=True)
+    ours = Gecko.from_pretrained(folder, device="cpu", dtype="float32")
+    assert ours.do_lower_case
+    assert abs(ours.encode(["A GECKO"]) - ours.encode(["a gecko"])).max() == 0
+
+
+@pytest.mark.parametrize("mode", ["cls_token", "lasttoken", "max_tokens", "weightedmean_tokens"])
+def test_other_pooling_old_schema(folder, mode):
+    edit(folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, **{f"pooling_mode_{mode}": True})
+    with pytest.raises(ModelError, match=f"pooling by {mode} is not supported; only the plain mean is"):
+        read_layout(folder)
+
+
+@pytest.mark.parametrize(
+    ("mode", "named"), [("cls", "cls"), ("lasttoken", "lasttoken"), (["cls", "mean"], r"cls\+mean")]
+)
+def test_other_pooling_new_schema(folder, mode, named):
+    config = {"embedding_dimension": 32, "pooling_mode": mode, "include_prompt": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=f"pooling by {named} is not supported"):
+        read_layout(folder)
+
+
+def test_two_modes_at_once_and_none(folder):
+    edit(folder / "1_Pooling" / "config.json", pooling_mode_cls_token=True)
+    with pytest.raises(ModelError, match=r"cls_token\+mean"):
+        read_layout(folder)
+    edit(folder / "1_Pooling" / "config.json", pooling_mode_cls_token=False, pooling_mode_mean_tokens=False)
+    with pytest.raises(ModelError, match="pooling by nothing"):
+        read_layout(folder)
+
+
+def test_prompts_left_out_of_pooling(folder):
+    edit(folder / "1_Pooling" / "config.json", include_prompt=False)
+    with pytest.raises(ModelError, match="include_prompt is false"):
+        read_layout(folder)
+
+
+def test_other_modules(folder):
+    modules = json.loads((folder / "modules.json").read_text())
+    extra = {"idx": 3, "name": "3", "path": "3_LSTM", "type": "sentence_transformers.models.LSTM"}
+    (folder / "modules.json").write_text(json.dumps([*modules, extra]))
+    with pytest.raises(ModelError, match="a LSTM module is not supported"):
+        read_layout(folder)
+    (folder / "modules.json").write_text(json.dumps(modules[1:]))
+    with pytest.raises(ModelError, match="must begin with Transformer, Pooling; found Pooling, Normalize"):
+        read_layout(folder)
+    (folder / "modules.json").write_text("{}")
+    with pytest.raises(ModelError, match="must hold a list of modules"):
+        read_layout(folder)
+    (folder / "modules.json").write_text("[")
+    with pytest.raises(ModelError, match="cannot be read as JSON"):
+        read_layout(folder)
+
+
+def test_a_bare_backbone_names_the_cure(backbone_folder):
+    with pytest.raises(ModelError, match="from_backbone"):
+        Gecko.from_pretrained(backbone_folder("bert"))
+
+
+def test_damaged_gecko_json(folder):
+    edit(folder / "gecko.json", prompt_style="fancy")
+    with pytest.raises(ModelError, match=r"gecko\.json: prompt_style must be gecko or plain"):
+        Gecko.from_pretrained(folder)

@@ -1,0 +1,84 @@
+from typing import ClassVar
+
+import pytest
+from pydantic import Field
+
+from gecko_core.errors import ConfigError
+from gecko_core.io import Section, dump_settings, load_settings, parse_settings, read_yaml
+
+
+class Loop(Section):
+    batch_size: int = Field(64, ge=2)
+    rate: float | None = None
+    renamed: ClassVar = {"lr": "rate"}
+
+
+class Example(Section):
+    name: str = "example"
+    loop: Loop = Loop()
+    sets: list[Loop] = Field(default_factory=list)
+
+
+def test_file_overrides_and_dump(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("loop: {batch_size: 8}\nsets: [{}, {rate: 0.5}]\n")
+    found = load_settings(Example, path, ["loop.rate=1e-1", "sets.1.batch_size=4", "name=null-ish"])
+    assert (found.loop.batch_size, found.loop.rate, found.sets[1].batch_size, found.name) == (8, 0.1, 4, "null-ish")
+    path.write_text(dump_settings(found))
+    assert load_settings(Example, path) == found
+    path.write_text("")
+    assert load_settings(Example, path) == load_settings(Example) == Example()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loop": {"batchsize": 3}}, "x: unknown key 'loop.batchsize'; did you mean 'batch_size'? (known here: "),
+        ({"sets": [{}, {"rates": 3}]}, "x: unknown key 'sets.1.rates'; did you mean 'rate'?"),
+        ({"loop": {"lr": 3}}, "x: loop: the key 'lr' is now called 'rate'; rename it"),
+        ({"loop": {"batch_size": 1}}, "x: loop.batch_size: input should be greater than or equal to 2 (given: 1)"),
+        ({"loop": {"batch_size": 1}, "nam": 1}, "(and 1 more)"),
+        ([], "x: input should be a valid dictionary"),
+    ],
+)
+def test_wrong_values_are_one_line_with_the_key(values, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(Example, values, "x")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loop", "write it as section.key=value"),
+        ("=3", "write it as section.key=value"),
+        ("name.first=3", "name is a value and has no keys below it"),
+        ("sets.2.rate=3", "'2' is not an index below 1 of that list"),
+        ("name=[", "the value is not valid YAML"),
+    ],
+)
+def test_wrong_overrides(tmp_path, override, message):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\nsets: [{}]\n")
+    with pytest.raises(ConfigError, match=message):
+        load_settings(Example, path, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "not valid YAML"),
+        (b"- 1", "holds a list; a recipe is keys with values"),
+        (b"a: \xff", r"not UTF-8 \(byte 3\)"),
+        (None, "no such recipe file"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, content, message):
+    path = tmp_path / "a.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read_yaml(path, "recipe")
+    with pytest.raises(ConfigError, match="is a folder"):
+        read_yaml(tmp_path)

@@ -1,0 +1,110 @@
+import gzip
+import json
+
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_core.io import Record, count_rows, read_lines, read_table, table_kind
+
+
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def fields(path, **options):
+    return [record.fields for record in read_table(path, **options)]
+
+
+def test_kinds_of_file():
+    names = ("a.jsonl", "a.JSONL.gz", "b.c.csv", "a.tsv.gz", "a.parquet", "a.parquet.gz", "a.txt", "jsonl")
+    assert [table_kind(name) for name in names] == [".jsonl", ".jsonl", ".csv", ".tsv", ".parquet", None, None, None]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_text_tables_plain_and_zipped(tmp_path, ending):
+    def file(name, text):
+        return written(tmp_path / f"{name}{ending}", gzip.compress(text.encode()) if ending else text)
+
+    rows = [{"id": "1", "text": 'a "b", c'}, {"id": "2", "text": "two\nlines"}]
+    csv = file("a.csv", '\ufeffid,text\n1,"a ""b"", c"\n2,"two\nlines"\n')
+    tsv = file("a.tsv", '\ufeffid\ttext\n1\ta "b", c\n2\t"two\nlines"\n')
+    jsonl = file("a.jsonl", "\ufeff" + "\n\n".join(map(json.dumps, rows)) + "\n")
+    assert fields(csv) == fields(tsv) == fields(jsonl) == rows
+    assert [(r.number, r.where) for r in read_table(csv)] == [(1, f"{csv}:2"), (2, f"{csv}:4")]
+    assert [(r.number, r.where) for r in read_table(jsonl)] == [(1, f"{jsonl}:1"), (3, f"{jsonl}:3")]
+
+
+def test_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": ["x", None], "id": [1, 2], "other": [0.5, float("nan")]}), path)
+    assert list(read_table(path, only=("text", "other", "absent"))) == [
+        Record(1, f"{path}, row 1", {"text": "x", "other": 0.5}),
+        Record(2, f"{path}, row 2", {"text": None, "other": None}),
+    ]
+    assert count_rows(path) == 2
+    assert count_rows(tmp_path / "a.csv") is None
+    with pytest.raises(DataError, match=r"no column 'body' \(found: text, id, other\)"):
+        fields(path, need=("body",))
+    written(path, b"PAR1 nonsense")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        fields(path)
+    assert count_rows(path) is None
+
+
+def test_large_cells(tmp_path):
+    assert fields(written(tmp_path / "a.csv", "text\n" + "x" * 300_000 + "\n")) == [{"text": "x" * 300_000}]
+
+
+def test_nan_is_a_missing_value(tmp_path):
+    assert fields(written(tmp_path / "a.jsonl", '{"title": NaN}')) == [{"title": None}]
+
+
+WHOLE = gzip.compress(b'{"query":"a b","positive":"c d"}\n' * 2000)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"a": 1}\n{"te', r"a\.jsonl:2: not JSON \(.*, column \d+\); one object per line"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl:1: a list; expected a JSON object"),
+        ("a.jsonl", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", r"a\.jsonl:1: not JSON that can be read"),
+        ("a.jsonl", '{"a": ' + "9" * 5000 + "}", r"a\.jsonl:1: not JSON that can be read"),
+        ("a.jsonl", '{"a": Infinity}', r"a\.jsonl:1: not JSON that can be read \(Infinity"),
+        ("a.jsonl", '{"a": "x\\ud800"}', r"a\.jsonl:1: 'a' holds half of a surrogate pair \(U\+D800\)"),
+        ("a.jsonl", b'{"a": "ok"}\n{"a": "\xff"}', r"a\.jsonl:2: not UTF-8 at byte 19 \(0xff\)"),
+        ("a.jsonl", "", "the file is empty"),
+        ("a.jsonl.gz", WHOLE[: len(WHOLE) // 2], "not a whole gzip file"),
+        ("a.jsonl.gz", WHOLE[:40] + bytes([WHOLE[40] ^ 0xFF]) + WHOLE[41:], "not a whole gzip file"),
+        ("a.jsonl.gz", b"plain", "not a whole gzip file"),
+        ("a.csv", "id,text\n1,Paris, the capital\n", r"a\.csv:2: 3 cells where the header has 2"),
+        ("a.csv", "id,text\n1\n", r"a\.csv:2: 1 cells where the header has 2"),
+        ("a.csv", 'id,text\n1,"no second mark\n3,third\n', "not a row of a table"),
+        ("a.csv", 'id,text\n1,"a" b\n', r"a\.csv:2: not a row of a table"),
+        ("a.tsv", 'query\ttext\nx\t"no second mark\ny\tz\n', "not a row of a table"),
+        ("a.csv", "id;text\n1;x\n", "no column 'text' .*columns are separated by ',' here, not by ';'"),
+        ("a.csv", "text,text\n1,2\n", "names column 'text' twice"),
+        ("a.xml", "x", r"unknown kind of file; \.jsonl, .* are read"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message) as caught:
+        fields(written(tmp_path / name, content), need=("text",))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        fields(tmp_path / "a.csv")
+    (tmp_path / "b.csv").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        fields(tmp_path / "b.csv")
+
+
+def test_lines(tmp_path):
+    path = written(tmp_path / "a.txt", "\ufeffone\r\n\ntwo\u2028three")
+    assert list(read_lines(path)) == [(1, "one"), (2, ""), (3, "two\u2028three")]

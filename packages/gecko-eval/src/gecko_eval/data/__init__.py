@@ -1,0 +1,1 @@
+"""Judged data on disk: BEIR folders, CSV tables, labelled texts."""

@@ -1,0 +1,1 @@
+"""Evaluation that is fast enough for a training loop."""

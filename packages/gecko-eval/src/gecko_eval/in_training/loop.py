@@ -1,0 +1,101 @@
+"""Evaluation inside a training loop: small sets, one encoding for all dims, one flat dict of numbers for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gecko_core.errors import ConfigError
+from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.in_training.retrieval import evaluate_retrieval
+from gecko_eval.in_training.sts import StsSet, evaluate_sts
+
+if TYPE_CHECKING:
+    from gecko_core import Gecko
+
+
+def subsample(data: RetrievalSet, max_queries: int = 200, max_documents: int = 2000, seed: int = 0) -> RetrievalSet:
+    """A smaller set for the loop: some queries, all documents judged for them, filled up with random other documents.
+
+    Scores are higher than on the whole set (fewer distractors) and compare only with each other. The same seed gives
+    the same subset; judged documents stay even where they alone exceed ``max_documents``.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = sorted(rng.permutation(len(data.query_ids))[:max_queries])
+    query_ids = [data.query_ids[i] for i in chosen]
+    judged = {doc for query in query_ids for doc in data.qrels[query]}
+    others = [i for i, doc in enumerate(data.doc_ids) if doc not in judged]
+    fill = {others[i] for i in rng.permutation(len(others))[: max(0, max_documents - len(judged))]}
+    kept = [i for i, doc in enumerate(data.doc_ids) if doc in judged or i in fill]
+    return replace(
+        data,
+        query_ids=query_ids,
+        queries=[data.queries[i] for i in chosen],
+        doc_ids=[data.doc_ids[i] for i in kept],
+        docs=[data.docs[i] for i in kept],
+        titles=None if data.titles is None else [data.titles[i] for i in kept],
+        qrels={query: data.qrels[query] for query in query_ids},
+    )
+
+
+@dataclass
+class LoopEvaluation:
+    """Call it with the model and the step; it evaluates every ``every`` steps and remembers the best.
+
+        watch = LoopEvaluation([subsample(load_beir("scifact"))], every=100)
+        numbers = watch(model, step)      # {} between evaluations
+
+    ``sets`` are retrieval sets and sentence pairs. Keys of the numbers are ``eval/<set>/<metric>@<dim>``; the value
+    that ``best`` follows is the mean over sets of nDCG@10 or Spearman at the first dim, under ``eval/mean@<dim>``.
+    The model's training mode is restored afterwards.
+    """
+
+    sets: Sequence[RetrievalSet | StsSet]
+    every: int = 100
+    dims: Sequence[int] | None = None
+    best: float = float("-inf")
+    best_step: int | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"every must be at least 1 step, found {self.every}")
+        if not self.sets or len({s.name for s in self.sets}) != len(self.sets):
+            raise ConfigError("the loop's evaluation needs at least one set, and no two of one name")
+
+    def __call__(self, model: Gecko, step: int, *, force: bool = False) -> Mapping[str, float]:
+        """Numbers of this step, empty unless ``step`` is a multiple of ``every`` (or ``force``)."""
+        if not force and step % self.every:
+            return {}
+        training = bool(getattr(model, "training", False))
+        if training:
+            model.eval()
+        try:
+            numbers = self._evaluate(model)
+        finally:
+            if training:
+                model.train()
+        mean = next(value for key, value in numbers.items() if key.startswith("eval/mean@"))
+        if mean > self.best:
+            self.best, self.best_step = mean, step
+        self.history.append({"step": float(step), **numbers})
+        return numbers
+
+    def _evaluate(self, model: Gecko) -> dict[str, float]:
+        dims = tuple(self.dims or model.dims)
+        numbers: dict[str, float] = {}
+        leading: dict[int, list[float]] = {dim: [] for dim in dims}
+        for data in self.sets:
+            if isinstance(data, StsSet):
+                for dim, value in evaluate_sts(model, data, dims).items():
+                    numbers[f"eval/{data.name}/spearman@{dim}"] = value
+                    leading[dim].append(value)
+                continue
+            for dim, scores in evaluate_retrieval(model, data, dims).items():
+                for metric in ("ndcg_at_10", "mrr_at_10", "recall_at_100"):
+                    numbers[f"eval/{data.name}/{metric}@{dim}"] = getattr(scores, metric)
+                leading[dim].append(scores.ndcg_at_10)
+        return {**{f"eval/mean@{dim}": float(np.mean(values)) for dim, values in leading.items()}, **numbers}

@@ -1,0 +1,1 @@
+"""Evaluation through mteb: tasks, encoder, runs."""

@@ -1,0 +1,279 @@
+"""A Gecko (or any text embedder) as a model of mteb: the paper's prompts, one encoding for all dims, an honest name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from gecko_core.search import TopK
+from gecko_eval.cache import EmbeddingCache
+from gecko_eval.mteb.tasks import TaskPrompt, prompt_fingerprint, task_prompt
+from gecko_eval.ties import tie_order
+
+if TYPE_CHECKING:
+    from gecko_core import Gecko
+
+
+class TextEmbedder(Protocol):
+    """What evaluation needs of a model: how it dresses a text for a task, and vectors of dressed texts.
+
+    ``key`` identifies weights, prompts and ``precision`` (the number format of the products): equal keys, equal
+    vectors. ``prompts`` overrides the paper's table by task name, for data that the table does not know; ``prompted``
+    says what a model has instead of it ("" where it follows the table).
+    """
+
+    label: str
+    key: str
+    precision: str
+    prompted: str
+    dim: int
+    dims: tuple[int, ...]
+    record: dict[str, Any]
+    prompts: dict[str, TaskPrompt]
+
+    def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+        """Prompted texts. ``task`` is mteb's task metadata; ``side`` is "query", "document" or None (no sides)."""
+        ...
+
+    def embed(self, dressed: list[str]) -> np.ndarray:
+        """(n, dim) float32, L2-normalised."""
+        ...
+
+
+class GeckoEmbedder:
+    """A Gecko under the prompts of the paper's Table 9, in the style (gecko or plain) the model was made for."""
+
+    def __init__(self, model: Gecko, label: str, progress: bool = False, record: dict[str, Any] | None = None) -> None:
+        self.model, self.label, self.progress = model, label, progress
+        self.dim, self.dims = model.dim, tuple(model.dims)
+        self.record = record or {}
+        self.prompts: dict[str, TaskPrompt] = {}
+        self.precision = _precision(model)
+        self.prompted = "the model's own" if model.prompt_style == "plain" else ""
+        what = (
+            *(model.weights_hash(), model.prompt_style, self.precision, prompt_fingerprint()),
+            *(getattr(model, "max_seq_length", None), repr(getattr(model, "head", None)), _tokens_of_probe(model)),
+        )
+        self.key = hashlib.sha256(repr(what).encode()).hexdigest()
+
+    def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+        prompt = self.prompts.get(task.name) or task_prompt(task.name, task.type)
+        if side == "document" and not prompt.symmetric:
+            return self.model.format_documents(texts, titles)
+        if titles is not None:
+            texts = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
+        return self.model.format_queries(texts, prompt.task)
+
+    def embed(self, dressed: list[str]) -> np.ndarray:
+        return np.asarray(self.model.encode(dressed, task=None, progress=self.progress), dtype=np.float32)
+
+
+def _tokens_of_probe(model: Gecko) -> Any:
+    """What the tokenizer makes of a few hard texts: two folders of the same weights may differ in it."""
+    tokenize = getattr(model, "tokenize", None)
+    return tokenize(["Ünïcode, CASE and 12,407.50; 守宫 ヤモリ", "gecko " * 600]) if tokenize else None
+
+
+def _precision(model: Gecko) -> str:
+    """The number format a model's matrix products are computed in here; it decides the last digits of every vector."""
+    stored = str(getattr(model, "dtype", torch.float32)).removeprefix("torch.")
+    if getattr(model, "auto_bf16", False):
+        from gecko_core.encode.precision import autocast
+
+        with torch.inference_mode():
+            if isinstance(autocast(model), torch.autocast):
+                return f"bfloat16 products of {stored} weights"
+    return stored
+
+
+@dataclass
+class SharedSearch:
+    """Rankings of all dims, filled by the first dim that asks and read by the others: one pass over the corpus."""
+
+    key: tuple[str, ...] | None = None
+    by_dim: dict[int, dict[str, dict[str, float]]] | None = None
+
+
+class MtebEncoder:
+    """One embedder at one dim, in the shape mteb wants (its EncoderProtocol and SearchProtocol).
+
+    Encoders of the same embedder at other dims share ``cache`` and ``shared``, so each text is encoded once. Search is
+    exact, in chunks, with trec_eval's tie rule; only ``top_k`` results per query and dim are kept.
+
+    mteb files results under model name and revision and hands them back on a match; both carry the hash of weights,
+    prompts and dim here, so no checkpoint is ever given another one's score.
+    """
+
+    def __init__(
+        self,
+        embedder: TextEmbedder,
+        dim: int,
+        *,
+        dims: Sequence[int] | None = None,
+        cache: EmbeddingCache | None = None,
+        shared: SharedSearch | None = None,
+        chunk_size: int = 8192,
+    ) -> None:
+        self.embedder, self.dim, self.chunk_size = embedder, dim, chunk_size
+        self.dims = tuple(dims or (dim,))
+        self.cache = cache or EmbeddingCache(None, embedder.key)
+        self.shared = shared or SharedSearch()
+        self.mteb_model_meta = model_meta(embedder, dim)
+        self._corpus: Any = None
+
+    def encode(
+        self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **_: Any
+    ) -> np.ndarray:
+        """(n, dim) vectors of a data loader's texts; documents are dressed with their own titles."""
+        return self._cut(self._full(*_texts(inputs), task_metadata, prompt_type))
+
+    def _full(self, texts: list[str], titles: list[str] | None, task: Any, prompt_type: Any) -> np.ndarray:
+        side = None if prompt_type is None else str(getattr(prompt_type, "value", prompt_type))
+        return self.cache.embed(self.embedder.dress(texts, titles, task, side), self.embedder.embed)
+
+    def _cut(self, vectors: np.ndarray, dim: int | None = None) -> np.ndarray:
+        dim = dim or self.dim
+        if dim == vectors.shape[1]:
+            return vectors
+        cut = vectors[:, :dim]
+        return cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
+        """Cosine of every pair, (n, m)."""
+        from mteb.similarity_functions import cos_sim
+
+        return cos_sim(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
+        """Cosine of row i with row i, (n,)."""
+        from mteb.similarity_functions import pairwise_cos_sim
+
+        return pairwise_cos_sim(embeddings1, embeddings2)
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Notes the corpus; it is encoded during search, chunk by chunk."""
+        self._corpus = corpus
+
+    def search(
+        self,
+        queries: Any,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        top_k: int,
+        encode_kwargs: Any = None,
+        top_ranked: Any = None,
+        num_proc: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, dict[str, float]]:
+        """query id -> document id -> cosine, of the best ``top_k`` documents (or of the given candidates)."""
+        if top_ranked is not None:
+            return self._rerank(
+                queries,
+                task_metadata=task_metadata,
+                hf_split=hf_split,
+                hf_subset=hf_subset,
+                top_k=top_k,
+                encode_kwargs=encode_kwargs or {},
+                top_ranked=top_ranked,
+                num_proc=num_proc,
+            )
+        key = (task_metadata.name, hf_split, hf_subset, str(top_k))
+        if self.shared.key != key or self.shared.by_dim is None:
+            self.shared.by_dim = self._search_all_dims(queries, task_metadata, top_k)
+            self.shared.key = key
+        return {query: dict(ranking) for query, ranking in self.shared.by_dim[self.dim].items()}
+
+    def _search_all_dims(self, queries: Any, task: Any, top_k: int) -> dict[int, dict[str, dict[str, float]]]:
+        from mteb._create_dataloaders import create_dataloader
+        from mteb.types import PromptType
+
+        loader = create_dataloader(queries, task_metadata=task, prompt_type=PromptType.query, batch_size=512)
+        vectors = self._full(*_texts(loader), task, PromptType.query)
+        query_ids, doc_ids = list(queries["id"]), list(self._corpus["id"])
+        ties = tie_order(doc_ids)
+        best = {dim: TopK(self._cut(vectors, dim), top_k, ties=ties) for dim in self.dims}
+        for first in range(0, len(doc_ids), self.chunk_size):
+            rows = self._corpus.select(range(first, min(first + self.chunk_size, len(doc_ids))))
+            loader = create_dataloader(rows, task_metadata=task, prompt_type=PromptType.document, batch_size=512)
+            vectors = self._full(*_texts(loader), task, PromptType.document)
+            for dim in self.dims:
+                best[dim].add(self._cut(vectors, dim))
+        return {dim: _named(query_ids, doc_ids, *best[dim].result()) for dim in self.dims}
+
+    def _rerank(self, queries: Any, **kwargs: Any) -> dict[str, dict[str, float]]:
+        from mteb.models.search_wrappers import SearchEncoderWrapper
+
+        wrapper = SearchEncoderWrapper(self)
+        wrapper.index(
+            self._corpus, **{k: kwargs[k] for k in ("task_metadata", "hf_split", "hf_subset", "encode_kwargs")}
+        )
+        return wrapper.search(queries, **kwargs)
+
+
+def _texts(loader: Any) -> tuple[list[str], list[str] | None]:
+    """All texts of a data loader, with titles where the rows are documents that have some."""
+    texts: list[str] = []
+    titles: list[str] = []
+    for batch in loader:
+        if "body" in batch and "title" in batch:
+            texts.extend(batch["body"])
+            titles.extend(batch["title"])
+        else:
+            texts.extend(batch["text"])
+            titles.extend([""] * len(batch["text"]))
+    return texts, titles if any(titles) else None
+
+
+def _named(
+    query_ids: list[str], doc_ids: list[str], indices: np.ndarray, scores: np.ndarray
+) -> dict[str, dict[str, float]]:
+    return {
+        query: {doc_ids[i]: float(s) for i, s in zip(row, row_scores, strict=True)}
+        for query, row, row_scores in zip(query_ids, indices, scores, strict=True)
+    }
+
+
+def model_meta(embedder: TextEmbedder, dim: int | None, **change: Any) -> Any:
+    """mteb's description of the model: ``gecko-eval/<label>-<hash>-d<dim>`` at a revision that is the full hash."""
+    from mteb.models.model_meta import ModelMeta
+
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", embedder.label).strip("-") or "model"
+    revision = hashlib.sha256(f"{embedder.key}-{dim}".encode()).hexdigest()
+    fields: dict[str, Any] = {
+        "name": f"gecko-eval/{label}-{embedder.key[:12]}" + (f"-d{dim}" if dim else ""),
+        "revision": revision,
+        "loader": None,
+        "release_date": None,
+        "languages": None,
+        "n_parameters": None,
+        "memory_usage_mb": None,
+        "max_tokens": None,
+        "embed_dim": dim,
+        "license": None,
+        "open_weights": None,
+        "public_training_code": None,
+        "public_training_data": None,
+        "framework": [],
+        "similarity_fn_name": "cosine",
+        "use_instructions": True,
+        "training_datasets": None,
+        "modalities": ["text"],
+    }
+    return ModelMeta(**{**fields, **change})
+
+
+def make_encoders(
+    embedder: TextEmbedder, dims: Sequence[int], cache: EmbeddingCache | None = None
+) -> dict[int, MtebEncoder]:
+    """One encoder per dim, sharing everything that does not depend on the dim."""
+    shared = SharedSearch()
+    cache = cache or EmbeddingCache(None, embedder.key)
+    return {dim: MtebEncoder(embedder, dim, dims=dims, cache=cache, shared=shared) for dim in dims}

@@ -1,0 +1,76 @@
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_eval.data.csv_set import load_csv
+
+
+@pytest.fixture
+def folder(tmp_path, write_jsonl):
+    write_jsonl(tmp_path / "corpus.jsonl", [{"id": 1, "text": "x", "title": "T"}, {"_id": "b", "text": "y"}])
+    (tmp_path / "queries.csv").write_text('query,relevant_id,score\n"a, quoted",1,2\nplain,b,1\n"a, quoted",b,\n')
+    return tmp_path
+
+
+def test_rows_of_one_query_are_joined(folder):
+    data = load_csv(folder / "queries.csv", task="fact checking")
+    assert data.queries == ["a, quoted", "plain"]
+    assert data.judgements == [{"1": 2, "b": 1}, {"b": 1}]
+    assert (data.titles, data.name, data.task) == (["T", ""], folder.name, "fact checking")
+
+
+def test_the_corpus_may_be_a_csv_elsewhere(folder, tmp_path):
+    corpus = tmp_path / "docs.csv"
+    corpus.write_text("id,text\n1,x\nb,y\n")
+    assert load_csv(folder / "queries.csv", corpus).titles is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query,id\na,1\n", r"no column 'relevant_id' \(found query, id\)"),
+        ("query,relevant_id\na,9\n", r"queries.csv:2: the relevant_id '9' is not in"),
+        ("query,relevant_id\n,1\n", r":2: an empty query or relevant_id"),
+        ("query,relevant_id,score\na,1,high\n", r":2: the score 'high'"),
+        ("query,relevant_id\na,b,c,d\n", r":2: 2 columns expected"),
+        ("query,relevant_id\n", "no rows in it"),
+        ("query,relevant_id,score\na,1,²\n", r":2: the score '²'"),
+        ("query,relevant_id,score\na,1,1\na,1,2\n", r":3: '1' has another score for this query"),
+        ("query,relevant_id,score\na,1,0\n", r"no score is above 0"),
+        ("query;relevant_id\na;1\n", r"columns are separated by commas, not by ';'"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(folder, text, message):
+    (folder / "queries.csv").write_text(text)
+    with pytest.raises(DataError, match=message) as e:
+        load_csv(folder / "queries.csv")
+    assert "\n" not in str(e.value)
+
+
+def test_missing_files_are_named(folder):
+    (folder / "corpus.jsonl").unlink()
+    with pytest.raises(DataError, match=r"beside queries\.csv; name it with --corpus"):
+        load_csv(folder / "queries.csv")
+    with pytest.raises(DataError, match="no such file"):
+        load_csv(folder / "queries.csv", folder / "absent.jsonl")
+    with pytest.raises(DataError, match="no such file"):
+        load_csv(folder / "absent.csv")
+
+
+def test_long_documents_and_byte_order_marks(folder):
+    (folder / "corpus.jsonl").unlink()
+    (folder / "corpus.csv").write_text("\ufeffid,text\n1," + "x" * 200_000 + "\nb,y\n", encoding="utf-8")
+    assert len(load_csv(folder / "queries.csv").docs[0]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": [1], "text": "x"}, r"corpus\.jsonl:1: id and title must be text"),
+        ({"id": "1", "text": "x", "title": 3}, r"corpus\.jsonl:1: id and title must be text"),
+        ({"id": "", "text": "x"}, r"corpus\.jsonl:1: a document needs id and text"),
+    ],
+)
+def test_bad_documents_are_named(folder, write_jsonl, row, message):
+    write_jsonl(folder / "corpus.jsonl", [row])
+    with pytest.raises(DataError, match=message):
+        load_csv(folder / "queries.csv")

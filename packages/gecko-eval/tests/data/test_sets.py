@@ -1,0 +1,40 @@
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_eval.data.sets import RetrievalSet
+
+
+def build(**change):
+    fields = {
+        "name": "toy",
+        "query_ids": ["q1"],
+        "queries": ["x"],
+        "doc_ids": ["a", "b"],
+        "docs": ["x", "y"],
+        "titles": None,
+        "qrels": {"q1": {"a": 1}},
+    }
+    return RetrievalSet(**{**fields, **change})
+
+
+def test_judgements_follow_the_order_of_queries():
+    data = build(query_ids=["q2", "q1"], queries=["x", "y"], qrels={"q1": {"a": 1}, "q2": {"b": 2}})
+    assert data.judgements == [{"b": 2}, {"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"qrels": {"q1": {"z": 1}}}, "toy: qrels of query 'q1' name the document 'z', which is not in the corpus"),
+        ({"qrels": {"q9": {"a": 1}}}, "toy: qrels name the query 'q9'"),
+        ({"qrels": {}}, "toy: 1 of 1 queries have no judgement"),
+        ({"doc_ids": ["a", "a"]}, "the document id 'a' occurs twice"),
+        ({"queries": []}, "1 query ids but 0 query texts"),
+        ({"titles": ["t"]}, "1 titles but 2 documents"),
+        ({"doc_ids": [], "docs": []}, "need both"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(change, message):
+    with pytest.raises(DataError, match=message) as e:
+        build(**change)
+    assert "\n" not in str(e.value)

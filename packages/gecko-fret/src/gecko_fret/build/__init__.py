@@ -1,0 +1,1 @@
+"""Running the steps over parts on disk: pipeline, folder, fingerprints, cost, report."""

@@ -1,0 +1,1 @@
+"""Corpora: passages, readers, splitting, cleaning, contamination."""

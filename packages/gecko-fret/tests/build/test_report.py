@@ -1,0 +1,70 @@
+import re
+
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_fret import load_fret
+from gecko_fret.build.pipeline import build
+from gecko_fret.build.report import Section, to_html, to_markdown, write_report
+from gecko_fret.config import parse_config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, small_corpus, make_models):
+    out = tmp_path_factory.mktemp("report") / "fret"
+    config = {"llm": {"model": "fake"}, "generate": {"seeds": 30, "max_copied": 1.0}, "retrieve": {"candidates": 6}}
+    build(parse_config(config), out, corpus=small_corpus, models=make_models())
+    return out
+
+
+def table(text, title):
+    section = text.split(f"## {title}\n")[1].split("\n## ")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"][
+        2:
+    ]
+
+
+def test_numbers_are_those_of_the_data(folder):
+    text = (folder / "report.md").read_text()
+    rows = load_fret(folder)
+    survives = {label: int(count) for label, count, _ in table(text, "What survives")}
+    assert survives["attempts at a query"] == 60
+    assert survives["rows of training data"] == len(rows)
+    moved = sum(row.positive.id != row.seed_id for row in rows) / len(rows)
+    assert ["positive is not the seed (the paper: about 15%)", f"{moved:.1%}"] in table(text, "Labels")
+    assert sum(int(n) for _, n, _ in table(text, "Tasks")) == len(rows)
+    assert sum(int(n) for _, n, _ in table(text, "Query lengths")) == len(rows)
+    assert sum(int(n) for _, n in table(text, "Agreement of the two scores")) == len(rows)
+    ranks = {rank: int(n) for rank, n, _ in table(text, "Where the seed is")}
+    assert sum(ranks.values()) == survives["queries that passed the filters"]
+    assert sum(n for rank, n in ranks.items() if rank in "1234") == survives["queries with their seed in the top 4"]
+
+
+def test_best_rows_are_liked_better_than_worst(folder):
+    text = (folder / "report.md").read_text()
+    label = lambda cells: float(re.match(r"label ([\d.]+)", cells[-1])[1])  # noqa: E731
+    best, worst = table(text, "Best rows"), table(text, "Worst rows")
+    assert len(best) == len(worst) == 5
+    assert min(map(label, best)) >= max(map(label, worst))
+
+
+def test_html_is_one_page_without_outside_parts(folder):
+    page = (folder / "report.html").read_text()
+    assert page.count("<table>") >= 8
+    assert not re.search(r"<script|https?://|src=", page)
+
+
+def test_writing_again_gives_the_same_bytes(folder):
+    before = [(folder / name).read_bytes() for name in ("report.md", "report.html")]
+    assert [path.read_bytes() for path in write_report(folder)] == before
+
+
+def test_texts_cannot_break_the_page_or_the_table():
+    section = Section("T", "n", ("a", "b"), [("<b>|x", 3)], bar=1)
+    assert "<b>" not in to_html([section])
+    assert "\\|x" in to_markdown([section])
+
+
+def test_folder_without_a_build_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="not a FRet folder"):
+        write_report(tmp_path)

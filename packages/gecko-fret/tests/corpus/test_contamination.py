@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_fret.corpus.contamination import Contamination, content_fingerprint
+
+WORDS = [f"word{i}" for i in range(40)]
+
+
+def test_equal_texts_are_found_whatever_their_spacing():
+    found = Contamination([("set", "A cat, sat.")]).find("a CAT sat")
+    assert found == "equals a text of set"
+    assert Contamination([("set", "A cat, sat.")]).find("a cat sat down") is None
+    assert Contamination([("set", "")]).find("") is None
+
+
+def test_half_of_the_13_grams_is_the_border():
+    check = Contamination([("set", " ".join(WORDS))])
+    kept = WORDS[:26]  # 14 of its 13-grams are known
+    other = [f"new{i}" for i in range(30)]
+    assert "50%" in check.find(" ".join(kept + other[:14]))
+    assert check.find(" ".join(kept + other[:15])) is None
+    assert check.find(" ".join(WORDS[:12])) is None
+
+
+def test_beir_folders_and_tables_are_read(tmp_path):
+    (tmp_path / "beir").mkdir()
+    for name, text in (("queries", "who sat on the mat"), ("corpus", "the cat sat")):
+        (tmp_path / "beir" / f"{name}.jsonl").write_text(json.dumps({"_id": "1", "text": text}))
+    (tmp_path / "more.csv").write_text("text\nthe dog ran\n")
+    check = Contamination.load([str(tmp_path / "beir"), str(tmp_path / "more.csv")])
+    assert all(check.find(text) for text in ("Who sat on the mat?", "the cat sat", "The dog ran"))
+    with pytest.raises(DataError, match="no such evaluation set"):
+        Contamination.load([str(tmp_path / "absent")])
+
+
+def test_fingerprint_follows_the_content_not_the_place(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "beir").mkdir(parents=True)
+        (tmp_path / folder / "beir" / "queries.jsonl").write_text('{"text": "who sat"}')
+    first, second = (content_fingerprint(str(tmp_path / folder / "beir")) for folder in "ab")
+    assert first == second
+    (tmp_path / "b" / "beir" / "queries.jsonl").write_text('{"text": "who ran"}')
+    assert content_fingerprint(str(tmp_path / "b" / "beir")) != first
+    with pytest.raises(DataError, match="no such evaluation set"):
+        content_fingerprint(str(tmp_path / "absent"))

@@ -1,0 +1,27 @@
+from gecko_fret.corpus.markup import html_to_markdown, markdown_sections
+
+
+def test_sections_carry_their_headings():
+    text = "intro\n\n# One\nbody one\n\n## Two [link](x) `code`\nbody two\n# Empty\n# Last\nbody three"
+    assert markdown_sections(text) == [
+        (None, "intro"),
+        ("One", "body one"),
+        ("Two link code", "body two"),
+        ("Last", "body three"),
+    ]
+
+
+def test_underlined_headings_rules_and_front_matter():
+    text = "---\ntitle: x\n---\nHeading\n=======\nbody\n\nmore\n---\nlast"
+    assert markdown_sections(text) == [("Heading", "body"), ("more", "last")]
+
+
+def test_hash_in_code_is_no_heading():
+    assert markdown_sections("# Top\n```\n# comment\n```\ntext") == [("Top", "```\n# comment\n```\ntext")]
+
+
+def test_html_keeps_visible_text_and_headings():
+    page = """<html><head><title>T</title><style>p{}</style></head><body><nav>menu</nav>
+    <h2>Head &lt;one&gt;</h2><p>First <b>bold</b>
+    line</p><ul><li>a</li><li>b</li></ul><script>x()</script></body></html>"""
+    assert html_to_markdown(page) == "## Head <one>\n\nFirst bold line\n\na\n\nb"

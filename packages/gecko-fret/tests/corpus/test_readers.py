@@ -1,0 +1,103 @@
+import gzip
+import json
+
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_fret.corpus.readers import corpus_name, read_passages
+
+
+def test_rows_are_read_one_at_a_time(tmp_path):
+    """A fault in a late row shows only when that row is reached: nothing reads ahead."""
+    path = tmp_path / "c.jsonl"
+    path.write_text("\n".join([json.dumps({"text": "fine"})] * 3 + ["broken"]), encoding="utf-8")
+    stream = read_passages(path)
+    assert [next(stream).text for _ in range(3)] == ["fine"] * 3
+    with pytest.raises(DataError, match="row 4"):
+        next(stream)
+
+
+def test_byte_order_mark_is_no_part_of_the_data(tmp_path):
+    (tmp_path / "a.csv").write_bytes("\ufefftext,id\nhello,1\n".encode())
+    (tmp_path / "b.jsonl").write_bytes(("\ufeff" + json.dumps({"text": "hello"})).encode())
+    assert [p.text for name in ("a.csv", "b.jsonl") for p in read_passages(tmp_path / name)] == ["hello", "hello"]
+
+
+def test_quoted_lines_and_missing_optional_values_of_csv(tmp_path):
+    (tmp_path / "a.csv").write_text('title,text\n,"two\nlines"\n T ,b\n', encoding="utf-8")
+    rows = list(read_passages(tmp_path / "a.csv"))
+    assert [(p.title, p.text) for p in rows] == [(None, "two\nlines"), ("T", "b")]
+
+
+def test_unsplit_files_are_single_passages(tmp_path):
+    (tmp_path / "a.md").write_text("# One\n\nfirst\n\n# Two\n\nsecond", encoding="utf-8")
+    (passage,) = read_passages(tmp_path, split="never")
+    assert (passage.id, passage.title, passage.text) == ("a.md", "One", "first\n\nsecond")
+
+
+def test_names():
+    assert corpus_name("some/where/c.jsonl") == "c.jsonl"
+    assert corpus_name("hub:owner/set") == "hub:owner/set"
+
+
+def test_unreachable_hub_set_is_one_line(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def fail(*args, **options):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(DataError, match="hub:a/b: the hub data set cannot be read") as caught:
+        list(read_passages("hub:a/b"))
+    assert "\n" not in str(caught.value)
+
+
+def test_hub_set_is_streamed(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    calls = []
+
+    def load(name, split, streaming):
+        calls.append((name, split, streaming))
+        return iter([{"text": "one"}, {"text": "two", "id": "b"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert [p.id for p in read_passages("hub:a/b:validation")] == ["0", "b"]
+    assert calls == [("a/b", "validation", True)]
+
+
+def test_compressed_tables_in_beir_layout(tmp_path):
+    path = tmp_path / "corpus.jsonl.gz"
+    whole = gzip.compress(
+        "".join(json.dumps({"_id": f"d{i}", "text": f"{i} text"}) + "\n" for i in range(300)).encode()
+    )
+    path.write_bytes(whole)
+    assert [p.id for p in read_passages(path)][:2] == ["d0", "d1"]
+    for damaged in (whole[: len(whole) // 2], b"no gzip"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="not a whole gzip file"):
+            list(read_passages(path))
+
+
+def test_what_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    for name in ("a.txt", "b.jsonl"):
+        (tmp_path / name).write_text('{"text": "some text"}')
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(DataError, match=r"may not be read; see its permissions"):
+        read_passages(tmp_path)
+    monkeypatch.undo()
+
+    def refuse(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    for path in (tmp_path, tmp_path / "b.jsonl"):
+        with pytest.raises(DataError, match=r"(a\.txt|b\.jsonl): cannot be read \(Permission denied\)"):
+            list(read_passages(path))
+
+
+def test_half_a_character_is_named(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": "broken \\ud83d emoji"}\n')
+    with pytest.raises(DataError, match=r"row 2: half a character \(U\+D83D\) in 'text'"):
+        list(read_passages(path))

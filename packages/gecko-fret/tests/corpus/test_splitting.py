@@ -1,0 +1,62 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gecko_fret.corpus.splitting import count_words, split_sentences, split_text
+
+
+def sentences(n, words=10):
+    return [" ".join([f"Word{i}", *["word"] * (words - 2), f"end{i}."]) for i in range(n)]
+
+
+def test_words_of_unspaced_scripts_are_counted_by_characters():
+    assert count_words("one two  three\nfour") == 4
+    assert count_words("国際連合は平和を") == 4
+    assert count_words("") == 0
+
+
+def test_sentences_survive_abbreviations_and_initials():
+    text = "See e.g. Smith here. Then J. Doe left. Was it so? Yes."
+    assert split_sentences(text) == ["See e.g. Smith here.", "Then J. Doe left.", "Was it so?", "Yes."]
+    assert len(split_sentences("First one. Second one! Third one?")) == 3
+
+
+def test_chinese_sentences_split_without_spaces():
+    assert split_sentences("第一句。第二句！第三句？") == ["第一句。", "第二句！", "第三句？"]
+
+
+def test_pieces_keep_sentences_whole_and_lengths_in_bounds():
+    source = sentences(100)
+    pieces = split_text(" ".join(source))
+    assert all(40 <= count_words(piece) <= 250 for piece in pieces)
+    assert " ".join(" ".join(pieces).split()) == " ".join(source)
+    assert all(piece.endswith(".") for piece in pieces)
+
+
+def test_paragraphs_are_borders():
+    paragraphs = [" ".join(sentences(9)) for _ in range(4)]
+    pieces = split_text("\n\n".join(paragraphs))
+    assert pieces == ["\n\n".join(paragraphs[:2]), "\n\n".join(paragraphs[2:])]
+
+
+def test_short_tail_joins_what_is_before_it():
+    assert len(split_text(" ".join(sentences(13)))) == 1
+    pieces = split_text(" ".join(sentences(26)), max_words=250)
+    assert min(count_words(piece) for piece in pieces) >= 40
+
+
+def test_text_without_sentences_or_spaces_is_cut_anyway():
+    assert max(count_words(p) for p in split_text("word " * 1000)) <= 250
+    assert max(count_words(p) for p in split_text("漢" * 2000)) <= 250
+
+
+def test_short_and_empty_texts():
+    assert split_text("Just this.") == ["Just this."]
+    assert split_text(" \n ") == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.sampled_from("ab .!\n漢。"), max_size=1500))
+def test_nothing_but_white_space_is_lost(text):
+    pieces = split_text(text, min_words=5, target_words=15, max_words=30)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(count_words(piece) <= 30 for piece in pieces)

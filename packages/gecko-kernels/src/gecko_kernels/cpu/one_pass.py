@@ -1,0 +1,341 @@
+"""The loss on CPU: row strips instead of B x B matrices, every Matryoshka prefix from one walk over the width.
+
+Loss and gradients come out of one call. Three walks, 2 B^2 D operations being one unit:
+
+1. queries x queries, upper triangle only (the matrix is symmetric): log-sum-exp of the same-tower terms (1/2 unit);
+2. queries x positives in strips: with the sums of walk 1 every row's denominator is complete as soon as its strip is
+   computed, so that its coefficients are used at once (1 unit + 2 for the gradients);
+3. queries x queries again, upper triangle: G + G^T serves both roles of a query in one product (1/2 + 1 units).
+
+Notation as in ``strips``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gecko_kernels.cpu.strips import (
+    Group,
+    Plan,
+    Side,
+    make_side,
+    own_places,
+    segments_of,
+    strip_logits,
+    strip_mask,
+)
+from gecko_kernels.reference import wide
+
+# Elements of one strip: small enough to stay in cache, large enough for an efficient matrix product.
+STRIP_ELEMENTS = 1 << 20
+# Up to this 1/t, exp(logit) neither overflows nor underflows in float32 whatever the batch, so no maximum is needed.
+PLAIN_EXP_LIMIT = 56.0
+
+
+def same_tower_sums(plan: Plan, rows: Side, group: Group) -> tuple[Tensor, Tensor]:
+    """Walk 1: maximum and sum of exp(logit - maximum) over the other queries, from the upper triangle alone.
+
+    Returns:
+        Two (B, M) tensors; the maximum is zero where plain exp is safe.
+    """
+    count = len(rows.vectors)
+    shape = (count, len(plan.segments))
+    maximum = rows.vectors.new_zeros(shape)
+    if not plan.plain:
+        maximum.fill_(torch.finfo(maximum.dtype).min / 4)
+    total = rows.vectors.new_zeros(shape)
+    for start in range(0, count, plan.strip):
+        part, span = slice(start, min(start + plan.strip, count)), slice(start, count)
+        beyond = part.stop - start
+        mask = strip_mask(plan, group, part, span)
+        for m, logits in enumerate(strip_logits(plan, rows, part, rows, span, mask)):
+            if plan.plain:
+                logits.exp_()
+                total[part, m] += logits.sum(1)
+                total[part.stop :, m] += logits[:, beyond:].sum(0)
+                continue
+            by_row, by_column = (part, logits, 1), (slice(part.stop, count), logits[:, beyond:], 0)
+            for where, values, axis in (by_row, by_column):
+                if values.numel():
+                    top = torch.maximum(maximum[where, m], values.amax(axis))
+                    total[where, m] *= (maximum[where, m] - top).exp()
+                    total[where, m] += (values - top.unsqueeze(axis)).exp_().sum(axis)
+                    maximum[where, m] = top
+    return maximum, total
+
+
+def same_tower_gradients(plan: Plan, rows: Side, group: Group, lse: Tensor) -> None:
+    """Walk 3: both roles of every query at once, S = G + G^T, upper triangle only."""
+    count = len(rows.vectors)
+    weights = lse.new_tensor(plan.weights)
+    share = weights * (-lse).exp() if plan.plain else lse
+    for start in range(0, count, plan.strip):
+        part, span = slice(start, min(start + plan.strip, count)), slice(start, count)
+        beyond = part.stop - start
+        mask = strip_mask(plan, group, part, span)
+        logits = strip_logits(plan, rows, part, rows, span, mask)
+        coefficient = logits[-1]
+        for m in reversed(range(len(logits))):
+            if plan.plain:
+                both = share[part, m, None] + share[span, m]
+                both *= logits[m].exp() if m < len(logits) - 1 else logits[m].exp_()
+            else:
+                both = (logits[m] - lse[part, m, None]).exp_() + (logits[m] - lse[span, m]).exp_()
+                both *= plan.weights[m]
+            if m < len(logits) - 1:
+                weighted = logits[m].mul_(both)
+                rows.pull[part, m] += weighted.sum(1)
+                rows.pull[part.stop :, m] += weighted[:, beyond:].sum(0)
+                both.mul_(rows.ratio[span, m])
+                coefficient.addcmul_(both, rows.ratio[part, m, None])
+            else:
+                coefficient = both
+            segment = plan.segments[m]
+            rows.gradient[part, segment].addmm_(coefficient, rows.vectors[span, segment], alpha=plan.scale)
+            if part.stop < count:
+                rows.gradient[part.stop :, segment].addmm_(
+                    coefficient[:, beyond:].T, rows.vectors[part, segment], alpha=plan.scale
+                )
+
+
+def own_logits(plan: Plan, rows: Side, part: slice, own: Side, mask: Tensor | None) -> Tensor:
+    """Cosine / t of each row with its own H hard negatives at every prefix: H dot products per row, (R, H, M)."""
+    steps = [
+        torch.bmm(own.vectors[part, :, segment], rows.vectors[part, segment, None])[..., 0] for segment in plan.segments
+    ]
+    logits = torch.stack(steps, -1).cumsum(-1) * plan.scale * own.ratio[part] * rows.ratio[part, None, :]
+    if mask is not None:
+        logits = logits.masked_fill(mask[part, :, None], torch.finfo(logits.dtype).min / 4)
+    return logits
+
+
+def own_gradients(plan: Plan, rows: Side, part: slice, own: Side, logits: Tensor, coefficient: Tensor) -> None:
+    """Adds the gradients of the own-negative terms; ``coefficient`` is g, (R, H, M)."""
+    weighted = coefficient * logits  # masked: g = 0 and the logit is finite
+    rows.pull[part] += weighted.sum(1)
+    own.pull[part] += weighted
+    scaled = coefficient * own.ratio[part] * rows.ratio[part, None, :] * plan.scale
+    for m, segment in enumerate(plan.segments):
+        combined = scaled[..., m:].sum(-1)  # (R, H)
+        rows.gradient[part, segment] += torch.bmm(combined[:, None], own.vectors[part, :, segment])[:, 0]
+        if own.gradient.numel():
+            own.gradient[part, :, segment] += combined[..., None] * rows.vectors[part, None, segment]
+
+
+def row_walk(
+    plan: Plan,
+    rows: Side,
+    groups: list[Group],
+    own: Group | None,
+    own_masked: Tensor | None,  # (B, H)
+    maximum: Tensor,  # (B, M) of the terms already summed
+    total: Tensor,  # (B, M)
+    gradients: bool,
+) -> tuple[Tensor, Tensor]:
+    """Walk 2: completes every row's denominator strip by strip; adds loss and gradients of all groups.
+
+    Returns:
+        loss (scalar) and the log-sum-exp of every row and prefix (B, M).
+    """
+    count = len(rows.vectors)
+    lse = torch.empty_like(total)
+    loss = total.new_zeros(())
+    for start in range(0, count, plan.strip):
+        part = slice(start, min(start + plan.strip, count))
+        spans = [slice(0, len(group.side.vectors)) for group in groups]
+        logits = [
+            strip_logits(plan, rows, part, group.side, span, strip_mask(plan, group, part, span))
+            for group, span in zip(groups, spans, strict=True)
+        ]
+        place = own_places(plan, part, spans[0])
+        positive = torch.stack([one[place] for one in logits[0]], -1)  # (R, M)
+        sharper = [group.sharper for group in groups]
+        if own is not None:
+            beside = own_logits(plan, rows, part, own.side, own_masked)
+            logits.append(list(beside.unbind(-1)))
+            sharper.append(own.sharper)
+        exps, denominator, top = _exponentials(plan, logits, sharper, maximum[part], total[part], gradients)
+        lse[part] = top + denominator.log()
+        loss += ((lse[part] - positive) * loss.new_tensor(plan.weights)).sum()
+        if not gradients:
+            continue
+        share = loss.new_tensor(plan.weights) / denominator
+        for index, group in enumerate(groups):
+            if group.positive:
+                for m, values in enumerate(exps[index]):
+                    values[place] -= denominator[:, m]
+            _group_gradients(plan, rows, part, group, logits[index], exps[index], share)
+        if own is not None:
+            coefficient = torch.stack(exps[-1], -1) * share[:, None]
+            own_gradients(plan, rows, part, own.side, beside, coefficient)
+    return loss, lse
+
+
+def _exponentials(
+    plan: Plan,
+    logits: list[list[Tensor]],
+    sharper: list[float],
+    maximum: Tensor,  # (R, M)
+    total: Tensor,  # (R, M)
+    keep: bool,
+) -> tuple[list[list[Tensor]], Tensor, Tensor]:
+    """exp(logit - top) per group and prefix, the sum of all with what was summed before, and top (0 where plain)."""
+    last = len(plan.segments) - 1
+    exps: list[list[Tensor]] = [[] for _ in logits]
+    tops, sums = [], []
+    for m in range(last + 1):
+        top = maximum[:, m]
+        if not plan.plain:
+            for group, factor in zip(logits, sharper, strict=True):
+                top = torch.maximum(top, group[m].amax(1) * factor)
+        summed = total[:, m] * (maximum[:, m] - top).exp()
+        for group, factor, out in zip(logits, sharper, exps, strict=True):
+            # The logits are needed again for g * logit, but for the widest prefix, whose sum `Side.finish` knows.
+            values = group[m].clone() if keep and m < last else group[m]
+            if factor != 1.0:
+                values = values * factor
+            if not plan.plain:
+                values = values.sub_(top[:, None])
+            out.append(values.exp_())
+            summed = summed + out[-1].sum(1)
+        tops.append(top)
+        sums.append(summed)
+    return exps, torch.stack(sums, -1), torch.stack(tops, -1)
+
+
+def _group_gradients(
+    plan: Plan, rows: Side, part: slice, group: Group, logits: list[Tensor], exps: list[Tensor], share: Tensor
+) -> None:
+    """One product per segment and side, with the coefficients of all prefixes that cover the segment combined."""
+    side = group.side
+    coefficient = exps[-1].mul_(share[:, -1:])
+    for m in reversed(range(len(exps))):
+        if m < len(exps) - 1:
+            g = exps[m].mul_(share[:, m, None])
+            weighted = logits[m].mul_(g)
+            rows.pull[part, m] += weighted.sum(1)
+            side.pull[:, m] += weighted.sum(0)
+            coefficient.addcmul_(g.mul_(side.ratio[:, m]), rows.ratio[part, m, None])
+        segment = plan.segments[m]
+        rows.gradient[part, segment].addmm_(coefficient, side.vectors[:, segment], alpha=plan.scale)
+        if side.gradient.numel():
+            side.gradient[:, segment].addmm_(coefficient.T, rows.vectors[part, segment], alpha=plan.scale)
+
+
+@dataclass
+class ChunkedResult:
+    """The loss and, where asked for, the gradients (None where not)."""
+
+    loss: Tensor
+    queries: Tensor | None
+    positives: Tensor | None
+    key_queries: Tensor | None
+    negatives: Tensor | None
+    temperature: Tensor | None
+
+
+def chunked_loss(
+    queries: Tensor,
+    positives: Tensor,
+    key_queries: Tensor | None,
+    negatives: Tensor | None,
+    temperature: Tensor,
+    query_ids: Tensor | None,
+    positive_ids: Tensor | None,
+    negative_ids: Tensor | None,
+    dims: Sequence[int],
+    dim_weights: Sequence[float],
+    same_tower: bool,
+    column_offset: int,
+    hardness: float,
+    gradients: bool,
+) -> ChunkedResult:
+    """Loss and gradients of checked arguments (``arguments.LossArguments``; own negatives are the three-dimensional).
+
+    Memory beside inputs and gradients: scaled copies of the inputs and strips of ``STRIP_ELEMENTS``, O((B + H B) D).
+    """
+    t = float(temperature)
+    own_scope = negatives is not None and negatives.dim() == 3
+    columns = max(len(positives), 0 if negatives is None or own_scope else len(negatives))
+    plan = _plan(queries, columns, t, dims, dim_weights, column_offset, hardness)
+    own_column = slice(column_offset, column_offset + len(queries))
+    rows = make_side(queries, dims, gradients)
+
+    def ids(*names: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+        there = [one for one in names if one is not None]
+        return [one[own_column] for one in there], there
+
+    groups = [Group(make_side(positives, dims, gradients), False, True, *ids(positive_ids, query_ids))]
+    tower = None
+    if same_tower and key_queries is None:
+        tower = Group(rows, True, False, *ids(query_ids))
+    elif same_tower:
+        assert key_queries is not None
+        groups.append(Group(make_side(key_queries, dims, gradients), True, False, *ids(query_ids)))
+    own, own_masked, sharper = None, None, 1.0 + hardness * t
+    if negatives is not None:
+        side = make_side(negatives, dims, gradients)
+        target = None if positive_ids is None else positive_ids[own_column]
+        if own_scope:
+            own = Group(side, False, False, [], [], sharper)
+            own_masked = negative_ids == target[:, None] if negative_ids is not None and target is not None else None
+        else:
+            both = ([], []) if negative_ids is None or target is None else ([target], [negative_ids])
+            groups.append(Group(side, False, False, *both, sharper))
+    maximum, total = torch.zeros_like(rows.pull), torch.zeros_like(rows.pull)
+    if tower is not None:
+        maximum, total = same_tower_sums(plan, rows, tower)
+    elif not plan.plain:
+        maximum.fill_(torch.finfo(maximum.dtype).min / 4)
+    loss, lse = row_walk(plan, rows, groups, own, own_masked, maximum, total, gradients)
+    if not gradients:
+        return ChunkedResult(loss, None, None, None, None, None)
+    seen = (rows.vectors * rows.gradient).sum()
+    if tower is not None:
+        same_tower_gradients(plan, rows, tower, lse)
+        # Walk 3 adds every pair in both roles; only one of them belongs to the sum over g * logit.
+        seen = (seen + (rows.vectors * rows.gradient).sum()) / 2
+
+    shared = own.side if own is not None else groups[-1].side if negatives is not None else None
+    return ChunkedResult(
+        loss,
+        _finished(plan, rows, queries),
+        _finished(plan, groups[0].side, positives),
+        _finished(plan, groups[1].side, key_queries) if key_queries is not None and same_tower else None,
+        _finished(plan, shared, negatives),
+        (-seen * plan.scale).to(temperature.dtype).reshape(temperature.shape),
+    )
+
+
+def _plan(
+    queries: Tensor,
+    columns: int,
+    t: float,
+    dims: Sequence[int],
+    dim_weights: Sequence[float],
+    column_offset: int,
+    hardness: float,
+) -> Plan:
+    limit = PLAIN_EXP_LIMIT if wide(queries.dtype) == torch.float32 else 8 * PLAIN_EXP_LIMIT
+    return Plan(
+        segments=segments_of(dims),
+        weights=[weight / len(queries) for weight in dim_weights],
+        scale=1 / t,
+        plain=1 / t + hardness <= limit,
+        offset=column_offset,
+        strip=max(4, min(1024, STRIP_ELEMENTS // columns)),
+        device=queries.device,
+    )
+
+
+def _finished(plan: Plan, side: Side | None, like: Tensor | None) -> Tensor | None:
+    """The gradient in the dtype and width of its input."""
+    if side is None or like is None:
+        return None
+    gradient = side.finish(plan.segments).to(like.dtype)
+    rest = like.shape[-1] - gradient.shape[-1]
+    return torch.nn.functional.pad(gradient, (0, rest)) if rest else gradient

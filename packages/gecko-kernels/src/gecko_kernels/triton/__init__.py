@@ -1,0 +1,1 @@
+"""The operations on GPUs: Triton kernels, their launches, tile choices per architecture."""

@@ -1,0 +1,273 @@
+"""Launches of the loss kernels: forward in one launch, backward in strips of rows.
+
+The backward pass recomputes the cosines of a strip of rows, writes the coefficients that both gradients need and
+multiplies them: dq of the strip's rows, and its share of dk, strips in order. Nothing of size B x B is held: a strip's
+coefficients take at most what ``strip_rows`` allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import triton
+from torch import Tensor
+
+from gecko_kernels.cpu.strips import prefix_inverse_norms, segments_of
+from gecko_kernels.triton import contrastive_kernels as kernels
+from gecko_kernels.triton.tiles import Tile, architecture_of, choose_tile
+
+# A strip's coefficients may take this many bytes, or as many as two float32 copies of the keys where that is more.
+STRIP_BYTES = 1 << 28
+OWN_ROWS, OWN_DEPTH = 16, 128
+
+
+@dataclass
+class Problem:
+    """Checked arguments, contiguous, with the inverse prefix norms of every matrix."""
+
+    queries: Tensor  # (B, D)
+    positives: Tensor  # (C, D)
+    key_queries: Tensor | None  # (C, D); the queries themselves where no other are given
+    negatives: Tensor | None  # own: (B, H, D); shared: (N, D)
+    temperature: Tensor
+    query_ids: Tensor | None
+    positive_ids: Tensor | None
+    negative_ids: Tensor | None
+    dims: tuple[int, ...]
+    external: bool  # key_queries are another matrix than queries
+    offset: int
+    hardness: float
+    tiles: dict[str, Tile] = field(default_factory=dict)  # by kernel, before the table's choice
+
+    def __post_init__(self) -> None:
+        self.norms = {
+            name: prefix_inverse_norms(value, self.dims).clamp(min=kernels.TINY.value).contiguous()
+            for name in ("queries", "positives", "key_queries", "negatives")
+            if (value := getattr(self, name)) is not None
+        }
+
+    @property
+    def own(self) -> bool:
+        return self.negatives is not None and self.negatives.dim() == 3
+
+    @property
+    def width(self) -> int:
+        return self.queries.shape[1]
+
+    def constants(self, tile: Tile) -> dict[str, object]:
+        """What every tiled kernel is specialised on."""
+        return {
+            "WIDTH": self.width, "STARTS": (0, *self.dims[:-1]), "DIMS": self.dims, "M": len(self.dims),
+            "HAS_QUERY_IDS": self.query_ids is not None, "HAS_POSITIVE_IDS": self.positive_ids is not None,
+            "HAS_NEGATIVE_IDS": self.negative_ids is not None,
+            "BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.depth,
+            "PRECISION": precision(self.queries), "num_warps": tile.warps, "num_stages": tile.stages,
+        }  # fmt: skip
+
+    def tile(self, kernel: str) -> Tile:
+        device = self.queries.device
+        return self.tiles.get(kernel) or choose_tile(
+            kernel, len(self.dims), self.queries.dtype, architecture_of(device)
+        )
+
+
+def make_problem(
+    queries: Tensor,
+    positives: Tensor,
+    key_queries: Tensor | None,
+    negatives: Tensor | None,
+    temperature: Tensor,
+    query_ids: Tensor | None,
+    positive_ids: Tensor | None,
+    negative_ids: Tensor | None,
+    dims: Sequence[int],
+    same_tower: bool,
+    offset: int,
+    hardness: float,
+) -> Problem:
+    """From the operator's arguments."""
+
+    def dense(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.contiguous()
+
+    rows = queries.contiguous()
+    keys = None if not same_tower else rows if key_queries is None else key_queries.contiguous()
+    return Problem(
+        rows, positives.contiguous(), keys, dense(negatives), temperature, dense(query_ids), dense(positive_ids),
+        dense(negative_ids), tuple(dims), key_queries is not None, offset, hardness,
+    )  # fmt: skip
+
+
+def precision(vectors: Tensor) -> str:
+    """How operands are multiplied: float32 as PyTorch's own switch says, bfloat16 wide where it is interpreted."""
+    if vectors.dtype == torch.bfloat16 and not vectors.is_cuda:
+        return "upcast"
+    return "tf32" if vectors.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else "ieee"
+
+
+def forward(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Loss of every row and prefix and its log-sum-exp, both (B, M) float32."""
+    rows, columns, count = len(problem.queries), len(problem.positives), len(problem.dims)
+    losses = torch.empty((rows, count), dtype=torch.float32, device=problem.queries.device)
+    lses = torch.empty_like(losses)
+    tile, norms, negatives = problem.tile("forward"), problem.norms, problem.negatives
+    hard = 0 if negatives is None else negatives.shape[1] if problem.own else len(negatives)
+    # A pointer that is not used still has to be one: the queries stand in.
+    spare, spare_norms = problem.queries, norms["queries"]
+    with on_device(problem.queries):
+        kernels.forward_kernel[(triton.cdiv(rows, tile.rows),)](
+            problem.queries, problem.positives, spare if problem.key_queries is None else problem.key_queries,
+            spare if negatives is None else negatives, norms["queries"], norms["positives"],
+            norms.get("key_queries", spare_norms), norms.get("negatives", spare_norms), problem.temperature,
+            problem.query_ids, problem.positive_ids, problem.negative_ids, losses, lses, rows, columns, hard,
+            problem.offset, problem.hardness, MP=triton.next_power_of_2(count),
+            HAS_TOWER=problem.key_queries is not None, HAS_OWN=problem.own,
+            HAS_SHARED=negatives is not None and not problem.own, **problem.constants(tile),
+        )  # fmt: skip
+    return losses, lses
+
+
+def on_device(tensor: Tensor):  # type: ignore[no-untyped-def]
+    """Triton launches on the current device, which need not be the tensor's."""
+    return torch.cuda.device_of(tensor)
+
+
+@dataclass
+class Gradient:
+    """What is gathered for one matrix: sum of coefficient * other side, and r_m = sum of g * logit."""
+
+    sums: Tensor  # (N, largest dim) float32
+    pull: Tensor  # (N, M) float32
+
+    @classmethod
+    def zeros(cls, like: Tensor, dims: Sequence[int]) -> Gradient:
+        count = like.numel() // like.shape[-1]
+        sums = torch.zeros((count, dims[-1]), dtype=torch.float32, device=like.device)
+        return cls(sums, torch.zeros((count, len(dims)), dtype=torch.float32, device=like.device))
+
+    def finish(self, vectors: Tensor, inverse: Tensor, dims: Sequence[int]) -> Tensor:
+        """dL/dx_c = sums_c - x_c sum_{m covers c} r_m / a_m^2, in the dtype and width of x."""
+        along = (self.pull * inverse.square()).flip(1).cumsum(1).flip(1)
+        along *= inverse[:, -1:] > kernels.TINY.value
+        self.sums *= inverse[:, -1:] > kernels.TINY.value  # a zero vector has no gradient
+        out = torch.zeros_like(vectors)
+        for index, segment in enumerate(segments_of(dims)):
+            out[:, segment] = self.sums[:, segment].addcmul_(
+                vectors[:, segment].float(), along[:, index, None], value=-1
+            )
+        return out
+
+
+def strip_rows(columns: int, width: int, prefixes: int, element: int, tile: Tile) -> int:
+    """Rows of a strip: a multiple of the tile, so that its coefficients fit the budget, O(C D) bytes."""
+    budget = max(STRIP_BYTES, 8 * columns * width)
+    return max(1, budget // (prefixes * columns * element) // tile.rows) * tile.rows
+
+
+def backward(problem: Problem, lses: Tensor, upstream: Tensor) -> dict[str, Tensor]:
+    """Gradients of sum(upstream * losses) by name: queries, positives, key_queries, negatives, temperature."""
+    dims, norms = problem.dims, problem.norms
+    upstream = upstream.float().contiguous()
+    row = Gradient.zeros(problem.queries, dims)
+    out: dict[str, Tensor] = {}
+
+    def group(name: str, keys: Tensor, kind: int) -> None:
+        columns = Gradient.zeros(keys, dims)
+        add_group(problem, keys, norms[name], kind, lses, upstream, row, columns)
+        out[name] = columns.finish(keys, norms[name], dims)
+
+    group("positives", problem.positives, kernels.POSITIVES.value)
+    if problem.external and problem.key_queries is not None:
+        group("key_queries", problem.key_queries, kernels.TOWER.value)
+    if problem.negatives is not None and not problem.own:
+        group("negatives", problem.negatives, kernels.SHARED.value)
+    if problem.own:
+        out["negatives"] = own_negatives(problem, lses, upstream, row)
+    seen = row.pull.sum()
+    if problem.key_queries is not None and not problem.external:
+        add_group(problem, problem.queries, norms["queries"], kernels.TOWER.value, lses, upstream, row, None)
+        seen = (seen + row.pull.sum()) / 2  # both roles of every pair were added; one belongs to the sum over terms
+    out["queries"] = row.finish(problem.queries, norms["queries"], dims)
+    out["temperature"] = (-seen / problem.temperature).to(problem.temperature.dtype)
+    return out
+
+
+def add_group(
+    problem: Problem,
+    keys: Tensor,  # (C, D)
+    key_inverse: Tensor,  # (C, M)
+    kind: int,
+    lses: Tensor,
+    upstream: Tensor,
+    row: Gradient,
+    columns: Gradient | None,
+) -> None:
+    """All strips of the queries against one matrix of keys; without ``columns`` the keys are the queries (G + G^T)."""
+    tile, prefixes = problem.tile("coefficient"), len(problem.dims)
+    # float16 cannot hold small coefficients: they stay float32 and are multiplied as tf32, which has as many digits.
+    half = problem.queries.dtype == torch.bfloat16
+    rows, count = len(problem.queries), len(keys)
+    strip = min(strip_rows(count, problem.width, prefixes, 2 if half else 4, tile), rows)
+    new = {"device": keys.device, "dtype": torch.float32}
+    column_tiles = triton.cdiv(count, tile.columns)
+    for first in range(0, rows, strip):
+        height = min(strip, rows - first)
+        row_tiles = triton.cdiv(height, tile.rows)
+        coefficients = torch.empty(
+            (prefixes, height, count), device=keys.device, dtype=torch.bfloat16 if half else torch.float32
+        )
+        row_pulls = torch.empty((prefixes, column_tiles, height), **new)
+        column_pulls = torch.empty((prefixes, row_tiles, count), **new)
+        with on_device(keys):
+            kernels.coefficient_kernel[(row_tiles, column_tiles)](
+                problem.queries, keys, problem.norms["queries"], key_inverse, problem.temperature, problem.query_ids,
+                problem.positive_ids, problem.negative_ids, lses, upstream, coefficients, row_pulls, column_pulls,
+                first, height, count, problem.offset, problem.hardness, KIND=kind, SYMMETRIC=columns is None,
+                **problem.constants(tile),
+            )  # fmt: skip
+        part = slice(first, first + height)
+        row.pull[part] += row_pulls.sum(1).T
+        if columns is not None:
+            columns.pull += column_pulls.sum(1).T
+        for index, segment in enumerate(segments_of(problem.dims)):
+            multiply(problem, coefficients[index], keys, row.sums[part], segment, transposed=False)
+            if columns is not None:
+                multiply(problem, coefficients[index], problem.queries[part], columns.sums, segment, transposed=True)
+
+
+def multiply(
+    problem: Problem, coefficients: Tensor, vectors: Tensor, out: Tensor, segment: slice, *, transposed: bool
+) -> None:
+    """out[:, segment] += coefficients (transposed) @ vectors[:, segment]"""
+    tile = problem.tile("product")
+    wide = coefficients.dtype == torch.float32
+    # float32 coefficients of float16 inputs are multiplied as tf32, which has float16's digits and float32's range.
+    how = "tf32" if problem.queries.dtype == torch.float16 else precision(problem.queries)
+    grid = (triton.cdiv(segment.stop - segment.start, tile.columns), triton.cdiv(len(out), tile.rows))
+    with on_device(out):
+        kernels.product_kernel[grid](
+            coefficients, vectors, out, len(out), len(vectors), coefficients.shape[1], WIDTH=vectors.shape[1],
+            OUT_WIDTH=out.shape[1], LO=segment.start, HI=segment.stop, TRANSPOSED=transposed, BLOCK_M=tile.rows,
+            BLOCK_N=tile.columns, BLOCK_K=max(16, tile.depth // 2) if wide else tile.depth,
+            PRECISION=how, num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+
+
+def own_negatives(problem: Problem, lses: Tensor, upstream: Tensor, row: Gradient) -> Tensor:
+    """Gradient of the own hard negatives; their share of the queries' is added to ``row``."""
+    negatives = problem.negatives
+    assert negatives is not None
+    gradient = torch.zeros_like(negatives)
+    rows, hard, width = negatives.shape
+    with on_device(negatives):
+        kernels.own_negatives_kernel[(triton.cdiv(rows, OWN_ROWS),)](
+            problem.queries, negatives, problem.norms["queries"], problem.norms["negatives"], problem.temperature,
+            problem.positive_ids, problem.negative_ids, lses, upstream, row.sums, gradient, row.pull, rows, hard,
+            problem.offset, problem.hardness, WIDTH=width, OUT_WIDTH=row.sums.shape[1],
+            STARTS=(0, *problem.dims[:-1]), DIMS=problem.dims, M=len(problem.dims),
+            HAS_NEGATIVE_IDS=problem.negative_ids is not None, BLOCK_M=OWN_ROWS,
+            BLOCK_K=OWN_DEPTH, num_warps=4,
+        )  # fmt: skip
+    return gradient

@@ -1,0 +1,127 @@
+"""The Triton kernels of the loss against the reference, run by Triton's interpreter on CPU (on the GPU where marked).
+
+TRITON_INTERPRET has to be set before triton is first imported: ``test_interpreted`` starts a process for these tests.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gecko_kernels import same_tower_softmax_loss
+
+CASES = {
+    "gecko": {"rows": 21, "width": 40, "hard": 2, "dims": (40, 17), "ids": True},
+    "one-row": {"rows": 1, "width": 16, "hard": 1},
+    "plain": {"rows": 33, "width": 24, "hard": 0, "same_tower": False},
+    "five-prefixes": {"rows": 17, "width": 40, "dims": (40, 33, 17, 5, 2), "dim_weights": (1, 2, 0.5, 1, 1)},
+    "narrower": {"rows": 18, "width": 24, "dims": (16,), "hard": 1},
+    "batch-negatives": {"rows": 19, "hard": 2, "negatives_scope": "batch", "ids": True, "hardness": 2.0},
+    "external-keys": {"rows": 20, "extra_columns": 9, "ids": True, "dims": (24, 8), "hardness": 5.0},
+    "sharp": {"rows": 18, "temperature": 0.001, "ids": True, "dims": (24, 8)},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_reference(case, make_problem, with_gradients, assert_near, tolerances):
+    tensors, options = make_problem(dtype=torch.float32, **CASES[case])
+    expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
+    found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+    sharp = max(1.0, 0.05 / float(options["temperature"]))
+    assert_near(found, expected, tolerances[torch.float32] * sharp, floor=1.0)
+    for one, other in zip(gradients, wanted, strict=True):
+        assert_near(one, other, tolerances[torch.float32] * sharp, floor=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", ["gecko", "external-keys"])
+def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, tolerances):
+    tensors, options = make_problem(dtype=dtype, **CASES[case])
+    expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
+    found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+    assert_near(found, expected, 1e-5, floor=1.0)
+    for one, other in zip(gradients, wanted, strict=True):
+        assert_near(one, other, tolerances[dtype], floor=1e-3)
+
+
+def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
+    from gecko_kernels.triton import contrastive as triton_loss
+
+    monkeypatch.setattr(triton_loss, "strip_rows", lambda *_: 16)
+    tensors, options = make_problem(rows=37, dtype=torch.float32, dims=(24, 8), ids=True)
+    expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
+    found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+    assert_near(found, expected, 2e-5, floor=1.0)
+    for one, other in zip(gradients, wanted, strict=True):
+        assert_near(one, other, 5e-5, floor=1e-3)
+
+
+def test_zero_vectors_masked_rows_and_extremes(make_problem, with_gradients, assert_near):
+    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=(24, 8), temperature=1e-4)
+    queries, positives, negatives = tensors
+    queries[0], positives[1], negatives[2] = 0, 0, 0
+    queries[3, :8] = 0
+    same = torch.zeros(18, dtype=torch.int64)
+    for ids in ({}, {"query_ids": same, "positive_ids": same, "negative_ids": same[:, None]}):
+        loss, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, {**options, **ids})
+        assert loss.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert not gradients[0][0].any()
+        expected, _ = with_gradients(same_tower_softmax_loss, "reference", tensors, {**options, **ids})
+        assert_near(loss, expected, 1e-4, floor=1.0)
+    assert loss == 0  # all masked: only the own positive is left
+    warm = {**options, **ids, "temperature": 0.05}
+    loss, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, warm)
+    assert loss == 0
+    assert all(gradient.abs().max() < 1e-5 for gradient in gradients)
+
+
+def test_runs_give_the_same_bits(make_problem, with_gradients):
+    tensors, options = make_problem(rows=19, dtype=torch.float32, dims=(24, 8), ids=True)
+    loss, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+    for _ in range(3):
+        again, more = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+        assert torch.equal(again, loss)
+        assert all(torch.equal(one, other) for one, other in zip(more, gradients, strict=True))
+
+
+def test_operators_pass_opcheck(make_problem):
+    (q, p, n), options = make_problem(rows=4, width=16, dtype=torch.float32)
+    for tensor in (q, p, n):
+        tensor.requires_grad_()
+    arguments = (q, p, None, n, options["temperature"], None, None, None, [8, 16], True, 0, 0.0)
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")  # the next test covers compilation
+    result = torch.library.opcheck(torch.ops.gecko_kernels.triton_loss, arguments, test_utils=checks)
+    assert set(result.values()) == {"SUCCESS"}
+
+
+def test_compiles_without_graph_breaks(make_problem, monkeypatch):
+    monkeypatch.setenv("GECKO_KERNELS_BACKEND", "triton")
+    (q, p, n), options = make_problem(rows=5, width=16, dtype=torch.float32)
+    q.requires_grad_()
+
+    def loss(one):
+        return same_tower_softmax_loss(one, p, n, **options)
+
+    (compiled,) = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend="aot_eager")(q), q)
+    (eager,) = torch.autograd.grad(loss(q), q)
+    assert torch.equal(compiled, eager)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("case", CASES)
+def test_gpu_agrees_with_reference(dtype, case, make_problem, with_gradients, assert_near, tolerances):
+    tensors, options = make_problem(dtype=dtype, **{**CASES[case], "rows": 333, "width": 96})
+    tensors = [tensor.cuda() for tensor in tensors]
+    options = {name: value.cuda() if torch.is_tensor(value) else value for name, value in options.items()}
+    expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
+    sharp = max(1.0, 0.05 / float(options["temperature"]))
+    for _ in range(20):
+        found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+        assert_near(found, expected, 5e-5 * sharp, floor=1.0)
+        for one, other in zip(gradients, wanted, strict=True):
+            assert_near(one, other, tolerances[dtype] * sharp, floor=1e-3)
+        first = locals().get("first", (found, gradients))
+        assert torch.equal(first[0], found)
+        assert all(torch.equal(one, other) for one, other in zip(first[1], gradients, strict=True))

@@ -1,0 +1,1 @@
+"""Training data: rows, sources, mixture, streams."""

@@ -1,0 +1,65 @@
+"""The known-item test: passages that no stage of training sees, searched by their own title.
+
+A passage with a title that no other has (or, untitled, with a first sentence) gives the query; the rest of it is the
+one relevant document. Bodies are compared without titles, the distractors' too, so nothing
+but the text tells them apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gecko_core.errors import DataError
+from gecko_eval.in_training.retrieval import RetrievalSet
+from gecko_fret.corpus.passages import Corpus
+from gecko_train.config import EvaluationConfig
+from gecko_train.data.rows import text_id
+
+_LARGEST_SHARE = 0.25  # of the pairs: the rest must be enough to train on
+_FEWEST_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The test, and the corpus without its passages: all that training, seeds and FRet candidates come from."""
+
+    test: RetrievalSet
+    training: Corpus
+
+
+def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int) -> HeldOut:
+    """Draw the test passages and take them out of the corpus.
+
+    Raises:
+        DataError: the corpus has too few passages that can serve as known items.
+    """
+    pairs = list(corpus.pairs())
+    if len(pairs) < _FEWEST_PAIRS:
+        raise DataError(
+            f"corpus {corpus.name}: only {len(pairs)} passages have a title of their own or a first sentence to be "
+            f"found by; at least {_FEWEST_PAIRS} are needed: give more or longer texts"
+        )
+    generator = np.random.default_rng([seed, 1])
+    count = max(1, min(config.queries, int(len(pairs) * _LARGEST_SHARE)))
+    chosen = [pairs[place] for place in sorted(generator.permutation(len(pairs))[:count])]
+    held = {passage.id for _, passage in chosen}
+    # Held-out text must not come back under another id: passages equal to a held-out one leave the training corpus.
+    bodies = {text_id(passage.text) for _, passage in chosen}
+    kept = [one.id for one in corpus if one.id not in held and text_id(one.text) not in bodies]
+    training = corpus.subset(kept)
+    wanted = min(max(0, config.max_documents - len(chosen)), len(training))
+    distractors = [training[int(place)] for place in sorted(generator.permutation(len(training))[:wanted])]
+    documents = [passage for _, passage in chosen] + distractors
+    test = RetrievalSet(
+        name="known-item",
+        query_ids=[f"q-{passage.id}" for _, passage in chosen],
+        queries=[query for query, _ in chosen],
+        doc_ids=[passage.id for passage in documents],
+        docs=[passage.text for passage in documents],
+        titles=None,
+        qrels={f"q-{passage.id}": {passage.id: 1} for _, passage in chosen},
+        task=config.task,
+    )
+    return HeldOut(test, training)

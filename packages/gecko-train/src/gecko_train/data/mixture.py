@@ -1,0 +1,238 @@
+"""The mixture: which rows of which set make up each global batch.
+
+A batch comes from one set, holds no query and no passage twice, and is a pure function of (seed, epoch, step): every
+rank plans the same *global* batch and takes its slice, so the plan is the same at any world size and a resumed run
+needs no saved sampler state. (Planning per rank, as multi-data-set samplers usually do, puts different
+sets into one step.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from gecko_core.errors import ConfigError
+
+_WINDOW = 4  # how many batches' worth of postponed rows are looked at again for each new batch
+
+
+class Planned(Protocol):
+    """What planning needs of a set: its name, its size and the ids that must not repeat within a batch.
+
+    A streamed set has no ids to look at beforehand; it plans its own batches (`gecko_train.data.streams`).
+    """
+
+    name: str
+    query_ids: np.ndarray
+    positive_ids: np.ndarray
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """One global batch: rows ``indices`` of set number ``set_index``."""
+
+    epoch: int
+    step: int
+    set_index: int
+    indices: np.ndarray  # (B,) int64
+
+    def slice(self, rank: int, world_size: int) -> np.ndarray:
+        """The rows of one rank; concatenated over the ranks they are ``indices`` again."""
+        return np.array_split(self.indices, world_size)[rank]
+
+
+class Mixture:
+    """Plan of global batches over several sets.
+
+    Args:
+        sets: the training sets.
+        batch_size: rows per global batch. A set with fewer distinct rows gives smaller batches: all it has.
+        seed: everything is derived from it.
+        weights: share of the batches per set name; without it ``size ** alpha``.
+        alpha: 1 is proportional to size, 0 is uniform over sets.
+        steps_per_epoch: batches in an epoch; by default the number that shows every row about once.
+
+    Raises:
+        ConfigError: no sets, two sets of one name, unknown or negative weights.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Any],  # Planned or streamed
+        *,
+        batch_size: int,
+        seed: int = 0,
+        weights: Mapping[str, float] | None = None,
+        alpha: float = 1.0,
+        steps_per_epoch: int | None = None,
+    ):
+        names = [one.name for one in sets]
+        if not sets:
+            raise ConfigError("the mixture has no sets: name at least one under `sets`")
+        if len(set(names)) < len(names):
+            raise ConfigError(f"the mixture names a set twice ({', '.join(names)}): give each its own `name`")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}: give at least 1")
+        self.sets = list(sets)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.weights = _shares(names, [len(one) for one in sets], weights, alpha)
+        whole = np.array([max(1, len(one) // batch_size) for one in sets])
+        self.steps_per_epoch = int(whole.sum()) if steps_per_epoch is None else steps_per_epoch
+        # Shares by size over a natural epoch need no rounding: every set is shown once, whole.
+        self._counts = whole if weights is None and alpha == 1 and steps_per_epoch is None else None
+        if self.steps_per_epoch < 1:
+            raise ConfigError(f"steps_per_epoch is {self.steps_per_epoch}: give at least 1")
+        self._epoch = -1
+        self._schedule = np.empty(0, dtype=np.int64)
+        self._planned: dict[int, list[np.ndarray]] = {}
+
+    def batch(self, epoch: int, step: int) -> PlannedBatch:
+        """The global batch of ``step`` (0-based, below ``steps_per_epoch``) in ``epoch``."""
+        if not 0 <= step < self.steps_per_epoch:
+            raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch}")
+        if epoch != self._epoch:
+            self._schedule = self.schedule(epoch)
+            self._planned = {}
+            self._epoch = epoch
+        chosen = int(self._schedule[step])
+        turn = int((self._schedule[:step] == chosen).sum())
+        stream: Any = self.sets[chosen]
+        if hasattr(stream, "batch"):
+            before = sum(int((self.schedule(earlier) == chosen).sum()) for earlier in range(epoch))
+            return PlannedBatch(epoch, step, chosen, stream.batch(before + turn, self.batch_size))
+        if chosen not in self._planned:  # a set is planned when its first batch is asked for
+            wanted = int((self._schedule == chosen).sum())
+            self._planned[chosen] = self._plan(chosen, epoch, wanted)
+        return PlannedBatch(epoch, step, chosen, self._planned[chosen][turn])
+
+    def at(self, global_step: int) -> PlannedBatch:
+        """The batch of the ``global_step``-th optimizer step since the start of training."""
+        return self.batch(*divmod(global_step, self.steps_per_epoch))
+
+    def schedule(self, epoch: int) -> np.ndarray:
+        """Set number of every step of ``epoch``: exact shares (largest remainder), in random order. (L,) int64."""
+        counts = self._rounded(epoch) if self._counts is None else self._counts
+        return self._generator("schedule", epoch).permutation(np.repeat(np.arange(len(self.sets)), counts))
+
+    def _rounded(self, epoch: int) -> np.ndarray:
+        exact = self.weights * self.steps_per_epoch
+        counts = np.floor(exact).astype(np.int64)
+        # Shares that do not come out even: which sets get the odd steps changes from epoch to epoch, so that a set
+        # whose share is below one step is not left out for ever.
+        missing = self.steps_per_epoch - int(counts.sum())
+        if missing:
+            rest = exact - counts
+            generator = self._generator("remainder", epoch)
+            if epoch == 0:
+                lucky = np.argsort(-rest, kind="stable")[:missing]
+            else:
+                lucky = generator.choice(len(rest), size=missing, replace=False, p=rest / rest.sum())
+            counts[lucky] += 1
+        return counts
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the plan: equal exactly when every batch of every epoch is equal."""
+        digest = hashlib.sha256(f"{self.seed} {self.batch_size} {self.steps_per_epoch}".encode())
+        for one, weight in zip(self.sets, self.weights, strict=True):
+            digest.update(f"{one.name} {weight:.12g} {getattr(one, 'fingerprint', len(one))}".encode())
+        return digest.hexdigest()
+
+    def _plan(self, chosen: int, epoch: int, wanted: int) -> list[np.ndarray]:
+        one = self.sets[chosen]
+
+        def passes() -> Iterator[np.ndarray]:
+            number = 0
+            while True:
+                yield self._generator("rows", epoch, chosen, number).permutation(len(one))
+                number += 1
+
+        return plan_batches(one.query_ids, one.positive_ids, passes(), self.batch_size, wanted)
+
+    def _generator(self, *key: str | int) -> np.random.Generator:
+        words = [int.from_bytes(k.encode(), "big") % 2**63 if isinstance(k, str) else k for k in key]
+        return np.random.default_rng([self.seed, *words])
+
+
+def plan_batches(
+    query_ids: np.ndarray,  # (N,) int64
+    positive_ids: np.ndarray,  # (N,) int64
+    passes: Iterator[np.ndarray],  # permutations of range(N), without end
+    batch_size: int,
+    wanted: int,
+) -> list[np.ndarray]:
+    """Cut passes over the rows into ``wanted`` batches without a repeated query or passage.
+
+    A row that would repeat one waits and is tried first in the next batches, so within a pass no row is lost or used
+    twice. Only a set that has fewer than ``batch_size`` rows that may stand together gives shorter batches.
+    """
+    total = len(query_ids)
+    fresh = next(passes)
+    waiting = np.empty(0, dtype=np.int64)
+    batches: list[np.ndarray] = []
+    while len(batches) < wanted:
+        batch = np.empty(0, dtype=np.int64)
+        looked_at, considered = 0, waiting[: _WINDOW * batch_size]
+        waiting = waiting[len(considered) :]
+        postponed = []
+        while True:
+            pool = np.concatenate([batch, considered])
+            kept = distinct(query_ids[pool], positive_ids[pool], limit=batch_size)
+            batch = pool[kept]
+            postponed.append(np.delete(pool, kept))
+            looked_at += len(considered)
+            if len(batch) == batch_size or looked_at >= 2 * total:
+                break
+            if len(fresh) == 0:
+                fresh = next(passes)
+            considered, fresh = fresh[:batch_size], fresh[batch_size:]
+        waiting = np.concatenate([*postponed, waiting])
+        if len(batch) < batch_size:
+            # Everything was looked at and no more rows fit: what waits can only be copies from further passes.
+            waiting, fresh = waiting[:0], next(passes)
+        batches.append(batch)
+    return batches
+
+
+def distinct(
+    query_ids: np.ndarray,  # (N,)
+    positive_ids: np.ndarray,  # (N,)
+    limit: int,
+) -> np.ndarray:
+    """Places of at most ``limit`` rows, in order, such that no id occurs twice and no further row could be added."""
+    kept = np.empty(0, dtype=np.int64)
+    left = np.arange(len(query_ids))
+    while len(left) and len(kept) < limit:
+        first = np.zeros(len(left), dtype=bool)
+        first[np.unique(query_ids[left], return_index=True)[1]] = True
+        second = np.zeros(len(left), dtype=bool)
+        second[np.unique(positive_ids[left], return_index=True)[1]] = True
+        chosen = left[first & second]  # never empty: the first of what is left is the first of both its ids
+        kept = np.sort(np.concatenate([kept, chosen]))
+        left = left[~(np.isin(query_ids[left], query_ids[chosen]) | np.isin(positive_ids[left], positive_ids[chosen]))]
+    return kept[:limit]
+
+
+def _shares(
+    names: Sequence[str], sizes: Sequence[int], weights: Mapping[str, float] | None, alpha: float
+) -> np.ndarray:
+    if weights is None:
+        raw = np.array([float(size) ** alpha for size in sizes])
+    else:
+        unknown = sorted(set(weights) - set(names))
+        if unknown:
+            raise ConfigError(f"weights: no set is called {unknown[0]!r}; the sets are {', '.join(names)}")
+        lacking = [name for name in names if name not in weights]
+        if lacking:
+            raise ConfigError(f"weights: none for set {lacking[0]!r}; give every set a weight, or none of them")
+        raw = np.array([float(weights[name]) for name in names])
+        if (raw < 0).any() or raw.sum() <= 0 or not np.isfinite(raw).all():
+            raise ConfigError(f"weights: {dict(weights)}; they must not be negative and at least one must be above 0")
+    return raw / raw.sum()

@@ -1,0 +1,220 @@
+"""Training rows: the one shape that every data set is brought to, and the memory-mapped table that holds them.
+
+A row is what the paper trains on: (task, query, positive, hard negatives). Whether both sides carry the query format
+(symmetric) or the document side carries the title format (asymmetric) is data, decided per set, not code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gecko_core.errors import DataError
+
+_DOCUMENT = pa.struct([("title", pa.string()), ("text", pa.large_string())])
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("query", pa.large_string()),
+        ("positive", _DOCUMENT),
+        ("negatives", pa.large_list(_DOCUMENT)),
+        ("symmetric", pa.bool_()),
+        ("query_id", pa.int64()),
+        ("positive_id", pa.int64()),
+        ("label", pa.string()),
+        ("scores", pa.large_list(pa.float32())),
+    ]
+)
+_BATCH_ROWS = 65_536  # rows per Arrow record batch: small enough that one batch of a wide set is tens of megabytes
+
+
+def text_id(*parts: str | None) -> int:
+    """63-bit id of a text: equal for texts that differ only in case, width or white space.
+
+    63 bits, because ids travel as int64 and never need a sign; among a million texts the chance that any two
+    different ones collide is about 5e-8.
+    """
+    joined = " ".join(part for part in parts if part)
+    normal = " ".join(unicodedata.normalize("NFKC", joined).casefold().split())
+    digest = hashlib.blake2b(normal.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A passage as a training row carries it: an optional title and a text."""
+
+    text: str
+    title: str | None = None
+
+    @property
+    def id(self) -> int:
+        return text_id(self.title, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One training example.
+
+    ``symmetric`` rows write both sides in the query format. ``scores``, where a set has them, are the teacher's scores
+    of the positive and of each negative, in that order (``1 + len(negatives)`` values). ``label`` is the class of rows
+    that come from classification sets: rows of one label are no negatives of each other.
+    """
+
+    task: str
+    query: str
+    positive: Document
+    negatives: tuple[Document, ...] = ()
+    symmetric: bool = False
+    query_id: int = 0
+    positive_id: int = 0
+    label: str | None = None
+    scores: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        # 0 stands for "not given": ids are then those of the texts.
+        if not self.query_id:
+            object.__setattr__(self, "query_id", text_id(self.query))
+        if not self.positive_id:
+            object.__setattr__(self, "positive_id", self.positive.id)
+        if self.scores is not None and len(self.scores) != 1 + len(self.negatives):
+            raise DataError(
+                f"row {self.query[:40]!r}: {len(self.scores)} scores for 1 positive and {len(self.negatives)} "
+                "negatives; give one score per document, the positive first"
+            )
+
+
+class RowSet:
+    """A named, immutable set of training rows in an Arrow table, in memory or memory-mapped from a file.
+
+    A set of millions of rows opens in milliseconds: ids are stored as columns, and texts are read only for the rows
+    of a batch.
+    """
+
+    def __init__(self, name: str, table: pa.Table, mapped: mmap.mmap | None = None):
+        if table.num_rows == 0:
+            raise DataError(f"training set {name}: no rows; a set needs at least one")
+        self.name = name
+        self._table = table
+        self._mapped = mapped  # the file behind the table
+        self._batches = table.to_batches()
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+        self.query_ids: np.ndarray = table.column("query_id").to_numpy()
+        self.positive_ids: np.ndarray = table.column("positive_id").to_numpy()
+
+    @classmethod
+    def from_rows(cls, name: str, rows: Iterable[TrainingRow]) -> RowSet:
+        """Collect rows in memory."""
+        batches = list(_record_batches(rows))
+        return cls(name, pa.Table.from_batches(batches, schema=SCHEMA))
+
+    @classmethod
+    def open(cls, path: str | Path, name: str | None = None) -> RowSet:
+        """Memory-map a set that :meth:`write` wrote."""
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+        except (OSError, ValueError, pa.ArrowInvalid) as error:  # ValueError: an empty file cannot be mapped
+            raise DataError(f"{path}: not a training set file ({error}); write it again with RowSet.write") from error
+        if table.schema != SCHEMA:
+            raise DataError(f"{path}: columns {table.schema.names}, expected {SCHEMA.names}; write it again")
+        return cls(name or path.stem, table, mapped)
+
+    @staticmethod
+    def write(path: str | Path, rows: Iterable[TrainingRow]) -> int:
+        """Stream rows into an Arrow file without holding them; returns their number. Atomic."""
+        from gecko_core.io import whole_path
+
+        count = 0
+        with whole_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
+            for batch in _record_batches(rows):
+                writer.write_batch(batch)
+                count += batch.num_rows
+        return count
+
+    def first(self, count: int | None) -> RowSet:
+        """The set of the first ``count`` rows (None: all), without reading them."""
+        return self if count is None else RowSet(self.name, self._table.slice(0, count), self._mapped)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __iter__(self) -> Iterator[TrainingRow]:
+        for batch in self._batches:
+            yield from (_to_row(row) for row in batch.to_pylist())
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> list[TrainingRow]:
+        """The rows at ``indices``, in that order."""
+        indices = np.asarray(indices, dtype=np.int64)
+        which = np.searchsorted(self._ends, indices, side="right")
+        found: list[TrainingRow | None] = [None] * len(indices)
+        for number in np.unique(which):
+            places = np.flatnonzero(which == number)
+            start = self._ends[number] - self._batches[number].num_rows
+            taken = self._batches[number].take(pa.array(indices[places] - start))
+            for place, row in zip(places, taken.to_pylist(), strict=True):
+                found[place] = _to_row(row)
+        self._forget()
+        return found  # type: ignore[return-value]
+
+    def _forget(self) -> None:
+        """Give the file's pages back: every row read brings its neighbours' pages into the process, 64 KB at a time."""
+        if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the content as the plan sees it (name, length, ids): a resumed run must meet the same."""
+        digest = hashlib.sha256(f"{self.name}\0{len(self)}".encode())
+        digest.update(np.ascontiguousarray(self.query_ids).view(np.uint8).data)
+        digest.update(np.ascontiguousarray(self.positive_ids).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+def _record_batches(rows: Iterable[TrainingRow]) -> Iterator[pa.RecordBatch]:
+    waiting: list[dict[str, Any]] = []
+    for row in rows:
+        waiting.append(_to_dict(row))
+        if len(waiting) == _BATCH_ROWS:
+            yield pa.RecordBatch.from_pylist(waiting, schema=SCHEMA)
+            waiting = []
+    if waiting:
+        yield pa.RecordBatch.from_pylist(waiting, schema=SCHEMA)
+
+
+def _to_dict(row: TrainingRow) -> dict[str, Any]:
+    return {
+        "task": row.task,
+        "query": row.query,
+        "positive": {"title": row.positive.title, "text": row.positive.text},
+        "negatives": [{"title": negative.title, "text": negative.text} for negative in row.negatives],
+        "symmetric": row.symmetric,
+        "query_id": row.query_id,
+        "positive_id": row.positive_id,
+        "label": row.label,
+        "scores": None if row.scores is None else list(row.scores),
+    }
+
+
+def _to_row(row: dict[str, Any]) -> TrainingRow:
+    return TrainingRow(
+        task=row["task"],
+        query=row["query"],
+        positive=Document(row["positive"]["text"], row["positive"]["title"]),
+        negatives=tuple(Document(negative["text"], negative["title"]) for negative in row["negatives"]),
+        symmetric=row["symmetric"],
+        query_id=row["query_id"],
+        positive_id=row["positive_id"],
+        label=row["label"],
+        scores=None if row["scores"] is None else tuple(row["scores"]),
+    )

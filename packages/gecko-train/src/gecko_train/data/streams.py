@@ -1,0 +1,107 @@
+"""Sets that are read row after row while training: as large as the disk (or the hub), never whole in memory.
+
+A stream cannot be permuted, so its rows pass through a window of ``shuffle_rows`` from which batches are drawn. What
+batch n holds is still a function of (seed, n): a resumed run reads the stream again up to its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from gecko_core.errors import DataError
+from gecko_train.data.mixture import distinct
+from gecko_train.data.rows import TrainingRow
+
+_KEPT = 4  # batches whose rows are still at hand
+
+
+class StreamedSet:
+    """A named set behind a function that starts reading it.
+
+    Args:
+        read: a fresh iterator over the rows; called again when it ends.
+        rows: about how many there are; the set's size in the mixture.
+        window: rows that are shuffled among each other.
+    """
+
+    def __init__(
+        self, name: str, read: Callable[[], Iterator[TrainingRow]], rows: int, *, seed: int = 0, window: int = 16_384
+    ):
+        self.name, self.seed, self.window = name, seed, window
+        self._read, self._rows = read, rows
+        self._restart()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the plan; the content of a stream is taken on trust."""
+        return hashlib.sha256(f"stream {self.name} {self._rows} {self.seed} {self.window}".encode()).hexdigest()
+
+    def batch(self, number: int, size: int) -> np.ndarray:
+        """Row numbers of the ``number``-th batch since the start of training; their rows are then at hand.
+
+        No query and no passage occurs twice. Only a set that has fewer than ``size`` rows that may stand together gives
+        shorter batches.
+
+        Raises:
+            DataError: the stream has no rows.
+        """
+        if number < self._next:
+            self._restart()
+        while self._next <= number:
+            chosen = self._draw(size)
+        return chosen
+
+    def rows(self, numbers: Sequence[int] | np.ndarray) -> list[TrainingRow]:
+        """The rows of one of the last few batches, by their numbers in the stream."""
+        at_hand = {number: row for batch in self._recent for number, row in batch.items()}
+        return [at_hand[int(number)] for number in numbers]
+
+    def _restart(self) -> None:
+        self._iterator = self._read()
+        self._waiting: list[tuple[int, TrainingRow]] = []
+        self._read_rows = self._next = 0
+        self._pass_began = 0
+        self._recent: deque[dict[int, TrainingRow]] = deque(maxlen=_KEPT)
+
+    def _draw(self, size: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, int(hashlib.sha256(self.name.encode()).hexdigest()[:8], 16),
+                                           self._next])  # fmt: skip
+        begun, wanted = self._read_rows, max(self.window, size)
+        while True:
+            self._fill(wanted)
+            order = generator.permutation(len(self._waiting))
+            ids = np.array([(row.query_id, row.positive_id) for _, row in self._waiting], dtype=np.int64)[order]
+            kept = order[distinct(ids[:, 0], ids[:, 1], limit=size)]
+            # A window full of copies: look further, but not beyond what the whole set has.
+            if len(kept) == size or self._read_rows - begun >= 2 * max(self._rows, size):
+                break
+            wanted = len(self._waiting) + size
+        chosen = [self._waiting[place] for place in kept]
+        taken = set(kept.tolist())
+        self._waiting = [one for place, one in enumerate(self._waiting) if place not in taken]
+        if len(kept) < size:
+            self._waiting = []  # nothing but copies of what was given
+        self._recent.append(dict(chosen))
+        self._next += 1
+        return np.array([number for number, _ in chosen], dtype=np.int64)
+
+    def _fill(self, wanted: int) -> None:
+        while len(self._waiting) < wanted:
+            row = next(self._iterator, None)
+            if row is None:
+                if self._read_rows == self._pass_began:
+                    raise DataError(f"training set {self.name}: no rows; a set needs at least one")
+                whole_set = self._read_rows - self._pass_began
+                self._pass_began, self._iterator = self._read_rows, self._read()
+                if len(self._waiting) >= min(wanted, whole_set):
+                    return  # a window larger than the set would mix passes
+                continue
+            self._waiting.append((self._read_rows, row))
+            self._read_rows += 1

@@ -1,0 +1,1 @@
+"""The training loop: trainer, gradient caching, parallelism, checkpoints, schedule."""

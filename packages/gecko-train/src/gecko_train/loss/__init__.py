@@ -1,0 +1,1 @@
+"""The training objective, one file per term."""

@@ -1,0 +1,1 @@
+"""Whole runs: the journey, ablations, model soups."""

@@ -1,0 +1,159 @@
+"""One stage of training from its config: read the sets, plan the mixture, train the model in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gecko_core.errors import ConfigError
+from gecko_train.config import LoopConfig, ObjectiveConfig, SetConfig, StageConfig, StudentConfig
+from gecko_train.data.mixture import Mixture
+from gecko_train.data.sources import SourceContext, find_path, load_set
+
+if TYPE_CHECKING:
+    from gecko_core import Gecko
+    from gecko_train.loop.trainer import TrainingSummary
+
+
+# What a set may override of its stage's objective.
+_SWITCHES = (
+    "same_tower", "negatives_scope", "hard_negatives", "hardness", "kl_weight", "spread_out", "false_negative_margin",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did, and on how many rows of each set."""
+
+    summary: TrainingSummary
+    rows: dict[str, int]
+    sources: list[str]  # names of the sets and of what they were read from
+
+    def record(self, config: StageConfig) -> dict[str, Any]:
+        """What the model card and the stage's file say."""
+        return {
+            "sets": self.rows,
+            "sources": self.sources,  # by this key an evaluation finds out what the model has seen
+            "objective": config.objective.model_dump(mode="json"),
+            "trainer": config.trainer.model_dump(mode="json"),
+            **asdict(self.summary),
+        }
+
+
+def load_student(config: StudentConfig, device: str | None = None) -> Gecko:
+    """The start model with fp32 weights: an embedding model as it is, or a raw backbone with mean pooling on top.
+
+    Raises:
+        ConfigError: dims wider than the model.
+    """
+    from gecko_core import Gecko
+
+    if config.backbone:
+        model = Gecko.from_backbone(config.model, dims=tuple(config.dims), device=device)
+    else:
+        model = Gecko.from_pretrained(config.model, device=device)
+    if config.dims[0] > model.dim:
+        raise ConfigError(
+            f"student.dims: {config.dims[0]} is wider than the {model.dim} of {config.model}; name at most that, "
+            "or start from a backbone (student.backbone: true), which gets a projection"
+        )
+    model.max_seq_length = min(model.max_seq_length, config.max_seq_length)
+    return model
+
+
+def train_stage(
+    model: Gecko,
+    config: StageConfig,
+    context: SourceContext,
+    folder: Path,
+    *,
+    dims: Sequence[int],
+    title: str,
+    identity: str = "",
+    console: Any = None,
+    on_checkpoint: Any = None,
+) -> StageResult:
+    """Train ``model`` in place on the sets of ``config``, from the last checkpoint in ``folder`` if there is one.
+
+    Args:
+        dims: Matryoshka dims of the loss.
+        identity: the start model's hash, which must be equal for a checkpoint to be continued.
+
+    Raises:
+        ConfigError, DataError: from :func:`~gecko_train.data.sources.load_set` or the trainer.
+    """
+    from gecko_train.loop.trainer import Trainer
+    from gecko_train.loss.objective import Objective
+
+    sets = [load_set(_with_list(one, config), context) for one in config.sets]
+    objectives = [Objective(objective_for(config.objective, one), dims) for one in config.sets]
+    mixture = Mixture(
+        sets,
+        batch_size=config.trainer.batch_size,
+        seed=context.seed,
+        weights=_weights(config, sets),
+        alpha=config.alpha,
+        steps_per_epoch=config.steps_per_epoch,
+    )
+    teacher = None
+    if config.teacher is not None:
+        from gecko_core import Gecko
+
+        teacher = Gecko.from_pretrained(config.teacher, device=str(model.device))
+    model.prompt_style = "gecko"
+    trainer = Trainer(
+        model, mixture, objectives, config.trainer, folder,
+        seed=context.seed, title=title, start=identity, identity=config.model_dump_json(),
+        console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate), teacher=teacher,
+    )  # fmt: skip
+    return StageResult(trainer.train(), {one.name: len(one) for one in sets}, _sources(config, sets))
+
+
+def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping[str, float]] | None:
+    """What the trainer calls before a checkpoint: small sets through gecko-eval, the mean over sets first.
+
+    Raises:
+        DataError: a set is not there or cannot be read.
+    """
+    if config is None:
+        return None
+    from gecko_eval.in_training.loop import LoopEvaluation, subsample
+    from gecko_eval.in_training.retrieval import load_beir
+    from gecko_eval.in_training.sts import load_sts
+
+    sets: list[Any] = []
+    for name in config.sets:
+        path = find_path(name)
+        if (path / "qrels").is_dir():
+            sets.append(subsample(load_beir(path), config.max_queries, config.max_documents))
+        else:
+            sets.append(load_sts(path))
+    evaluation = LoopEvaluation(sets, every=1)
+    return lambda step, model: evaluation(model, step, force=True)
+
+
+def _sources(config: StageConfig, sets: Sequence[Any]) -> list[str]:
+    named = [one.name for one in sets]
+    paths = [Path(one.path.removeprefix("hub:")).name for one in config.sets if one.path]
+    return list(dict.fromkeys([*named, *paths]))
+
+
+def objective_for(objective: ObjectiveConfig, one: SetConfig) -> ObjectiveConfig:
+    """The stage's objective with the switches that the set overrides."""
+    switches = {key: getattr(one, key) for key in _SWITCHES}
+    return objective.model_copy(update={key: value for key, value in switches.items() if value is not None})
+
+
+def _with_list(one: SetConfig, config: StageConfig) -> SetConfig:
+    """A KL term needs the candidates' texts and scores beside the chosen two."""
+    if one.source != "fret" or not objective_for(config.objective, one).kl_weight or "list_documents" in one.options:
+        return one
+    return one.model_copy(update={"options": {**one.options, "list_documents": config.objective.kl_documents - 2}})
+
+
+def _weights(config: StageConfig, sets: Sequence[Any]) -> dict[str, float] | None:
+    if config.sets[0].weight is None:
+        return None
+    return {one.name: float(given.weight or 0.0) for one, given in zip(sets, config.sets, strict=True)}

@@ -1,0 +1,52 @@
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_train.config import EvaluationConfig
+from gecko_train.data.holdout import hold_out
+
+
+def corpus(count=40, **changes):
+    passages = [Passage(f"p{n}", f"a telling title {n}", f"{'words ' * 50} number {n}") for n in range(count)]
+    return Corpus([changes.get(passage.id, passage) for passage in passages])
+
+
+def test_what_is_tested_is_in_no_training_material():
+    found = hold_out(corpus(), EvaluationConfig(queries=8, max_documents=20), seed=0)
+    tested = {next(iter(judged)) for judged in found.test.qrels.values()}
+    assert len(tested) == 8
+    assert not tested & set(found.training.ids)
+    assert len(found.training) == 32
+    pairs = [query for query, _ in found.training.pairs()]
+    assert not set(found.test.queries) & set(pairs)
+
+
+def test_the_pool_holds_the_tested_bodies_and_drawn_others_without_titles():
+    found = hold_out(corpus(), EvaluationConfig(queries=8, max_documents=20), seed=0)
+    assert len(found.test.docs) == 20
+    assert found.test.titles is None
+    for query_id, query in zip(found.test.query_ids, found.test.queries, strict=True):
+        (document,) = found.test.qrels[query_id]
+        body = found.test.docs[found.test.doc_ids.index(document)]
+        assert body.endswith(query.removeprefix("a telling title").strip())
+        assert query not in body
+
+
+def test_a_copy_of_a_tested_body_leaves_the_training_corpus_too():
+    text = f"{'words ' * 50} number 3"
+    same = Corpus([*corpus(), Passage("copy", "the same under another title", text.upper())])
+    draws = (hold_out(same, EvaluationConfig(queries=9, max_documents=20), seed=seed) for seed in range(40))
+    found = next(draw for draw in draws if "p3" in draw.test.doc_ids[:9])
+    assert "copy" not in found.training.ids
+    assert len(found.training) == 41 - 10
+
+
+def test_the_draw_is_the_seeds():
+    config = EvaluationConfig(queries=8, max_documents=20)
+    first, again, other = (hold_out(corpus(), config, seed).test.queries for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_corpus_without_titles_to_search_by_is_refused():
+    with pytest.raises(DataError, match=r"only 5 passages have a title .* at least 10 are needed"):
+        hold_out(corpus(5), EvaluationConfig(), seed=0)

@@ -1,0 +1,148 @@
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gecko_core.errors import ConfigError
+from gecko_train.data.mixture import Mixture, distinct
+
+
+@dataclass
+class Ids:
+    """A set as the plan sees it."""
+
+    name: str
+    query_ids: np.ndarray
+    positive_ids: np.ndarray = field(default=None)
+
+    def __post_init__(self):
+        self.query_ids = np.asarray(self.query_ids)
+        self.positive_ids = np.asarray(self.query_ids if self.positive_ids is None else self.positive_ids)
+
+    def __len__(self):
+        return len(self.query_ids)
+
+
+def unique(name, size):
+    return Ids(name, np.arange(size))
+
+
+@st.composite
+def sets(draw):
+    found = []
+    for number in range(draw(st.integers(1, 4))):
+        size = draw(st.integers(1, 60))
+        queries = draw(st.lists(st.integers(0, 40), min_size=size, max_size=size))
+        passages = draw(st.lists(st.integers(0, 40), min_size=size, max_size=size))
+        found.append(Ids(f"set{number}", queries, passages))
+    return found
+
+
+@settings(max_examples=80, deadline=None)
+@given(sets(), st.integers(2, 12), st.integers(0, 5), st.integers(1, 9))
+def test_a_batch_is_of_one_set_and_repeats_no_query_and_no_passage(found, batch_size, seed, steps):
+    mixture = Mixture(found, batch_size=batch_size, seed=seed, steps_per_epoch=steps)
+    for epoch in (0, 3):
+        for step in range(steps):
+            batch = mixture.batch(epoch, step)
+            one = found[batch.set_index]
+            assert 1 <= len(batch.indices) <= batch_size
+            assert batch.indices.min() >= 0
+            assert batch.indices.max() < len(one)
+            assert len(set(one.query_ids[batch.indices])) == len(batch.indices)
+            assert len(set(one.positive_ids[batch.indices])) == len(batch.indices)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sets(), st.integers(2, 12), st.integers(0, 5))
+def test_the_plan_is_a_function_of_seed_epoch_and_step(found, batch_size, seed):
+    one, other = (Mixture(found, batch_size=batch_size, seed=seed) for _ in range(2))
+    forwards = [one.at(step).indices for step in range(2 * one.steps_per_epoch)]
+    backwards = [other.at(step).indices for step in reversed(range(2 * other.steps_per_epoch))][::-1]
+    for a, b in zip(forwards, backwards, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.fingerprint == other.fingerprint
+    assert one.fingerprint != Mixture(found, batch_size=batch_size, seed=seed + 1).fingerprint
+
+
+@settings(max_examples=40, deadline=None)
+@given(sets(), st.integers(4, 12))
+def test_slices_of_any_world_size_are_the_global_batch(found, batch_size):
+    mixture = Mixture(found, batch_size=batch_size)
+    batch = mixture.at(0)
+    for world_size in (1, 2, 4):
+        slices = [batch.slice(rank, world_size) for rank in range(world_size)]
+        np.testing.assert_array_equal(np.concatenate(slices), batch.indices)
+        assert max(map(len, slices)) - min(map(len, slices)) <= 1
+
+
+def test_an_epoch_shows_every_row_at_most_once_and_misses_less_than_a_batch():
+    mixture = Mixture([unique("a", 103), unique("b", 50)], batch_size=10)
+    assert mixture.steps_per_epoch == 15
+    for epoch in range(3):
+        seen = [Counter(), Counter()]
+        for step in range(mixture.steps_per_epoch):
+            batch = mixture.batch(epoch, step)
+            seen[batch.set_index].update(batch.indices.tolist())
+        assert max(seen[0].values()) == 1
+        assert max(seen[1].values()) == 1
+        assert len(seen[0]) >= 100
+        assert len(seen[1]) >= 40
+
+
+def test_rows_postponed_for_a_repeat_come_in_a_later_batch_of_the_pass():
+    # 40 passages, each the positive of two queries: a pass over 80 rows is possible without loss.
+    mixture = Mixture([Ids("a", np.arange(80), np.arange(80) // 2)], batch_size=8)
+    seen = Counter()
+    for step in range(mixture.steps_per_epoch):
+        seen.update(mixture.at(step).indices.tolist())
+    assert mixture.steps_per_epoch == 10
+    assert len(seen) >= 72
+    assert max(seen.values()) <= 2
+
+
+def test_weights_are_met_to_within_a_step_and_alpha_bends_them():
+    found = [unique("big", 900), unique("small", 100)]
+    counts = np.bincount(Mixture(found, batch_size=10, steps_per_epoch=100).schedule(0), minlength=2)
+    assert counts.tolist() == [90, 10]
+    counts = np.bincount(Mixture(found, batch_size=10, steps_per_epoch=100, alpha=0.5).schedule(0), minlength=2)
+    assert counts.tolist() == [75, 25]
+    mixture = Mixture(found, batch_size=10, steps_per_epoch=7, weights={"big": 1, "small": 2})
+    for epoch in range(5):
+        assert np.bincount(mixture.schedule(epoch), minlength=2).tolist() in ([2, 5], [3, 4])
+
+
+def test_a_set_with_a_share_below_one_step_gets_its_turn_in_some_epoch():
+    mixture = Mixture([unique("big", 980), unique("tiny", 20)], batch_size=10, steps_per_epoch=5)
+    turns = sum(int((mixture.schedule(epoch) == 1).sum()) for epoch in range(400))
+    assert 10 <= turns <= 80  # expected 40 of 2000 steps
+
+
+def test_a_small_set_gives_all_it_has():
+    batch = Mixture([Ids("a", [1, 2, 3, 3], [1, 2, 3, 4])], batch_size=16).at(0)
+    assert len(batch.indices) == 3
+
+
+def test_distinct_is_maximal_and_keeps_the_first():
+    queries, passages = np.array([1, 1, 2, 3]), np.array([5, 6, 5, 7])
+    assert distinct(queries, passages, limit=10).tolist() == [0, 3]
+    assert distinct(queries, passages, limit=1).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sets": []}, "has no sets"),
+        ({"sets": [unique("a", 4), unique("a", 4)]}, "names a set twice"),
+        ({"sets": [unique("a", 4)], "weights": {"b": 1}}, "no set is called 'b'"),
+        ({"sets": [unique("a", 4), unique("b", 4)], "weights": {"a": 1}}, "none for set 'b'"),
+        ({"sets": [unique("a", 4)], "weights": {"a": -1}}, "must not be negative"),
+    ],
+)
+def test_what_cannot_be_mixed_is_said_in_one_line(arguments, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Mixture(**{"batch_size": 4, **arguments})
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_train.config import SetConfig, parse_recipe
+from gecko_train.data.mixture import Mixture
+from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.data.sources import SourceContext, load_set
+from gecko_train.data.streams import StreamedSet
+
+
+def stream(count, *, name="s", seed=0, window=32, copies=1, read=None):
+    def rows():
+        for number in range(count):
+            yield TrainingRow("t", f"q{number // copies}", Document(f"p{number // copies}"))
+
+    return StreamedSet(name, read or rows, count, seed=seed, window=window)
+
+
+def test_a_pass_shows_every_row_once_shuffled_and_then_begins_again():
+    one = stream(100)
+    first = np.concatenate([one.batch(number, 10) for number in range(10)])
+    assert len(set(first)) == 100
+    assert first.max() < 132
+    assert list(first) != sorted(first)
+    later = [one.rows(one.batch(number, 10)) for number in range(10, 20)]
+    assert all(len({row.query for row in batch}) == 10 for batch in later)
+
+
+def test_no_query_and_no_passage_twice_and_the_length_is_exact():
+    one = stream(300, copies=3)
+    for number in range(25):
+        rows = one.rows(one.batch(number, 12))
+        assert len(rows) == len({row.query for row in rows}) == len({row.positive.text for row in rows}) == 12
+
+
+def test_a_batch_is_a_function_of_seed_and_number():
+    forward, jumping = stream(90), stream(90)
+    wanted = [forward.batch(number, 8).tolist() for number in range(20)]
+    assert jumping.batch(13, 8).tolist() == wanted[13]  # resumed
+    assert jumping.batch(2, 8).tolist() == wanted[2]  # and looked back
+    assert stream(90, seed=1).batch(0, 8).tolist() != wanted[0]
+    assert [row.query for row in jumping.rows(jumping.batch(3, 8))] == [f"q{n % 90}" for n in wanted[3]]
+
+
+def test_a_set_with_fewer_distinct_rows_than_a_batch_gives_all_it_has():
+    one = stream(6, copies=2)
+    for number in range(5):
+        assert {row.query for row in one.rows(one.batch(number, 8))} == {"q0", "q1", "q2"}
+
+
+def test_an_empty_stream_is_named():
+    with pytest.raises(DataError, match=r"training set s: no rows"):
+        stream(0, read=lambda: iter(())).batch(0, 4)
+
+
+def test_several_streams_and_a_table_in_one_mixture(row_set):
+    def plan():
+        sets = [stream(60, name="a"), row_set("b", 40), stream(30, name="c", seed=4)]
+        return Mixture(sets, batch_size=10, seed=3)
+
+    whole, jumping = plan(), plan()
+    batches = [whole.at(step) for step in range(30)]
+    shares = np.bincount([one.set_index for one in batches[:13]], minlength=3)
+    assert shares.tolist() == [6, 4, 3]
+    assert {len(one.indices) for one in batches} == {10}
+    for step in (29, 4, 17):
+        found = jumping.at(step)
+        assert found.set_index == batches[step].set_index
+        assert np.array_equal(found.indices, batches[step].indices)
+        assert np.array_equal(np.concatenate([found.slice(rank, 3) for rank in range(3)]), found.indices)
+
+
+def test_a_recipe_streams_a_file_and_training_on_it_works(tiny_model, tmp_path):
+    from gecko_train.config import ObjectiveConfig, TrainerConfig
+    from gecko_train.loop.trainer import Trainer
+    from gecko_train.loss.objective import Objective
+
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps({"title": f"bank {n}", "body": f"dort {n} lims"}) + "\n" for n in range(40)))
+    options = {"columns": {"query": "title", "positive": "body"}}
+    config = SetConfig(source="pairs", path=str(path), stream=True, rows=40, shuffle_rows=16, options=options)
+    one = load_set(config, SourceContext())
+    assert isinstance(one, StreamedSet)
+    objective = Objective(ObjectiveConfig(hard_negatives=0), dims=tiny_model.dims)
+    mixture = Mixture([one], batch_size=8)
+    summary = Trainer(
+        tiny_model, mixture, [objective], TrainerConfig(batch_size=8, epochs=2, precision="fp32"), tmp_path / "run"
+    ).train()
+    assert (summary.steps, summary.rows) == (10, 80)
+
+
+def test_what_cannot_be_streamed_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="a streamed set needs `rows`"):
+        parse_recipe({"finetune": {"sets": [{"source": "pairs", "path": "x", "stream": True}]}})
+    config = SetConfig(source="snli", path="x", stream=True, rows=5)
+    with pytest.raises(ConfigError, match="looks at all its rows at once; leave `stream` out"):
+        load_set(config, SourceContext())
+    with pytest.raises(DataError, match="x: no such file or folder"):
+        load_set(SetConfig(source="pairs", path="x", stream=True, rows=5), SourceContext())
+
+
+def test_a_set_of_the_hub_is_read_through_datasets(monkeypatch):
+    import datasets
+
+    asked = []
+
+    def fake(*names, **options):
+        asked.append((names, options))
+        return [{"question": "q", "answer": "a"}, {"question": "r", "answer": "b"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", fake)
+    config = SetConfig(source="pairs", path="hub:owner/set/part", stream=True, rows=2)
+    one = load_set(config, SourceContext())
+    assert {row.query for row in one.rows(one.batch(0, 2))} == {"q", "r"}
+    assert asked[0] == (("owner/set", "part"), {"split": "train", "streaming": True})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such set")))
+    with pytest.raises(DataError, match="hub:owner/set: no such set; check the name"):
+        load_set(SetConfig(source="pairs", path="hub:owner/set"), SourceContext())

@@ -1,0 +1,94 @@
+import errno
+
+import pytest
+import torch
+from torch import nn
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_train.loop import checkpoint
+
+
+def trained(width=4, steps=3):
+    torch.manual_seed(0)
+    model = nn.Linear(width, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(1, width)).square().sum().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def test_weights_and_optimizer_come_back_to_the_bit(tmp_path):
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 3, model, optimizer, {"plan": "p"})
+    fresh, other = trained(steps=0)
+    found = checkpoint.latest(tmp_path)
+    checkpoint.load(found, fresh, other)
+    assert found.step == 3
+    assert found.state["plan"] == "p"
+    for one, two in ((model, optimizer), (fresh, other)):
+        two.zero_grad()
+        one(torch.ones(1, 4)).square().sum().backward()
+        two.step()
+    assert torch.equal(model.weight, fresh.weight)
+    assert sorted(path.name for path in found.path.iterdir()) == [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    ]
+
+
+def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+            self.b.weight = self.a.weight
+
+    model = Tied()
+    wanted = model.a.weight.detach().clone()
+    optimizer = torch.optim.AdamW(model.parameters())
+    checkpoint.save(tmp_path, 1, model, optimizer, {})
+    nn.init.zeros_(model.a.weight)
+    checkpoint.load(checkpoint.latest(tmp_path), model, optimizer)
+    assert torch.equal(model.b.weight, wanted)
+    assert model.a.weight is model.b.weight
+
+
+def test_the_last_few_and_the_best_are_kept(tmp_path):
+    model, optimizer = trained()
+    for step in range(1, 7):
+        checkpoint.save(tmp_path, step, model, optimizer, {}, keep=2, best=2)
+    assert [one.step for one in checkpoint.checkpoints(tmp_path)] == [2, 5, 6]
+
+
+def test_what_is_not_whole_is_never_chosen(tmp_path):
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 1, model, optimizer, {}, keep=9)
+    for step in (2, 3, 4):
+        checkpoint.save(tmp_path, step, model, optimizer, {}, keep=9)
+    (tmp_path / "step-000004" / "state.json").unlink()
+    (tmp_path / "step-000003" / "optimizer.safetensors").write_bytes(b"half")
+    (tmp_path / "step-000002" / "state.json").write_text('{"step": 2')
+    (tmp_path / ".step-000005.1.tmp").mkdir()
+    assert checkpoint.latest(tmp_path).step == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_older_one(tmp_path, monkeypatch):
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 1, model, optimizer, {})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_flush", full)
+    with pytest.raises(DataError, match=r"step-000002: checkpoint not written .No space left on device.; make room"):
+        checkpoint.save(tmp_path, 2, model, optimizer, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+
+
+def test_another_models_checkpoint_is_refused(tmp_path):
+    checkpoint.save(tmp_path, 1, *trained(width=4), {})
+    with pytest.raises(ConfigError, match=r"checkpoint of another model .it differs in weight."):
+        checkpoint.load(checkpoint.latest(tmp_path), *trained(width=5))

@@ -1,0 +1,245 @@
+import io
+import json
+import math
+import signal
+import time
+
+import pytest
+import torch
+from rich.console import Console
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_train.config import ObjectiveConfig, TrainerConfig
+from gecko_train.data.mixture import Mixture
+from gecko_train.loop import checkpoint
+from gecko_train.loop.trainer import Trainer
+from gecko_train.loop.watch import read_metrics
+from gecko_train.loss.objective import Objective
+
+
+def trainer(model, sets, folder, *, seed=0, batch_size=8, hook=None, objective=None, teacher=None, **config):
+    settings = {
+        "batch_size": batch_size,
+        "learning_rate": 1e-3,
+        "precision": "fp32",
+        "micro_batch_tokens": 128,
+        **config,
+    }
+    objective = Objective(ObjectiveConfig(**(objective or {})), dims=model.dims)
+    mixture = Mixture(sets, batch_size=batch_size, seed=seed)
+    return Trainer(
+        model, mixture, [objective] * len(sets), TrainerConfig(**settings), folder, seed=seed,
+        console=Console(file=io.StringIO()), on_checkpoint=hook, teacher=teacher,
+    )  # fmt: skip
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_training_lowers_the_loss_and_leaves_checkpoints_and_curves(tiny_model, row_set, tmp_path):
+    summary = trainer(tiny_model, [row_set("a", 24), row_set("b", 24, seed=5)], tmp_path, epochs=10).train()
+    assert summary.steps == 60
+    assert summary.last_loss < summary.first_loss
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 61))
+    assert {line["set"] for line in lines} == {"a", "b"}
+    assert (tmp_path / "curves.png").exists()
+    assert [one.step for one in checkpoint.checkpoints(tmp_path / "checkpoints")] == [50, 60]
+
+
+def test_gradient_caching_changes_nothing_but_memory(tiny_backbone, tiny_model, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    other = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+    trainer(tiny_model, [row_set("a", 32)], tmp_path / "a", max_steps=3, grad_cache=True).train()
+    trainer(other, [row_set("a", 32)], tmp_path / "b", max_steps=3, grad_cache=False).train()
+    torch.testing.assert_close(weights(tiny_model), weights(other), rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bits(tiny_backbone, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    found = []
+    for name in "ab":
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        torch.manual_seed(ord(name))  # what happened before must not matter
+        trainer(model, [row_set("a", 32)], tmp_path / name, max_steps=4).train()
+        found.append(weights(model))
+    assert torch.equal(*found)
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_path, start_training):
+    def start(folder):
+        settings = {"steps": 120, "checkpoint_every": 10, "batch_size": 8, "dropout": True}
+        return start_training({}, backbone=str(tiny_backbone), folder=str(folder), **settings)
+
+    whole = start(tmp_path / "whole")
+    killed = start(tmp_path / "killed")
+    while killed.is_alive() and len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) < 25:
+        time.sleep(0.05)
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert 20 <= checkpoint.latest(tmp_path / "killed" / "checkpoints").step < 120
+    again = start(tmp_path / "killed")
+    for process in (again, whole):
+        process.join()
+        assert process.exitcode == 0
+    last = "checkpoints/step-000120"
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (tmp_path / "killed" / last / name).read_bytes() == (tmp_path / "whole" / last / name).read_bytes()
+    steps = [[line["loss"] for line in read_metrics(tmp_path / run / "metrics.jsonl")] for run in ("killed", "whole")]
+    assert steps[0] == steps[1]
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tiny_model, row_set, tmp_path):
+    trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2).train()
+    with pytest.raises(ConfigError, match=r"step-000002: a checkpoint with another data plan; choose another output"):
+        trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=4, seed=1).train()
+    for changed, message in (("model", "of another model"), ("stage", "with other settings")):
+        run = trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=4)
+        run.identity[changed] = "other"
+        with pytest.raises(ConfigError, match=f"step-000002: a checkpoint {message}"):
+            run.train()
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_rows_saved(tiny_model, row_set, tmp_path):
+    with torch.no_grad():
+        next(tiny_model.parameters()).fill_(math.nan)
+    with pytest.raises(
+        DataError, match=r"step 1: the loss .nan.* is not finite; its rows are in .*json; lower learning_rate"
+    ):
+        trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2).train()
+    saved = json.loads((tmp_path / "not-finite-step-1-rank-0.json").read_text())
+    assert len(saved) == 8
+    assert saved[0]["query"]
+    assert checkpoint.latest(tmp_path / "checkpoints") is None
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(tiny_model, row_set, tmp_path):
+    scores = {2: 0.1, 4: 0.9, 6: 0.2, 8: 0.3, 10: 0.4}
+    run = trainer(
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=10, checkpoint_every=2, keep_checkpoints=2,
+        hook=lambda step, model: scores[step],
+    )  # fmt: skip
+    run.train()
+    assert [one.step for one in checkpoint.checkpoints(tmp_path / "checkpoints")] == [4, 8, 10]
+
+
+def test_bf16_autocast_leaves_the_weights_in_fp32(tiny_model, row_set, tmp_path):
+    trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, precision="bf16").train()
+    assert {parameter.dtype for parameter in tiny_model.parameters()} == {torch.float32}
+    assert tiny_model.encode_queries(["bank"]).shape == (1, 32)
+
+
+def test_a_tracker_gets_the_numbers_and_one_that_is_missing_is_named(tiny_model, row_set, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"wandb is not installed; pip install 'gecko-train\[wandb\]'"):
+        trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, trackers=["wandb"])
+    monkeypatch.undo()
+    run = trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2)
+    logged = []
+    run.config = run.config.model_copy(update={"trackers": ["tensorboard"]})
+    monkeypatch.setattr(run.accelerator, "init_trackers", lambda *_, **__: None)
+    monkeypatch.setattr(run.accelerator, "log", lambda values, step: logged.append((step, values)))
+    run.train()
+    assert [step for step, _ in logged] == [1, 2]
+    assert logged[0][1]["training/loss"] > 0
+
+
+def test_the_stage_can_end_with_the_best_checkpoint(tiny_model, row_set, tmp_path):
+    seen = {}
+
+    def hook(step, model):
+        seen[step] = weights(model)
+        return {"eval/mean@32": {2: 0.1, 4: 0.9, 6: 0.2}[step], "eval/other": 1.0}
+
+    run = trainer(
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=6, checkpoint_every=2, keep_checkpoints=1, hook=hook,
+        end_with="best",
+    )  # fmt: skip
+    assert run.train().best_step == 4
+    assert torch.equal(weights(tiny_model), seen[4])
+    assert [line.get("eval/mean@32") for line in read_metrics(tmp_path / "metrics.jsonl")][1::2] == [0.1, 0.9, 0.2]
+
+
+def test_every_step_says_tokens_per_second_and_mfu(tiny_model, row_set, tmp_path):
+    trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, peak_tflops=1e-3).train()
+    for line in read_metrics(tmp_path / "metrics.jsonl"):
+        assert 0 < line["mfu"] < 100
+        assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"])
+
+
+def test_a_batch_that_fits_is_computed_once_and_another_gives_the_same(
+    tiny_backbone, row_set, tmp_path, without_dropout
+):
+    from gecko_core import Gecko
+
+    found, passes = [], []
+    for budget in (64, 100_000):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        without_dropout(model)
+        calls = []
+        model.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        run = trainer(model, [row_set("a", 32)], tmp_path / str(budget), max_steps=1, micro_batch_tokens=budget)
+        run._quick = 64
+        run.train()
+        found.append(weights(model))
+        passes.append(len(calls))
+    assert passes[0] == 2 * passes[1] > 4
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    found = []
+    for enabled in (False, True):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        model.padding_free = False  # checkpointing is padded, and dropout falls otherwise there
+        trainer(model, [row_set("a", 32)], tmp_path / str(enabled), max_steps=2, gradient_checkpointing=enabled).train()
+        found.append(weights(model))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_without_padding_the_same_is_learned(tiny_backbone, row_set, tmp_path, without_dropout):
+    from gecko_core import Gecko
+
+    found, packs = [], []
+    for padding_free in (False, True, "auto"):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        without_dropout(model)
+        start = weights(model)
+        run = trainer(model, [row_set("a", 32)], tmp_path / str(padding_free), max_steps=1, padding_free=padding_free)
+        run.train()
+        found.append(weights(model))
+        packs.append(model.runs_packed)
+    assert packs == [False, True, True]
+    assert (found[0] - found[1]).norm() < 1e-3 * (found[0] - start).norm()
+    assert torch.equal(found[1], found[2])
+
+
+def test_a_teachers_embeddings_are_matched(tiny_backbone, tiny_model, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    torch.manual_seed(3)
+    teacher = Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu", dtype=torch.float32)
+    trainer(
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=12, teacher=teacher, objective={"matching_weight": 30.0}
+    ).train()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert lines[-1]["matching"] < lines[0]["matching"]
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_trains_to_the_same_weights(tiny_backbone, row_set, tmp_path, without_dropout):
+    from gecko_core import Gecko
+
+    found = []
+    for compiled in (False, True):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        without_dropout(model)
+        trainer(model, [row_set("a", 32)], tmp_path / str(compiled), max_steps=3, compile=compiled).train()
+        found.append(weights(model))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,78 @@
+import io
+import json
+
+import numpy as np
+from rich.console import Console
+
+from gecko_train.config import parse_recipe
+from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.run.ablate import CELLS, PAPER, Cell, as_markdown, interval, run_ablation, stage_for, summarise
+
+
+def test_every_cell_changes_the_labels_and_nothing_else():
+    stage = parse_recipe({"finetune": {"sets": [{"source": "fret"}, {"source": "nli", "path": "x"}]}}).finetune
+    changed = stage_for(stage, Cell("seed", "none", kl_weight=0.5))
+    assert changed.sets[0].options == {"positive": "seed", "negative": "none"}
+    assert changed.objective.kl_weight == 0.5
+    assert changed.sets[1] == stage.sets[1]
+    assert changed.trainer == stage.trainer
+    assert stage.sets[0].options == {}
+
+
+def test_the_table_compares_with_the_papers_cell_by_query():
+    generator = np.random.default_rng(0)
+    paper = [generator.random(300) for _ in range(2)]
+    table = summarise({PAPER: paper, Cell("seed", "none"): [run - 0.2 for run in paper]})
+    assert table[0]["against_paper"] == [0.0, 0.0, 0.0]
+    np.testing.assert_allclose(table[1]["against_paper"], [-0.2] * 3)
+    assert table[1]["seeds"] == 2
+    lines = as_markdown(table).splitlines()
+    assert len(lines) == 4
+    assert "-0.2000 (-0.2000 to -0.2000)" in lines[3]
+
+
+def test_the_interval_covers_queries_and_seeds():
+    generator = np.random.default_rng(1)
+    by_query = generator.normal(0.1, 1.0, 400)
+    low, high = interval(by_query[None])  # one seed: the textbook's interval over queries
+    half = 1.96 * by_query.std() / 400**0.5
+    np.testing.assert_allclose([low, high], [by_query.mean() - half, by_query.mean() + half], atol=0.15 * half)
+    by_seed = generator.normal(0.1, 1.0, 30)
+    low, high = interval(np.repeat(by_seed[:, None], 5, axis=1))  # queries all alike: over seeds
+    half = 1.96 * by_seed.std() / 30**0.5
+    np.testing.assert_allclose([low, high], [by_seed.mean() - half, by_seed.mean() + half], atol=0.15 * half)
+    assert interval(by_query[None]) == interval(by_query[None])
+
+
+def test_all_cells_are_trained_and_measured_and_not_again(tiny_backbone, corpus_file, tmp_path, monkeypatch):
+    calls = []
+
+    def rows(folder, task, seed, **options):
+        calls.append((seed, options["positive"], options["negative"], options.get("list_documents")))
+        for n in range(12):
+            yield TrainingRow("search result", f"bank {n}", Document(f"bart dort {n}"), (Document(f"dom {n}"),))
+
+    monkeypatch.setattr("gecko_train.data.sources.fret_rows", rows)
+    (tmp_path / "fret").mkdir()
+    recipe = parse_recipe(
+        {
+            "output": str(tmp_path / "run"),
+            "corpus": {"path": str(corpus_file)},
+            "student": {"model": str(tiny_backbone), "backbone": True, "dims": [32, 16], "max_seq_length": 64},
+            "evaluation": {"queries": 5, "max_documents": 10},
+            "prefinetune": {"enabled": False, "sets": [{"source": "title-body"}]},
+            "finetune": {
+                "sets": [{"source": "fret", "path": str(tmp_path / "fret")}],
+                "trainer": {"batch_size": 4, "max_steps": 1, "precision": "fp32"},
+            },
+        }
+    )
+    console = Console(file=io.StringIO(), width=140)
+    table = run_ablation(recipe, seeds=2, console=console)
+    assert len(table) == len(CELLS) == 7
+    assert len(calls) == 14
+    assert sum(1 for call in calls if call[3]) == 2
+    assert json.loads((tmp_path / "run" / "ablation.json").read_text()) == table
+    assert "Labelling (known-item nDCG@10, 2 seeds)" in console.file.getvalue()
+    assert run_ablation(recipe, seeds=2, console=console) == table
+    assert len(calls) == 14

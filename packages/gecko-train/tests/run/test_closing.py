@@ -1,0 +1,52 @@
+import io
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from gecko_train.run.closing import METRICS, closing_screen, compare_models, verdict
+
+
+def scores(level, queries=200, seed=0):
+    values = (np.random.default_rng(seed).random(queries) < level).astype(float).tolist()
+    return {"384": dict.fromkeys(METRICS, values), "128": dict.fromkeys(METRICS, values)}
+
+
+def test_a_rise_a_fall_and_no_change_are_called_so():
+    lines = compare_models({"start": scores(0.5), "pre-finetuned": scores(0.9), "fine-tuned": scores(0.1)})
+    assert [line["model"] for line in lines] == ["start"] * 2 + ["pre-finetuned"] * 2 + ["fine-tuned"] * 2
+    assert "ndcg_at_10_difference" not in lines[0]
+    difference, low, high = lines[2]["ndcg_at_10_difference"]
+    assert 0 < low < difference < high
+    said = verdict(lines, 200)
+    assert "pre-finetuned, 384 dims: nDCG@10 rose from" in said[0]
+    assert "fine-tuned, 128 dims: nDCG@10 FELL from" in said[3]
+    assert "200 held-out passages" in said[-1]
+    assert "since the start model; since pre-finetuned it FELL from 0.8" in said[2]
+    same = verdict(compare_models({"start": scores(0.5), "fine-tuned": scores(0.5)}), 200)
+    assert "did not clearly change" in same[0]
+
+
+def test_the_screen_shows_table_stages_places_and_use(tmp_path):
+    lines = compare_models({"start": scores(0.5), "fine-tuned": scores(0.1)})
+    results = {
+        "scores": lines, "verdict": verdict(lines, 200), "queries": 200, "documents": 500,
+        "stages": [{"title": "read the corpus", "seconds": 3.2, "peak_memory_gb": 1.5, "note": "7 passages"}],
+        "files": {"model": "model", "training data": "fret"},
+    }  # fmt: skip
+    screen = io.StringIO()
+    closing_screen(Console(file=screen, width=140), results, Path("runs/x"))
+    text = screen.getvalue()
+    for wanted in (
+        "nDCG@10",
+        "recall@10",
+        "fine-tuned",
+        "FELL",
+        "read the corpus",
+        "7 passages",
+        "runs/x/model",
+        "Gecko.from_pretrained",
+    ):
+        assert wanted in text
+    assert "[-0." in text
+    assert "[red]" not in text

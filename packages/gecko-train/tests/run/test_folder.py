@@ -1,0 +1,72 @@
+import pytest
+
+from gecko_core.errors import ConfigError
+from gecko_train.config import parse_recipe
+from gecko_train.run.folder import RunFolder, peak_memory_gb
+
+
+def test_finished_stages_are_read_back_not_run_again(tmp_path):
+    calls = []
+    for _ in range(2):
+        with RunFolder.claim(tmp_path / "run", parse_recipe({"name": "a"})) as folder:
+            assert folder.stage("one", lambda: calls.append(1) or {"x": 1.5}) == {"x": 1.5}
+    assert calls == [1]
+
+
+def test_a_stage_that_fails_leaves_no_result(tmp_path):
+    with RunFolder.claim(tmp_path / "run", parse_recipe({})) as folder:
+        with pytest.raises(ZeroDivisionError):
+            folder.stage("one", lambda: {"x": 1 / 0})
+        assert folder.finished("one") is None
+
+
+def test_another_runs_folder_is_refused_and_left_alone(tmp_path):
+    with RunFolder.claim(tmp_path / "run", parse_recipe({"finetune": {"sets": [{"source": "fret"}]}})):
+        pass
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    other = parse_recipe({"finetune": {"sets": [{"source": "fret"}], "trainer": {"batch_size": 7}}})
+    with (
+        pytest.raises(ConfigError, match=r"another recipe .finetune\.trainer\.batch_size: 64 there, 7 here.; choose"),
+        RunFolder.claim(tmp_path / "run", other),
+    ):
+        pass
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_moved_run_is_still_the_same_run(tmp_path):
+    with RunFolder.claim(tmp_path / "a", parse_recipe({"output": "a"})) as folder:
+        folder.stage("one", lambda: {"x": 1})
+    (tmp_path / "a").rename(tmp_path / "b")
+    with RunFolder.claim(tmp_path / "b", parse_recipe({"output": "b"})) as folder:
+        assert folder.finished("one") == {"x": 1}
+
+
+def test_foreign_folders_files_and_running_neighbours_are_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("meow")
+    (tmp_path / "file").write_text("x")
+    for name, message in (("photos", "not a run of gecko-train"), ("file", "is a file")):
+        with pytest.raises(ConfigError, match=message), RunFolder.claim(tmp_path / name, parse_recipe({})):
+            pass
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+    with (
+        RunFolder.claim(tmp_path / "run", parse_recipe({})),
+        pytest.raises(ConfigError, match="another gecko-train is running there"),
+        RunFolder.claim(tmp_path / "run", parse_recipe({})),
+    ):
+        pass
+
+
+def test_memory_is_counted_in_gigabytes():
+    assert 0.01 < peak_memory_gb() < 1000
+
+
+def test_other_ranks_neither_lock_nor_write(tmp_path, monkeypatch):
+    with RunFolder.claim(tmp_path / "run", parse_recipe({})) as first:
+        assert first.writes
+        before = sorted(tmp_path.rglob("*"))
+        monkeypatch.setenv("RANK", "1")
+        with RunFolder.claim(tmp_path / "run", parse_recipe({})) as second:
+            assert not second.writes
+            assert second.finished("finetune") is None
+        assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,172 @@
+"""The whole journey with a tiny student; the real LLM's turn is in the slow test at the end."""
+
+import io
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+from gecko_core.errors import ConfigError
+from gecko_train.config import parse_recipe
+from gecko_train.run.journey import run_recipe
+
+TRAINER = {"batch_size": 8, "max_steps": 3, "learning_rate": 1e-3, "checkpoint_every": 2, "precision": "fp32"}
+
+
+@pytest.fixture
+def recipe(tiny_backbone, corpus_file, tmp_path):
+    """Pre-finetuning and fine-tuning of the tiny backbone, the second on plain pairs instead of FRet."""
+    pairs = tmp_path / "pairs.jsonl"
+    passages = [json.loads(line) for line in corpus_file.read_text().splitlines()]
+    rows = [{"query": passage["title"], "positive": passage["text"]} for passage in passages]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "name": "tiny",
+        "output": str(tmp_path / "run"),
+        "corpus": {"path": str(corpus_file)},
+        "student": {"model": str(tiny_backbone), "backbone": True, "dims": [32, 16], "max_seq_length": 64},
+        "evaluation": {"queries": 10, "max_documents": 30},
+        "prefinetune": {
+            "sets": [{"source": "title-body"}],
+            "trainer": TRAINER,
+            "objective": {"same_tower": False, "hard_negatives": 0},
+        },
+        "finetune": {"sets": [{"source": "pairs", "path": str(pairs)}], "trainer": TRAINER},
+    }  # fmt: skip
+
+
+def run(recipe):
+    screen = io.StringIO()
+    results = run_recipe(parse_recipe(recipe), Console(file=screen, width=150))
+    return results, screen.getvalue()
+
+
+def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
+    from gecko_core import Gecko
+
+    results, screen = run(recipe)
+    assert [(line["model"], line["dim"]) for line in results["scores"]] == [
+        (model, dim) for model in ("start", "pre-finetuned", "fine-tuned") for dim in (32, 16)
+    ]
+    assert "Known-item search: 10 queries, 30 documents" in screen
+    assert "fine-tuned, 16 dims: nDCG@10" in screen
+    for name in ("model/gecko.json", "results.json", "recipe.yaml", "finetune/curves.png", "prefinetune/metrics.jsonl"):
+        assert (tmp_path / "run" / name).exists()
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
+    model = Gecko.from_pretrained(tmp_path / "run" / "model")
+    assert model.dims == (32, 16)
+    assert model.prompt_style == "gecko"
+    assert model.encode_queries(["bank bart"]).shape == (1, 32)
+    record = json.loads((tmp_path / "run" / "model" / "gecko.json").read_text())["record"]
+    assert record["name"] == "tiny"
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    found = next(line for line in results["scores"] if (line["model"], line["dim"]) == ("fine-tuned", 16))
+    assert f"| 16 | ndcg_at_10 | {found['ndcg_at_10']:.4f} |" in card
+    assert "pairs.jsonl" in record["stages"]["finetune"]["sources"]
+
+
+def test_a_run_under_torchrun_is_sent_to_the_single_stages(recipe, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="the whole journey is for one process; with torchrun use `prefinetune`"):
+        run(recipe)
+
+
+def test_fret_that_was_stopped_is_not_trained_on(recipe, monkeypatch):
+    from types import SimpleNamespace
+
+    from gecko_core.errors import DataError
+
+    monkeypatch.setattr("gecko_fret.build.pipeline.build", lambda *_, **__: SimpleNamespace(complete=False))
+    recipe["finetune"]["sets"] = [{"source": "fret"}]
+    recipe["prefinetune"]["enabled"] = False
+    with pytest.raises(DataError, match="FRet was stopped before its end; the same command goes on with it"):
+        run(recipe)
+
+
+def test_a_finished_run_is_shown_again_and_nothing_is_written(recipe, tmp_path):
+    first, _ = run(recipe)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    second, screen = run(recipe)
+    assert first == second
+    assert "nothing is run again" in screen
+    assert "Known-item search" in screen
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_run_stopped_anywhere_goes_on_and_ends_the_same(recipe, tmp_path, monkeypatch):
+    whole, _ = run(recipe)
+    model = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run")
+
+    from gecko_train.run.folder import RunFolder
+
+    original, stops = RunFolder.stage, {"left": 0}
+
+    def stopping(self, name, work):
+        if self.finished(name) is None and name != "results":
+            if stops["left"] == 0:
+                stops["left"] = 1
+                raise KeyboardInterrupt
+            stops["left"] -= 1
+        return original(self, name, work)
+
+    monkeypatch.setattr(RunFolder, "stage", stopping)
+    for _ in range(20):  # one more stage in each life
+        try:
+            results, screen = run(recipe)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert "done before" in screen
+    assert results["scores"] == whole["scores"]
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == model
+
+
+def test_a_corpus_that_changed_under_a_run_is_refused(recipe, tmp_path, corpus_file):
+    run(recipe)
+    (tmp_path / "run" / "stages" / "results.json").unlink()
+    (tmp_path / "run" / "stages" / "finetune.json").unlink()
+    with corpus_file.open("a") as file:
+        file.write(json.dumps({"id": "new", "title": "a new one arrives", "text": "bank " * 45}) + "\n")
+    with pytest.raises(ConfigError, match="the corpus has changed since this run began"):
+        run(recipe)
+
+
+def test_the_tested_passages_are_in_nothing_that_trains(recipe, tmp_path, monkeypatch):
+    from gecko_train.run import stage
+
+    seen = []
+    original = stage.load_set
+
+    def watched(config, context):
+        found = original(config, context)
+        seen.append((config.source, [row.query for row in found], context.corpus.ids))
+        return found
+
+    monkeypatch.setattr(stage, "load_set", watched)
+    recipe["finetune"]["sets"] = [{"source": "title-body", "name": "again"}]
+    run(recipe)
+    from gecko_fret.corpus.passages import load_corpus
+
+    corpus = load_corpus(recipe["corpus"]["path"])
+    for source, queries, ids in seen:
+        assert source == "title-body"
+        assert len(queries) == len(ids) == len(corpus) - 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_quickstart_at_a_tiny_budget_with_the_real_models(tmp_path, monkeypatch):
+    from gecko_fret import load_fret
+    from gecko_train.cli import _resolve
+
+    monkeypatch.chdir(tmp_path)
+    recipe = _resolve("quickstart", None, None, None, None, None, None, None, True)
+    results = run_recipe(recipe, Console(file=io.StringIO(), width=150))
+    assert len(results["scores"]) == 6
+    held_out = json.loads((tmp_path / "runs/quickstart/stages/corpus.json").read_text())
+    assert held_out["queries"] == 30
+    for row in load_fret(tmp_path / "runs/quickstart/fret"):
+        assert row.query
+        assert row.task
