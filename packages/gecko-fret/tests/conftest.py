@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from gecko_fret.corpus.passages import Corpus, Passage, normalise, python_docs
+from gecko_core.text_identity import words_key
+from gecko_fret.corpus.passages import Corpus, Passage, python_docs
 from gecko_fret.llm.protocol import Completion, Scored, Usage
 
 KIND_OF_INSTRUCTION = (
@@ -50,7 +51,7 @@ class FakeLLM:
 
     def _score(self, request, labels):
         passage, _, query = request.context.partition("\n") if labels else (request.context, "", request.continuation)
-        shared = len(set(normalise(passage).split()) & set(normalise(query).split()))
+        shared = len(set(words_key(passage).split()) & set(words_key(query).split()))
         noise = int(hashlib.sha256((passage + query).encode()).hexdigest()[:6], 16) / 16**6
         self.usage.prompt_tokens += len(passage.split())
         weights = [math.exp(-abs(i - min(shared, len(labels) - 1)) + noise / 10) for i in range(len(labels))]
@@ -71,7 +72,7 @@ class FakeEmbedder:
     def _encode(self, texts):
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in enumerate(texts):
-            for word in normalise(text).split():
+            for word in words_key(text).split():
                 vectors[row, int(hashlib.md5(word.encode()).hexdigest(), 16) % self.dim] += 1
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 

@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gecko_core.errors import DataError, GeckoError
-from gecko_fret.corpus.passages import Corpus, Passage, load_corpus, normalise
+from gecko_core.text_identity import words_key
+from gecko_fret.corpus.passages import Corpus, Passage, load_corpus
 from gecko_fret.corpus.splitting import count_words
 
 
@@ -67,7 +68,7 @@ def test_pairs_use_unique_informative_titles_and_first_sentences():
 
 
 def test_normalise_ignores_case_punctuation_and_spacing():
-    assert normalise("A  Cat, sat!") == normalise("a cat\nsat")
+    assert words_key("A  Cat, sat!") == words_key("a cat\nsat")
 
 
 def test_python_docs_gives_thousands_of_titled_passages_of_the_promised_length(python_docs_corpus):
@@ -77,7 +78,7 @@ def test_python_docs_gives_thousands_of_titled_passages_of_the_promised_length(p
     lengths = [count_words(text) for text in corpus.texts]
     assert min(lengths) >= 40
     assert max(lengths) <= 250
-    assert len({normalise(text) for text in corpus.texts}) == len(corpus)
+    assert len({words_key(text) for text in corpus.texts}) == len(corpus)
     assert len(corpus.pairs()) > 500
 
 

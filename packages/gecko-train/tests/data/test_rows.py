@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gecko_core.errors import DataError
-from gecko_train.data.rows import Document, RowSet, TrainingRow, text_id
+from gecko_core.text_identity import text_id
+from gecko_train.data.rows import Document, RowSet, TrainingRow
 
 
 def test_equal_up_to_case_width_and_space_is_one_id():

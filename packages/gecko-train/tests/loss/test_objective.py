@@ -5,8 +5,9 @@ import torch
 from torch.nn.functional import normalize
 
 from gecko_core.errors import ConfigError
+from gecko_core.text_identity import text_id
 from gecko_train.config import ObjectiveConfig
-from gecko_train.data.rows import Document, TrainingRow, text_id
+from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.loss.objective import Objective, batch_texts, spread_out
 
 

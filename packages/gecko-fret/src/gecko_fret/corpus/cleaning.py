@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from gecko_core.errors import ConfigError
-from gecko_fret.corpus.passages import Dropped, Passage, normalise
+from gecko_core.text_identity import words_key
+from gecko_fret.corpus.passages import Dropped, Passage
 
 
 def filter_passages(
@@ -19,7 +20,7 @@ def filter_passages(
 ) -> Iterator[Passage]:
     """Passes passages on, in order; what is left out is appended to `dropped` with its reason.
 
-    deduplicate: "none", "exact" (equal under `normalise`; 16 bytes are kept per passage) or "near" (exact, then
+    deduplicate: "none", "exact" (equal under `words_key`; 16 bytes are kept per passage) or "near" (exact, then
         MinHash over word 3-grams with an estimated Jaccard similarity of at least `near_threshold`).
     """
     if deduplicate not in ("none", "exact", "near"):
@@ -38,7 +39,7 @@ def filter_passages(
                 dropped.append(Dropped(passage.id, "language", f"does not look like {language!r}", passage.text))
                 continue
         if deduplicate != "none":
-            key = hashlib.blake2b(normalise(passage.text).encode(), digest_size=16).digest()
+            key = hashlib.blake2b(words_key(passage.text).encode(), digest_size=16).digest()
             if key in seen:
                 dropped.append(Dropped(passage.id, "duplicate", f"same text as {seen[key]}", passage.text))
                 continue

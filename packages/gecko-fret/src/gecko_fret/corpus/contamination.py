@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_fret.corpus.passages import normalise
+from gecko_core.text_identity import words_key
 from gecko_fret.corpus.readers import read_passages
 
 _GRAM = 13
@@ -24,7 +24,7 @@ class Contamination:
         self._whole: dict[int, str] = {}
         self._grams: set[int] = set()
         for name, text in texts:
-            key = normalise(text)
+            key = words_key(text)
             if key:
                 self._whole.setdefault(_hash(key), name)
                 self._grams.update(_grams(key))
@@ -39,7 +39,7 @@ class Contamination:
 
     def find(self, text: str) -> str | None:
         """Why `text` is contaminated, or None."""
-        key = normalise(text)
+        key = words_key(text)
         if not key:
             return None
         source = self._whole.get(_hash(key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gecko_core.errors import ConfigError
-from gecko_fret.corpus.passages import normalise
+from gecko_core.text_identity import words_key
 
 _PERMUTATIONS = 128
 _GRAM = 3
@@ -28,7 +28,7 @@ class NearDuplicates:
 
     def find_or_add(self, identifier: str, text: str) -> str | None:
         """The id of the earliest text that is nearly this one; if there is none, remembers this one."""
-        words = normalise(text).split()
+        words = words_key(text).split()
         sketch = self._minhash(num_perm=_PERMUTATIONS, seed=1)
         for start in range(max(len(words) - _GRAM + 1, 1)):
             sketch.update(" ".join(words[start : start + _GRAM]).encode())

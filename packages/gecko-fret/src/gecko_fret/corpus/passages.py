@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gecko_core.errors import DataError
+from gecko_core.text_identity import words_key
 from gecko_fret.corpus.splitting import count_words, split_sentences
 
 SCHEMA = pa.schema(
@@ -153,11 +153,11 @@ class Corpus(Sequence[Passage]):
         A titled passage gives (title, text) where the title is unique in the corpus and has `min_words` words; an
         untitled one gives (first sentence, the rest) where the rest is at least as long as a short paragraph.
         """
-        repeats = Counter(normalise(title) for title in self.titles if title)
+        repeats = Counter(words_key(title) for title in self.titles if title)
         pairs = []
         for passage in self:
             if passage.title:
-                if repeats[normalise(passage.title)] == 1 and _informative(passage.title, min_words):
+                if repeats[words_key(passage.title)] == 1 and _informative(passage.title, min_words):
                     pairs.append((passage.title, replace(passage, title=None)))
                 continue
             first, *rest = split_sentences(passage.text)
@@ -165,11 +165,6 @@ class Corpus(Sequence[Passage]):
             if _informative(first, min_words) and count_words(first) <= 40 and count_words(body) >= 20:
                 pairs.append((first, replace(passage, text=body)))
         return pairs
-
-
-def normalise(text: str) -> str:
-    """Lower case, letters and digits only, single spaces: texts that are equal under it are called equal."""
-    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def load_corpus(

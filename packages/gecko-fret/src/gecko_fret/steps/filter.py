@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from gecko_core.text_identity import words_key
 from gecko_fret.config import GenerateConfig
-from gecko_fret.corpus.passages import Corpus, normalise
+from gecko_fret.corpus.passages import Corpus
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import PromptSet
 from gecko_fret.steps.base import Row, StageResult, reject
@@ -89,7 +90,7 @@ class Filter:
             return "unparsable", "", {}
         task, query = match["task"], match["query"].strip('"“” ')
         if self.prompts.generate.tasks == "closed":
-            if normalise(task) != normalise(row["kind"]):
+            if words_key(task) != words_key(row["kind"]):
                 return "task", task, {}
             task = row["kind"]
         elif not 1 <= count_words(task) <= 20:
@@ -110,8 +111,8 @@ class Filter:
         found = _REFERENCE.search(query)
         if found:
             return "passage_reference", found[0]
-        key = normalise(query)
-        if any(key == normalise(d.query) for d in self.prompts.demonstrations):
+        key = words_key(query)
+        if any(key == words_key(d.query) for d in self.prompts.demonstrations):
             return "demonstration", ""
         if looks_empty(query):
             return "placeholder", ""
@@ -134,7 +135,7 @@ class Filter:
 
 def copied_share(query: str, passage: str) -> float:
     """Length of the longest run of words that query and passage share, as a share of the query's words."""
-    wanted, words = normalise(query).split(), normalise(passage).split()
+    wanted, words = words_key(query).split(), words_key(passage).split()
     if not wanted:
         return 0.0
     best, previous = 0, [0] * (len(words) + 1)
@@ -151,7 +152,7 @@ def copied_share(query: str, passage: str) -> float:
 def looks_empty(query: str) -> bool:
     """Fewer than half of the characters are letters, or less than half of six and more words differ."""
     visible = [c for c in query if not c.isspace()]
-    words = normalise(query).split()
+    words = words_key(query).split()
     return sum(c.isalpha() for c in visible) * 2 < len(visible) or (
         len(words) >= 6 and len(set(words)) * 2 < len(words)
     )

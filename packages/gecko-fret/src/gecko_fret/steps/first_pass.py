@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from gecko_core.randomness import generator
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.randomness import generator
 from gecko_fret.steps.base import Row
 
 

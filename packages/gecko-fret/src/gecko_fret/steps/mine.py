@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from gecko_core.randomness import generator
+from gecko_core.text_identity import words_key
 from gecko_fret.config import MineConfig
-from gecko_fret.corpus.passages import Corpus, normalise
-from gecko_fret.randomness import generator
+from gecko_fret.corpus.passages import Corpus
 from gecko_fret.steps.base import Row, StageResult, reject
 from gecko_fret.steps.score import expected_label
 
@@ -153,4 +154,4 @@ class Mine:
         return negatives
 
     def _text_key(self, identifier: str) -> str:
-        return normalise(self._corpus.get(identifier).text)
+        return words_key(self._corpus.get(identifier).text)

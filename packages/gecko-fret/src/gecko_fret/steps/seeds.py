@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gecko_core.randomness import generator
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.randomness import generator
 
 
 def sample_seeds(corpus: Corpus, count: int | None, seed: int) -> list[int]:

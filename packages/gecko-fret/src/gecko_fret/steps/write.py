@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from gecko_core.errors import ConfigError
+from gecko_core.randomness import generator, seed_of, weighted_order
 from gecko_fret.config import GenerateConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.llm.protocol import LLM, Sampling
 from gecko_fret.prompting import PromptSet, prompt_text
-from gecko_fret.randomness import generator, seed_of, weighted_order
 from gecko_fret.steps.base import Row, StageResult
 
 ATTEMPT_SCHEMA = pa.schema(

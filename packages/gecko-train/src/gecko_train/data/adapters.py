@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import DataError
+from gecko_core.randomness import Stream, stream_generator
 from gecko_train.data.rows import Document, TrainingRow
 
 Record = dict[str, Any]
@@ -90,7 +91,7 @@ def classification(records: Iterable[Record], settings: Settings) -> Iterator[Tr
         raise DataError(
             f"classification set with the one label {next(iter(by_label), None)!r}; at least two are needed"
         )
-    generator = np.random.default_rng([settings.seed, 2])
+    generator = stream_generator(settings.seed, Stream.CLASSIFICATION)
     everything = np.arange(len(texts))
     for place, (text, label) in enumerate(zip(texts, labels, strict=True)):
         own = by_label[label]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from gecko_core.errors import DataError
+from gecko_core.randomness import Stream, stream_generator
+from gecko_core.text_identity import text_id
 from gecko_eval.in_training.retrieval import RetrievalSet
 from gecko_fret.corpus.passages import Corpus
 from gecko_train.config import EvaluationConfig
-from gecko_train.data.rows import text_id
 
 _LARGEST_SHARE = 0.25  # of the pairs: the rest must be enough to train on
 _FEWEST_PAIRS = 10
@@ -41,7 +40,7 @@ def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int) -> HeldOut:
             f"corpus {corpus.name}: only {len(pairs)} passages have a title of their own or a first sentence to be "
             f"found by; at least {_FEWEST_PAIRS} are needed: give more or longer texts"
         )
-    generator = np.random.default_rng([seed, 1])
+    generator = stream_generator(seed, Stream.HOLD_OUT)
     count = max(1, min(config.queries, int(len(pairs) * _LARGEST_SHARE)))
     chosen = [pairs[place] for place in sorted(generator.permutation(len(pairs))[:count])]
     held = {passage.id for _, passage in chosen}

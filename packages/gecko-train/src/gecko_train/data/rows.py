@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from gecko_core.errors import DataError
+from gecko_core.text_identity import text_id
 
 _DOCUMENT = pa.struct([("title", pa.string()), ("text", pa.large_string())])
 SCHEMA = pa.schema(
@@ -34,18 +34,6 @@ SCHEMA = pa.schema(
     ]
 )
 _BATCH_ROWS = 65_536  # rows per Arrow record batch: small enough that one batch of a wide set is tens of megabytes
-
-
-def text_id(*parts: str | None) -> int:
-    """63-bit id of a text: equal for texts that differ only in case, width or white space.
-
-    63 bits, because ids travel as int64 and never need a sign; among a million texts the chance that any two
-    different ones collide is about 5e-8.
-    """
-    joined = " ".join(part for part in parts if part)
-    normal = " ".join(unicodedata.normalize("NFKC", joined).casefold().split())
-    digest = hashlib.blake2b(normal.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)

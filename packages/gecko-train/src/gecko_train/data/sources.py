@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.randomness import Stream, stream_generator
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.adapters import ADAPTERS, Record, Settings
@@ -121,7 +122,7 @@ def fret_rows(
     from gecko_fret import load_fret
 
     rows = load_fret(folder)
-    generator = np.random.default_rng([seed, 3])
+    generator = stream_generator(seed, Stream.FRET_NEGATIVES)
     for row in rows:
         first = row.positive if positive == "p_1" else rows.passage(row.seed_id)
         if negative == "p_N":

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gecko_core.errors import ConfigError
+from gecko_core.text_identity import text_id
 from gecko_kernels import kl_list_loss, same_tower_softmax_loss
 from gecko_train.config import ObjectiveConfig
-from gecko_train.data.rows import Document, TrainingRow, text_id
+from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.loss.margin import margin_loss
 from gecko_train.loss.matching import matching_loss
 

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import write_json
+from gecko_core.randomness import Stream, stream_generator
 from gecko_fret.corpus.passages import Corpus, load_corpus
 from gecko_train.config import Recipe, StageConfig
 from gecko_train.data.sources import SourceContext
@@ -152,7 +153,7 @@ class Journey:
         config = self.recipe.corpus
         corpus = load_corpus(config.path)
         if config.max_passages and config.max_passages < len(corpus):
-            generator = np.random.default_rng([self.recipe.seed, 4])
+            generator = stream_generator(self.recipe.seed, Stream.CORPUS_SAMPLE)
             chosen = generator.permutation(len(corpus))[: config.max_passages]
             corpus = corpus.subset([corpus.ids[place] for place in chosen])
         known = self.folder.finished("corpus")

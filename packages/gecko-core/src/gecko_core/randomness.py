@@ -1,11 +1,24 @@
-"""Random numbers that depend on names alone: the same wherever, whenever and in whatever order they are drawn."""
+"""Random numbers that depend on names alone: the same wherever, whenever and in whatever order they are drawn.
+
+The one place that makes generators. A draw is named by what it is for, so that a new draw never shifts another one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from enum import IntEnum
 
 import numpy as np
+
+
+class Stream(IntEnum):
+    """Draws that are numbered instead of named: they were before names existed, and runs must stay the same."""
+
+    HOLD_OUT = 1
+    CLASSIFICATION = 2
+    FRET_NEGATIVES = 3
+    CORPUS_SAMPLE = 4
 
 
 def seed_of(*parts: object) -> int:
@@ -15,8 +28,13 @@ def seed_of(*parts: object) -> int:
 
 
 def generator(*parts: object) -> np.random.Generator:
-    """A numpy generator seeded by `parts`."""
+    """A numpy generator seeded by the names and numbers in ``parts``."""
     return np.random.Generator(np.random.PCG64(seed_of(*parts)))
+
+
+def stream_generator(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
+    """The generator of one of the numbered draws."""
+    return np.random.default_rng([seed, int(stream), *numbers])
 
 
 def weighted_order(weights: Mapping[str, float], *parts: object) -> list[str]:

@@ -1,0 +1,11 @@
+import pytest
+
+from gecko_core.lazy import lazy_exports
+
+
+def test_names_are_imported_when_asked_for():
+    getattribute, directory = lazy_exports("package", {"OrderedDict": "collections"})
+    assert getattribute("OrderedDict").__module__ == "collections"
+    assert directory() == ["OrderedDict"]
+    with pytest.raises(AttributeError, match="module 'package' has no attribute 'other'"):
+        getattribute("other")
