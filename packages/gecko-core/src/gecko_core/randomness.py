@@ -19,6 +19,10 @@ class Stream(IntEnum):
     CLASSIFICATION = 2
     FRET_NEGATIVES = 3
     CORPUS_SAMPLE = 4
+    # The draws of a training mixture carry their names as big-endian bytes.
+    MIXTURE_ROWS = int.from_bytes(b"rows", "big")
+    MIXTURE_SCHEDULE = int.from_bytes(b"schedule", "big")
+    MIXTURE_REMAINDER = int.from_bytes(b"remainder", "big") % 2**63
 
 
 def seed_of(*parts: object) -> int:
@@ -35,6 +39,11 @@ def generator(*parts: object) -> np.random.Generator:
 def stream_generator(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
     """The generator of one of the numbered draws."""
     return np.random.default_rng([seed, int(stream), *numbers])
+
+
+def set_generator(seed: int, name: str, *numbers: int) -> np.random.Generator:
+    """The generator of draws from one data set, by the set's name."""
+    return np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:8], 16), *numbers])
 
 
 def weighted_order(weights: Mapping[str, float], *parts: object) -> list[str]:

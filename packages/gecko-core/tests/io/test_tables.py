@@ -4,7 +4,7 @@ import json
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_core.io import Record, count_rows, read_lines, read_table, table_kind
+from gecko_core.io import Record, below_data_dir, count_rows, find_data, read_lines, read_table, table_kind
 
 
 def written(path, content):
@@ -108,3 +108,16 @@ def test_missing_files_and_folders(tmp_path):
 def test_lines(tmp_path):
     path = written(tmp_path / "a.txt", "\ufeffone\r\n\ntwo\u2028three")
     assert list(read_lines(path)) == [(1, "one"), (2, ""), (3, "two\u2028three")]
+
+
+def test_data_is_found_as_named_or_below_the_data_folder(tmp_path, monkeypatch):
+    (tmp_path / "data" / "scifact").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GECKO_DATA_DIR", raising=False)
+    with pytest.raises(DataError, match="scifact: no such file or folder, also not below GECKO_DATA_DIR"):
+        find_data("scifact")
+    monkeypatch.setenv("GECKO_DATA_DIR", str(tmp_path / "data"))
+    assert find_data("scifact") == tmp_path / "data" / "scifact"
+    assert str(below_data_dir("none")) == "none"
+    (tmp_path / "scifact").mkdir()
+    assert str(find_data("scifact")) == "scifact"

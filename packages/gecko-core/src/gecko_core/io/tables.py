@@ -115,6 +115,30 @@ def read_hub(name: str, split: str = "train", *, config: str | None = None, stre
         ) from None
 
 
+def below_data_dir(path: str | Path) -> Path:
+    """The path as it is, or below GECKO_DATA_DIR where only that exists.
+
+    Args:
+        path: a file or folder; it need not exist.
+    """
+    path, root = Path(path), os.environ.get("GECKO_DATA_DIR")
+    return Path(root) / path if root and not path.exists() and (Path(root) / path).exists() else path
+
+
+def find_data(path: str | Path) -> Path:
+    """The file or folder at ``path``, or below GECKO_DATA_DIR.
+
+    Raises:
+        DataError: it is in neither place.
+    """
+    place = below_data_dir(path)
+    if not place.exists():
+        raise DataError(
+            f"{path}: no such file or folder, also not below GECKO_DATA_DIR; correct the path or set the variable"
+        )
+    return place
+
+
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line without its end) of a UTF-8 text file, unzipped where its name ends in .gz.
 
