@@ -67,7 +67,7 @@ def worker(library: str, dtype: str, out: str, *, texts: int, layers: int | None
     import torch
     from test_encoding_speed import passages
 
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     path = str(resolve("all-minilm-l6-v2").path)
     if library == "streamed":

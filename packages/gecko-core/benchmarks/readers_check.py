@@ -111,8 +111,8 @@ def save_and_encode(options: argparse.Namespace, folder: Path, texts: Path):
     from test_encoding_speed import passages
 
     from gecko_core import Gecko
-    from gecko_core.backbones.loading import local_folder
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.backbones import local_folder
+    from gecko_core.folder import resolve
 
     resolved = resolve(options.model)
     if (local_folder(resolved) / "modules.json").is_file():

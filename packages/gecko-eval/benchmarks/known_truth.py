@@ -91,7 +91,7 @@ def direct_score(entry) -> float:
     import mteb
     from sentence_transformers import SentenceTransformer
 
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     model = SentenceTransformer(str(resolve("all-minilm-l6-v2").path))
     result = mteb.evaluate(model, entry.load(), cache=None, co2_tracker=False, show_progress_bar=False)

@@ -55,7 +55,7 @@ def measure(entries, rows: list[dict[str, str]], options) -> None:
     began = time.monotonic()
     from sentence_transformers import SentenceTransformer
 
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
     from gecko_eval.baselines import load_model
 
     ours = load_model(MODEL, dtype=None if options.dtype == "auto" else options.dtype)

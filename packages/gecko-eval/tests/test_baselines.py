@@ -65,7 +65,7 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
     import mteb
     from sentence_transformers import SentenceTransformer
 
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
     from gecko_eval.mteb.encoder import MtebEncoder
 
     gecko, other = load_model("all-minilm-l6-v2"), load_model("st:all-minilm-l6-v2")
@@ -88,7 +88,7 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
 def test_weights_that_are_made_up_are_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     folder = tmp_path / "model"
     shutil.copytree(resolve("all-minilm-l6-v2").path, folder)

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--documents", type=int, default=1000)
     given = parser.parse_args()
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     start = str(resolve("all-minilm-l6-v2").path)
     mixture, batches = side.plan(side.pairs("scifact"), given.batch, given.steps)

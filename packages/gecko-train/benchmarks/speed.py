@@ -98,7 +98,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         if given.model == "minilm":
-            from gecko_core.folder.resolve import resolve
+            from gecko_core.folder import resolve
 
             given.folder = str(resolve("all-minilm-l6-v2").path)
         else:

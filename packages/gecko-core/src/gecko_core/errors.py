@@ -32,6 +32,12 @@ class BackendError(GeckoError):
     """A server, engine or device that failed or is not there."""
 
 
+def first_line(error: BaseException) -> str:
+    """An exception's message, cut to its first line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
 @contextmanager
 def exit_on_error(debug: bool = False) -> Iterator[None]:
     """End a command the way users expect: `error: <one line>` on stderr and exit code 2, 130 after Ctrl-C.

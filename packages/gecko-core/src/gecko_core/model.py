@@ -15,8 +15,9 @@ from torch.nn.functional import normalize
 
 from gecko_core.backbones.families import DEFAULT_MAX_LENGTH, Adapter
 from gecko_core.backbones.head import Dense, projection
-from gecko_core.backbones.loading import as_dtype, checked_device, load_backbone, load_tokenizer, local_folder
+from gecko_core.backbones.loading import load_backbone, load_tokenizer, local_folder
 from gecko_core.backbones.widths import checked_dims, hidden_size
+from gecko_core.devices import as_dtype, checked_device
 from gecko_core.encode.batches import check_truncate_dim, encode_windows
 from gecko_core.encode.cpu import Compute
 from gecko_core.encode.packing import packed

@@ -1,10 +1,13 @@
 import json
 import shutil
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from gecko_core import Gecko
+from gecko_core.backbones.loading import gguf_options
 from gecko_core.errors import ConfigError, ModelError
 
 
@@ -112,3 +115,11 @@ def test_causal_language_models_give_their_backbone(backbone_folder, tmp_path):
     gecko = Gecko.from_backbone(tmp_path / "lm", dims=(32,), device="cpu")
     assert gecko.encode(["a gecko"]).shape == (1, 32)
     assert not any("lm_head" in name for name, _ in gecko.named_parameters())
+
+
+def test_gguf_files_are_read_as_plain_weights(monkeypatch):
+    assert gguf_options(None) == {}
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(GgufConfig=dict))
+    assert gguf_options("a.gguf") == {"gguf_file": "a.gguf", "quantization_config": {"dequantize": True}}
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace())  # version 4 dequantises without being asked
+    assert gguf_options("a.gguf") == {"gguf_file": "a.gguf"}

@@ -19,6 +19,40 @@ def test_plan_covers_every_row_once_within_the_budget(lengths, budget):
     assert all(len(batch) == 1 or len(batch) * width <= budget for batch, width in zip(batches, widths, strict=True))
 
 
+def groups(batches):
+    return [batch.tolist() for batch in batches]
+
+
+def test_equal_lengths_keep_their_order():
+    assert groups(plan_batches([3, 5, 3, 5, 3], 10)) == [[1, 3], [0, 2, 4]]
+
+
+def test_plan_takes_at_most_so_many_rows():
+    assert groups(plan_batches([2, 2, 2, 2, 2], 100, max_rows=2)) == [[0, 1], [2, 3], [4]]
+    assert groups(plan_batches([9, 2, 2, 2], 4, max_rows=2)) == [[0], [1, 2], [3]]
+
+
+def test_plan_without_padding_counts_tokens():
+    assert groups(plan_batches([4, 1, 2, 1], 5, padded=False)) == [[0], [2, 1, 3]]
+    assert groups(plan_batches([4, 1, 2, 1], 5, padded=False, longest_first=False)) == [[0, 1], [2, 3]]
+
+
+def test_plan_in_the_given_order():
+    assert groups(plan_batches([1, 1, 4, 1, 9], 4, longest_first=False)) == [[0, 1], [2], [3], [4]]
+
+
+@given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 200), st.integers(1, 8), st.integers(1, 9))
+def test_plan_is_the_greedy_one(lengths, budget, most, extra):
+    """By definition: row after row, longest first, into the batch at hand while it fits."""
+    expected, width = [], 0
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if not expected or (len(expected[-1]) + 1) * width > budget or len(expected[-1]) == most:
+            expected.append([])
+            width = lengths[row] + extra
+        expected[-1].append(row)
+    assert groups(plan_batches([length + extra for length in lengths], budget, max_rows=most)) == expected
+
+
 def test_order_is_restored(tiny, sentences):
     together = tiny.encode(sentences)
     alone = np.concatenate([tiny.encode([text]) for text in sentences[:20]])

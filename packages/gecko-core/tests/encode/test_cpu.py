@@ -52,7 +52,7 @@ def test_attention_stays_within_each_text(dtype, tolerance, fast, reach, key_hea
 
 
 def test_long_texts_take_the_fused_kernel(monkeypatch):
-    monkeypatch.setattr(compute, "_SHORT", {torch.float32: 4})
+    monkeypatch.setattr("gecko_core.encode.attention.SHORT", {torch.float32: 4})
     inputs = tensors(torch.float32)
     found = packed_attention(compute_for(True), *inputs, attn_mask=window(None))
     torch.testing.assert_close(found.double(), reference(*inputs, None), atol=2e-6, rtol=0)

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from gecko_core.encode import precision as half
+from gecko_core.encode import precision
 
 
 @pytest.fixture
 def fast_bf16(monkeypatch):
-    monkeypatch.setattr(half, "has_fast_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "compute_dtype", lambda device: torch.bfloat16)
 
 
 def test_bf16_keeps_the_vectors_of_a_real_model(minilm, sentences, fast_bf16):
@@ -19,7 +19,7 @@ def test_bf16_keeps_the_vectors_of_a_real_model(minilm, sentences, fast_bf16):
         minilm.auto_bf16 = False
     assert minilm.bf16_checked[1]
     assert not np.array_equal(exact, half_precision)  # it did compute in bf16
-    assert (exact * half_precision).sum(axis=1).min() >= half.LOWEST_COSINE
+    assert (exact * half_precision).sum(axis=1).min() >= precision.LOWEST_COSINE
     assert minilm.dtype == torch.float32
 
 
@@ -31,7 +31,7 @@ def test_explicit_fp32_stays_fp32(tiny, fast_bf16, sentences):
 
 def test_a_model_that_bf16_would_change_is_left_in_fp32(own, fast_bf16, sentences, monkeypatch):
     exact = own.encode(sentences)
-    monkeypatch.setattr(half, "LOWEST_COSINE", 1.1)
+    monkeypatch.setattr(precision, "LOWEST_COSINE", 1.1)
     own.auto_bf16 = True
     assert np.array_equal(own.encode(sentences), exact)
     assert own.bf16_checked[1] is False

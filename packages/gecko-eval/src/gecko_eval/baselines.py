@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gecko_core.backbones.loading import first_line, quiet_bars
+from gecko_core.backbones import first_line, quiet_bars
 from gecko_core.errors import DataError, ModelError
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.in_training.retrieval import RetrievalScores
@@ -200,7 +200,7 @@ def load_model(
         return Bm25()
     label = Path(name.removeprefix("st:")).name or name
     if name.startswith("st:"):
-        from gecko_core.folder.resolve import resolve
+        from gecko_core.folder import resolve
 
         found = resolve(name.removeprefix("st:"))
         return SentenceTransformerEmbedder(str(found.path or found.hub_id), label, progress, device=device)
@@ -215,7 +215,7 @@ def training_record(name: str) -> dict[str, Any]:
     """What the model's gecko.json says of its training; empty where it says nothing."""
     import json
 
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     path = resolve(name).path
     if path is None or not (path / "gecko.json").is_file():

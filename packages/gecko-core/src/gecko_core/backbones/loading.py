@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from gecko_core.backbones.families import Adapter, adapter_for
-from gecko_core.errors import ConfigError, ModelError
+from gecko_core.errors import ModelError, first_line
 from gecko_core.folder.resolve import Resolved
 
 # What a model needs from the hub: weights as safetensors, configuration and tokenizer. Pickles are never fetched.
@@ -39,33 +39,6 @@ def local_folder(resolved: Resolved) -> Path:
         ) from None
 
 
-def checked_device(device: str | torch.device | None) -> torch.device:
-    """The device by this name; None is the first GPU, Apple's, or the CPU. Raises `ConfigError` for one not here."""
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"{device!r} is not a device; use 'cpu', 'cuda:0' and the like") from None
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"{device}: this machine has {torch.cuda.device_count()} CUDA devices")
-    if found.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(f"{device}: this machine has none")
-    return found
-
-
-def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
-    """fp32, bf16 or fp16 from a dtype or its name; None is fp32. Raises `ConfigError` for anything else."""
-    names = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
-    names |= {"float16": torch.float16, "fp16": torch.float16}
-    chosen = torch.float32 if dtype is None else names.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ConfigError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
-    return chosen
-
-
 def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None) -> tuple[nn.Module, Adapter]:
     """The bare backbone in `dtype`, bidirectional, in eval mode, and the adapter that runs it.
 
@@ -74,7 +47,7 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
     extra: dict[str, Any] = {}
     if gguf_file:
         model_type = _gguf_model_type(folder, gguf_file)
-        extra = {"gguf_file": gguf_file, **_gguf_options()}
+        extra = gguf_options(gguf_file)
     else:
         model_type = read_json(folder / "config.json").get("model_type", "")
         _check_weights(folder)
@@ -130,12 +103,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def first_line(error: BaseException) -> str:
-    """An exception's message, cut to its first line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
-
-
 @contextmanager
 def model_errors(where: str | Path) -> Iterator[None]:
     """What transformers and safetensors raise on broken files becomes a one-line `ModelError`."""
@@ -179,6 +146,19 @@ def quiet_bars() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
+def gguf_options(gguf_file: str | None) -> dict[str, Any]:
+    """Options of ``from_pretrained`` that read a GGUF file as plain weights; none where ``gguf_file`` is None.
+
+    Before transformers 5 a GGUF file was always dequantised, and there is no ``GgufConfig``.
+    """
+    if gguf_file is None:
+        return {}
+    import transformers
+
+    config = getattr(transformers, "GgufConfig", None)
+    return {"gguf_file": gguf_file} | ({"quantization_config": config(dequantize=True)} if config is not None else {})
+
+
 def _check_weights(folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         return
@@ -192,11 +172,3 @@ def _gguf_model_type(folder: Path, gguf_file: str) -> str:
 
     with model_errors(folder / gguf_file), quiet():
         return str(AutoConfig.from_pretrained(folder, gguf_file=gguf_file).model_type)
-
-
-def _gguf_options() -> dict[str, Any]:
-    import transformers
-
-    config = getattr(transformers, "GgufConfig", None)
-    # Before transformers 5 a GGUF file was always dequantised.
-    return {"quantization_config": config(dequantize=True)} if config is not None else {}

@@ -1,1 +1,62 @@
-"""From texts to vectors: batches, packing, precision, CPU paths, device pools, streams."""
+"""Texts to vectors: batches, packing, precision, attention on CPUs, processes, streams, smaller embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gecko_core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from gecko_core.devices import compute_dtype, has_fast_bf16, weights_dtype
+    from gecko_core.encode.attention import BiasOfLastMask, attention_bias, two_products, two_products_are_faster
+    from gecko_core.encode.batches import WINDOW, plan_batches
+    from gecko_core.encode.pool import EncoderPool
+    from gecko_core.encode.precision import probed_autocast
+    from gecko_core.encode.quantize import Ranges, dequantize, quantize
+    from gecko_core.encode.rows import Columns, read_rows
+    from gecko_core.encode.stream import Row, encode_stream
+
+__all__ = [
+    "WINDOW",
+    "BiasOfLastMask",
+    "Columns",
+    "EncoderPool",
+    "Ranges",
+    "Row",
+    "attention_bias",
+    "compute_dtype",
+    "dequantize",
+    "encode_stream",
+    "has_fast_bf16",
+    "plan_batches",
+    "probed_autocast",
+    "quantize",
+    "read_rows",
+    "two_products",
+    "two_products_are_faster",
+    "weights_dtype",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "BiasOfLastMask": "gecko_core.encode.attention",
+        "Columns": "gecko_core.encode.rows",
+        "EncoderPool": "gecko_core.encode.pool",
+        "Ranges": "gecko_core.encode.quantize",
+        "Row": "gecko_core.encode.stream",
+        "WINDOW": "gecko_core.encode.batches",
+        "attention_bias": "gecko_core.encode.attention",
+        "compute_dtype": "gecko_core.devices",
+        "dequantize": "gecko_core.encode.quantize",
+        "encode_stream": "gecko_core.encode.stream",
+        "has_fast_bf16": "gecko_core.devices",
+        "plan_batches": "gecko_core.encode.batches",
+        "probed_autocast": "gecko_core.encode.precision",
+        "quantize": "gecko_core.encode.quantize",
+        "read_rows": "gecko_core.encode.rows",
+        "two_products": "gecko_core.encode.attention",
+        "two_products_are_faster": "gecko_core.encode.attention",
+        "weights_dtype": "gecko_core.devices",
+    },
+)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gecko_core.encode.precision import autocast
+from gecko_core.encode.precision import probed_autocast
 from gecko_core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -23,23 +23,44 @@ if TYPE_CHECKING:
 WINDOW = 32_768
 
 
-def plan_batches(lengths: np.ndarray, batch_tokens: int, padded: bool = True) -> list[np.ndarray]:
-    """Row numbers of each batch: lengths descending, at most `batch_tokens` tokens, at least one row.
+def plan_batches(
+    lengths: Sequence[int] | np.ndarray,
+    batch_tokens: int,
+    *,
+    padded: bool = True,
+    max_rows: int | None = None,
+    longest_first: bool = True,
+) -> list[np.ndarray]:
+    """Cut texts into batches of at most ``batch_tokens`` tokens; a single longer text stands alone.
 
-    padded: every row counts as much as the longest of its batch.
+    Longest first, so that texts of a batch need next to no padding, and a batch that does not fit into memory fails at
+    once and not at the end of the night. Equal lengths keep their order: the same texts always make the same batches.
 
-    Longest first, so that a batch that does not fit into memory fails at once and not at the end of the night. Equal
-    lengths keep their order: the same texts always make the same batches.
+    Args:
+        lengths: tokens of each text.
+        batch_tokens: most tokens of a batch.
+        padded: every row counts as much as the longest of its batch.
+        max_rows: most rows of a batch.
+        longest_first: sort by length, descending; False keeps the texts' own order.
+
+    Returns:
+        The row numbers of each batch.
     """
-    order = np.argsort(-lengths, kind="stable")
-    ends = np.cumsum(lengths[order])
+    lengths = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable") if longest_first else np.arange(len(lengths))
+    ordered = lengths[order]
+    ends = np.cumsum(ordered)
     batches, start = [], 0
     while start < len(order):
-        if padded:
-            rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
-        else:
+        if not padded:
             before = int(ends[start - 1]) if start else 0
-            rows = max(1, int(np.searchsorted(ends, before + batch_tokens, side="right")) - start)
+            rows = int(np.searchsorted(ends, before + batch_tokens, side="right")) - start
+        elif longest_first:
+            rows = batch_tokens // max(1, int(ordered[start]))
+        else:
+            widths = np.maximum.accumulate(np.maximum(ordered[start : start + batch_tokens], 1))
+            rows = int(np.count_nonzero(widths * np.arange(1, len(widths) + 1) <= batch_tokens))
+        rows = max(1, rows if max_rows is None else min(rows, max_rows))
         batches.append(order[start : start + rows])
         start += rows
     return batches
@@ -87,7 +108,7 @@ def encode_windows(
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), autocast(model):
+        with torch.inference_mode(), probed_autocast(model):
             for start in range(0, len(texts), WINDOW):
                 vectors = encode_window(model, texts[start : start + WINDOW], budget, bar)
                 _check_finite(vectors, start)

@@ -26,10 +26,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from gecko_core.encode.attention import attention_bias, two_products, two_products_are_faster
 from gecko_core.errors import ConfigError
-
-# Up to here two batched products beat the fused kernel (tokens per text).
-_SHORT = {torch.bfloat16: 1024, torch.float32: 256}
 
 
 @dataclass(frozen=True)
@@ -159,11 +157,11 @@ def packed_attention(
         for number, tile in enumerate(compute.tiles):
             # (n, H, L, d)
             parts = [_in_tile(x, tile).transpose(1, 2) for x in (q, k, v)]
-            fast = compute.fast and kind == "cpu" and tile.rows.shape[1] <= _SHORT.get(dtype, 0)
+            fast = compute.fast and kind == "cpu" and two_products_are_faster(dtype, tile.rows.shape[1])
             name = (number, reach, fast, dtype)
             if name not in compute.biases:  # the same for every layer
                 compute.biases[name] = _bias(tile, reach, q.shape[1] if fast else 1, dtype)
-            attend = _two_products if fast else _fused
+            attend = two_products if fast else _fused
             found = attend(parts[0], parts[1], parts[2], compute.biases[name], factor, dropout_p)
             out[tile.tokens] = found.transpose(1, 2).flatten(0, 1)[tile.places]
     return out.transpose(0, 1)[None]
@@ -177,19 +175,6 @@ def _in_tile(x: Tensor, tile: Tile) -> Tensor:  # (T, heads, d) -> (n, L, heads,
     # The gradient of x[rows] adds up what comes for a token, one by one; this one's is a plain gather.
     places = x.new_zeros(tile.rows.numel(), *x.shape[1:])
     return places.index_copy(0, tile.places, x[tile.tokens]).unflatten(0, tile.rows.shape)
-
-
-def _two_products(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float, dropout: float
-) -> Tensor:
-    texts, heads, length, _ = query.shape
-    q, k, v = (x.reshape(texts * heads, length, -1) for x in (query, key, value))
-    if bias is None:
-        scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=factor)
-    else:
-        scores = torch.baddbmm(bias.flatten(0, 1), q, k.transpose(1, 2), alpha=factor)
-    weights = functional.dropout(torch.softmax(scores, dim=-1), dropout, training=dropout > 0)
-    return torch.bmm(weights, v).unflatten(0, (texts, heads))
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, factor: float, dropout: float) -> Tensor:
@@ -207,5 +192,4 @@ def _bias(tile: Tile, reach: int, heads: int, dtype: torch.dtype) -> Tensor | No
         sees = near if sees is None else (near & sees) | torch.eye(length, dtype=torch.bool, device=near.device)
     if sees is None:
         return None
-    bias = torch.zeros(texts, 1, length, length, dtype=dtype, device=tile.rows.device)
-    return bias.masked_fill_(~sees[:, None], -torch.inf).expand(texts, heads, length, length).contiguous()
+    return attention_bias(sees[:, None], heads, dtype)

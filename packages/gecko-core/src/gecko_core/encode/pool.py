@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 
-from gecko_core.backbones.loading import checked_device
+from gecko_core.devices import checked_device
 from gecko_core.encode.batches import plan_batches
 from gecko_core.encode.quantize import Precision, quantize
 from gecko_core.encode.texts import checked_texts

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from gecko_core.devices import compute_dtype
+
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
@@ -26,18 +28,9 @@ PROBE = (
 )
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 faster than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type == "cpu":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return False
-
-
-def autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
+def probed_autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
     """bf16 matrix products where `auto_bf16` allows, the device is fast at them, and the probe agrees with fp32."""
-    wanted = model.auto_bf16 and model.dtype == torch.float32 and has_fast_bf16(model.device)
+    wanted = model.auto_bf16 and model.dtype == torch.float32 and compute_dtype(model.device) == torch.bfloat16
     if not wanted or not _keeps_vectors(model):
         return nullcontext()
     return torch.autocast(model.device.type, dtype=torch.bfloat16)

@@ -1,1 +1,23 @@
-"""Model folders: layouts read and written, model card, hub, name resolution."""
+"""Model folders: names resolved, layouts read and written, the model card, the hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gecko_core.folder.resolve import Resolved, resolve
+from gecko_core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from gecko_core.folder.hub import push_to_hub
+    from gecko_core.folder.layout import Layout, read_layout
+
+__all__ = ["Layout", "Resolved", "push_to_hub", "read_layout", "resolve"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Layout": "gecko_core.folder.layout",
+        "push_to_hub": "gecko_core.folder.hub",
+        "read_layout": "gecko_core.folder.layout",
+    },
+)

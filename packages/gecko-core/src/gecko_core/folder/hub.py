@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.backbones.loading import first_line
-from gecko_core.errors import BackendError
+from gecko_core.errors import BackendError, first_line
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko

@@ -84,10 +84,10 @@ def _precision(model: Gecko) -> str:
     """The number format a model's matrix products are computed in here; it decides the last digits of every vector."""
     stored = str(getattr(model, "dtype", torch.float32)).removeprefix("torch.")
     if getattr(model, "auto_bf16", False):
-        from gecko_core.encode.precision import autocast
+        from gecko_core.encode import probed_autocast
 
         with torch.inference_mode():
-            if isinstance(autocast(model), torch.autocast):
+            if isinstance(probed_autocast(model), torch.autocast):
                 return f"bfloat16 products of {stored} weights"
     return stored
 

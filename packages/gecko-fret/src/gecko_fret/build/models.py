@@ -92,7 +92,7 @@ def load_embedder(config: EmbedderConfig) -> Any:
 
 def weights_fingerprint(model: str) -> str:
     """Hash of a model's weight files, or its hub id. Raises `ModelError` for a name that resolves nowhere."""
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
     from gecko_fret.llm.fingerprint import files_fingerprint
 
     found = resolve(model)

@@ -14,7 +14,7 @@ def load_tokenizer(model: str) -> Any:
     """The tokenizer of a folder, a packaged model or a hub id. Raises `ModelError`."""
     from transformers import AutoTokenizer
 
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     found = resolve(model)
     options = {"gguf_file": found.gguf_file} if found.gguf_file else {}
@@ -30,7 +30,7 @@ def plain_folder(model: str, cache: str | Path | None = None) -> str:
 
     cache: by default the folder `gecko-fret` of the user's cache.
     """
-    from gecko_core.folder.resolve import resolve
+    from gecko_core.folder import resolve
 
     found = resolve(model)
     if not found.gguf_file or found.path is None:

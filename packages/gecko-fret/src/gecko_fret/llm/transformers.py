@@ -72,7 +72,7 @@ class TransformersLLM:
         """Loads a folder, a packaged model or a hub id. Raises `ModelError` naming the model and the cure."""
         from transformers import AutoModelForCausalLM
 
-        from gecko_core.folder.resolve import resolve
+        from gecko_core.folder import resolve
 
         found = resolve(model)
         where = str(found.path) if found.path is not None else found.hub_id
