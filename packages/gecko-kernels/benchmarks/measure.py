@@ -63,7 +63,7 @@ def machine(device: str) -> str:
 
 def _cpu_lines() -> list[str]:
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def installed(name: str) -> str:

@@ -29,18 +29,21 @@ def kl_list_loss(
     prefixes come from one walk over the width. Plain PyTorch on every device, O(B N D) memory.
 
     Args:
-        queries, candidates: unnormalised embeddings; gradients flow to both.
+        queries: unnormalised embeddings, with gradient.
+        candidates: N unnormalised embeddings per row, with gradient.
         teacher_scores: any real scale; no gradient.
         temperature: t, a positive number or a tensor with one element, which then receives a gradient.
-        teacher_temperature: a.
-        dims, dim_weights: as in ``same_tower_softmax_loss``.
+        teacher_temperature: a, a positive number.
+        dims: Matryoshka prefixes, as in ``same_tower_softmax_loss``.
+        dim_weights: one weight per entry of ``dims``.
 
     Returns:
         Scalar in float32 (float64 for float64 inputs): mean over rows that count, sum of weight * KL over dims; zero
         (with a graph) if none counts.
 
     Raises:
-        ValueError, TypeError: an argument does not fit; the message prints expected and found.
+        ValueError: a shape, a dim or a temperature does not fit; the message prints expected and found.
+        TypeError: a dtype does not fit.
     """
     if queries.dim() != 2 or candidates.dim() != 3 or (len(queries), queries.shape[1]) != (
         len(candidates), candidates.shape[2],

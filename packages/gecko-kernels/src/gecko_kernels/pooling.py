@@ -38,7 +38,8 @@ def masked_mean_pool(
         ``prefix_norms`` a pair, the second (B, len(prefix_norms)), float32, without gradient.
 
     Raises:
-        ValueError: a shape or a dim does not fit. TypeError: a dtype does not fit.
+        ValueError: a shape or a dim does not fit.
+        TypeError: a dtype does not fit.
     """
     if hidden.dim() != 3 or mask.shape != hidden.shape[:2]:
         raise ValueError(
@@ -186,7 +187,7 @@ def _packed_mean(hidden, starts, ends, normalize, dims, triton):  # type: ignore
     return _close(mean, normalize, dims, hidden.dtype)
 
 
-def _fake(hidden, rows, dims):  # type: ignore[no-untyped-def]
+def _fake(hidden: Tensor, rows: int, dims: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     dtype = wide(hidden.dtype)
     return (
         hidden.new_empty((rows, hidden.shape[-1])),

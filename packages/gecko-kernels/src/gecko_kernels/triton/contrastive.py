@@ -8,6 +8,7 @@ coefficients take at most what ``strip_rows`` allows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -50,10 +51,12 @@ class Problem:
 
     @property
     def own(self) -> bool:
+        """Whether every row sees its own hard negatives only."""
         return self.negatives is not None and self.negatives.dim() == 3
 
     @property
     def width(self) -> int:
+        """Width D of the embeddings."""
         return self.queries.shape[1]
 
     def constants(self, tile: Tile) -> dict[str, object]:
@@ -67,6 +70,7 @@ class Problem:
         }  # fmt: skip
 
     def tile(self, kernel: str) -> Tile:
+        """Return the tile of a kernel: the one set in ``tiles``, else the choice of the table."""
         device = self.queries.device
         return self.tiles.get(kernel) or choose_tile(
             kernel, len(self.dims), self.queries.dtype, architecture_of(device)
@@ -129,7 +133,7 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
     return losses, lses
 
 
-def on_device(tensor: Tensor):  # type: ignore[no-untyped-def]
+def on_device(tensor: Tensor) -> AbstractContextManager[None]:
     """Triton launches on the current device, which need not be the tensor's."""
     return torch.cuda.device_of(tensor)
 
@@ -143,6 +147,7 @@ class Gradient:
 
     @classmethod
     def zeros(cls, like: Tensor, dims: Sequence[int]) -> Gradient:
+        """Start at zero for the rows of ``like``, (..., D)."""
         count = like.numel() // like.shape[-1]
         sums = torch.zeros((count, dims[-1]), dtype=torch.float32, device=like.device)
         return cls(sums, torch.zeros((count, len(dims)), dtype=torch.float32, device=like.device))
@@ -240,7 +245,7 @@ def add_group(
 def multiply(
     problem: Problem, coefficients: Tensor, vectors: Tensor, out: Tensor, segment: slice, *, transposed: bool
 ) -> None:
-    """out[:, segment] += coefficients (transposed) @ vectors[:, segment]"""
+    """Compute ``out[:, segment] += coefficients (transposed) @ vectors[:, segment]``."""
     tile = problem.tile("product")
     wide = coefficients.dtype == torch.float32
     # float32 coefficients of float16 inputs are multiplied as tf32, which has float16's digits and float32's range.

@@ -1,4 +1,4 @@
-"""Triton kernels of the loss. Kernels only: shapes, launches and autograd are in ``triton_loss``.
+"""Triton kernels of the loss. Kernels only: shapes, launches and autograd are in ``contrastive``.
 
 Embeddings are row-major and unnormalised; ``*_inverse`` hold 1 / norm of every prefix, (N, M) float32, ``TINY`` for a
 zero vector. STARTS and DIMS are where each prefix
@@ -27,7 +27,7 @@ SHARED = tl.constexpr(2)  # negatives that every row sees
 
 @triton.jit
 def dot(a, b, product, PRECISION: tl.constexpr):
-    """product + a @ b; "upcast" is for the interpreter, which cannot multiply bfloat16."""
+    """Return product + a @ b; "upcast" is for the interpreter, which cannot multiply bfloat16."""
     if PRECISION == "upcast":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), product, input_precision="ieee")
     else:
@@ -47,7 +47,7 @@ def add_products(
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """product + left[rows, LO:HI] @ right[rows, LO:HI]^T"""
+    """Return product + left[rows, LO:HI] @ right[rows, LO:HI]^T."""
     depth = tl.arange(0, BLOCK_K)
     for start in range(LO, HI, BLOCK_K):
         at = start + depth
@@ -217,7 +217,7 @@ def add_row_products(
     left, left_rows, right, right_rows,
     WIDTH: tl.constexpr, LO: tl.constexpr, HI: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """product + the dot products of paired rows over LO:HI."""
+    """Return product + the dot products of paired rows over LO:HI."""
     depth = tl.arange(0, BLOCK_K)
     for start in range(LO, HI, BLOCK_K):
         at = start + depth

@@ -60,6 +60,8 @@ def tune(
     Args:
         rows: batch size B; queries and positives are random, (B, dims[-1]).
         dims: Matryoshka prefixes, ascending.
+        dtype: of the embeddings.
+        device: the GPU to measure.
         tiles: what to try.
         runs: timed runs per candidate.
         report: gets one line per kernel.
