@@ -77,10 +77,10 @@ def bm25_row(entries) -> dict[str, str]:
 
 
 def score(model, entries) -> float:
-    from gecko_eval.mteb.run import run
+    from gecko_eval.mteb.run import run_tasks
 
     with tempfile.TemporaryDirectory() as folder:
-        found = run(model, entries, [getattr(model, "dim", 0)], Path(folder), say=say)["tasks"][entries[0].name]
+        found = run_tasks(model, entries, [getattr(model, "dim", 0)], Path(folder), say=say)["tasks"][entries[0].name]
     if "error" in found:
         sys.exit(found["error"])
     return 100 * next(iter(found["scores"].values()))["main"]

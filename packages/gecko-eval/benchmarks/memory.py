@@ -50,9 +50,10 @@ class RandomModel:
 
 
 def measure(way: str, size: int, dim: int) -> None:
-    from gecko_eval.in_training.retrieval import RetrievalSet, evaluate_retrieval
+    from gecko_eval.data import RetrievalSet
+    from gecko_eval.in_training import evaluate_retrieval
     from gecko_eval.mteb.local import from_retrieval_set
-    from gecko_eval.mteb.run import entries_for, go_offline, run
+    from gecko_eval.mteb.run import entries_for, go_offline, run_tasks
 
     go_offline()
     ids = [f"d{i}" for i in range(size)]
@@ -69,7 +70,7 @@ def measure(way: str, size: int, dim: int) -> None:
     if way == "run":
         with tempfile.TemporaryDirectory() as folder:
             entries = entries_for([], None, [from_retrieval_set(data, Path(folder))])
-            task = run(model, entries, model.dims, Path(folder) / "out", say=str)["tasks"]["random"]
+            task = run_tasks(model, entries, model.dims, Path(folder) / "out", say=str)["tasks"]["random"]
             assert "error" not in task, task
     else:
         evaluate_retrieval(model, data)

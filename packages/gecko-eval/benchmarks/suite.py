@@ -109,11 +109,13 @@ def warm_up():
 
 
 def our_run(model, entry) -> tuple[float, float]:
-    from gecko_eval.mteb.run import run
+    from gecko_eval.mteb.run import run_tasks
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        found = run(model, [entry], [model.dim], Path(folder) / "out", cache_folder=Path(folder) / "cache", say=str)
+        found = run_tasks(
+            model, [entry], [model.dim], Path(folder) / "out", cache_folder=Path(folder) / "cache", say=str
+        )
         seconds = time.perf_counter() - start
     task = found["tasks"][entry.name]
     if "error" in task:

@@ -6,7 +6,7 @@ import pytest
 
 from gecko_eval.baselines import evaluate_bm25, load_model
 from gecko_eval.data.beir import load_beir
-from gecko_eval.mteb.run import entries_for, run
+from gecko_eval.mteb.run import entries_for, run_tasks
 from gecko_eval.report.known_scores import BM25_SCIFACT, BM25_TOLERANCE, MINILM, MINILM_TOLERANCE
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_minilm_gives_its_public_score(task, data_dir, tmp_path):
     model = load_model("all-minilm-l6-v2")
-    found = run(model, entries_for([task], data_dir), [model.dim], tmp_path, say=lambda _: None)["tasks"][task]
+    found = run_tasks(model, entries_for([task], data_dir), [model.dim], tmp_path, say=lambda _: None)["tasks"][task]
     assert 100 * found["scores"]["384"]["main"] == pytest.approx(MINILM[task], abs=MINILM_TOLERANCE)
 
 

@@ -20,9 +20,8 @@ DIMS = (384, 128)
 
 def score(folder: str, queries: int, documents: int) -> dict[int, float]:
     from gecko_core import Gecko
-    from gecko_eval.data.beir import load_beir
-    from gecko_eval.in_training.loop import subsample
-    from gecko_eval.in_training.retrieval import evaluate_retrieval
+    from gecko_eval.data import load_beir
+    from gecko_eval.in_training import evaluate_retrieval, subsample
     from gecko_train.data.sources import find_path
 
     model = Gecko.from_pretrained(folder, device="cpu")

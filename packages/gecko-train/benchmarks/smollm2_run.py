@@ -23,9 +23,8 @@ REDUCED = {
 
 def scores(model, queries: int, documents: int) -> dict[str, float]:
     """SciFact, FiQA (its gold passages) and STS-B of the data folder, subsampled, at the model's dims."""
-    from gecko_eval.data.beir import load_beir
-    from gecko_eval.in_training.loop import LoopEvaluation, subsample
-    from gecko_eval.in_training.sts import load_sts
+    from gecko_eval.data import load_beir, load_sts
+    from gecko_eval.in_training import LoopEvaluation, subsample
     from gecko_train.data.sources import find_path
 
     sets = [subsample(load_beir(find_path(name)), queries, documents) for name in ("scifact", "fiqa_gold")]

@@ -1,24 +1,42 @@
-"""Evaluation of embedding models: MTEB, judged sets of one's own, comparisons with confidence intervals."""
+"""Evaluation of embedding models: MTEB, your own judged sets, comparisons with confidence intervals."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gecko_core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from gecko_eval.data.beir import load_beir
+    from gecko_eval.data.sets import RetrievalSet
+    from gecko_eval.in_training.retrieval import RetrievalScores, evaluate_retrieval
+    from gecko_eval.report.compare import Comparison, compare_results, paired_bootstrap
+    from gecko_eval.results import load_results
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "RetrievalScores", "RetrievalSet", "evaluate_retrieval", "load_beir", "paired_bootstrap"]
+__all__ = [
+    "Comparison",
+    "RetrievalScores",
+    "RetrievalSet",
+    "__version__",
+    "compare_results",
+    "evaluate_retrieval",
+    "load_beir",
+    "load_results",
+    "paired_bootstrap",
+]
 
-_HOME = {
-    "Comparison": "compare",
-    "paired_bootstrap": "compare",
-    "RetrievalScores": "retrieval",
-    "RetrievalSet": "sets",
-    "evaluate_retrieval": "retrieval",
-    "load_beir": "beir",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Imported on first use: `import gecko_eval` stays free of torch.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+# Imported on first use: `import gecko_eval` stays free of torch and mteb.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Comparison": "gecko_eval.report.compare",
+        "RetrievalScores": "gecko_eval.in_training.retrieval",
+        "RetrievalSet": "gecko_eval.data.sets",
+        "compare_results": "gecko_eval.report.compare",
+        "evaluate_retrieval": "gecko_eval.in_training.retrieval",
+        "load_beir": "gecko_eval.data.beir",
+        "load_results": "gecko_eval.results",
+        "paired_bootstrap": "gecko_eval.report.compare",
+    },
+)

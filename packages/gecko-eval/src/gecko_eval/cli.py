@@ -65,7 +65,7 @@ def run_command(
         _prepare(offline)
         from gecko_eval.baselines import load_model
         from gecko_eval.in_training.retrieval import check_dims
-        from gecko_eval.mteb.run import entries_for, run
+        from gecko_eval.mteb.run import entries_for, run_tasks
 
         options = {"corpus": corpus, "task": task_string, "symmetric": symmetric, "drop": drop_unjudged}
         own = _own_sets(data or [], bool(tasks), **options)
@@ -85,7 +85,7 @@ def run_command(
         _say(_about(embedder, wanted, len(entries)))
         folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
         how: dict[str, Any] = {"cache_folder": folder, "overwrite": overwrite, "rankings": rankings}
-        results = run(embedder, entries, wanted, out, **how, say=_say)
+        results = run_tasks(embedder, entries, wanted, out, **how, say=_say)
         tried = [results["tasks"][entry.name] for entry in entries]
         failed, skipped = (sum(what in found for found in tried) for what in ("error", "skipped"))
         scored = len(tried) - failed - skipped
@@ -261,13 +261,12 @@ def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[Any]:
 
 def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: bool) -> Any:
     from gecko_eval.data.beir import load_beir
-    from gecko_eval.data.csv_set import load_csv
+    from gecko_eval.data.csv_set import find_queries, load_csv
     from gecko_eval.mteb.local import from_retrieval_set, local_set, recognise
 
-    if path.suffix.lower() == ".csv":
-        return from_retrieval_set(load_csv(path, corpus, task=task, symmetric=symmetric), path.parent)
-    if path.is_dir() and (path / "queries.csv").is_file():
-        return from_retrieval_set(load_csv(path / "queries.csv", corpus, task=task, symmetric=symmetric), path)
+    table = find_queries(path)
+    if table:
+        return from_retrieval_set(load_csv(table, corpus, task=task, symmetric=symmetric), table.parent)
     if path.is_dir() and recognise(path) not in {None, "Retrieval"}:
         return local_set(path, own=True)
     if corpus is not None:

@@ -54,7 +54,7 @@ def test_unjudged_queries_are_an_error_or_dropped(beir_folder):
         ("qrels/test.tsv", "q1\td1\tgood\n", r"test.tsv:38: the score 'good' is not a whole number"),
         ("qrels/test.tsv", "q1\td1\n", r"test.tsv:38: expected query id, document id and score, found 2"),
         ("corpus.jsonl", "{broken\n", r"corpus.jsonl:61: not JSON"),
-        ("corpus.jsonl", "[1]\n", r"corpus.jsonl:61: expected a JSON object, found list"),
+        ("corpus.jsonl", "[1]\n", r"corpus.jsonl:61: a list; expected a JSON object"),
         ("corpus.jsonl", '{"_id": "x"}\n', r"corpus.jsonl:61: the key 'text' is missing"),
         ("corpus.jsonl", '{"_id": "d1", "text": "x"}\n', r"corpus.jsonl:61: the document id 'd1' occurs twice"),
         ("corpus.jsonl", '{"_id": true, "text": "x"}\n', r"corpus.jsonl:61: the key '_id' is not a string"),
@@ -87,7 +87,7 @@ def test_broken_files_are_named(beir_folder, tmp_path):
     whole = gzip.compress(b'{"_id": "d1", "text": "' + bytes(range(65, 91)) * 200 + b'"}')
     for broken in (b"not gzip", whole[:-20], whole[:30] + bytes(20) + whole[50:]):
         (beir_folder / "corpus.jsonl.gz").write_bytes(broken)
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="not a whole gzip file"):
             load_beir(beir_folder)
     with pytest.raises(DataError, match="not a folder"):
         load_beir(beir_folder / "queries.jsonl")
@@ -96,8 +96,9 @@ def test_broken_files_are_named(beir_folder, tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("corpus.jsonl", "", "no documents in it"),
-        ("queries.jsonl", "", "no queries in it"),
+        ("corpus.jsonl", "\n", "no documents in it"),
+        ("corpus.jsonl", "", "corpus.jsonl: the file is empty"),
+        ("queries.jsonl", "\n", "no queries in it"),
         ("qrels/test.tsv", "q1\td5\t0\n", "no judgement is above 0"),
         ("qrels/test.tsv", "", "no judgements in it"),
     ],

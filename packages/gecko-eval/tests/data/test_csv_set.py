@@ -27,16 +27,16 @@ def test_the_corpus_may_be_a_csv_elsewhere(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("query,id\na,1\n", r"no column 'relevant_id' \(found query, id\)"),
+        ("query,id\na,1\n", r"no column 'relevant_id' \(found: query, id\)"),
         ("query,relevant_id\na,9\n", r"queries.csv:2: the relevant_id '9' is not in"),
         ("query,relevant_id\n,1\n", r":2: an empty query or relevant_id"),
         ("query,relevant_id,score\na,1,high\n", r":2: the score 'high'"),
-        ("query,relevant_id\na,b,c,d\n", r":2: 2 columns expected"),
+        ("query,relevant_id\na,b,c,d\n", r":2: 4 cells where the header has 2"),
         ("query,relevant_id\n", "no rows in it"),
         ("query,relevant_id,score\na,1,²\n", r":2: the score '²'"),
         ("query,relevant_id,score\na,1,1\na,1,2\n", r":3: '1' has another score for this query"),
         ("query,relevant_id,score\na,1,0\n", r"no score is above 0"),
-        ("query;relevant_id\na;1\n", r"columns are separated by commas, not by ';'"),
+        ("query;relevant_id\na;1\n", r"columns are separated by ',' here, not by ';'"),
     ],
 )
 def test_mistakes_are_named_in_one_line(folder, text, message):

@@ -21,7 +21,7 @@ def text(label):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([pair(1.0), pair(float("nan"))], r"test\.jsonl:2: the score is nan, not a finite number"),
+        ([pair(1.0), pair(float("nan"))], r"test\.jsonl:2: the key 'score' is empty or NaN"),
         ([pair(1.0), pair(True)], r"test\.jsonl:2: the key 'score' is of the wrong type"),
         ([pair(1.0), pair(1.0)], r"test\.jsonl: all 2 rows have the score 1\.0; at least two are needed"),
         ([pair(1.0)], r"all 1 rows have the score"),
@@ -47,11 +47,11 @@ def test_a_classifier_needs_two_classes_to_learn(tmp_path, write_jsonl):
 
 
 def test_scores_in_a_narrow_range_are_a_task(tmp_path, write_jsonl, embedder):
-    from gecko_eval.mteb.run import entries_for, run
+    from gecko_eval.mteb.run import entries_for, run_tasks
 
     rows = [{"sentence1": "amber birch", "sentence2": two, "score": s} for two, s in (("amber", 1.2), ("cedar", 1.1))]
     write_jsonl(tmp_path / "narrow" / "test.jsonl", [*rows, {**rows[0], "sentence2": "amber birch", "score": 1.3}])
-    found = run(embedder, entries_for(["narrow"], tmp_path), [64], tmp_path / "out", say=lambda _: None)
+    found = run_tasks(embedder, entries_for(["narrow"], tmp_path), [64], tmp_path / "out", say=lambda _: None)
     assert found["tasks"]["narrow"]["scores"]["64"]["main"] == pytest.approx(1.0)
 
 

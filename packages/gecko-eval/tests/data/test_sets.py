@@ -1,7 +1,7 @@
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.data.sets import RetrievalSet, StsSet
 
 
 def build(**change):
@@ -38,3 +38,8 @@ def test_mistakes_are_named_in_one_line(change, message):
     with pytest.raises(DataError, match=message) as e:
         build(**change)
     assert "\n" not in str(e.value)
+
+
+def test_a_single_pair_is_refused():
+    with pytest.raises(DataError, match=r"s: need at least two pairs with scores, found 1, 1 and 1"):
+        StsSet("s", ["a"], ["b"], [1.0])

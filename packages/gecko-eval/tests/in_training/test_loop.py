@@ -3,9 +3,9 @@ import torch
 
 from gecko_core.errors import ConfigError
 from gecko_eval.data.beir import load_beir
-from gecko_eval.in_training.loop import LoopEvaluation, subsample
+from gecko_eval.data.sts import load_sts
+from gecko_eval.in_training.loop import LoopEvaluation, best_step, subsample
 from gecko_eval.in_training.retrieval import evaluate_retrieval
-from gecko_eval.in_training.sts import load_sts
 
 
 def test_a_subsample_keeps_what_is_judged_and_repeats(beir_folder):
@@ -37,6 +37,11 @@ def test_it_evaluates_every_so_many_steps_and_remembers_the_best(make_word_model
     assert watch.best == max(numbers[10]["eval/mean@64"], numbers[20]["eval/mean@64"])
     assert [row["step"] for row in watch.history] == [10, 20]
     assert watch(make_word_model(), 3, force=True)
+
+
+def test_the_best_step_is_the_first_of_the_highest_and_skips_steps_without_a_score():
+    assert best_step({10: 0.2, 20: None, 30: 0.5, 40: 0.5, 50: float("nan")}) == 30
+    assert best_step({10: None}) is None
 
 
 def test_training_mode_is_restored(make_word_model, beir_folder):

@@ -4,7 +4,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_eval.mteb.local import discover, local_set, recognise
-from gecko_eval.mteb.run import entries_for, run
+from gecko_eval.mteb.run import entries_for, run_tasks
 
 
 def test_every_kind_is_recognised(data_root):
@@ -56,7 +56,7 @@ def test_known_folders_become_mtebs_own_task(data_root):
             {"sentence1": "a", "sentence2": "b", "label": "x"},
             r":41: the key 'label' is of the wrong",
         ),
-        ("topics/train.jsonl", {"text": None, "label": "x"}, r"train.jsonl:61: the key 'text' is of the wrong type"),
+        ("topics/train.jsonl", {"text": None, "label": "x"}, r"train.jsonl:61: the key 'text' is empty or NaN"),
     ],
 )
 def test_bad_rows_are_named(data_root, file, row, message):
@@ -94,5 +94,5 @@ def test_two_named_classes_are_numbered_and_scored(embedder, tmp_path, write_jso
     data = task.dataset.get("en", task.dataset)["test"]
     assert {t.split()[0]: n for t, n in zip(data["text"], data["label"], strict=True)} == numbers
     entries = entries_for([folder], tmp_path)
-    found = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"][entries[0].name]
+    found = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"][entries[0].name]
     assert found["scores"]["64"]["main"] > 0.9

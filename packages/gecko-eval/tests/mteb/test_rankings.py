@@ -3,7 +3,7 @@ import pytest
 from gecko_core.errors import DataError
 from gecko_eval.baselines import Bm25
 from gecko_eval.mteb.rankings import save_rankings
-from gecko_eval.mteb.run import entries_for, run
+from gecko_eval.mteb.run import entries_for, run_tasks
 
 
 def read(path):
@@ -19,7 +19,7 @@ def read(path):
 def test_the_run_file_gives_the_score_again(embedder, data_root, tmp_path):
     pytrec_eval = pytest.importorskip("pytrec_eval")
     entries = entries_for(["toy", "similar"], data_root)
-    found = run(embedder, entries, [64, 16], tmp_path, rankings=True, say=lambda _: None)["tasks"]
+    found = run_tasks(embedder, entries, [64, 16], tmp_path, rankings=True, say=lambda _: None)["tasks"]
     assert sorted(p.name for p in (tmp_path / "rankings").iterdir()) == ["toy@16.trec", "toy@64.trec"]
     qrels = {}
     for line in (data_root / "toy" / "qrels" / "test.tsv").read_text().splitlines()[1:]:
@@ -37,7 +37,7 @@ def test_a_task_scored_before_is_run_again_for_its_rankings_once(data_root, tmp_
     entries = entries_for(["toy"], data_root)
     said = []
     for rankings in (False, True, True):
-        run(Bm25(), entries, [0], tmp_path, rankings=rankings, say=said.append)
+        run_tasks(Bm25(), entries, [0], tmp_path, rankings=rankings, say=said.append)
     assert ["done before" in line for line in said] == [False, False, True]
     assert read(tmp_path / "rankings" / "toy.trec").keys() == {f"q{i}" for i in range(12)}
 

@@ -9,7 +9,7 @@ from gecko_eval.data.beir import load_beir
 from gecko_eval.metrics import average_precision, spearman
 from gecko_eval.mteb.encoder import GeckoEmbedder
 from gecko_eval.mteb.local import from_retrieval_set
-from gecko_eval.mteb.run import entries_for, run
+from gecko_eval.mteb.run import entries_for, run_tasks
 from gecko_eval.report.compare import compare_results
 from gecko_eval.results import load_items, load_results, name_apart
 
@@ -29,7 +29,7 @@ def test_names_mean_folders_first_then_mteb(data_root):
 
 def test_a_run_scores_every_task_at_every_dim_and_keeps_the_items(embedder, data_root, tmp_path):
     out = tmp_path / "out"
-    run(embedder, entries_for(["local"], data_root), [64, 16], out, say=lambda _: None)
+    run_tasks(embedder, entries_for(["local"], data_root), [64, 16], out, say=lambda _: None)
     results = load_results(out)
     assert results["dims"] == [64, 16]
     tasks = results["tasks"]
@@ -51,7 +51,7 @@ def test_a_failing_task_is_one_line_and_the_rest_still_run(embedder, data_root, 
     path = data_root / "toy" / "qrels" / "test.tsv"
     path.write_text(path.read_text() + "q1\tnowhere\t1\n")
     said = []
-    results = run(embedder, entries_for(["toy", "similar"], data_root), [64], tmp_path / "out", say=said.append)
+    results = run_tasks(embedder, entries_for(["toy", "similar"], data_root), [64], tmp_path / "out", say=said.append)
     assert "the document 'nowhere' is not in corpus.jsonl" in results["tasks"]["toy"]["error"]
     assert "64" in results["tasks"]["similar"]["scores"]
     assert len(said) == 2
@@ -65,38 +65,38 @@ def test_a_task_that_needs_the_network_says_how_to_do_without(embedder, data_roo
         raise ConnectionError("no route\nto host")
 
     broken = type(entry)(entry.name, entry.kind, "mteb", entry.prompt, unreachable, entry.data)
-    results = run(embedder, [broken], [64], tmp_path / "out", say=lambda _: None)
+    results = run_tasks(embedder, [broken], [64], tmp_path / "out", say=lambda _: None)
     assert "run `gecko-eval prefetch NFCorpus`" in results["tasks"]["NFCorpus"]["error"]
     assert "\n" not in results["tasks"]["NFCorpus"]["error"]
 
 
 def test_a_finished_task_is_not_run_again(embedder, word_model, data_root, tmp_path):
     entries = entries_for(["similar"], data_root)
-    first = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+    first = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
     encoded = word_model.texts_encoded
     said = []
-    again = run(embedder, entries, [64], tmp_path / "out", say=said.append)
+    again = run_tasks(embedder, entries, [64], tmp_path / "out", say=said.append)
     assert word_model.texts_encoded == encoded
     assert "done before" in said[0]
     assert again["tasks"] == first["tasks"]
-    run(embedder, entries, [64], tmp_path / "out", overwrite=True, say=lambda _: None)
+    run_tasks(embedder, entries, [64], tmp_path / "out", overwrite=True, say=lambda _: None)
     assert word_model.texts_encoded > encoded
 
 
 def test_results_of_other_weights_are_not_overwritten(embedder, make_word_model, data_root, tmp_path):
     entries = entries_for(["similar"], data_root)
-    run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+    run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
     before = (tmp_path / "out" / "results.json").read_bytes()
     other = GeckoEmbedder(make_word_model("other"), "words")
     with pytest.raises(ConfigError, match="holds results of words with other weights"):
-        run(other, entries, [64], tmp_path / "out", say=lambda _: None)
+        run_tasks(other, entries, [64], tmp_path / "out", say=lambda _: None)
     assert (tmp_path / "out" / "results.json").read_bytes() == before
 
 
 def test_bm25_runs_beside_models_and_compares_with_them(embedder, data_root, tmp_path):
     entries = entries_for(["toy", "similar"], data_root)
-    run(embedder, entries, [64, 16], tmp_path / "words", say=lambda _: None)
-    results = run(Bm25(), entries, [0], tmp_path / "bm25", say=lambda _: None)
+    run_tasks(embedder, entries, [64, 16], tmp_path / "words", say=lambda _: None)
+    results = run_tasks(Bm25(), entries, [0], tmp_path / "bm25", say=lambda _: None)
     assert results["tasks"]["similar"]["skipped"] == "bm25 ranks documents and cannot do STS"
     rows = compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 16)
     assert [(row.task, row.note) for row in rows] == [("toy", "12 queries")]
@@ -109,8 +109,8 @@ def test_bm25_runs_beside_models_and_compares_with_them(embedder, data_root, tmp
 
 def test_comparing_dims_of_one_model_covers_every_kind(embedder, make_word_model, data_root, tmp_path):
     entries = entries_for(["local"], data_root)
-    run(embedder, entries, [64], tmp_path / "a", say=lambda _: None)
-    run(GeckoEmbedder(make_word_model("b"), "b"), entries, [64], tmp_path / "b", say=lambda _: None)
+    run_tasks(embedder, entries, [64], tmp_path / "a", say=lambda _: None)
+    run_tasks(GeckoEmbedder(make_word_model("b"), "b"), entries, [64], tmp_path / "b", say=lambda _: None)
     rows = compare_results(load_results(tmp_path / "a"), load_results(tmp_path / "b"), samples=300)
     assert {row.task: row.note for row in rows} == {
         "groups": "10 draws",
@@ -126,12 +126,12 @@ def test_comparing_dims_of_one_model_covers_every_kind(embedder, make_word_model
 
 def test_changed_data_is_run_again_and_not_compared_with_the_old(embedder, data_root, tmp_path):
     entries = entries_for(["similar", "toy"], data_root)
-    run(embedder, entries, [64], tmp_path / "before", say=lambda _: None)
-    run(embedder, entries, [64], tmp_path / "after", say=lambda _: None)
+    run_tasks(embedder, entries, [64], tmp_path / "before", say=lambda _: None)
+    run_tasks(embedder, entries, [64], tmp_path / "after", say=lambda _: None)
     path = data_root / "similar" / "test.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[:20]) + "\n")
     said = []
-    run(embedder, entries_for(["similar", "toy"], data_root), [64], tmp_path / "after", say=said.append)
+    run_tasks(embedder, entries_for(["similar", "toy"], data_root), [64], tmp_path / "after", say=said.append)
     assert ["done before" in line for line in said] == [False, True]
     rows = compare_results(load_results(tmp_path / "after"), load_results(tmp_path / "before"))
     assert rows[0].found is None
@@ -143,7 +143,7 @@ def test_own_data_is_run_again_when_a_grade_changes(embedder, beir_folder, tmp_p
     def go():
         said = []
         own = from_retrieval_set(load_beir(beir_folder), beir_folder)
-        run(embedder, entries_for([], None, [own]), [64], tmp_path / "out", say=said.append)
+        run_tasks(embedder, entries_for([], None, [own]), [64], tmp_path / "out", say=said.append)
         return "done before" in said[0]
 
     assert [go(), go()] == [False, True]
@@ -160,14 +160,14 @@ def test_two_sets_of_one_name_are_refused(beir_folder):
 
 def test_a_broken_folder_does_not_keep_the_others_from_running(embedder, data_root, tmp_path):
     (data_root / "similar" / "test.jsonl").write_text("{broken\n")
-    results = run(embedder, entries_for(["local"], data_root), [64], tmp_path / "out", say=lambda _: None)
+    results = run_tasks(embedder, entries_for(["local"], data_root), [64], tmp_path / "out", say=lambda _: None)
     assert "test.jsonl:1: not JSON" in results["tasks"]["similar"]["error"]
     assert sum("error" in task for task in results["tasks"].values()) == 1
 
 
 def test_weights_that_give_nan_fail_in_one_line(embedder, data_root, tmp_path):
     embedder.embed = lambda texts: np.full((len(texts), 64), np.nan)
-    results = run(embedder, entries_for(["similar"], data_root), [64], tmp_path / "out", say=lambda _: None)
+    results = run_tasks(embedder, entries_for(["similar"], data_root), [64], tmp_path / "out", say=lambda _: None)
     assert "the model gives NaN or infinity" in results["tasks"]["similar"]["error"]
     assert "\n" not in results["tasks"]["similar"]["error"]
 
@@ -192,17 +192,17 @@ def test_models_of_one_label_are_told_apart_by_their_folder():
 
 def test_dims_add_up_over_runs(embedder, word_model, data_root, tmp_path):
     entries = entries_for(["similar"], data_root)
-    run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+    run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
     said = []
-    run(embedder, entries, [16, 64], tmp_path / "out", say=said.append)
+    run_tasks(embedder, entries, [16, 64], tmp_path / "out", say=said.append)
     assert "@16" in said[0]
     results = load_results(tmp_path / "out")
     assert list(results["tasks"]["similar"]["scores"]) == ["64", "16"]
     assert set(load_items(results, "similar")) == {"64/test/default", "16/test/default", "gold/test/default"}
-    once = run(embedder, entries, [64, 16], tmp_path / "once", say=lambda _: None)["tasks"]["similar"]
+    once = run_tasks(embedder, entries, [64, 16], tmp_path / "once", say=lambda _: None)["tasks"]["similar"]
     assert results["tasks"]["similar"]["scores"] == once["scores"]
     said.clear()
-    run(embedder, entries, [16], tmp_path / "out", overwrite=True, say=said.append)
+    run_tasks(embedder, entries, [16], tmp_path / "out", overwrite=True, say=said.append)
     assert "done before" not in said[0]
     assert load_results(tmp_path / "out")["tasks"]["similar"]["scores"] == once["scores"]
     assert "64/test/default" in load_items(load_results(tmp_path / "out"), "similar")
@@ -210,15 +210,15 @@ def test_dims_add_up_over_runs(embedder, word_model, data_root, tmp_path):
 
 def test_a_failed_rerun_keeps_what_was_scored(embedder, data_root, tmp_path):
     entries = entries_for(["similar"], data_root)
-    first = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
+    first = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
     path = data_root / "similar" / "test.jsonl"
     whole = path.read_text()
     path.write_text("{broken\n")
-    found = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
+    found = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
     assert "not JSON" in found["error"]
     assert found["scores"] == first["scores"]
     path.write_text(whole)
-    again = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
+    again = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]["similar"]
     assert again == first
     assert "error" not in load_results(tmp_path / "out")["tasks"]["similar"]
 
@@ -227,10 +227,10 @@ def test_lost_or_damaged_items_are_made_again(embedder, data_root, tmp_path):
     entries = entries_for(["similar"], data_root)
     path = tmp_path / "out" / "items" / "similar.npz"
     for spoil in (path.unlink, lambda: path.write_bytes(b"")):
-        run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
+        run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)
         spoil()
         said = []
-        run(embedder, entries, [64], tmp_path / "out", say=said.append)
+        run_tasks(embedder, entries, [64], tmp_path / "out", say=said.append)
         assert "done before" not in said[0]
         assert load_items(load_results(tmp_path / "out"), "similar")
 
@@ -238,7 +238,7 @@ def test_lost_or_damaged_items_are_made_again(embedder, data_root, tmp_path):
 def test_a_score_that_is_not_a_number_is_an_error(embedder, data_root, tmp_path, write_jsonl):
     rows = [{"sentence1": "", "sentence2": "", "score": s} for s in (1.0, 2.0, 3.0)]
     write_jsonl(data_root / "similar" / "test.jsonl", rows)
-    found = run(embedder, entries_for(["similar"], data_root), [64], tmp_path / "out", say=lambda _: None)
+    found = run_tasks(embedder, entries_for(["similar"], data_root), [64], tmp_path / "out", say=lambda _: None)
     assert "cosine_spearman at 64 dims is not a number" in found["tasks"]["similar"]["error"]
 
 
@@ -257,8 +257,8 @@ def test_names_that_two_sets_share_are_refused(data_root, tmp_path, beir_folder)
 def test_a_folder_that_is_no_set_says_what_it_lacks(data_root, embedder, tmp_path):
     (data_root / "similar" / "test.jsonl").write_text("")
     entries = entries_for(["similar", "same"], data_root)
-    found = run(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]
-    assert "similar: no evaluation data found" in found["similar"]["error"]
+    found = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"]
+    assert "similar/test.jsonl: the file is empty" in found["similar"]["error"]
     assert "scores" in found["same"]
 
 
@@ -268,5 +268,5 @@ def test_the_prompt_on_record_is_the_one_used(make_word_model, data_root, tmp_pa
     entries = entries_for(["similar"], data_root)
     for model, prompt in ((plain, "the model's own"), (gecko, "semantic similarity (symmetric, paper)")):
         out = tmp_path / model.prompt_style
-        found = run(GeckoEmbedder(model, "m"), entries, [64], out, say=lambda _: None)
+        found = run_tasks(GeckoEmbedder(model, "m"), entries, [64], out, say=lambda _: None)
         assert found["tasks"]["similar"]["prompt"] == prompt

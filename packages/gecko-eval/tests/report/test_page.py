@@ -2,7 +2,7 @@ import pytest
 
 from gecko_eval.baselines import Bm25
 from gecko_eval.mteb.encoder import GeckoEmbedder
-from gecko_eval.mteb.run import entries_for, run
+from gecko_eval.mteb.run import entries_for, run_tasks
 from gecko_eval.report.page import _main_scores, build_sections, write_report
 from gecko_eval.report.paper import CATEGORIES, MTEB_ENG_V1, TASKS_ENG_V1, TASKS_ENG_V2
 from gecko_eval.results import load_results
@@ -17,7 +17,7 @@ def results(make_word_model, data_root, tmp_path):
     trained = GeckoEmbedder(make_word_model(), "trained|model", record=record)
     entries = entries_for(["banking77", "similar", "scifact"], data_root)
     (data_root / "similar" / "test.jsonl").write_text("{broken\n")
-    run(trained, entries, [64, 16], tmp_path / "out", say=lambda _: None)
+    run_tasks(trained, entries, [64, 16], tmp_path / "out", say=lambda _: None)
     return load_results(tmp_path / "out")
 
 
@@ -56,8 +56,8 @@ def test_failures_are_on_the_page(results, tmp_path):
 def test_a_model_without_a_record_gets_no_claim(make_word_model, data_root, tmp_path):
     (data_root / "toy").rename(data_root / "scifact")
     entries = entries_for(["scifact"], data_root)
-    run(GeckoEmbedder(make_word_model(), "unknown"), entries, [64], tmp_path / "a", say=lambda _: None)
-    run(Bm25(), entries, [0], tmp_path / "b", say=lambda _: None)
+    run_tasks(GeckoEmbedder(make_word_model(), "unknown"), entries, [64], tmp_path / "a", say=lambda _: None)
+    run_tasks(Bm25(), entries, [0], tmp_path / "b", say=lambda _: None)
     text = write_report([load_results(tmp_path / "a"), load_results(tmp_path / "b")], tmp_path / "r")[0].read_text()
     parts = {part.splitlines()[0]: part for part in text.split("## ")}
     assert "| unknown @64 |" in parts["Beside the paper: not known here"]

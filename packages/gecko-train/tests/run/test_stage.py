@@ -61,7 +61,7 @@ def test_evaluation_in_the_loop_marks_the_best_checkpoint_and_the_record_names_t
     assert there[-1].state["score"] == lines[3]["eval/mean@32"]
     record = result.record(config)
     assert record["sources"] == ["mine", "natural.jsonl"]
-    from gecko_eval.report.contamination import training_sets
+    from gecko_eval.report import training_sets
 
     assert {"mine", "natural.jsonl"} <= set(training_sets({"stages": {"finetune": record}}))
 

@@ -1,29 +1,33 @@
-"""A judged set from a table of (query, relevant id) and a corpus: what people have at hand before they have qrels."""
+"""Reads a table of (query, relevant id) and a corpus: what people have before they have qrels."""
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gecko_core.errors import DataError
-from gecko_eval.data.beir import open_text, read_jsonl
+from gecko_core.io import read_table, table_kind
 from gecko_eval.data.sets import RetrievalSet
 
-CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.csv")
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
 def load_csv(
     queries: str | Path, corpus: str | Path | None = None, *, task: str = "search result", symmetric: bool = False
 ) -> RetrievalSet:
-    """Reads a CSV with the columns ``query`` and ``relevant_id`` (one row per relevant document; optional ``score``).
+    """Read a judged set from a table with the columns ``query`` and ``relevant_id``, and optionally ``score``.
 
-    Rows with the same query text are one query. ``corpus`` is a .jsonl or .csv with ``id`` (or ``_id``), ``text`` and
-    optionally ``title``; by default ``corpus.jsonl`` or ``corpus.csv`` beside the queries.
+    There is one row per relevant document; rows with the same query text are one query.
+
+    Args:
+        queries: a .csv, .tsv or .jsonl file, or one of these with .gz.
+        corpus: the same kinds of file with ``id`` (or ``_id``), ``text`` and optionally ``title``; by default the file
+            called ``corpus`` beside the queries.
+        task: the task string of the query prompt.
+        symmetric: whether documents get the query's format.
 
     Raises:
-        DataError: a missing file or column, an empty cell, an id that the corpus lacks.
+        DataError: a missing file or column, an empty cell, an id that the corpus lacks. The line names file and row.
     """
     queries = Path(queries)
     if not queries.is_file():
@@ -32,26 +36,24 @@ def load_csv(
     documents = _read_corpus(corpus_path)
     qrels: dict[str, dict[str, int]] = {}
     ids: dict[str, str] = {}
-    for where, row in _read_csv(queries, ("query", "relevant_id")):
-        query, doc_id = row["query"].strip(), row["relevant_id"].strip()
+    for _, where, fields in read_table(queries, need=("query", "relevant_id")):
+        query, doc_id = _cell(fields, "query"), _cell(fields, "relevant_id")
         if not query or not doc_id:
             raise DataError(f"{where}: an empty query or relevant_id")
         if doc_id not in documents:
             raise DataError(f"{where}: the relevant_id {doc_id!r} is not in {corpus_path}")
-        score = row.get("score") or "1"
-        if not (score.strip().isascii() and score.strip().isdigit() and len(score.strip()) < 10):
-            raise DataError(f"{where}: the score {score!r} is not a whole number of 0 or more")
+        score = _score(_cell(fields, "score") or "1", where)
         judged = qrels.setdefault(ids.setdefault(query, f"q{len(ids)}"), {})
-        if judged.get(doc_id, int(score)) != int(score):
+        if judged.setdefault(doc_id, score) != score:
             raise DataError(f"{where}: {doc_id!r} has another score for this query in an earlier row; keep one of them")
-        judged[doc_id] = int(score)
     if not qrels:
         raise DataError(f"{queries}: no rows in it")
     if not any(score for judged in qrels.values() for score in judged.values()):
         raise DataError(f"{queries}: no score is above 0; without a relevant document every result is 0")
     titles = [title for title, _ in documents.values()]
+    stem = queries.name.removesuffix(".gz").rsplit(".", 1)[0]
     return RetrievalSet(
-        name=queries.resolve().parent.name if queries.stem == "queries" else queries.stem,
+        name=queries.resolve().parent.name if stem == "queries" else stem,
         query_ids=list(ids.values()),
         queries=list(ids),
         doc_ids=list(documents),
@@ -63,46 +65,49 @@ def load_csv(
     )
 
 
+def find_queries(path: Path) -> Path | None:
+    """The table of queries that ``path`` names: itself, or ``queries.csv`` or ``.tsv`` (also .gz) in a folder.
+
+    ``queries.jsonl`` in a folder is none: that is BEIR's layout.
+    """
+    if not path.is_dir():
+        return path if table_kind(path) else None
+    names = (f"queries{suffix}" for suffix in _SUFFIXES if not suffix.startswith(".jsonl"))
+    return next((path / name for name in names if (path / name).is_file()), None)
+
+
 def _corpus_beside(queries: Path) -> Path:
-    for name in CORPUS_NAMES:
-        if (queries.parent / name).is_file():
-            return queries.parent / name
-    raise DataError(f"{queries.parent}: no {', '.join(CORPUS_NAMES)} beside {queries.name}; name it with --corpus")
+    for suffix in _SUFFIXES:
+        path = queries.parent / f"corpus{suffix}"
+        if path.is_file():
+            return path
+    names = ", ".join(f"corpus{suffix}" for suffix in _SUFFIXES)
+    raise DataError(f"{queries.parent}: no {names} beside {queries.name}; name it with --corpus")
 
 
 def _read_corpus(path: Path) -> dict[str, tuple[str, str]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    rows = _read_csv(path, ("text",)) if path.suffix.lower() == ".csv" else read_jsonl(path)
+    """Document id -> (title, text)."""
     documents: dict[str, tuple[str, str]] = {}
-    for where, row in rows:
-        doc_id, title = row.get("id", row.get("_id")), row.get("title") or ""
-        if not isinstance(row.get("text"), str) or doc_id in (None, ""):
-            raise DataError(f"{where}: a document needs id and text, found the keys {', '.join(row)}")
+    for _, where, fields in read_table(path, need=("text",)):
+        doc_id, title = fields.get("id", fields.get("_id")), fields.get("title") or ""
+        if not isinstance(fields.get("text"), str) or doc_id in (None, ""):
+            raise DataError(f"{where}: a document needs id and text, found the keys {', '.join(fields)}")
         if not isinstance(doc_id, (str, int)) or isinstance(doc_id, bool) or not isinstance(title, str):
             raise DataError(f"{where}: id and title must be text (an id may be a whole number)")
         if str(doc_id) in documents:
             raise DataError(f"{where}: the id {doc_id!r} occurs twice; ids must be unique")
-        documents[str(doc_id)] = (title, row["text"])
+        documents[str(doc_id)] = (title, fields["text"])
     if not documents:
         raise DataError(f"{path}: no documents in it")
     return documents
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses documents over 128 kB
-    reader = csv.DictReader(line + "\n" for _, line in open_text(path))
-    try:
-        names = list(reader.fieldnames or [])
-        missing = [c for c in columns if c not in names]
-        if missing:
-            separator = next((s for s in (";", "\t", "|") if len(names) == 1 and s in names[0]), None)
-            hint = f"; columns are separated by commas, not by {separator!r}" if separator else ""
-            raise DataError(f"{path}: no column {missing[0]!r} (found {', '.join(names) or 'none'}){hint}")
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in row.values() or None in row:
-                raise DataError(f"{where}: {len(names)} columns expected; is a comma or a quote unquoted?")
-            yield where, row
-    except csv.Error as e:
-        raise DataError(f"{path}:{reader.line_num}: not CSV ({e})") from e
+def _cell(fields: dict[str, Any], column: str) -> str:
+    value = fields.get(column)
+    return "" if value is None else str(value).strip()
+
+
+def _score(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise DataError(f"{where}: the score {text!r} is not a whole number of 0 or more")
+    return int(text)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import DataError
-from gecko_eval.data.beir import find_file, read_jsonl
+from gecko_core.io import read_table
+from gecko_eval.data.beir import find_file
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -96,13 +97,14 @@ _COLUMNS: dict[str, dict[str, tuple[str, type | tuple[type, ...]]]] = {
 def _columns(path: Path, kind: str) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {column: [] for column in _COLUMNS[kind]}
     kinds_of_label: dict[type, str] = {}
-    for where, row in read_jsonl(path):
+    for _, where, row in read_table(path):
         for column, (key, wanted) in _COLUMNS[kind].items():
             value = row.get(key)
             if not isinstance(value, wanted) or isinstance(value, bool):
-                raise DataError(f"{where}: the key {key!r} is {'missing' if key not in row else 'of the wrong type'}")
+                fault = "missing" if key not in row else "empty or NaN" if value is None else "of the wrong type"
+                raise DataError(f"{where}: the key {key!r} is {fault}")
             if isinstance(value, float) and not math.isfinite(value):
-                raise DataError(f"{where}: the {key} is {value}, not a finite number")
+                raise DataError(f"{where}: the {key} is infinite; give a number")
             if kind == "PairClassification" and key == "label" and value not in (0, 1):
                 raise DataError(f"{where}: the label is {value}; pairs are 1 (belong together) or 0")
             if key == "label":

@@ -1,4 +1,4 @@
-"""A judged retrieval set: queries, documents and who is relevant to whom."""
+"""Judged sets in memory: queries with relevant documents, sentence pairs with scores."""
 
 from __future__ import annotations
 
@@ -78,3 +78,19 @@ class RetrievalSet:
         for value in (*columns, *(sorted(judged.items()) for judged in self.judgements)):
             digest.update(repr(list(value)).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class StsSet:
+    """Sentence pairs with human scores; ``sentences1[i]`` and ``sentences2[i]`` got ``scores[i]``."""
+
+    name: str
+    sentences1: Sequence[str]
+    sentences2: Sequence[str]
+    scores: Sequence[float]
+    task: str = "semantic similarity"
+
+    def __post_init__(self) -> None:
+        if not len(self.sentences1) == len(self.sentences2) == len(self.scores) or len(self.scores) < 2:
+            counts = f"{len(self.sentences1)}, {len(self.sentences2)} and {len(self.scores)}"
+            raise DataError(f"{self.name}: need at least two pairs with scores, found {counts} entries")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gecko_core.errors import ConfigError
-from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.data.sets import RetrievalSet, StsSet
 from gecko_eval.in_training.retrieval import evaluate_retrieval
-from gecko_eval.in_training.sts import StsSet, evaluate_sts
+from gecko_eval.in_training.sts import evaluate_sts
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -41,6 +42,16 @@ def subsample(data: RetrievalSet, max_queries: int = 200, max_documents: int = 2
     )
 
 
+def best_step(scores: Mapping[int, float | None]) -> int | None:
+    """The step with the highest score, the earliest of equals; None where no step has a score.
+
+    Args:
+        scores: step -> score, in the order of the steps; None for a step that was not evaluated.
+    """
+    known = {step: score for step, score in scores.items() if score is not None and not math.isnan(score)}
+    return max(known, key=known.__getitem__) if known else None
+
+
 @dataclass
 class LoopEvaluation:
     """Call it with the model and the step; it evaluates every ``every`` steps and remembers the best.
@@ -56,8 +67,7 @@ class LoopEvaluation:
     sets: Sequence[RetrievalSet | StsSet]
     every: int = 100
     dims: Sequence[int] | None = None
-    best: float = float("-inf")
-    best_step: int | None = None
+    scores: dict[int, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,6 +75,17 @@ class LoopEvaluation:
             raise ConfigError(f"every must be at least 1 step, found {self.every}")
         if not self.sets or len({s.name for s in self.sets}) != len(self.sets):
             raise ConfigError("the loop's evaluation needs at least one set, and no two of one name")
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the highest mean so far; None before the first evaluation."""
+        return best_step(self.scores)
+
+    @property
+    def best(self) -> float:
+        """The highest mean so far; -inf before the first evaluation."""
+        step = self.best_step
+        return float("-inf") if step is None else self.scores[step]
 
     def __call__(self, model: Gecko, step: int, *, force: bool = False) -> Mapping[str, float]:
         """Numbers of this step, empty unless ``step`` is a multiple of ``every`` (or ``force``)."""
@@ -78,9 +99,7 @@ class LoopEvaluation:
         finally:
             if training:
                 model.train()
-        mean = next(value for key, value in numbers.items() if key.startswith("eval/mean@"))
-        if mean > self.best:
-            self.best, self.best_step = mean, step
+        self.scores[step] = next(value for key, value in numbers.items() if key.startswith("eval/mean@"))
         self.history.append({"step": float(step), **numbers})
         return numbers
 

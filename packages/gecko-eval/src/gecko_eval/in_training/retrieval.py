@@ -15,15 +15,12 @@ import torch
 
 from gecko_core.errors import ConfigError
 from gecko_core.search import TopK
-from gecko_eval.data.beir import load_beir
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.metrics import METRICS, ranking_metrics
 from gecko_eval.ties import tie_order
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
-
-__all__ = ["RetrievalScores", "RetrievalSet", "check_dims", "evaluate_retrieval", "load_beir"]
 
 #: Called with (documents and queries encoded so far, all of them).
 Progress = Callable[[int, int], None]

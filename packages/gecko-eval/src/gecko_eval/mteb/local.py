@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gecko_core.errors import DataError
-from gecko_eval.data.beir import find_file, load_beir, read_jsonl
-from gecko_eval.data.csv_set import load_csv
+from gecko_core.io import read_table
+from gecko_eval.data.beir import find_file, load_beir
+from gecko_eval.data.csv_set import find_queries, load_csv
 from gecko_eval.data.labelled import existing_task, labelled_task, new_task
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.mteb.tasks import TaskPrompt, task_prompt
@@ -117,11 +118,11 @@ def recognise(folder: Path) -> str | None:
 
     if there("corpus.jsonl") and there("queries.jsonl") and there("qrels/test.tsv"):
         return "Retrieval"
-    if (folder / "queries.csv").is_file():
+    if find_queries(folder):
         return "Retrieval"
     if not there("test.jsonl"):
         return None
-    _, row = next(read_jsonl(find_file(folder, "test.jsonl")), ("", {}))
+    row = next((record.fields for record in read_table(find_file(folder, "test.jsonl"))), {})
     if {"sentence1", "sentence2", "score"} <= row.keys():
         return "STS"
     if {"sentence1", "sentence2", "label"} <= row.keys():
@@ -166,7 +167,10 @@ def local_set(
 
 
 #: What evaluation reads of a folder.
-_FILES = ("corpus.jsonl", "corpus.csv", "queries.jsonl", "queries.csv", "train.jsonl", "test.jsonl", "qrels")
+_FILES = (
+    *("corpus.jsonl", "corpus.csv", "corpus.tsv", "queries.jsonl", "queries.csv", "queries.tsv"),
+    *("train.jsonl", "test.jsonl", "qrels"),
+)
 
 
 def files_fingerprint(folder: Path) -> str:
@@ -188,8 +192,9 @@ def from_retrieval_set(data: RetrievalSet, folder: Path) -> LocalSet:
 
 
 def _retrieval(folder: Path, name: str, drop_unjudged: bool) -> RetrievalSet:
-    if (folder / "queries.csv").is_file():
-        return load_csv(folder / "queries.csv")
+    table = find_queries(folder)
+    if table:
+        return load_csv(table)
     return load_beir(folder, name=name, unjudged="drop" if drop_unjudged else "error")
 
 

@@ -142,7 +142,7 @@ def go_offline() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
 
 
-def run(
+def run_tasks(
     model: TextEmbedder | Bm25,
     entries: Sequence[Entry],
     dims: Sequence[int],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gecko_core.errors import DataError
 from gecko_core.randomness import Stream, stream_generator
 from gecko_core.text_identity import text_id
-from gecko_eval.in_training.retrieval import RetrievalSet
+from gecko_eval.data import RetrievalSet
 from gecko_fret.corpus.passages import Corpus
 from gecko_train.config import EvaluationConfig
 

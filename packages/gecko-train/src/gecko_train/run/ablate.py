@@ -84,7 +84,7 @@ def _run_cell(
     """nDCG@10 of every query of the known-item test, after training this cell."""
 
     def work() -> dict[str, Any]:
-        from gecko_eval.in_training.retrieval import evaluate_retrieval
+        from gecko_eval.in_training import evaluate_retrieval
 
         model = journey.fresh_finetuning_start()
         context = SourceContext(journey.held_out.training, folder.path / "fret", recipe.seed + seed)

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gecko_eval.report.compare import paired_bootstrap
+from gecko_eval.report import paired_bootstrap
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
 _NAMES = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "recall@10"}

@@ -192,7 +192,7 @@ class Journey:
         return self.folder.path / ("model" if name == FINETUNED else "prefinetune/model")
 
     def _evaluate(self, name: str) -> dict[str, Any]:
-        from gecko_eval.in_training.retrieval import evaluate_retrieval
+        from gecko_eval.in_training import evaluate_retrieval
         from gecko_train.run.closing import METRICS
 
         model = self._load(name)

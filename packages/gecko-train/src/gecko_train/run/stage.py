@@ -119,9 +119,8 @@ def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping
     """
     if config is None:
         return None
-    from gecko_eval.in_training.loop import LoopEvaluation, subsample
-    from gecko_eval.in_training.retrieval import load_beir
-    from gecko_eval.in_training.sts import load_sts
+    from gecko_eval.data import load_beir, load_sts
+    from gecko_eval.in_training import LoopEvaluation, subsample
 
     sets: list[Any] = []
     for name in config.sets:

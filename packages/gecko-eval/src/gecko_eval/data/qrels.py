@@ -1,0 +1,86 @@
+"""Relevance judgements (qrels) of a BEIR or TREC collection."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+
+from gecko_core.errors import DataError
+from gecko_core.io import read_lines
+
+_HEADER_ENDS = {"score", "relevance", "rel", "grade", "label"}
+_LARGEST_GRADE = 2**31 - 1  # trec_eval's
+
+
+def find_qrels(folder: Path, split: str) -> Path:
+    """The judgements of a split: ``qrels/<split>.tsv``, the same with .gz, or ``qrels.tsv``.
+
+    Raises:
+        DataError: none of them is there; the line names the splits that are.
+    """
+    for path in (folder / "qrels" / f"{split}.tsv", folder / "qrels" / f"{split}.tsv.gz", folder / "qrels.tsv"):
+        if path.is_file():
+            return path
+    names = sorted(path.name for path in (folder / "qrels").glob("*"))
+    raise DataError(f"{folder}: no qrels/{split}.tsv (found {', '.join(names) or 'no qrels at all'})")
+
+
+def read_qrels(path: Path, query_ids: Container[str], doc_ids: Container[str]) -> dict[str, dict[str, int]]:
+    """Read query id, document id and grade of every line, or TREC's four columns, which have an iteration second.
+
+    Columns are separated by tabs or blanks; a header line is skipped where there is one.
+
+    Args:
+        path: the file, plain or .gz.
+        query_ids: the ids in queries.jsonl.
+        doc_ids: the ids in corpus.jsonl.
+
+    Returns:
+        query id -> document id -> grade, in the order of the file.
+
+    Raises:
+        DataError: a line of another form, an unknown id, a grade that is no whole number, a pair with two grades, or
+            no grade above 0. The line names file and row.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, line in read_lines(path):
+        cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
+        if not line.strip() or (number == 1 and cells[-1].lower() in _HEADER_ENDS):
+            continue
+        where = f"{path}:{number}"
+        if len(cells) == 4:
+            del cells[1]
+        if len(cells) != 3:
+            raise DataError(f"{where}: expected query id, document id and score, found {len(cells)} columns")
+        query_id, doc_id, grade = cells
+        if query_id not in query_ids:
+            raise DataError(f"{where}: the query {query_id!r} is not in queries.jsonl")
+        if doc_id not in doc_ids:
+            raise DataError(f"{where}: the document {doc_id!r} is not in corpus.jsonl")
+        value = _grade(grade, where)
+        judged = qrels.setdefault(query_id, {})
+        if judged.setdefault(doc_id, value) != value:
+            raise DataError(
+                f"{where}: the document {doc_id!r} was judged for the query {query_id!r} before, as "
+                f"{judged[doc_id]} and not {value}; keep one of them"
+            )
+    if not qrels:
+        raise DataError(f"{path}: no judgements in it")
+    if not any(grade > 0 for judged in qrels.values() for grade in judged.values()):
+        raise DataError(f"{path}: no judgement is above 0; without a relevant document every score is 0")
+    return qrels
+
+
+def judged_queries(path: Path) -> set[str]:
+    """The query ids in the first column of a qrels file, unchecked."""
+    return {line.split("\t")[0].strip() for _, line in read_lines(path)}
+
+
+def _grade(text: str, where: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise DataError(f"{where}: the score {text!r} is not a whole number") from None
+    if abs(value) > _LARGEST_GRADE:
+        raise DataError(f"{where}: the score {text} is too large; {_LARGEST_GRADE} is the most")
+    return value

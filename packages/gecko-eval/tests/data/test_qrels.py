@@ -1,0 +1,41 @@
+import gzip
+
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_eval.data.qrels import find_qrels, read_qrels
+
+QUERIES, DOCUMENTS = {"q1", "q2"}, {"d1", "d2"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "query-id\tcorpus-id\tscore\nq1\td1\t2\nq2\td2\t0\n",
+        "q1\td1\t2\nq2\td2\t0\n",
+        "q1\t0\td1\t2\nq2\t0\td2\t0\n",
+        "q1 0 d1 2\n\nq2 0 d2 0\n",
+        "q1 d1 2\nq2 d2 0\n",
+    ],
+    ids=["BEIR", "no header", "TREC with tabs", "TREC with blanks", "three columns with blanks"],
+)
+def test_every_layout_reads_the_same(tmp_path, text):
+    (tmp_path / "test.tsv").write_text(text)
+    (tmp_path / "test.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    for name in ("test.tsv", "test.tsv.gz"):
+        assert read_qrels(tmp_path / name, QUERIES, DOCUMENTS) == {"q1": {"d1": 2}, "q2": {"d2": 0}}
+
+
+@pytest.mark.parametrize("grade", ["0.5", "high", "99999999999"])
+def test_grades_are_whole_numbers(tmp_path, grade):
+    (tmp_path / "test.tsv").write_text(f"q1\td1\t{grade}\n")
+    with pytest.raises(DataError, match=r"test\.tsv:1: the score"):
+        read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
+
+
+def test_the_file_of_a_split_is_found_or_the_others_are_named(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "dev.tsv.gz").touch()
+    assert find_qrels(tmp_path, "dev") == tmp_path / "qrels" / "dev.tsv.gz"
+    with pytest.raises(DataError, match=r"no qrels/test\.tsv \(found dev\.tsv\.gz\)"):
+        find_qrels(tmp_path, "test")
