@@ -20,13 +20,13 @@ DIMS = (384, 128)
 
 def score(folder: str, queries: int, documents: int) -> dict[int, float]:
     from gecko_core import Gecko
+    from gecko_core.io import find_data
     from gecko_eval.data import load_beir
     from gecko_eval.in_training import evaluate_retrieval, subsample
-    from gecko_train.data.sources import find_path
 
     model = Gecko.from_pretrained(folder, device="cpu")
     model.prompt_style = "gecko"
-    found = evaluate_retrieval(model, subsample(load_beir(find_path("scifact")), queries, documents), DIMS)
+    found = evaluate_retrieval(model, subsample(load_beir(find_data("scifact")), queries, documents), DIMS)
     return {dim: float(one.ndcg_at_10) for dim, one in found.items()}
 
 

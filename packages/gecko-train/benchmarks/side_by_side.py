@@ -20,16 +20,19 @@ def pairs(source: str, seed: int = 0) -> list[Any]:
     """Title-body rows of the Python documentation, or title-abstract rows of SciFact (GECKO_DATA_DIR)."""
     import numpy as np
 
+    from gecko_core.io import find_data, read_table
     from gecko_fret.corpus.passages import load_corpus
     from gecko_train.data.rows import Document, TrainingRow
-    from gecko_train.data.sources import find_path, read_records, title_body_rows
+    from gecko_train.data.sources.title_body import title_body_rows
 
     if source == "python-docs":
         rows = list(title_body_rows(load_corpus(None)))
     else:
-        records = read_records(find_path(source) / "corpus.jsonl.gz")
+        passages = [record.fields for record in read_table(find_data(source) / "corpus.jsonl.gz")]
         rows = [
-            TrainingRow(TASK, one["title"], Document(one["text"])) for one in records if one["title"] and one["text"]
+            TrainingRow(TASK, passage["title"], Document(passage["text"]))
+            for passage in passages
+            if passage["title"] and passage["text"]
         ]
     return [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))]
 

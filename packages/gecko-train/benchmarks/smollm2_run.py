@@ -23,12 +23,12 @@ REDUCED = {
 
 def scores(model, queries: int, documents: int) -> dict[str, float]:
     """SciFact, FiQA (its gold passages) and STS-B of the data folder, subsampled, at the model's dims."""
+    from gecko_core.io import find_data
     from gecko_eval.data import load_beir, load_sts
     from gecko_eval.in_training import LoopEvaluation, subsample
-    from gecko_train.data.sources import find_path
 
-    sets = [subsample(load_beir(find_path(name)), queries, documents) for name in ("scifact", "fiqa_gold")]
-    return dict(LoopEvaluation([*sets, load_sts(find_path("stsb"))], every=1)(model, 0, force=True))
+    sets = [subsample(load_beir(find_data(name)), queries, documents) for name in ("scifact", "fiqa_gold")]
+    return dict(LoopEvaluation([*sets, load_sts(find_data("stsb"))], every=1)(model, 0, force=True))
 
 
 def run(out: Path, reduced: bool, queries: int, documents: int) -> dict[str, object]:

@@ -21,6 +21,17 @@ def test_the_resolved_recipe_reads_back_as_itself():
     assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
 
 
+def test_what_a_set_overrides_survives_the_resolved_recipe():
+    override = {"hard_negatives": 0, "kl": {"weight": 0.5}}
+    sets = [{"source": "fret", "objective": override}, {"source": "fret", "name": "plain"}]
+    recipe = parse_recipe({"finetune": {"sets": sets, "objective": {"temperature": 0.05}}})
+    written = yaml.safe_load(dump_recipe(recipe))
+    assert [entry["objective"] for entry in written["finetune"]["sets"]] == [override, None]
+    again = parse_recipe(written).finetune
+    assert again.objective_of(again.sets[0]) == recipe.finetune.objective_of(recipe.finetune.sets[0])
+    assert again.objective_of(again.sets[0]).temperature == 0.05
+
+
 def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
     (tmp_path / "r.yaml").write_text("name: mine\nfinetune: {sets: [{source: fret}]}\n")
     recipe = load_recipe(
@@ -56,7 +67,42 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
         ("finetune: {sets: [{source: a, weight: 1}, {source: b}]}", [], "every set a weight"),
         ("- 1", [], "holds a list"),
         ("a: [", [], "not valid YAML"),
-        ("name: x", ["seed"], "write it as key.path=value"),
+        ("name: x", ["seed"], "write it as section.key=value"),
+        (
+            "finetune: {sets: [{source: fret, objective: {kl: {wieght: 1}}}]}",
+            [],
+            "unknown key 'finetune.sets.0.objective.kl.wieght'; did you mean 'weight'",
+        ),
+        (
+            "finetune: {sets: [{source: fret, objective: {hardnes: 1}}]}",
+            [],
+            "unknown key 'finetune.sets.0.objective.hardnes'; did you mean 'hardness'",
+        ),
+        (
+            "finetune: {sets: [{source: fret, objective: {matching: {weight: 1}}}]}",
+            [],
+            "finetune: embedding matching needs both `teacher` and",
+        ),
+        (
+            "finetune: {sets: [{source: fret, objective: {dims: [8]}}], objective: {dims: [8, 4], dim_weights: [1, 1]}}",  # noqa: E501
+            [],
+            "finetune: sets.0.objective: dim_weights needs dims of the same length",
+        ),
+        (
+            "finetune: {sets: [{source: fret, hard_negatives: 0}]}",
+            [],
+            "finetune.sets.0: the key 'hard_negatives' is now called 'objective.hard_negatives'",
+        ),
+        (
+            "finetune: {sets: [{source: fret}], objective: {kl_weight: 1}}",
+            [],
+            "finetune.objective: the key 'kl_weight' is now called 'kl.weight'",
+        ),
+        (
+            "finetune: {sets: [{source: fret}]}",
+            ["finetune.objective.spread_out=0.1"],
+            "finetune.objective.spread_out: a term is a section now; write {weight: 0.1}",
+        ),
         ("name: x", ["name.deep=1"], "name is a value and has no keys below it"),
         ("finetune: {sets: [{source: fret}]}", ["finetune.sets.3.limit=1"], "not an index below 1"),
     ],

@@ -20,14 +20,14 @@ def test_a_recipe_is_valid_and_its_resolved_form_is_the_same(name):
 def test_every_source_is_known_and_no_two_sets_share_a_name(name):
     from pathlib import Path
 
-    from gecko_train.data.adapters import ADAPTERS
+    from gecko_train.data.sources.registry import SOURCES
 
     recipe = load_recipe(find_recipe(name))
     for stage in (recipe.prefinetune, recipe.finetune):
         names = [one.name or (Path(one.path).name.split(".")[0] if one.path else one.source) for one in stage.sets]
         assert len(set(names)) == len(names)
         for one in stage.sets:
-            assert one.source in {*ADAPTERS, "fret", "title-body", "beir", "arrow"}
+            assert one.source in SOURCES
 
 
 @pytest.mark.parametrize("name", ["gecko-1b", "multilingual"])

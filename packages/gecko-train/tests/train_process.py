@@ -53,9 +53,9 @@ def main(backbone, folder, steps, checkpoint_every, batch_size, dropout, paralle
         RowSet.from_rows("pairs", make_rows(22, negatives=0, seed=3)),
     ]
     objectives = [
-        Objective(ObjectiveConfig(hard_negatives=1, hardness=2.0, matching_weight=0.5), dims=(32, 16)),
+        Objective(ObjectiveConfig(hard_negatives=1, hardness=2.0, matching={"weight": 0.5}), dims=(32, 16)),
         Objective(
-            ObjectiveConfig(hard_negatives=0, same_tower=False, false_negative_margin=0.1, spread_out=0.05),
+            ObjectiveConfig(hard_negatives=0, same_tower=False, false_negative_margin=0.1, spread_out={"weight": 0.05}),
             dims=(32, 16),
         ),
     ]

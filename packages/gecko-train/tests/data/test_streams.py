@@ -7,7 +7,8 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import SetConfig, parse_recipe
 from gecko_train.data.mixture import Mixture
 from gecko_train.data.rows import Document, TrainingRow
-from gecko_train.data.sources import SourceContext, load_set
+from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.registry import load_set
 from gecko_train.data.streams import StreamedSet
 
 
@@ -117,5 +118,5 @@ def test_a_set_of_the_hub_is_read_through_datasets(monkeypatch):
     assert {row.query for row in one.rows(one.batch(0, 2))} == {"q", "r"}
     assert asked[0] == (("owner/set", "part"), {"split": "train", "streaming": True})
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such set")))
-    with pytest.raises(DataError, match="hub:owner/set: no such set; check the name"):
+    with pytest.raises(DataError, match=r"hub:owner/set: cannot be read \(no such set\); check the name"):
         load_set(SetConfig(source="pairs", path="hub:owner/set"), SourceContext())

@@ -226,7 +226,12 @@ def test_a_teachers_embeddings_are_matched(tiny_backbone, tiny_model, row_set, t
     torch.manual_seed(3)
     teacher = Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu", dtype=torch.float32)
     trainer(
-        tiny_model, [row_set("a", 32)], tmp_path, max_steps=12, teacher=teacher, objective={"matching_weight": 30.0}
+        tiny_model,
+        [row_set("a", 32)],
+        tmp_path,
+        max_steps=12,
+        teacher=teacher,
+        objective={"matching": {"weight": 30.0}},
     ).train()
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert lines[-1]["matching"] < lines[0]["matching"]

@@ -2,9 +2,8 @@ import torch
 from torch.nn.functional import normalize
 
 from gecko_kernels import same_tower_softmax_loss
-from gecko_train.config import ObjectiveConfig
 from gecko_train.loss.margin import margin_loss
-from gecko_train.loss.objective import Objective
+from gecko_train.loss.objective import Objective, ObjectiveConfig
 
 OPTIONS = {"temperature": 0.1, "dims": (8, 4), "negatives_scope": "own", "hardness": 2.0}
 

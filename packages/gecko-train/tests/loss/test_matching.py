@@ -1,9 +1,8 @@
 import torch
 from torch.nn.functional import normalize
 
-from gecko_train.config import ObjectiveConfig
-from gecko_train.loss.matching import matching_loss, teacher_rows
-from gecko_train.loss.objective import Objective
+from gecko_train.loss.matching import MatchingConfig, matching_loss, teacher_rows
+from gecko_train.loss.objective import Objective, ObjectiveConfig
 
 
 def test_equal_widths_are_matched_by_cosine_and_others_by_similarities():
@@ -25,7 +24,9 @@ def test_the_objective_adds_it_with_its_weight():
     assert torch.equal(teacher[2], vectors[[2, 4, 5]])
     ids = torch.arange(4), 10 + torch.arange(8).reshape(4, 2)
     plain, _ = Objective(ObjectiveConfig(), dims=(8,))(q, d, *ids)
-    found, watched = Objective(ObjectiveConfig(matching_weight=3.0), dims=(8,))(q, d, *ids, None, teacher)
+    found, watched = Objective(ObjectiveConfig(matching=MatchingConfig(weight=3.0)), dims=(8,))(
+        q, d, *ids, None, teacher
+    )
     wanted = matching_loss(torch.cat([q[:, None], d], 1).flatten(0, 1), teacher.flatten(0, 1))
     torch.testing.assert_close(found - plain, 3 * wanted)
     assert watched["matching"] > 0

@@ -13,7 +13,7 @@ def test_every_cell_changes_the_labels_and_nothing_else():
     stage = parse_recipe({"finetune": {"sets": [{"source": "fret"}, {"source": "nli", "path": "x"}]}}).finetune
     changed = stage_for(stage, Cell("seed", "none", kl_weight=0.5))
     assert changed.sets[0].options == {"positive": "seed", "negative": "none"}
-    assert changed.objective.kl_weight == 0.5
+    assert changed.objective.kl.weight == 0.5
     assert changed.sets[1] == stage.sets[1]
     assert changed.trainer == stage.trainer
     assert stage.sets[0].options == {}

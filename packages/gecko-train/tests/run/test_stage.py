@@ -5,11 +5,11 @@ import pytest
 from rich.console import Console
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_train.config import ObjectiveConfig, SetConfig, StageConfig, StudentConfig
-from gecko_train.data.sources import SourceContext
+from gecko_train.config import StageConfig, StudentConfig
+from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop import checkpoint
 from gecko_train.loop.watch import read_metrics
-from gecko_train.run.stage import load_student, loop_evaluation, objective_for, train_stage
+from gecko_train.run.stage import load_student, loop_evaluation, train_stage
 
 TRAINER = {"batch_size": 8, "max_steps": 4, "checkpoint_every": 2, "precision": "fp32", "keep_checkpoints": 1}
 
@@ -81,7 +81,7 @@ def test_a_teacher_is_loaded_and_matched(tiny_model, tiny_backbone, pairs, tmp_p
     Gecko.from_backbone(tiny_backbone, dims=(32,), device="cpu").save_pretrained(teacher)
     stage = {
         "sets": [{"source": "pairs", "path": str(pairs[0])}], "trainer": TRAINER, "teacher": str(teacher),
-        "objective": {"matching_weight": 1.0},
+        "objective": {"matching": {"weight": 1.0}},
     }  # fmt: skip
     run(tiny_model, tmp_path / "run", stage)
     assert all("matching" in line for line in read_metrics(tmp_path / "run" / "metrics.jsonl"))
@@ -90,10 +90,14 @@ def test_a_teacher_is_loaded_and_matched(tiny_model, tiny_backbone, pairs, tmp_p
 
 
 def test_a_set_overrides_the_objective():
-    switches = {"same_tower": False, "hardness": 5.0, "kl_weight": 0.3, "spread_out": 0.1, "false_negative_margin": 0.1}
-    found = objective_for(ObjectiveConfig(temperature=0.1), SetConfig(source="pairs", **switches))
-    assert {key: getattr(found, key) for key in switches} == switches
-    assert (found.temperature, found.negatives_scope) == (0.1, "own")
+    override = {"same_tower": False, "hardness": 5.0, "kl": {"weight": 0.3}, "false_negative_margin": 0.1}
+    sets = [{"source": "pairs", "path": "x", "objective": override}, {"source": "fret"}]
+    stage = StageConfig.model_validate({"sets": sets, "objective": {"temperature": 0.1, "kl": {"documents": 4}}})
+    overridden, plain = (stage.objective_of(set_config) for set_config in stage.sets)
+    assert (overridden.same_tower, overridden.hardness, overridden.false_negative_margin) == (False, 5.0, 0.1)
+    assert (overridden.kl.weight, overridden.kl.documents) == (0.3, 4)
+    assert (overridden.temperature, overridden.negatives_scope) == (0.1, "own")
+    assert plain == stage.objective
 
 
 def test_dims_wider_than_the_model_are_one_line(tiny_model, tmp_path):

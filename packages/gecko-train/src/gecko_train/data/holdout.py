@@ -1,8 +1,8 @@
 """The known-item test: passages that no stage of training sees, searched by their own title.
 
-A passage with a title that no other has (or, untitled, with a first sentence) gives the query; the rest of it is the
-one relevant document. Bodies are compared without titles, the distractors' too, so nothing
-but the text tells them apart.
+The query is a passage's title, where no other passage has it (or, untitled, its first sentence); the one relevant
+document is the passage's remaining text. All bodies, the distractors' too, are searched without titles, so that only
+the text tells them apart.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from gecko_eval.data import RetrievalSet
 from gecko_fret.corpus.passages import Corpus
 from gecko_train.config import EvaluationConfig
 
-_LARGEST_SHARE = 0.25  # of the pairs: the rest must be enough to train on
+_LARGEST_SHARE = 0.25  # of the pairs; the others must be enough to train on
 _FEWEST_PAIRS = 10
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test, and the corpus without its passages: all that training, seeds and FRet candidates come from."""
+    """The test, and the corpus without its passages, from which training, seeds and FRet candidates come."""
 
     test: RetrievalSet
     training: Corpus
@@ -46,7 +46,7 @@ def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int) -> HeldOut:
     held = {passage.id for _, passage in chosen}
     # Held-out text must not come back under another id: passages equal to a held-out one leave the training corpus.
     bodies = {text_id(passage.text) for _, passage in chosen}
-    kept = [one.id for one in corpus if one.id not in held and text_id(one.text) not in bodies]
+    kept = [passage.id for passage in corpus if passage.id not in held and text_id(passage.text) not in bodies]
     training = corpus.subset(kept)
     wanted = min(max(0, config.max_documents - len(chosen)), len(training))
     distractors = [training[int(place)] for place in sorted(generator.permutation(len(training))[:wanted])]

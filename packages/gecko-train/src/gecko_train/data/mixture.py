@@ -9,6 +9,7 @@ sets into one step.)
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,8 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from gecko_core.errors import ConfigError
+from gecko_core.randomness import Stream, stream_generator
 
-_WINDOW = 4  # how many batches' worth of postponed rows are looked at again for each new batch
+_WINDOW = 4  # batches' worth of postponed rows that are tried again for each new batch
 
 
 class Planned(Protocol):
@@ -30,7 +32,9 @@ class Planned(Protocol):
     query_ids: np.ndarray
     positive_ids: np.ndarray
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Mixture:
 
     Args:
         sets: the training sets.
-        batch_size: rows per global batch. A set with fewer distinct rows gives smaller batches: all it has.
+        batch_size: rows per global batch. A set with fewer distinct rows gives smaller batches.
         seed: everything is derived from it.
         weights: share of the batches per set name; without it ``size ** alpha``.
         alpha: 1 is proportional to size, 0 is uniform over sets.
@@ -72,7 +76,7 @@ class Mixture:
         alpha: float = 1.0,
         steps_per_epoch: int | None = None,
     ):
-        names = [one.name for one in sets]
+        names = [row_set.name for row_set in sets]
         if not sets:
             raise ConfigError("the mixture has no sets: name at least one under `sets`")
         if len(set(names)) < len(names):
@@ -82,8 +86,8 @@ class Mixture:
         self.sets = list(sets)
         self.batch_size = batch_size
         self.seed = seed
-        self.weights = _shares(names, [len(one) for one in sets], weights, alpha)
-        whole = np.array([max(1, len(one) // batch_size) for one in sets])
+        self.weights = _shares(names, [len(row_set) for row_set in sets], weights, alpha)
+        whole = np.array([max(1, len(row_set) // batch_size) for row_set in sets])
         self.steps_per_epoch = int(whole.sum()) if steps_per_epoch is None else steps_per_epoch
         # Shares by size over a natural epoch need no rounding: every set is shown once, whole.
         self._counts = whole if weights is None and alpha == 1 and steps_per_epoch is None else None
@@ -119,59 +123,55 @@ class Mixture:
     def schedule(self, epoch: int) -> np.ndarray:
         """Set number of every step of ``epoch``: exact shares (largest remainder), in random order. (L,) int64."""
         counts = self._rounded(epoch) if self._counts is None else self._counts
-        return self._generator("schedule", epoch).permutation(np.repeat(np.arange(len(self.sets)), counts))
+        generator = stream_generator(self.seed, Stream.MIXTURE_SCHEDULE, epoch)
+        return generator.permutation(np.repeat(np.arange(len(self.sets)), counts))
 
     def _rounded(self, epoch: int) -> np.ndarray:
         exact = self.weights * self.steps_per_epoch
         counts = np.floor(exact).astype(np.int64)
-        # Shares that do not come out even: which sets get the odd steps changes from epoch to epoch, so that a set
-        # whose share is below one step is not left out for ever.
+        # Shares that are no whole numbers: which sets get the remaining steps changes from epoch to epoch, so that a
+        # set whose share is below one step is not left out forever.
         missing = self.steps_per_epoch - int(counts.sum())
         if missing:
-            rest = exact - counts
-            generator = self._generator("remainder", epoch)
+            remainders = exact - counts
             if epoch == 0:
-                lucky = np.argsort(-rest, kind="stable")[:missing]
+                extra = np.argsort(-remainders, kind="stable")[:missing]
             else:
-                lucky = generator.choice(len(rest), size=missing, replace=False, p=rest / rest.sum())
-            counts[lucky] += 1
+                generator = stream_generator(self.seed, Stream.MIXTURE_REMAINDER, epoch)
+                extra = generator.choice(len(remainders), size=missing, replace=False, p=remainders / remainders.sum())
+            counts[extra] += 1
         return counts
 
     @property
     def fingerprint(self) -> str:
         """Identity of the plan: equal exactly when every batch of every epoch is equal."""
         digest = hashlib.sha256(f"{self.seed} {self.batch_size} {self.steps_per_epoch}".encode())
-        for one, weight in zip(self.sets, self.weights, strict=True):
-            digest.update(f"{one.name} {weight:.12g} {getattr(one, 'fingerprint', len(one))}".encode())
+        for row_set, weight in zip(self.sets, self.weights, strict=True):
+            digest.update(f"{row_set.name} {weight:.12g} {getattr(row_set, 'fingerprint', len(row_set))}".encode())
         return digest.hexdigest()
 
     def _plan(self, chosen: int, epoch: int, wanted: int) -> list[np.ndarray]:
-        one = self.sets[chosen]
+        row_set = self.sets[chosen]
 
         def passes() -> Iterator[np.ndarray]:
-            number = 0
-            while True:
-                yield self._generator("rows", epoch, chosen, number).permutation(len(one))
-                number += 1
+            for number in itertools.count():
+                generator = stream_generator(self.seed, Stream.MIXTURE_ROWS, epoch, chosen, number)
+                yield generator.permutation(len(row_set))
 
-        return plan_batches(one.query_ids, one.positive_ids, passes(), self.batch_size, wanted)
-
-    def _generator(self, *key: str | int) -> np.random.Generator:
-        words = [int.from_bytes(k.encode(), "big") % 2**63 if isinstance(k, str) else k for k in key]
-        return np.random.default_rng([self.seed, *words])
+        return plan_distinct_batches(row_set.query_ids, row_set.positive_ids, passes(), self.batch_size, wanted)
 
 
-def plan_batches(
+def plan_distinct_batches(
     query_ids: np.ndarray,  # (N,) int64
     positive_ids: np.ndarray,  # (N,) int64
     passes: Iterator[np.ndarray],  # permutations of range(N), without end
     batch_size: int,
     wanted: int,
 ) -> list[np.ndarray]:
-    """Cut passes over the rows into ``wanted`` batches without a repeated query or passage.
+    """Divide passes over the rows into ``wanted`` batches without a repeated query or passage.
 
-    A row that would repeat one waits and is tried first in the next batches, so within a pass no row is lost or used
-    twice. Only a set that has fewer than ``batch_size`` rows that may stand together gives shorter batches.
+    A row that would repeat one is postponed and tried first in the next batches, so within a pass no row is lost or
+    used twice. Batches are shorter only where the set has fewer than ``batch_size`` rows without a repeat.
     """
     total = len(query_ids)
     fresh = next(passes)
@@ -206,15 +206,15 @@ def distinct(
     positive_ids: np.ndarray,  # (N,)
     limit: int,
 ) -> np.ndarray:
-    """Places of at most ``limit`` rows, in order, such that no id occurs twice and no further row could be added."""
+    """Find the places of at most ``limit`` rows, in order: no id occurs twice, and no further row could be added."""
     kept = np.empty(0, dtype=np.int64)
     left = np.arange(len(query_ids))
     while len(left) and len(kept) < limit:
-        first = np.zeros(len(left), dtype=bool)
-        first[np.unique(query_ids[left], return_index=True)[1]] = True
-        second = np.zeros(len(left), dtype=bool)
-        second[np.unique(positive_ids[left], return_index=True)[1]] = True
-        chosen = left[first & second]  # never empty: the first of what is left is the first of both its ids
+        new_query = np.zeros(len(left), dtype=bool)
+        new_query[np.unique(query_ids[left], return_index=True)[1]] = True
+        new_positive = np.zeros(len(left), dtype=bool)
+        new_positive[np.unique(positive_ids[left], return_index=True)[1]] = True
+        chosen = left[new_query & new_positive]  # never empty: the first of what is left is the first of both its ids
         kept = np.sort(np.concatenate([kept, chosen]))
         left = left[~(np.isin(query_ids[left], query_ids[chosen]) | np.isin(positive_ids[left], positive_ids[chosen]))]
     return kept[:limit]
@@ -229,9 +229,9 @@ def _shares(
         unknown = sorted(set(weights) - set(names))
         if unknown:
             raise ConfigError(f"weights: no set is called {unknown[0]!r}; the sets are {', '.join(names)}")
-        lacking = [name for name in names if name not in weights]
-        if lacking:
-            raise ConfigError(f"weights: none for set {lacking[0]!r}; give every set a weight, or none of them")
+        missing = [name for name in names if name not in weights]
+        if missing:
+            raise ConfigError(f"weights: none for set {missing[0]!r}; give every set a weight, or none of them")
         raw = np.array([float(weights[name]) for name in names])
         if (raw < 0).any() or raw.sum() <= 0 or not np.isfinite(raw).all():
             raise ConfigError(f"weights: {dict(weights)}; they must not be negative and at least one must be above 0")

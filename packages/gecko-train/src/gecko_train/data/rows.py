@@ -1,7 +1,7 @@
-"""Training rows: the one shape that every data set is brought to, and the memory-mapped table that holds them.
+"""Training rows, the common form of every data set, and the memory-mapped table that holds them.
 
 A row is what the paper trains on: (task, query, positive, hard negatives). Whether both sides carry the query format
-(symmetric) or the document side carries the title format (asymmetric) is data, decided per set, not code.
+(symmetric) or the document side carries the title format (asymmetric) is a property of the row, set per data set.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from gecko_core.errors import DataError
+from gecko_core.io import whole_path
 from gecko_core.text_identity import text_id
 
 _DOCUMENT = pa.struct([("title", pa.string()), ("text", pa.large_string())])
@@ -45,6 +46,7 @@ class Document:
 
     @property
     def id(self) -> int:
+        """Identity of its title and text."""
         return text_id(self.title, self.text)
 
 
@@ -52,9 +54,15 @@ class Document:
 class TrainingRow:
     """One training example.
 
-    ``symmetric`` rows write both sides in the query format. ``scores``, where a set has them, are the teacher's scores
-    of the positive and of each negative, in that order (``1 + len(negatives)`` values). ``label`` is the class of rows
-    that come from classification sets: rows of one label are no negatives of each other.
+    Attributes:
+        symmetric: whether both sides are written in the query format.
+        query_id: identity of the query; 0: that of its text.
+        positive_id: identity of the positive; 0: that of its text.
+        label: class of a row from a classification set; rows of one label are not negatives of each other.
+        scores: the teacher's scores of the positive and of each negative, in that order (``1 + len(negatives)``).
+
+    Raises:
+        DataError: the number of scores is wrong.
     """
 
     task: str
@@ -68,7 +76,6 @@ class TrainingRow:
     scores: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        # 0 stands for "not given": ids are then those of the texts.
         if not self.query_id:
             object.__setattr__(self, "query_id", text_id(self.query))
         if not self.positive_id:
@@ -100,13 +107,21 @@ class RowSet:
 
     @classmethod
     def from_rows(cls, name: str, rows: Iterable[TrainingRow]) -> RowSet:
-        """Collect rows in memory."""
+        """Collect rows in memory.
+
+        Raises:
+            DataError: there are none.
+        """
         batches = list(_record_batches(rows))
         return cls(name, pa.Table.from_batches(batches, schema=SCHEMA))
 
     @classmethod
     def open(cls, path: str | Path, name: str | None = None) -> RowSet:
-        """Memory-map a set that :meth:`write` wrote."""
+        """Memory-map a set that :meth:`write` wrote.
+
+        Raises:
+            DataError: the file is not such a set.
+        """
         path = Path(path)
         try:
             with path.open("rb") as file:
@@ -120,9 +135,14 @@ class RowSet:
 
     @staticmethod
     def write(path: str | Path, rows: Iterable[TrainingRow]) -> int:
-        """Stream rows into an Arrow file without holding them; returns their number. Atomic."""
-        from gecko_core.io import whole_path
+        """Stream rows into an Arrow file without holding them; the file appears whole.
 
+        Returns:
+            The number of rows.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
         count = 0
         with whole_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
             for batch in _record_batches(rows):
@@ -145,24 +165,24 @@ class RowSet:
         """The rows at ``indices``, in that order."""
         indices = np.asarray(indices, dtype=np.int64)
         which = np.searchsorted(self._ends, indices, side="right")
-        found: list[TrainingRow | None] = [None] * len(indices)
+        rows: dict[int, TrainingRow] = {}
         for number in np.unique(which):
             places = np.flatnonzero(which == number)
             start = self._ends[number] - self._batches[number].num_rows
             taken = self._batches[number].take(pa.array(indices[places] - start))
             for place, row in zip(places, taken.to_pylist(), strict=True):
-                found[place] = _to_row(row)
-        self._forget()
-        return found  # type: ignore[return-value]
+                rows[int(place)] = _to_row(row)
+        self._release_pages()
+        return [rows[place] for place in range(len(indices))]
 
-    def _forget(self) -> None:
-        """Give the file's pages back: every row read brings its neighbours' pages into the process, 64 KB at a time."""
+    def _release_pages(self) -> None:
+        """Give the file's pages back: every row read maps its neighbours' pages too, 64 KB at a time."""
         if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the content as the plan sees it (name, length, ids): a resumed run must meet the same."""
+        """Identity of the content as the plan sees it (name, length, ids); a resumed run needs the same."""
         digest = hashlib.sha256(f"{self.name}\0{len(self)}".encode())
         digest.update(np.ascontiguousarray(self.query_ids).view(np.uint8).data)
         digest.update(np.ascontiguousarray(self.positive_ids).view(np.uint8).data)

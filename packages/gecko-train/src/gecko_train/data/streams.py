@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from gecko_core.errors import DataError
+from gecko_core.randomness import set_generator
 from gecko_train.data.mixture import distinct
 from gecko_train.data.rows import TrainingRow
 
-_KEPT = 4  # batches whose rows are still at hand
+_KEPT = 4  # batches whose rows are kept for `rows`
 
 
 class StreamedSet:
-    """A named set behind a function that starts reading it.
+    """A named set that is read through a function.
 
     Args:
+        name: of the set.
+        seed: of the shuffling.
         read: a fresh iterator over the rows; called again when it ends.
         rows: about how many there are; the set's size in the mixture.
         window: rows that are shuffled among each other.
@@ -40,14 +43,14 @@ class StreamedSet:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the plan; the content of a stream is taken on trust."""
+        """Identity of the plan; the content of a stream is not checked."""
         return hashlib.sha256(f"stream {self.name} {self._rows} {self.seed} {self.window}".encode()).hexdigest()
 
     def batch(self, number: int, size: int) -> np.ndarray:
-        """Row numbers of the ``number``-th batch since the start of training; their rows are then at hand.
+        """Row numbers of the ``number``-th batch since the start of training; ``rows`` then gives their rows.
 
-        No query and no passage occurs twice. Only a set that has fewer than ``size`` rows that may stand together gives
-        shorter batches.
+        No query and no passage occurs twice. Batches are shorter only where the set has fewer than ``size`` rows
+        without a repeat.
 
         Raises:
             DataError: the stream has no rows.
@@ -60,8 +63,8 @@ class StreamedSet:
 
     def rows(self, numbers: Sequence[int] | np.ndarray) -> list[TrainingRow]:
         """The rows of one of the last few batches, by their numbers in the stream."""
-        at_hand = {number: row for batch in self._recent for number, row in batch.items()}
-        return [at_hand[int(number)] for number in numbers]
+        recent = {number: row for batch in self._recent for number, row in batch.items()}
+        return [recent[int(number)] for number in numbers]
 
     def _restart(self) -> None:
         self._iterator = self._read()
@@ -71,23 +74,22 @@ class StreamedSet:
         self._recent: deque[dict[int, TrainingRow]] = deque(maxlen=_KEPT)
 
     def _draw(self, size: int) -> np.ndarray:
-        generator = np.random.default_rng([self.seed, int(hashlib.sha256(self.name.encode()).hexdigest()[:8], 16),
-                                           self._next])  # fmt: skip
-        begun, wanted = self._read_rows, max(self.window, size)
+        generator = set_generator(self.seed, self.name, self._next)
+        read_before, wanted = self._read_rows, max(self.window, size)
         while True:
             self._fill(wanted)
             order = generator.permutation(len(self._waiting))
             ids = np.array([(row.query_id, row.positive_id) for _, row in self._waiting], dtype=np.int64)[order]
             kept = order[distinct(ids[:, 0], ids[:, 1], limit=size)]
-            # A window full of copies: look further, but not beyond what the whole set has.
-            if len(kept) == size or self._read_rows - begun >= 2 * max(self._rows, size):
+            # A window full of copies: read on, but not more than the whole set holds.
+            if len(kept) == size or self._read_rows - read_before >= 2 * max(self._rows, size):
                 break
             wanted = len(self._waiting) + size
         chosen = [self._waiting[place] for place in kept]
         taken = set(kept.tolist())
-        self._waiting = [one for place, one in enumerate(self._waiting) if place not in taken]
+        self._waiting = [numbered for place, numbered in enumerate(self._waiting) if place not in taken]
         if len(kept) < size:
-            self._waiting = []  # nothing but copies of what was given
+            self._waiting = []  # only copies of the batch's rows are left
         self._recent.append(dict(chosen))
         self._next += 1
         return np.array([number for number, _ in chosen], dtype=np.int64)

@@ -25,6 +25,7 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import TrainerConfig
 from gecko_train.data.mixture import Mixture, PlannedBatch
 from gecko_train.data.rows import TrainingRow
+from gecko_train.data.texts import BatchTexts, batch_texts
 from gecko_train.loop import checkpoint as checkpoints
 from gecko_train.loop.flops import peak_flops, step_flops
 from gecko_train.loop.grad_cache import backward_through_batch, length_sorted, split_batch
@@ -33,7 +34,7 @@ from gecko_train.loop.schedule import autocast_for, learning_rate_factor, make_o
 from gecko_train.loop.sharding import copy_into, same_number, shard, whole, without_reduction
 from gecko_train.loop.watch import Watch, read_metrics
 from gecko_train.loss.matching import teacher_rows
-from gecko_train.loss.objective import BatchTexts, Objective, batch_texts
+from gecko_train.loss.objective import Objective
 
 # Tokens of one forward pass beyond which the device gets no faster: smaller pieces carry less padding, if any.
 _QUICK_TOKENS = {"cpu": 4_096}

@@ -1,4 +1,4 @@
-"""Embedding matching: the student's vectors are drawn to those of a teacher model.
+"""Embedding matching: the student's vectors are pulled towards those of a teacher model.
 
 Where both have the same width, by cosine (EmbeddingGemma, arXiv 2509.20354, matches queries, positives and hard
 negatives with its teacher); where they differ, by the similarities among the texts of a batch, which have no width
@@ -10,6 +10,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from gecko_train.loss.base import LossBatch, Needs, TermConfig
+
+
+class MatchingConfig(TermConfig):
+    """Embedding matching with the stage's ``teacher``."""
+
+    def term(self) -> MatchingTerm:
+        """See ``TermConfig``."""
+        return MatchingTerm()
+
+
+class MatchingTerm:
+    """Matching of all queries and documents of a batch."""
+
+    needs = Needs(teacher=True)
+
+    def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """See ``Term``."""
+        assert batch.teacher is not None
+        student = torch.cat([batch.queries[:, None], batch.documents], 1)
+        return matching_loss(student.flatten(0, 1), batch.teacher.flatten(0, 1)), {}
 
 
 def matching_loss(
@@ -25,5 +47,5 @@ def matching_loss(
 
 @torch.no_grad()
 def teacher_rows(vectors: Tensor, queries: Tensor, documents: Tensor) -> Tensor:
-    """Teacher vectors (T, E) of distinct texts, laid out as the objective sees rows: (b, 1 + M, E), query first."""
+    """Lay out teacher vectors (T, E) of distinct texts as the objective sees rows: (b, 1 + M, E), query first."""
     return torch.cat([vectors[queries][:, None], vectors[documents]], 1)

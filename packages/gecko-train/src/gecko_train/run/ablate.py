@@ -18,7 +18,7 @@ from rich.table import Table
 from gecko_core.errors import ConfigError
 from gecko_core.io import write_json, write_text
 from gecko_train.config import Recipe, StageConfig
-from gecko_train.data.sources import SourceContext
+from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console
 from gecko_train.run.folder import RunFolder
 from gecko_train.run.journey import Journey
@@ -108,7 +108,8 @@ def stage_for(stage: StageConfig, cell: Cell) -> StageConfig:
         one.model_copy(update={"options": {**one.options, **labels}}) if one.source == "fret" else one
         for one in stage.sets
     ]
-    objective = stage.objective.model_copy(update={"kl_weight": cell.kl_weight})
+    kl = stage.objective.kl.model_copy(update={"weight": cell.kl_weight})
+    objective = stage.objective.model_copy(update={"kl": kl})
     return stage.model_copy(update={"sets": sets, "objective": objective})
 
 

@@ -25,7 +25,7 @@ from gecko_core.io import write_json
 from gecko_core.randomness import Stream, stream_generator
 from gecko_fret.corpus.passages import Corpus, load_corpus
 from gecko_train.config import Recipe, StageConfig
-from gecko_train.data.sources import SourceContext
+from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console
 from gecko_train.run.folder import RunFolder, peak_memory_gb
 

@@ -11,7 +11,7 @@ from gecko_core.errors import ConfigError
 from gecko_core.io import write_json
 from gecko_fret.corpus.passages import load_corpus
 from gecko_train.config import Recipe
-from gecko_train.data.sources import SourceContext
+from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console
 from gecko_train.run.folder import RunFolder
 from gecko_train.run.stage import load_student, train_stage

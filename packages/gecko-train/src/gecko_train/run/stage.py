@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import ConfigError
-from gecko_train.config import LoopConfig, ObjectiveConfig, SetConfig, StageConfig, StudentConfig
+from gecko_core.io import find_data
+from gecko_train.config import LoopConfig, StageConfig, StudentConfig
 from gecko_train.data.mixture import Mixture
-from gecko_train.data.sources import SourceContext, find_path, load_set
+from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.registry import load_set
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
     from gecko_train.loop.trainer import TrainingSummary
-
-
-# What a set may override of its stage's objective.
-_SWITCHES = (
-    "same_tower", "negatives_scope", "hard_negatives", "hardness", "kl_weight", "spread_out", "false_negative_margin",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,13 +78,16 @@ def train_stage(
         identity: the start model's hash, which must be equal for a checkpoint to be continued.
 
     Raises:
-        ConfigError, DataError: from :func:`~gecko_train.data.sources.load_set` or the trainer.
+        ConfigError, DataError: from ``load_set`` or the trainer.
     """
     from gecko_train.loop.trainer import Trainer
     from gecko_train.loss.objective import Objective
 
-    sets = [load_set(_with_list(one, config), context) for one in config.sets]
-    objectives = [Objective(objective_for(config.objective, one), dims) for one in config.sets]
+    objectives = [config.objective_of(set_config) for set_config in config.sets]
+    sets = [
+        load_set(set_config, replace(context, scored_documents=objective.scored_documents))
+        for set_config, objective in zip(config.sets, objectives, strict=True)
+    ]
     mixture = Mixture(
         sets,
         batch_size=config.trainer.batch_size,
@@ -104,7 +103,7 @@ def train_stage(
         teacher = Gecko.from_pretrained(config.teacher, device=str(model.device))
     model.prompt_style = "gecko"
     trainer = Trainer(
-        model, mixture, objectives, config.trainer, folder,
+        model, mixture, [Objective(objective, dims) for objective in objectives], config.trainer, folder,
         seed=context.seed, title=title, start=identity, identity=config.model_dump_json(),
         console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate), teacher=teacher,
     )  # fmt: skip
@@ -124,7 +123,7 @@ def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping
 
     sets: list[Any] = []
     for name in config.sets:
-        path = find_path(name)
+        path = find_data(name)
         if (path / "qrels").is_dir():
             sets.append(subsample(load_beir(path), config.max_queries, config.max_documents))
         else:
@@ -137,19 +136,6 @@ def _sources(config: StageConfig, sets: Sequence[Any]) -> list[str]:
     named = [one.name for one in sets]
     paths = [Path(one.path.removeprefix("hub:")).name for one in config.sets if one.path]
     return list(dict.fromkeys([*named, *paths]))
-
-
-def objective_for(objective: ObjectiveConfig, one: SetConfig) -> ObjectiveConfig:
-    """The stage's objective with the switches that the set overrides."""
-    switches = {key: getattr(one, key) for key in _SWITCHES}
-    return objective.model_copy(update={key: value for key, value in switches.items() if value is not None})
-
-
-def _with_list(one: SetConfig, config: StageConfig) -> SetConfig:
-    """A KL term needs the candidates' texts and scores beside the chosen two."""
-    if one.source != "fret" or not objective_for(config.objective, one).kl_weight or "list_documents" in one.options:
-        return one
-    return one.model_copy(update={"options": {**one.options, "list_documents": config.objective.kl_documents - 2}})
 
 
 def _weights(config: StageConfig, sets: Sequence[Any]) -> dict[str, float] | None:

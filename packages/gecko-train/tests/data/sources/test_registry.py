@@ -9,7 +9,8 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, RowSet, TrainingRow
-from gecko_train.data.sources import SourceContext, load_set
+from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.registry import load_set
 
 
 def write_lines(path, records):
@@ -68,7 +69,7 @@ def test_a_beir_folder_gives_its_judged_pairs(tmp_path):
     (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\n")
     (row,) = load(source="beir", path=str(tmp_path), task="fact checking")
     assert (row.task, row.query, row.positive) == ("fact checking", "ask", Document("x", "T"))
-    with pytest.raises(DataError, match=r"dev\.tsv: not there; give another split"):
+    with pytest.raises(DataError, match=r"no qrels/dev\.tsv \(found train\.tsv\)"):
         load(source="beir", path=str(tmp_path), options={"split": "dev"})
 
 
@@ -84,9 +85,9 @@ def test_a_beir_folder_gives_its_judged_pairs(tmp_path):
         ({"source": "title-body"}, ConfigError, "without a corpus; give it a `path`"),
         ({"source": "fret"}, ConfigError, "source 'fret' without a path"),
         ({"source": "triplets", "path": "nowhere.jsonl"}, DataError, r"nowhere\.jsonl: no such file or folder"),
-        ({"source": "triplets", "path": "latin.jsonl"}, DataError, r"latin\.jsonl: not UTF-8"),
-        ({"source": "triplets", "path": "broken.jsonl"}, DataError, r"broken\.jsonl line 2: not JSON"),
-        ({"source": "triplets", "path": "empty.jsonl"}, DataError, "training set empty: no rows"),
+        ({"source": "triplets", "path": "latin.jsonl"}, DataError, r"latin\.jsonl:1: not UTF-8"),
+        ({"source": "triplets", "path": "broken.jsonl"}, DataError, r"broken\.jsonl:2: not JSON"),
+        ({"source": "triplets", "path": "empty.jsonl"}, DataError, r"empty\.jsonl: the file is empty"),
         ({"source": "triplets", "path": "what.docx"}, DataError, r"what\.docx: unknown kind of file"),
         ({"source": "triplets", "path": "."}, DataError, "no file train.jsonl"),
     ],
@@ -128,8 +129,6 @@ def test_the_real_samples_become_rows(source, path, options):
 
 
 def test_a_written_set_stays_on_disk_and_can_be_cut(tmp_path, row_set):
-    from gecko_train.data.rows import RowSet
-
     RowSet.write(tmp_path / "kept.arrow", list(row_set("a", 30)))
     one = load_set(SetConfig(source="arrow", path=str(tmp_path / "kept.arrow"), limit=12), SourceContext())
     assert (one.name, len(one)) == ("kept", 12)

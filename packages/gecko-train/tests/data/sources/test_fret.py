@@ -7,7 +7,7 @@ import pytest
 from gecko_core.errors import ConfigError
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import Candidate, FretRow
-from gecko_train.data.sources import fret_rows
+from gecko_train.data.sources.fret import fret_rows
 
 PASSAGES = {f"p{n}": Passage(f"p{n}", f"title {n}" if n else None, f"text {n}") for n in range(6)}
 

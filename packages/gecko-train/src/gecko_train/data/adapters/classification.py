@@ -1,0 +1,58 @@
+"""Classification sets: texts with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from gecko_core.errors import DataError
+from gecko_core.io import Record
+from gecko_core.randomness import Stream, stream_generator
+from gecko_train.data.adapters.base import Adapter, Settings, required, text_of
+from gecko_train.data.rows import Document, TrainingRow
+
+
+def classification_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
+    """(text, label): the positive is another text of the label, the negatives are texts of other labels.
+
+    Rows of one label would be false negatives of each other. Either the loss masks them (``label``), or, as in the
+    paper, an id that only this row has is appended to its texts, which makes other rows trivially different.
+
+    Raises:
+        DataError: all texts have one label.
+    """
+    texts, labels = [], []
+    for record in records:
+        texts.append(text_of(record, ("text", "sentence")))
+        labels.append(str(record.fields.get("label_text", required(record, "label"))))
+    by_label = {label: np.flatnonzero(np.array(labels) == label) for label in dict.fromkeys(labels)}
+    if len(by_label) < 2:
+        raise DataError(
+            f"classification set with the one label {next(iter(by_label), None)!r}; at least two are needed"
+        )
+    generator = stream_generator(settings.seed, Stream.CLASSIFICATION)
+    for place, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        same_label = by_label[label]
+        if len(same_label) < 2:
+            continue
+        partner = same_label[generator.integers(len(same_label))]
+        if partner == place:
+            partner = same_label[(np.searchsorted(same_label, place) + 1) % len(same_label)]
+        others: list[int] = []
+        while len(others) < settings.negatives:
+            candidate = int(generator.integers(len(texts)))
+            if labels[candidate] != label:
+                others.append(candidate)
+        mark = f" [{settings.seed:x}-{place:x}]" if settings.unique_ids else ""
+        yield TrainingRow(
+            settings.task,
+            text + mark,
+            Document(texts[partner] + mark),
+            tuple(Document(texts[other] + mark) for other in others),
+            settings.symmetric,
+            label=None if settings.unique_ids else label,
+        )
+
+
+CLASSIFICATION = Adapter(classification_rows, "classification", symmetric=True, whole=True)

@@ -1,0 +1,1 @@
+"""Sources: where training rows come from; one file per kind."""

@@ -1,0 +1,24 @@
+"""Source ``arrow``: a set that ``RowSet.write`` wrote, memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gecko_core.io import find_data
+from gecko_train.config import SetConfig
+from gecko_train.data.rows import RowSet, TrainingRow
+from gecko_train.data.sources.base import Source, SourceContext
+
+
+class Arrow(Source):
+    """Rows as they were written; only those of a batch are read."""
+
+    not_streamed = "is memory-mapped already"
+
+    def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
+        """See ``Source``."""
+        return iter(RowSet.open(find_data(config.path or "")))
+
+    def load(self, config: SetConfig, context: SourceContext, name: str) -> RowSet:
+        """See ``Source``."""
+        return RowSet.open(find_data(config.path or ""), name).first(config.limit)

@@ -1,0 +1,52 @@
+"""The sources by the name that recipes write under ``source``; a new one is a line here. Loading of a set."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from gecko_core.errors import ConfigError
+from gecko_train.config import SetConfig
+from gecko_train.data.adapters.registry import ADAPTERS
+from gecko_train.data.rows import RowSet, TrainingRow
+from gecko_train.data.sources.arrow import Arrow
+from gecko_train.data.sources.base import Source, SourceContext
+from gecko_train.data.sources.beir import Beir
+from gecko_train.data.sources.fret import Fret
+from gecko_train.data.sources.records import AdaptedRecords
+from gecko_train.data.sources.title_body import TitleBody
+from gecko_train.data.streams import StreamedSet
+
+SOURCES: dict[str, Source] = {
+    "title-body": TitleBody(),
+    "fret": Fret(),
+    "arrow": Arrow(),
+    "beir": Beir(),
+    **{name: AdaptedRecords(adapter) for name, adapter in ADAPTERS.items()},
+}
+
+
+def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet:
+    """Load one set of a recipe: in memory, memory-mapped (source ``arrow``) or streamed.
+
+    Raises:
+        ConfigError: unknown source, one that needs a path or a corpus which is not there, or one that is not streamed.
+        DataError: the data cannot be read as that source.
+    """
+    source = SOURCES.get(config.source)
+    if source is None:
+        raise ConfigError(f"sets: unknown source {config.source!r}; the sources are {', '.join(SOURCES)}")
+    if source.needs_path and not config.path:
+        raise ConfigError(f"sets: source {config.source!r} needs a `path`")
+    name = config.name or (Path(config.path).name.split(".")[0] if config.path else config.source)
+    if not config.stream:
+        return source.load(config, context, name)
+    if source.not_streamed:
+        raise ConfigError(f"sets: source {config.source!r} {source.not_streamed}; leave `stream` out")
+
+    def read() -> Iterator[TrainingRow]:
+        return itertools.islice(source.rows(config, context), config.limit)
+
+    next(read(), None)  # a path or column that is wrong shows now, not in the middle of training
+    return StreamedSet(name, read, config.rows or 1, seed=context.seed, window=config.shuffle_rows)
