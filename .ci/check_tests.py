@@ -14,6 +14,7 @@ OF_MORE_THAN_ONE_FILE = {
     "gecko-eval/tests/test_known_truth.py": "benchmarks/known_truth.py",
     "gecko-eval/tests/test_prefetch.py": "a command that runs alone",
     "gecko-eval/tests/test_readme.py": "README.md",
+    "gecko-train/tests/test_extending.py": "what a new loss term and a new source take",
 }
 
 
