@@ -13,7 +13,7 @@ from machine import described, publish, table
 from gecko_core import Gecko
 from gecko_core.search import top_k
 from gecko_fret.config import parse_config
-from gecko_fret.corpus.passages import python_docs
+from gecko_fret.corpus import python_docs
 from gecko_fret.llm.transformers import TransformersLLM
 from gecko_fret.prompting import load_prompts
 from gecko_fret.steps.filter import Filter

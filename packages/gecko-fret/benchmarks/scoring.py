@@ -17,7 +17,7 @@ from typing import Any
 from machine import described, publish, table
 from test_bench_scoring import joint, naive, shared
 
-from gecko_fret.corpus.passages import python_docs
+from gecko_fret.corpus import python_docs
 from gecko_fret.llm.transformers import TransformersLLM
 from gecko_fret.prompting import load_prompts, prompt_text
 

@@ -10,7 +10,7 @@ import random
 import pytest
 import torch
 
-from gecko_fret.corpus.passages import python_docs
+from gecko_fret.corpus import python_docs
 from gecko_fret.llm.transformers import TransformersLLM
 from gecko_fret.prompting import load_prompts, prompt_text
 

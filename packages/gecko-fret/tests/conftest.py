@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gecko_core.text_identity import words_key
-from gecko_fret.corpus.passages import Corpus, Passage, python_docs
+from gecko_fret.corpus.load import python_docs
+from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.llm.protocol import Completion, Scored, Usage
 
 KIND_OF_INSTRUCTION = (

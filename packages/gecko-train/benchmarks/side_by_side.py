@@ -21,7 +21,7 @@ def pairs(source: str, seed: int = 0) -> list[Any]:
     import numpy as np
 
     from gecko_core.io import find_data, read_table
-    from gecko_fret.corpus.passages import load_corpus
+    from gecko_fret.corpus import load_corpus
     from gecko_train.data.rows import Document, TrainingRow
     from gecko_train.data.sources.title_body import title_body_rows
 

@@ -1,3 +1,5 @@
+import pytest
+
 from gecko_fret.corpus.markup import html_to_markdown, markdown_sections
 
 
@@ -25,3 +27,25 @@ def test_html_keeps_visible_text_and_headings():
     <h2>Head &lt;one&gt;</h2><p>First <b>bold</b>
     line</p><ul><li>a</li><li>b</li></ul><script>x()</script></body></html>"""
     assert html_to_markdown(page) == "## Head <one>\n\nFirst bold line\n\na\n\nb"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("", ""),
+        ("<!-- nothing -->", ""),
+        ("plain text", "plain text"),
+        ("a < b and x<5 & y>3", "a < b and x<5 & y>3"),
+        ("<?xml version='1.0' encoding='latin-1'?><html><body>caf\u00e9 &copy;</body></html>", "caf\u00e9 \u00a9"),
+        ("<p>a<!-- b -->c<nav>menu</nav>d", "acd"),
+        ("<p>one<p>two<h1>Three<br>four", "one\n\ntwo\n\n# Three\n\nfour"),
+        ("<pre>  code\n  more</pre>", "code more"),
+    ],
+)
+def test_pages_as_people_write_them(page, text):
+    assert html_to_markdown(page) == text
+
+
+def test_elements_that_are_never_closed_keep_their_text():
+    assert html_to_markdown("<p>word " * 20_000).count("word") == 20_000
+    assert html_to_markdown("<b>word " * 1_000).count("word") == 1_000

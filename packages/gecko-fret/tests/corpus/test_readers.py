@@ -13,7 +13,7 @@ def test_rows_are_read_one_at_a_time(tmp_path):
     path.write_text("\n".join([json.dumps({"text": "fine"})] * 3 + ["broken"]), encoding="utf-8")
     stream = read_passages(path)
     assert [next(stream).text for _ in range(3)] == ["fine"] * 3
-    with pytest.raises(DataError, match="row 4"):
+    with pytest.raises(DataError, match=r"c\.jsonl:4"):
         next(stream)
 
 
@@ -47,7 +47,7 @@ def test_unreachable_hub_set_is_one_line(monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(DataError, match="hub:a/b: the hub data set cannot be read") as caught:
+    with pytest.raises(DataError, match="hub:a/b: cannot be read") as caught:
         list(read_passages("hub:a/b"))
     assert "\n" not in str(caught.value)
 
@@ -56,7 +56,7 @@ def test_hub_set_is_streamed(monkeypatch):
     datasets = pytest.importorskip("datasets")
     calls = []
 
-    def load(name, split, streaming):
+    def load(name, config=None, *, split, streaming):
         calls.append((name, split, streaming))
         return iter([{"text": "one"}, {"text": "two", "id": "b"}])
 
@@ -96,8 +96,15 @@ def test_what_may_not_be_read_is_one_line(tmp_path, monkeypatch):
             list(read_passages(path))
 
 
-def test_half_a_character_is_named(tmp_path):
+def test_half_a_surrogate_pair_is_named(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text('{"text": "fine"}\n{"text": "broken \\ud83d emoji"}\n')
-    with pytest.raises(DataError, match=r"row 2: half a character \(U\+D83D\) in 'text'"):
+    with pytest.raises(DataError, match=r"c\.jsonl:2: 'text' holds half of a surrogate pair \(U\+D83D\)"):
         list(read_passages(path))
+
+
+def test_page_that_is_nested_too_deeply_is_refused_by_name(tmp_path):
+    """The parser would lose the text below; a page that loses text silently is worse than none."""
+    (tmp_path / "deep.html").write_text("<div>" * 5000 + "text", encoding="utf-8")
+    with pytest.raises(DataError, match=r"deep\.html: cannot be read as HTML \(Excessive depth"):
+        list(read_passages(tmp_path))

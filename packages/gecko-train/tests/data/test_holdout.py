@@ -1,7 +1,7 @@
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.corpus import Corpus, Passage
 from gecko_train.config import EvaluationConfig
 from gecko_train.data.holdout import hold_out
 

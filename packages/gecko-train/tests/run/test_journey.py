@@ -147,7 +147,7 @@ def test_the_tested_passages_are_in_nothing_that_trains(recipe, tmp_path, monkey
     monkeypatch.setattr(stage, "load_set", watched)
     recipe["finetune"]["sets"] = [{"source": "title-body", "name": "again"}]
     run(recipe)
-    from gecko_fret.corpus.passages import load_corpus
+    from gecko_fret.corpus import load_corpus
 
     corpus = load_corpus(recipe["corpus"]["path"])
     for source, queries, ids in seen:

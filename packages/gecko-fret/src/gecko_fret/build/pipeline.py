@@ -27,7 +27,8 @@ from gecko_fret.build.folder import FOLDERS, FORMAT, Workspace
 from gecko_fret.build.models import Models
 from gecko_fret.build.runner import PartRunner
 from gecko_fret.config import CorpusConfig, FretConfig
-from gecko_fret.corpus.passages import Corpus, load_corpus
+from gecko_fret.corpus.load import load_corpus
+from gecko_fret.corpus.passages import Corpus
 from gecko_fret.steps.base import Row, StageResult, reject
 from gecko_fret.steps.filter import Filter
 

@@ -1,1 +1,8 @@
-"""Corpora: passages, readers, splitting, cleaning, contamination."""
+"""Corpora: passages, and how they are read, split, cleaned and checked for contamination."""
+
+from __future__ import annotations
+
+from gecko_fret.corpus.load import load_corpus, python_docs
+from gecko_fret.corpus.passages import Corpus, Dropped, Passage
+
+__all__ = ["Corpus", "Dropped", "Passage", "load_corpus", "python_docs"]

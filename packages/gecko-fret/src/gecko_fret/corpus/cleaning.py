@@ -1,16 +1,21 @@
-"""Leaving passages out of a corpus: repeats, near-repeats, other languages. Whatever is left out is listed."""
+"""Leaving passages out of a corpus: repeats, near-duplicates, other languages. Everything left out is listed."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from gecko_core.errors import ConfigError
 from gecko_core.text_identity import words_key
 from gecko_fret.corpus.passages import Dropped, Passage
 
+_MIN_LETTERS = 20
+_PERMUTATIONS = 128
+_GRAM = 3
 
-def filter_passages(
+
+def clean_passages(
     passages: Iterable[Passage],
     dropped: list[Dropped],
     *,
@@ -18,35 +23,102 @@ def filter_passages(
     near_threshold: float = 0.85,
     language: str | None = None,
 ) -> Iterator[Passage]:
-    """Passes passages on, in order; what is left out is appended to `dropped` with its reason.
+    """Pass on the passages that are kept, in order, and list the others in ``dropped``.
 
-    deduplicate: "none", "exact" (equal under `words_key`; 16 bytes are kept per passage) or "near" (exact, then
-        MinHash over word 3-grams with an estimated Jaccard similarity of at least `near_threshold`).
+    Args:
+        passages: the passages.
+        dropped: receives every passage that is left out, with its reason.
+        deduplicate: "none", "exact" (equal under ``words_key``; 16 bytes are kept per passage) or "near" (exact, then
+            MinHash over word 3-grams).
+        near_threshold: estimated Jaccard similarity from which two texts are near-duplicates.
+        language: keep only passages in this language (ISO 639-1).
+
+    Yields:
+        The passages that are kept.
+
+    Raises:
+        ConfigError: an unknown ``deduplicate``, or a package that an option needs is not installed.
     """
     if deduplicate not in ("none", "exact", "near"):
         raise ConfigError(f"corpus.deduplicate: {deduplicate!r} is unknown; use none, exact or near")
     seen: dict[bytes, str] = {}
-    near = None
-    if deduplicate == "near":
-        from gecko_fret.corpus.near_duplicates import NearDuplicates
-
-        near = NearDuplicates(near_threshold)
+    near = NearDuplicates(near_threshold) if deduplicate == "near" else None
     for passage in passages:
-        if language is not None:
-            from gecko_fret.corpus.language import looks_like
+        reason = (
+            _other_language(passage, language) or _repeat(passage, seen, deduplicate) or _near_duplicate(passage, near)
+        )
+        if reason:
+            dropped.append(Dropped(passage.id, *reason, passage.text))
+        else:
+            yield passage
 
-            if not looks_like(passage.text, language):
-                dropped.append(Dropped(passage.id, "language", f"does not look like {language!r}", passage.text))
-                continue
-        if deduplicate != "none":
-            key = hashlib.blake2b(words_key(passage.text).encode(), digest_size=16).digest()
-            if key in seen:
-                dropped.append(Dropped(passage.id, "duplicate", f"same text as {seen[key]}", passage.text))
-                continue
-            seen[key] = passage.id
-        if near is not None:
-            twin = near.find_or_add(passage.id, passage.text)
-            if twin is not None:
-                dropped.append(Dropped(passage.id, "near_duplicate", f"nearly the text of {twin}", passage.text))
-                continue
-        yield passage
+
+def _other_language(passage: Passage, language: str | None) -> tuple[str, str] | None:
+    if language is None or looks_like(passage.text, language):
+        return None
+    return "language", f"does not look like {language!r}"
+
+
+def _repeat(passage: Passage, seen: dict[bytes, str], deduplicate: str) -> tuple[str, str] | None:
+    if deduplicate == "none":
+        return None
+    key = hashlib.blake2b(words_key(passage.text).encode(), digest_size=16).digest()
+    if key in seen:
+        return "duplicate", f"same text as {seen[key]}"
+    seen[key] = passage.id
+    return None
+
+
+def _near_duplicate(passage: Passage, near: NearDuplicates | None) -> tuple[str, str] | None:
+    earlier = near.find_or_add(passage.id, passage.text) if near else None
+    return None if earlier is None else ("near_duplicate", f"nearly the text of {earlier}")
+
+
+def looks_like(text: str, language: str) -> bool:
+    """Whether langid identifies ``text`` as ``language`` (ISO 639-1). Fewer than 20 letters always pass.
+
+    Raises:
+        ConfigError: py3langid is not installed.
+    """
+    try:
+        import py3langid
+    except ImportError:
+        raise ConfigError("the language filter needs py3langid; pip install 'gecko-fret[language]'") from None
+    if sum(character.isalpha() for character in text) < _MIN_LETTERS:
+        return True
+    return py3langid.classify(text)[0] == language
+
+
+class NearDuplicates:
+    """MinHash with locality-sensitive hashing over word 3-grams (datasketch); the earlier of two texts is kept.
+
+    Args:
+        threshold: estimated Jaccard similarity of the 3-gram sets from which two texts count as the same.
+
+    Raises:
+        ConfigError: datasketch is not installed.
+    """
+
+    def __init__(self, threshold: float = 0.85):
+        try:
+            from datasketch import MinHash, MinHashLSH
+        except ImportError:
+            raise ConfigError("corpus.deduplicate near: needs datasketch; pip install 'gecko-fret[near]'") from None
+        self._minhash, self._threshold = MinHash, threshold
+        self._index: Any = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
+        self._sketches: dict[str, Any] = {}
+        self._order: dict[str, int] = {}
+
+    def find_or_add(self, identifier: str, text: str) -> str | None:
+        """The id of the earliest text that is nearly this one; where there is none, this one is remembered."""
+        words = words_key(text).split()
+        sketch = self._minhash(num_perm=_PERMUTATIONS, seed=1)
+        for start in range(max(len(words) - _GRAM + 1, 1)):
+            sketch.update(" ".join(words[start : start + _GRAM]).encode())
+        near = [key for key in self._index.query(sketch) if self._sketches[key].jaccard(sketch) >= self._threshold]
+        if near:
+            return min(near, key=self._order.__getitem__)
+        self._index.insert(identifier, sketch)
+        self._order[identifier] = len(self._sketches)
+        self._sketches[identifier] = sketch
+        return None

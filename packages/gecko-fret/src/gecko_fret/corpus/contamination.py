@@ -15,9 +15,12 @@ _CONTAINMENT = 0.5
 
 
 class Contamination:
-    """Texts of evaluation sets, as hashes: of the whole normalised text, and of its 13-grams of words.
+    """Texts of evaluation sets, as hashes of the whole normalised text and of its 13-grams of words.
 
     A text is contaminated when its normalised form is one of theirs, or when at least half of its 13-grams are.
+
+    Args:
+        texts: (name of the evaluation set, text) pairs.
     """
 
     def __init__(self, texts: Iterable[tuple[str, str]]):
@@ -31,14 +34,18 @@ class Contamination:
 
     @classmethod
     def load(cls, sources: Iterable[str]) -> Contamination:
-        """Reads evaluation sets: folders in BEIR layout (queries and corpus), or whatever a corpus can be read from.
+        """Read evaluation sets.
 
-        Raises `DataError` for a source that cannot be read.
+        Args:
+            sources: folders in BEIR layout (queries and corpus), or anything else that a corpus can be read from.
+
+        Raises:
+            DataError: a source cannot be read.
         """
         return cls((Path(source).name, text) for source in sources for text in _texts(source))
 
     def find(self, text: str) -> str | None:
-        """Why `text` is contaminated, or None."""
+        """Why ``text`` is contaminated, or None."""
         key = words_key(text)
         if not key:
             return None
@@ -51,7 +58,11 @@ class Contamination:
 
 
 def content_fingerprint(source: str) -> str:
-    """Name and sha256 of everything that `Contamination.load` reads of an evaluation set. Raises `DataError`."""
+    """Hash of an evaluation set's name and of every file that ``Contamination.load`` reads of it.
+
+    Raises:
+        DataError: there is no such evaluation set.
+    """
     digest = hashlib.sha256(Path(source).name.encode())
     for path in _paths(source):
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+
+from lxml import etree, html
 
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
 _RULE = re.compile(r"^(=+|-{2,})\s*$")
-_BLOCKS = {"p", "div", "section", "article", "li", "ul", "ol", "table", "tr", "br", "pre", "blockquote", "dd", "dt"}
-_HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
-_SILENT = {"script", "style", "nav", "header", "footer", "noscript", "template", "svg", "title"}
+_BLOCKS = (
+    "p", "div", "section", "article", "li", "ul", "ol", "table", "tr", "br", "pre", "blockquote", "dd", "dt",
+)  # fmt: skip
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_HIDDEN = ("script", "style", "nav", "header", "footer", "noscript", "template", "svg", "title")
 
 
 def markdown_sections(text: str) -> list[tuple[str | None, str]]:
-    """(heading, body) for every heading with a body; text before the first heading has no heading of its own.
+    """(heading, body) of every section with a body; text before the first heading has None for a heading.
 
-    A section without text of its own gives its heading to nobody; `#` inside fenced code is not a heading.
+    The heading of a section without a body is dropped; ``#`` inside fenced code is not a heading.
     """
     sections: list[tuple[str | None, list[str]]] = [(None, [])]
     fenced = False
@@ -49,34 +52,27 @@ def _plain(heading: str) -> str:
 
 
 def html_to_markdown(text: str) -> str:
-    """Visible text of an HTML page, headings as `#` lines, blocks as paragraphs; scripts and navigation left out."""
-    parser = _TextOf()
-    parser.feed(text)
-    parser.close()
-    lines = (" ".join(line.split()) for line in "".join(parser.parts).split("\n"))
+    """Visible text of an HTML page: headings as ``#`` lines, blocks as paragraphs, no scripts and no navigation.
+
+    lxml parses the page, in linear time. The Markdown converters that were tried recurse into elements that were never
+    closed until Python gives up (markdownify, inscriptis), lose text (html-to-markdown), or are under the GPL
+    (html2text); what passages need of them is the loop below.
+
+    Raises:
+        ValueError: the page cannot be parsed to its end, such as one whose elements are nested 2,048 deep.
+    """
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
+    try:
+        page = html.document_fromstring(text.replace("\n", " ").encode(), parser=parser)
+    except etree.ParserError:  # nothing but white space and comments
+        return ""
+    fatal = next((entry for entry in parser.error_log if entry.type_name == "ERR_RESOURCE_LIMIT"), None)
+    if fatal:
+        raise ValueError(fatal.message)
+    etree.strip_elements(page, *_HIDDEN, with_tail=False)
+    for element in page.iter(*_BLOCKS, *_HEADINGS):
+        mark = f"{'#' * int(element.tag[1])} " if element.tag in _HEADINGS else ""
+        element.text = f"\n\n{mark}{element.text or ''}"
+        element.tail = f"\n\n{element.tail or ''}"
+    lines = (" ".join(line.split()) for line in "".join(page.itertext()).split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-class _TextOf(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._silent = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _SILENT:
-            self._silent += 1
-        elif tag in _HEADINGS and not self._silent:
-            self.parts.append(f"\n\n{'#' * int(tag[1])} ")
-        elif tag in _BLOCKS and not self._silent:
-            self.parts.append("\n\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _SILENT:
-            self._silent = max(0, self._silent - 1)
-        elif (tag in _HEADINGS or tag in _BLOCKS) and not self._silent:
-            self.parts.append("\n\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.parts.append(data.replace("\n", " "))

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, overload
 
 import pyarrow as pa
@@ -30,7 +29,14 @@ _ROWS_PER_CHUNK = 16384
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One unit of retrieval. `source` names where it comes from, for stratified sampling of seeds."""
+    """One unit of retrieval.
+
+    Attributes:
+        id: unique within a corpus.
+        title: None where there is none.
+        text: the passage itself.
+        source: where it comes from, for stratified sampling of seeds.
+    """
 
     id: str
     title: str | None
@@ -39,13 +45,20 @@ class Passage:
 
     @property
     def full_text(self) -> str:
-        """Title and text as one string, the way a reader meets them."""
+        """Title and text as one string, the way a reader sees them."""
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A passage that was read but not kept: `reason` is `duplicate`, `near_duplicate` or `language`."""
+    """A passage that was read but not kept.
+
+    Attributes:
+        id: of the passage.
+        reason: ``duplicate``, ``near_duplicate`` or ``language``.
+        detail: the reason in words.
+        text: of the passage.
+    """
 
     id: str
     reason: str
@@ -56,7 +69,13 @@ class Dropped:
 class Corpus(Sequence[Passage]):
     """An ordered set of passages with unique ids, held as an Arrow table (about the size of its text in memory).
 
-    `dropped` lists what the reader left out and why. Raises `DataError` for a repeated id.
+    Args:
+        passages: the passages in order.
+        name: shown in reports and messages.
+        dropped: what the reader left out and why.
+
+    Raises:
+        DataError: two passages have the same id.
     """
 
     def __init__(self, passages: Iterable[Passage], name: str = "corpus", dropped: Sequence[Dropped] = ()):
@@ -64,7 +83,11 @@ class Corpus(Sequence[Passage]):
 
     @classmethod
     def from_table(cls, table: pa.Table, name: str = "corpus", dropped: Sequence[Dropped] = ()) -> Corpus:
-        """A corpus over an Arrow table with the columns of `SCHEMA`, which may be memory-mapped."""
+        """Make a corpus of an Arrow table with the columns of ``SCHEMA``, which may be memory-mapped.
+
+        Raises:
+            DataError: two passages have the same id.
+        """
         corpus = cls.__new__(cls)
         corpus._set_table(table.select(SCHEMA.names), name, dropped)
         return corpus
@@ -99,14 +122,17 @@ class Corpus(Sequence[Passage]):
 
     @property
     def ids(self) -> list[str]:
+        """The ids in order."""
         return self.table["id"].to_pylist()
 
     @property
     def texts(self) -> list[str]:
+        """The texts in order."""
         return self.table["text"].to_pylist()
 
     @property
     def titles(self) -> list[str | None]:
+        """The titles in order, None where there is none."""
         return self.table["title"].to_pylist()
 
     @cached_property
@@ -114,7 +140,11 @@ class Corpus(Sequence[Passage]):
         return {identifier: row for row, identifier in enumerate(self.ids)}
 
     def row(self, identifier: str) -> int:
-        """Position of the passage with this id. Raises `KeyError` if there is none."""
+        """Position of the passage with this id.
+
+        Raises:
+            KeyError: there is none.
+        """
         return self._rows[identifier]
 
     def __contains__(self, value: object) -> bool:
@@ -122,7 +152,11 @@ class Corpus(Sequence[Passage]):
         return identifier in self._rows
 
     def get(self, identifier: str) -> Passage:
-        """The passage with this id. Raises `KeyError` if there is none."""
+        """The passage with this id.
+
+        Raises:
+            KeyError: there is none.
+        """
         return self[self.row(identifier)]
 
     @cached_property
@@ -137,12 +171,12 @@ class Corpus(Sequence[Passage]):
         return digest.hexdigest()
 
     def subset(self, ids: Iterable[str]) -> Corpus:
-        """The passages with these ids, in this corpus' order."""
+        """The passages with these ids, in the order of this corpus."""
         rows = sorted({self.row(identifier) for identifier in ids})
         return Corpus.from_table(self.table.take(pa.array(rows, pa.int64())), self.name)
 
     def without(self, ids: Iterable[str]) -> Corpus:
-        """All passages but those with these ids."""
+        """All passages except those with these ids."""
         left_out = set(ids)
         keep = [row for row, identifier in enumerate(self.ids) if identifier not in left_out]
         return Corpus.from_table(self.table.take(pa.array(keep, pa.int64())), self.name)
@@ -152,6 +186,9 @@ class Corpus(Sequence[Passage]):
 
         A titled passage gives (title, text) where the title is unique in the corpus and has `min_words` words; an
         untitled one gives (first sentence, the rest) where the rest is at least as long as a short paragraph.
+
+        Args:
+            min_words: fewest words of a query.
         """
         repeats = Counter(words_key(title) for title in self.titles if title)
         pairs = []
@@ -165,64 +202,6 @@ class Corpus(Sequence[Passage]):
             if _informative(first, min_words) and count_words(first) <= 40 and count_words(body) >= 20:
                 pairs.append((first, replace(passage, text=body)))
         return pairs
-
-
-def load_corpus(
-    spec: str | Path | None = None,
-    *,
-    split: str = "auto",
-    deduplicate: str = "exact",
-    near_threshold: float = 0.85,
-    language: str | None = None,
-    limit: int | None = None,
-) -> Corpus:
-    """Reads a corpus.
-
-    spec: None or "python-docs" for the interpreter's documentation; a folder of .txt, .md and .html files; a
-        .jsonl, .csv or .parquet file with `text` and optional `id`, `title`, `source`; "hub:NAME[:SPLIT]" on the hub.
-    split: "auto" cuts files into passages of 40 to 250 words and keeps the rows of tables whole; "always"; "never".
-    deduplicate: "exact" (equal normalised text, the first one stays), "near" (MinHash, at `near_threshold`), "none".
-    language: keep only passages that look like this language (ISO 639-1 code), see `gecko_fret.corpus.language`.
-    limit: read only the first `limit` passages.
-
-    Raises `DataError`, one line naming file and row, for what cannot be read.
-    """
-    from gecko_fret.corpus import cleaning as clean
-    from gecko_fret.corpus import readers
-
-    if spec is None or str(spec) == "python-docs":
-        return python_docs(limit=limit)
-    passages = readers.read_passages(spec, split=split)
-    dropped: list[Dropped] = []
-    kept = clean.filter_passages(
-        passages, dropped, deduplicate=deduplicate, near_threshold=near_threshold, language=language
-    )
-    corpus = Corpus(_take(kept, limit), name=readers.corpus_name(spec), dropped=dropped)
-    if not len(corpus):
-        raise DataError(f"{spec}: the corpus holds no passage; give a folder or file with some text in it")
-    return corpus
-
-
-def python_docs(limit: int | None = None) -> Corpus:
-    """The interpreter's documentation: language topics and docstrings of the standard library, thousands of passages.
-
-    Titles are topic headings and docstrings' summary lines. Deterministic for one installation of Python; nothing is
-    imported or run to read it. Passages whose text repeats an earlier one's are left out.
-    """
-    from gecko_fret.corpus import cleaning as clean
-    from gecko_fret.corpus.python_docs import python_doc_records
-
-    dropped: list[Dropped] = []
-    records = (Passage(*record) for record in python_doc_records())
-    kept = clean.filter_passages(records, dropped, deduplicate="exact")
-    return Corpus(_take(kept, limit), name="python-docs", dropped=dropped)
-
-
-def _take(passages: Iterable[Passage], limit: int | None) -> Iterator[Passage]:
-    for count, passage in enumerate(passages):
-        if limit is not None and count >= limit:
-            return
-        yield passage
 
 
 def _informative(line: str, min_words: int) -> bool:

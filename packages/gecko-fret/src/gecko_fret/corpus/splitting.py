@@ -1,4 +1,9 @@
-"""Cutting long text into passages at paragraph and sentence ends."""
+"""Cutting long text into passages at paragraph and sentence ends.
+
+Sentence splitting is done here and not by a library: the passages of a corpus, and with them the fingerprints of every
+data set built from it, must not change with a library's version or model, and a missed sentence end costs little where
+sentences are only joined into passages again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Fig|No|Dr|Mr|Mrs|Ms|
 
 
 def count_words(text: str) -> int:
-    """Number of words: runs of non-space, and half of the characters of scripts that are written without spaces."""
+    """Number of words: runs of non-space, plus half the characters of scripts that are written without spaces."""
     unspaced = len(_UNSPACED.findall(text))
     if not unspaced:
         return len(text.split())
@@ -24,7 +29,7 @@ def count_words(text: str) -> int:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences of `text` in order, stripped; abbreviations and initials do not end one."""
+    """Sentences of ``text`` in order, stripped; abbreviations and initials do not end one."""
     sentences: list[str] = []
     for piece in _SENTENCE_END.split(text):
         piece = piece.strip()
@@ -40,11 +45,17 @@ def split_sentences(text: str) -> list[str]:
 def split_text(
     text: str, *, min_words: int = MIN_WORDS, target_words: int = TARGET_WORDS, max_words: int = MAX_WORDS
 ) -> list[str]:
-    """Cuts `text` into passages of about `target_words`, never above `max_words`.
+    """Cut ``text`` into passages of about ``target_words``, never above ``max_words``.
 
-    Paragraphs stay whole where they fit, else sentences do, else the cut falls between words. A last piece below
-    `min_words` joins the one before it, taking units over from it where both together would be too long. A text that
-    is short as a whole stays one short passage: whether to keep it is the caller's choice.
+    Paragraphs stay whole where they fit, else sentences do, else the cut falls between words. A last passage below
+    ``min_words`` joins the one before it, or takes units from it where both together would be too long. A text that is
+    short as a whole stays one short passage; whether to keep it is the caller's choice.
+
+    Args:
+        text: the text.
+        min_words: what a passage should have, except that of a shorter text.
+        target_words: a passage is full from here on.
+        max_words: no passage has more.
     """
     passages: list[list[tuple[str, int]]] = [[]]
     filled = 0

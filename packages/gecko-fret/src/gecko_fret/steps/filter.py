@@ -120,7 +120,7 @@ class Filter:
         if share > config.max_copied:
             return "copied", f"{share:.2f}"
         if config.language:
-            from gecko_fret.corpus.language import looks_like
+            from gecko_fret.corpus.cleaning import looks_like
 
             if not looks_like(query, config.language):
                 return "language", ""

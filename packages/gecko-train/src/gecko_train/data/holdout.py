@@ -13,7 +13,7 @@ from gecko_core.errors import DataError
 from gecko_core.randomness import Stream, stream_generator
 from gecko_core.text_identity import text_id
 from gecko_eval.data import RetrievalSet
-from gecko_fret.corpus.passages import Corpus
+from gecko_fret.corpus import Corpus
 from gecko_train.config import EvaluationConfig
 
 _LARGEST_SHARE = 0.25  # of the pairs; the others must be enough to train on

@@ -23,7 +23,7 @@ from rich.console import Console
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import write_json
 from gecko_core.randomness import Stream, stream_generator
-from gecko_fret.corpus.passages import Corpus, load_corpus
+from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import Recipe, StageConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console

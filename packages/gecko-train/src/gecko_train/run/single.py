@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import write_json
-from gecko_fret.corpus.passages import load_corpus
+from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console

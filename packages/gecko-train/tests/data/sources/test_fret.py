@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gecko_core.errors import ConfigError
-from gecko_fret.corpus.passages import Passage
+from gecko_fret.corpus import Passage
 from gecko_fret.dataset import Candidate, FretRow
 from gecko_train.data.sources.fret import fret_rows
 

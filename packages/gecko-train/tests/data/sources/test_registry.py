@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.corpus import Corpus, Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, RowSet, TrainingRow
 from gecko_train.data.sources.base import SourceContext

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from gecko_core.io import Section, parse_settings
-from gecko_fret.corpus.passages import Corpus
+from gecko_fret.corpus import Corpus
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import RowSet, TrainingRow
 

@@ -12,7 +12,7 @@ from gecko_core.errors import ConfigError
 from gecko_core.io import Section, find_data
 from gecko_core.randomness import Stream, stream_generator
 from gecko_fret import FretRow
-from gecko_fret.corpus.passages import Passage
+from gecko_fret.corpus import Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.data.sources.base import Source, SourceContext, parse_options

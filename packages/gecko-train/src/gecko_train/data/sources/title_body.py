@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import find_data
-from gecko_fret.corpus.passages import Corpus, load_corpus
+from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.data.sources.base import Source, SourceContext

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.splitting import MAX_WORDS, MIN_WORDS, TARGET_WORDS, count_words, split_text
 
 _SKIPPED_FOLDERS = {
@@ -26,8 +27,12 @@ _HEADING = re.compile(r"^(?P<title>\S.*)\n(?P<rule>[*=\-~^])(?P=rule){2,}$", re.
 _MAX_TITLE_WORDS = 25
 
 
-def python_doc_records() -> Iterator[tuple[str, str, str]]:
-    """(id, title, text) of every passage, in a fixed order; 40 to 250 words each, exact repeats not yet removed."""
+def documentation_passages() -> Iterator[Passage]:
+    """Every passage in a fixed order; 40 to 250 words each, exact repeats not yet removed.
+
+    Yields:
+        Titled passages without a source.
+    """
     yield from _topics()
     yield from _builtin_docs()
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -37,7 +42,7 @@ def python_doc_records() -> Iterator[tuple[str, str, str]]:
             yield from _module_docs(path, _module_name(relative))
 
 
-def _topics() -> Iterator[tuple[str, str, str]]:
+def _topics() -> Iterator[Passage]:
     from pydoc_data import topics
 
     for name in sorted(topics.topics):
@@ -52,7 +57,7 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
         yield _one_line(heading["title"]), text[heading.end() : end]
 
 
-def _builtin_docs() -> Iterator[tuple[str, str, str]]:
+def _builtin_docs() -> Iterator[Passage]:
     """Docstrings of the `builtins` module, which is written in C and already loaded."""
     for name in sorted(vars(builtins)):
         value = getattr(builtins, name)
@@ -65,10 +70,10 @@ def _builtin_docs() -> Iterator[tuple[str, str, str]]:
             yield from _members(f"builtins.{name}", f"Methods of the built-in class {name}", docs)
 
 
-def _module_docs(path: Path, module: str) -> Iterator[tuple[str, str, str]]:
+def _module_docs(path: Path, module: str) -> Iterator[Passage]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in old docstrings are not our business
+            warnings.simplefilter("ignore")  # old docstrings hold invalid escapes
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):
         return  # a few files of the library are deliberately broken or in odd encodings
@@ -77,7 +82,7 @@ def _module_docs(path: Path, module: str) -> Iterator[tuple[str, str, str]]:
 
 def _node_docs(
     node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, members_title: str
-) -> Iterator[tuple[str, str, str]]:
+) -> Iterator[Passage]:
     yield from _from_docstring(name, ast.get_docstring(node))
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return
@@ -95,23 +100,23 @@ def _node_docs(
     yield from _members(name, members_title, short)
 
 
-def _from_docstring(name: str, documentation: str | None) -> Iterator[tuple[str, str, str]]:
+def _from_docstring(name: str, documentation: str | None) -> Iterator[Passage]:
     if documentation and _stands_alone(documentation):
         title, body = _summary(documentation)
         yield from _passages(f"doc:{name}", title, body)
 
 
-def _members(name: str, title: str, docs: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+def _members(name: str, title: str, docs: list[tuple[str, str]]) -> Iterator[Passage]:
     """Docstrings too short for a passage of their own, listed with their signatures."""
     listing = "\n\n".join(f"{signature}: {_one_line(text)}" for signature, text in docs if text)
     yield from _passages(f"members:{name}", title, listing)
 
 
-def _passages(name: str, title: str, body: str) -> Iterator[tuple[str, str, str]]:
+def _passages(name: str, title: str, body: str) -> Iterator[Passage]:
     pieces = split_text(inspect.cleandoc(body), min_words=MIN_WORDS, target_words=TARGET_WORDS, max_words=MAX_WORDS)
     for number, piece in enumerate(pieces):
         if MIN_WORDS <= count_words(piece) <= MAX_WORDS:
-            yield f"{name}:{number}", title, piece
+            yield Passage(f"{name}:{number}", title, piece)
 
 
 def _stands_alone(documentation: str) -> bool:

@@ -1,7 +1,7 @@
 from itertools import islice
 
-from gecko_fret.corpus.passages import python_docs
-from gecko_fret.corpus.python_docs import python_doc_records
+from gecko_fret.corpus.docstrings import documentation_passages
+from gecko_fret.corpus.load import python_docs
 
 
 def test_known_texts_are_there(python_docs_corpus):
@@ -20,7 +20,7 @@ def test_no_tests_and_no_third_party_packages(python_docs_corpus):
 
 def test_order_is_fixed(python_docs_corpus):
     assert python_docs(limit=50).ids == python_docs_corpus.ids[:50]
-    first = [record[0] for record in islice(python_doc_records(), 200)]
+    first = [passage.id for passage in islice(documentation_passages(), 200)]
     assert [identifier for identifier in first if identifier in python_docs_corpus] == [
         identifier for identifier in python_docs_corpus.ids if identifier in set(first)
     ]

@@ -1,0 +1,64 @@
+"""Loading a corpus: read, clean, limit."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from gecko_core.errors import DataError
+from gecko_fret.corpus.cleaning import clean_passages
+from gecko_fret.corpus.docstrings import documentation_passages
+from gecko_fret.corpus.passages import Corpus, Dropped
+from gecko_fret.corpus.readers import corpus_name, read_passages
+
+PYTHON_DOCS = "python-docs"
+
+
+def load_corpus(
+    spec: str | Path | None = None,
+    *,
+    split: str = "auto",
+    deduplicate: str = "exact",
+    near_threshold: float = 0.85,
+    language: str | None = None,
+    limit: int | None = None,
+) -> Corpus:
+    """Load a corpus.
+
+    Args:
+        spec: None or "python-docs" for the interpreter's documentation; a folder of .txt, .md and .html files; a
+            .jsonl, .csv, .tsv or .parquet file with ``text`` and optional ``id``, ``title``, ``source``;
+            "hub:NAME[:SPLIT]" for a data set of the hub.
+        split: "auto" cuts files into passages of 40 to 250 words and keeps the rows of tables whole; "always"; "never".
+        deduplicate: "exact" (the first of equal texts stays), "near" (MinHash, at ``near_threshold``) or "none".
+        near_threshold: estimated Jaccard similarity from which two texts are near-duplicates.
+        language: keep only passages in this language (ISO 639-1 code); see ``cleaning.looks_like``.
+        limit: read only the first ``limit`` passages.
+
+    Raises:
+        DataError: the corpus cannot be read or holds no passage; one line that names the file and the row.
+        ConfigError: an unknown ``deduplicate``, or a package that an option needs is not installed.
+    """
+    if spec is None or str(spec) == PYTHON_DOCS:
+        return python_docs(limit=limit)
+    dropped: list[Dropped] = []
+    passages = clean_passages(
+        read_passages(spec, split), dropped, deduplicate=deduplicate, near_threshold=near_threshold, language=language
+    )
+    corpus = Corpus(islice(passages, limit), corpus_name(spec), dropped)
+    if not len(corpus):
+        raise DataError(f"{spec}: the corpus holds no passage; give a folder or file with some text in it")
+    return corpus
+
+
+def python_docs(limit: int | None = None) -> Corpus:
+    """The interpreter's documentation: language topics and docstrings of the standard library, thousands of passages.
+
+    Titles are topic headings and the summary lines of docstrings. The result is deterministic for one installation of
+    Python, and nothing is imported or run to read it. Passages whose text repeats an earlier one are left out.
+
+    Args:
+        limit: read only the first ``limit`` passages.
+    """
+    dropped: list[Dropped] = []
+    return Corpus(islice(clean_passages(documentation_passages(), dropped), limit), PYTHON_DOCS, dropped)
