@@ -27,6 +27,27 @@ CASES = {
     "hardness": {"hardness": 5.0, "hard": 2, "dims": (24, 8)},
     "hardness-batch": {"hardness": 5.0, "hard": 2, "negatives_scope": "batch"},
     "sharp": {"temperature": 0.01, "ids": True, "dims": (24, 8), "hard": 2},
+    "margin": {"rows": 31, "false_negative_margin": 0.1, "hard": 2, "dims": (24, 8)},
+    "margin-one-row": {"rows": 1, "false_negative_margin": 0.0},
+    "margin-no-tower": {"false_negative_margin": 0.0, "same_tower": False, "hard": 0},
+    "margin-ids-batch": {
+        "rows": 31,
+        "false_negative_margin": 0.05,
+        "ids": True,
+        "hard": 2,
+        "negatives_scope": "batch",
+        "hardness": 2.0,
+    },
+    "margin-external": {"false_negative_margin": 0.1, "extra_columns": 9, "ids": True, "dims": (24, 8)},
+    "margin-narrower-than-width": {"rows": 23, "false_negative_margin": 0.1, "ids": True, "dims": (9, 17), "hard": 2},
+    "margin-sharp": {
+        "rows": 23,
+        "false_negative_margin": 0.1,
+        "temperature": 0.003,
+        "ids": True,
+        "dims": (13, 8),
+        "hard": 2,
+    },
     "sharp-batch-external": {
         "temperature": 0.003,
         "extra_columns": 4,
@@ -69,10 +90,10 @@ def test_half_precision(dtype, rows, make_problem, with_gradients, assert_near, 
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
-@pytest.mark.parametrize("case", ["own-negatives", "ids-batch", "external-keys"])
+@pytest.mark.parametrize("case", ["own-negatives", "ids-batch", "external-keys", "margin-external"])
 def test_gradcheck(backend, case, monkeypatch, make_problem):
     monkeypatch.setenv("GECKO_KERNELS_BACKEND", backend)
-    small = {"rows": 4, "width": 6, "dims": (6, 2), "extra_columns": 2 if case == "external-keys" else 0}
+    small = {"rows": 4, "width": 6, "dims": (6, 2), "extra_columns": 2 if "external" in case else 0}
     tensors, options = make_problem(**{**CASES[case], **small, "temperature": 0.5})
     names = [name for name, value in options.items() if torch.is_tensor(value) and value.is_floating_point()]
     leaves = [tensor.requires_grad_() for tensor in (*tensors, *(options[name] for name in names))]
@@ -120,6 +141,77 @@ def test_equal_ids_are_never_negatives():
         [0, 0, 0, 1, 0, 0, 1, 0, 0],
         [0, 0, 1, 0, 0, 0, 0, 1, 1],
     ]
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("same_tower", [True, False])
+def test_what_beats_the_positive_by_the_margin_does_not_count(backend, same_tower, monkeypatch, make_problem):
+    monkeypatch.setenv("GECKO_KERNELS_BACKEND", backend)
+    (q, p, n), _ = make_problem(rows=9, width=6)
+    p[1] = q[0]  # closer to query 0 than its own positive
+    n[2, 0] = q[2]  # a hard negative counts however close it is
+    loss, left_out = same_tower_softmax_loss(
+        q, p, n, temperature=0.5, dims=(3,), same_tower=same_tower, false_negative_margin=0.1, return_left_out=True
+    )
+    full, narrow = ([normalize(one[..., :d], dim=-1) for one in (q, p, n[:, 0])] for d in (6, 3))
+    expected, count = 0.0, 0
+    for i in range(9):
+        terms = [narrow[0][i] @ narrow[1][i], narrow[0][i] @ narrow[2][i]]
+        for full_columns, columns in list(zip(full[1::-1], narrow[1::-1], strict=True))[: 2 if same_tower else 1]:
+            others = [j for j in range(9) if j != i]
+            kept = [j for j in others if full[0][i] @ full_columns[j] <= full[0][i] @ full[1][i] + 0.1]
+            count += len(others) - len(kept)
+            terms += [narrow[0][i] @ columns[j] for j in kept]
+        expected += (torch.stack(terms).div(0.5).logsumexp(0) - terms[0] / 0.5) / 9
+    torch.testing.assert_close(loss, expected)
+    assert count > 0
+    torch.testing.assert_close(left_out, torch.tensor(count / (81 * (1 + same_tower)), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("margin")])
+def test_share_left_out_agrees_with_reference(case, strips, make_problem, monkeypatch):
+    tensors, options = make_problem(**CASES[case])
+    shares = []
+    for backend in ("reference", "torch"):
+        monkeypatch.setenv("GECKO_KERNELS_BACKEND", backend)
+        shares.append(same_tower_softmax_loss(*tensors, **options, return_left_out=True)[1])
+    torch.testing.assert_close(*shares)
+    assert case == "margin-one-row" or 0 < shares[0] < 1
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_a_margin_that_nothing_exceeds_changes_nothing(backend, make_problem, with_gradients):
+    tensors, options = make_problem(ids=True, dims=(24, 8))
+    expected, wanted = with_gradients(same_tower_softmax_loss, backend, tensors, options)
+    loss, gradients = with_gradients(same_tower_softmax_loss, backend, tensors, {**options, "false_negative_margin": 2})
+    assert torch.equal(loss, expected)
+    assert all(torch.equal(one, other) for one, other in zip(gradients, wanted, strict=True))
+    for margin in (None, 2.0):
+        _, left_out = same_tower_softmax_loss(*tensors, **options, false_negative_margin=margin, return_left_out=True)
+        assert left_out == 0
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("temperature", [0.05, 1e-4])
+def test_margin_at_extremes(backend, temperature, make_problem, with_gradients, assert_near):
+    """Zero vectors, huge logits, and a row whose every other term is closer than its positive."""
+    tensors, options = make_problem(
+        rows=7, dtype=torch.float32, temperature=temperature, dims=(24, 8), hard=0, false_negative_margin=0.05
+    )
+    queries, positives = tensors
+    queries[0], positives[1] = 0, 0
+    positives[2] = -queries.sum(0)
+    queries[2] = queries[3] = queries[4]
+    positives[3:] = queries[2]
+    positives *= 1e4
+    loss, gradients = with_gradients(same_tower_softmax_loss, backend, tensors, options)
+    expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
+    assert loss.isfinite()
+    assert_near(loss, expected, 1e-4, floor=1.0)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    for one, other in zip(gradients[:2], wanted[:2], strict=True):
+        assert_near(one, other, 1e-4, floor=1e-3)
+    assert not gradients[0][0].any()
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.001])
@@ -195,7 +287,8 @@ def test_devices_together_equal_one_device(make_problem):
         torch.testing.assert_close(one.grad, other.grad)
 
 
-def test_nothing_of_size_rows_times_rows_is_held():
+@pytest.mark.parametrize("margin", [None, 0.05])
+def test_nothing_of_size_rows_times_rows_is_held(margin):
     """Peak of the operators' allocations, counted by the profiler, against what one B x B matrix takes."""
     rows, width = 2048, 32
     q, p = (torch.randn(rows, width, generator=torch.Generator().manual_seed(i)).requires_grad_() for i in range(2))
@@ -203,7 +296,7 @@ def test_nothing_of_size_rows_times_rows_is_held():
     chunked.STRIP_ELEMENTS = 32 * rows
     try:
         with torch.profiler.profile(profile_memory=True) as profile:
-            same_tower_softmax_loss(q, p, temperature=0.05, dims=(32, 16)).backward()
+            same_tower_softmax_loss(q, p, temperature=0.05, dims=(32, 16), false_negative_margin=margin).backward()
     finally:
         chunked.STRIP_ELEMENTS = strip
     held = peak = 0
@@ -214,21 +307,42 @@ def test_nothing_of_size_rows_times_rows_is_held():
     assert 0 < peak < rows * rows * 4 / 2
 
 
-def test_operators_pass_opcheck(make_problem):
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_operators_pass_opcheck(margin, make_problem):
     (q, p, n), options = make_problem(rows=4, width=6)
     for tensor in (q, p, n):
         tensor.requires_grad_()
-    arguments = (q, p, None, n, options["temperature"], None, None, None, [2, 6], [1.0, 1.0], True, 0, 0.0, True)
+    arguments = (
+        q,
+        p,
+        None,
+        n,
+        options["temperature"],
+        None,
+        None,
+        None,
+        [2, 6],
+        [1.0, 1.0],
+        True,
+        0,
+        0.0,
+        margin,
+        True,
+    )
     result = torch.library.opcheck(torch.ops.gecko_kernels.chunked_loss, arguments)
     assert set(result.values()) == {"SUCCESS"}
 
 
-def test_compiles_without_graph_breaks(make_problem):
-    tensors, options = make_problem(rows=7, dims=(24, 8), ids=True, dtype=torch.float32)
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_compiles_without_graph_breaks(margin, make_problem):
+    tensors, options = make_problem(
+        rows=7, dims=(24, 8), ids=True, dtype=torch.float32, false_negative_margin=margin, return_left_out=True
+    )
     leaves, eager = ([one.clone().requires_grad_() for one in tensors] for _ in range(2))
 
     def loss(*given):
-        return 2 * same_tower_softmax_loss(*given, **options)
+        loss, left_out = same_tower_softmax_loss(*given, **options)
+        return 2 * loss + left_out
 
     found = torch.compile(loss, fullgraph=True, backend="aot_eager")(*leaves)
     found.backward()
@@ -277,6 +391,8 @@ def test_second_derivatives_are_refused(make_problem):
         ({"negative_ids": torch.arange(4)}, "negative_ids"),
         ({"column_offset": 1}, "column_offset: expected 0 <= offset <= 0"),
         ({"hardness": -1}, "hardness"),
+        ({"false_negative_margin": -0.1}, "false_negative_margin: expected None or a number >= 0, found -0.1"),
+        ({"false_negative_margin": float("nan")}, "found nan"),
         ({"key_queries": torch.ones(2, 6)}, r"key_queries: expected shape \(4, 6\), found \(2, 6\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a caller hands to the loss, checked once and brought into one form for every backend."""
+"""The arguments of the loss, checked once and brought into one form for every backend."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ class LossArguments:
     negative_ids: Tensor | None  # own: (B, H); batch: (N,)
     column_offset: int
     hardness: float
+    margin: float | None  # false_negative_margin
 
     @property
     def tensors(self) -> list[Tensor]:
         """The inputs a gradient may flow to."""
-        given = (self.queries, self.positives, self.key_queries, self.negatives, self.temperature)
-        return [one for one in given if one is not None]
+        inputs = (self.queries, self.positives, self.key_queries, self.negatives, self.temperature)
+        return [tensor for tensor in inputs if tensor is not None]
 
 
 def shape_of(tensor: Tensor) -> str:
-    """(4, 8) rather than torch.Size([4, 8]), for messages."""
+    """Return a shape for messages: (4, 8) rather than torch.Size([4, 8])."""
     return str(tuple(tensor.shape))
 
 
@@ -58,6 +59,7 @@ def check_loss(
     key_queries: Tensor | None,
     column_offset: int,
     hardness: float,
+    false_negative_margin: float | None = None,
 ) -> LossArguments:
     """Check every argument of ``same_tower_softmax_loss``.
 
@@ -83,6 +85,8 @@ def check_loss(
     ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
     if hardness < 0:
         raise ValueError(f"hardness: expected a number >= 0, found {hardness}")
+    if false_negative_margin is not None and not false_negative_margin >= 0:
+        raise ValueError(f"false_negative_margin: expected None or a number >= 0, found {false_negative_margin}")
     return LossArguments(
         queries=queries,
         positives=positives,
@@ -98,6 +102,7 @@ def check_loss(
         negative_ids=negative_ids,
         column_offset=column_offset,
         hardness=float(hardness),
+        margin=None if false_negative_margin is None else float(false_negative_margin),
     )
 
 
@@ -124,7 +129,12 @@ def _check_matrices(queries: Tensor, positives: Tensor, key_queries: Tensor | No
 
 
 def check_like(name: str, tensor: Tensor, queries: Tensor) -> None:
-    """The dtype and the device of the queries are everybody's."""
+    """Check that a tensor has the dtype and the device of the queries.
+
+    Raises:
+        TypeError: the dtype differs.
+        ValueError: the device differs.
+    """
     if tensor.dtype != queries.dtype:
         raise TypeError(f"{name}: expected dtype {queries.dtype} as queries have, found {tensor.dtype}")
     if tensor.device != queries.device:
@@ -141,8 +151,8 @@ def _check_negatives(
         return None, None
     check_like("negatives", negatives, queries)
     if negatives.dim() not in (2, 3) or negatives.shape[-1] != width or (own and negatives.shape[0] != rows):
-        wanted = f"({rows}, {width}) or ({rows}, H, {width})" if own else f"(N, {width}) or (N, H, {width})"
-        raise ValueError(f"negatives: expected shape {wanted}, found {shape_of(negatives)}")
+        expected = f"({rows}, {width}) or ({rows}, H, {width})" if own else f"(N, {width}) or (N, H, {width})"
+        raise ValueError(f"negatives: expected shape {expected}, found {shape_of(negatives)}")
     if ids is not None and ids.shape != negatives.shape[:-1]:
         raise ValueError(
             f"negative_ids: expected shape {shape_of(negatives[..., 0])}, one per negative, found {shape_of(ids)}"
@@ -171,17 +181,27 @@ def _check_ids(name: str, ids: Tensor | None, count: int, device: torch.device) 
 def check_dims(
     width: int, dims: Sequence[int] | None, weights: Sequence[float] | None
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return the Matryoshka prefixes in ascending order, and their weights in the same order.
+
+    Raises:
+        ValueError: a prefix is wider than the embeddings or given twice, or the weights are too few or too many.
+    """
     chosen = tuple(int(dim) for dim in dims) if dims is not None else (width,)
     if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 1 or max(chosen) > width:
         raise ValueError(f"dims: expected distinct numbers in 1..{width} (the width of queries), found {chosen}")
-    given = tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(chosen)
-    if len(given) != len(chosen):
-        raise ValueError(f"dim_weights: expected {len(chosen)} numbers, one per dim, found {len(given)}")
-    pairs = sorted(zip(chosen, given, strict=True))
+    numbers = tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(chosen)
+    if len(numbers) != len(chosen):
+        raise ValueError(f"dim_weights: expected {len(chosen)} numbers, one per dim, found {len(numbers)}")
+    pairs = sorted(zip(chosen, numbers, strict=True))
     return tuple(dim for dim, _ in pairs), tuple(weight for _, weight in pairs)
 
 
 def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
+    """Return the temperature as a scalar tensor on the queries' device.
+
+    Raises:
+        ValueError: it is not positive, or not a floating tensor with one element.
+    """
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -11,10 +12,26 @@ from gecko_kernels._arguments import LossArguments, check_loss
 from gecko_kernels._backend import choose_backend
 from gecko_kernels._operators import operator, refuse_second_derivative
 from gecko_kernels.cpu.one_pass import ChunkedResult, chunked_loss
-from gecko_kernels.reference import reference_loss, wide
+from gecko_kernels.reference import left_out_share, reference_loss, wide
 from gecko_kernels.triton.tiles import MAX_PREFIXES
 
 
+@overload
+def same_tower_softmax_loss(
+    queries: Tensor, positives: Tensor, negatives: Tensor | None = None, *, temperature: float | Tensor,
+    dims: Sequence[int] | None = None, dim_weights: Sequence[float] | None = None, same_tower: bool = True,
+    negatives_scope: str = "own", query_ids: Tensor | None = None, positive_ids: Tensor | None = None,
+    negative_ids: Tensor | None = None, key_queries: Tensor | None = None, column_offset: int = 0,
+    hardness: float = 0.0, false_negative_margin: float | None = None, return_left_out: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def same_tower_softmax_loss(
+    queries: Tensor, positives: Tensor, negatives: Tensor | None = None, *, temperature: float | Tensor,
+    dims: Sequence[int] | None = None, dim_weights: Sequence[float] | None = None, same_tower: bool = True,
+    negatives_scope: str = "own", query_ids: Tensor | None = None, positive_ids: Tensor | None = None,
+    negative_ids: Tensor | None = None, key_queries: Tensor | None = None, column_offset: int = 0,
+    hardness: float = 0.0, false_negative_margin: float | None = None, return_left_out: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
 def same_tower_softmax_loss(
     queries: Tensor,  # (B, D)
     positives: Tensor,  # (B, D), or (C, D) with C >= B
@@ -31,7 +48,9 @@ def same_tower_softmax_loss(
     key_queries: Tensor | None = None,  # (C, D)
     column_offset: int = 0,
     hardness: float = 0.0,
-) -> Tensor:
+    false_negative_margin: float | None = None,
+    return_left_out: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Gecko's contrastive loss (Lee et al. 2024, arXiv 2403.20327, section 3.2) on every Matryoshka prefix.
 
     For row i, temperature t and cosine similarity s, the loss at one prefix is
@@ -61,9 +80,16 @@ def same_tower_softmax_loss(
         column_offset: where this device's rows begin among the columns.
         hardness: a >= 0; each hard negative is weighted by exp(a * s(q, n)), a constant to the gradient
             (EmbeddingGemma, arXiv 2509.20354, with a = 5).
+        false_negative_margin: a cosine difference >= 0; positives of other rows and other queries that are closer to
+            the query than its own positive by more than this are likely right answers and left out (Qwen3-Embedding,
+            arXiv 2506.05176, with 0.1). Decided at full width, without gradient, for all prefixes; hard negatives
+            always count. Runs in PyTorch on every device: the Triton kernels know masks by id only.
+        return_left_out: also return the share of in-batch pairs that the margin leaves out.
 
     Returns:
-        Scalar, float32 (float64 for float64 inputs). First derivatives only, except with the "reference" backend.
+        Scalar, float32 (float64 for float64 inputs). First derivatives only, except with the "reference" backend. With
+        ``return_left_out`` a pair, the second a scalar without gradient: the pairs that the margin leaves out and ids
+        do not, over B x C pairs with positives and as many with queries where these are negatives.
 
     Raises:
         ValueError: shapes, devices, dims, ids or the temperature do not fit; the message prints expected and found.
@@ -74,18 +100,22 @@ def same_tower_softmax_loss(
         queries, positives, negatives, temperature=temperature, dims=dims, dim_weights=dim_weights,
         same_tower=same_tower, negatives_scope=negatives_scope, query_ids=query_ids, positive_ids=positive_ids,
         negative_ids=negative_ids, key_queries=key_queries, column_offset=column_offset, hardness=hardness,
+        false_negative_margin=false_negative_margin,
     )  # fmt: skip
     backend = choose_backend(queries)
     if backend == "reference":
-        return reference_loss(arguments)
-    # Beyond eight prefixes the Triton kernels would spill; the chunked path has no such limit.
-    if backend == "triton" and len(arguments.dims) <= MAX_PREFIXES:
-        return _triton_loss(arguments)
-    return _torch_loss(arguments)
+        loss, left_out = reference_loss(arguments), left_out_share(arguments)
+    # Beyond eight prefixes the Triton kernels would spill, and a margin costs them a walk of its own.
+    elif backend == "triton" and len(arguments.dims) <= MAX_PREFIXES and arguments.margin is None:
+        loss = _triton_loss(arguments)
+        left_out = torch.zeros_like(loss)
+    else:
+        loss, left_out = _torch_loss(arguments)
+    return (loss, left_out.detach()) if return_left_out else loss
 
 
 def _common(arguments: LossArguments) -> tuple[object, ...]:
-    """What both operators take first."""
+    """Return what both operators take first."""
     return (
         arguments.queries, arguments.positives, arguments.key_queries, arguments.negatives, arguments.temperature,
         arguments.query_ids, arguments.positive_ids, arguments.negative_ids, arguments.dims,
@@ -103,11 +133,12 @@ def _wants_gradient(arguments: LossArguments) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments.tensors)
 
 
-def _torch_loss(arguments: LossArguments) -> Tensor:
-    return torch.ops.gecko_kernels.chunked_loss(
+def _torch_loss(arguments: LossArguments) -> tuple[Tensor, Tensor]:
+    loss, left_out, *_ = torch.ops.gecko_kernels.chunked_loss(
         *_common(arguments), arguments.dim_weights, arguments.same_tower, arguments.column_offset, arguments.hardness,
-        _wants_gradient(arguments),
-    )[0]  # fmt: skip
+        arguments.margin, _wants_gradient(arguments),
+    )  # fmt: skip
+    return loss, left_out
 
 
 _COMMON = (
@@ -119,31 +150,35 @@ _FIVE = "(Tensor, Tensor, Tensor, Tensor, Tensor)"  # gradients: queries, positi
 
 @operator(
     "chunked_loss",
-    f"({_COMMON}, float[] dim_weights, bool same_tower, int column_offset, float hardness, bool gradients) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"({_COMMON}, float[] dim_weights, bool same_tower, int column_offset, float hardness, float? margin, "
+    "bool gradients) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def _chunked_op(queries, positives, key_queries, negatives, temperature, *rest):  # type: ignore[no-untyped-def]
     result: ChunkedResult = chunked_loss(queries, positives, key_queries, negatives, temperature, *rest)
     gradients = (result.queries, result.positives, result.key_queries, result.negatives, result.temperature)
     # An operator returns tensors: an empty one stands for a gradient that nobody asked for.
-    return result.loss, *(queries.new_empty(0) if one is None else one for one in gradients)
+    return result.loss, result.left_out, *(queries.new_empty(0) if one is None else one for one in gradients)
 
 
 @torch.library.register_fake("gecko_kernels::chunked_loss")
 def _chunked_fake(queries, positives, key_queries, negatives, temperature, *rest):  # type: ignore[no-untyped-def]
     loss = queries.new_empty((), dtype=wide(queries.dtype))
     inputs = (queries, positives, key_queries, negatives, temperature)
-    there = rest[-1]
-    return loss, *(torch.empty_like(one) if there and one is not None else queries.new_empty(0) for one in inputs)
+    *_, gradients = rest
+    return (
+        loss,
+        torch.empty_like(loss),
+        *(queries.new_empty(0) if one is None or not gradients else torch.empty_like(one) for one in inputs),
+    )
 
 
 def _chunked_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*output[1:])
+    ctx.save_for_backward(*output[2:])
     ctx.set_materialize_grads(False)
 
 
 def _chunked_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]
-    gradients: list[Tensor | None] = [None] * 14
+    gradients: list[Tensor | None] = [None] * 15
     if upstream is not None:
         for place, (gradient, needed) in enumerate(zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)):
             if needed:

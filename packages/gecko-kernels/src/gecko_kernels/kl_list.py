@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gecko_kernels._arguments import check_dims, check_like, check_temperature, shape_of
 from gecko_kernels.cpu.strips import segments_of
-from gecko_kernels.reference import ZERO_NORM, wide
+from gecko_kernels.reference import inverse_root, wide
 
 
 def kl_list_loss(
@@ -79,7 +79,7 @@ def prefix_cosines(
     candidates: Tensor,  # (B, N, D)
     dims: Sequence[int],  # ascending
 ) -> list[Tensor]:  # each (B, N)
-    """Cosines at every prefix from one walk over the width: products and squares nest."""
+    """Compute the cosines at every prefix in one walk over the width: products and squares nest."""
     q, c = queries.to(wide(queries.dtype)), candidates.to(wide(candidates.dtype))
     product: Tensor | float = 0.0
     q_squares: Tensor | float = 0.0
@@ -89,10 +89,5 @@ def prefix_cosines(
         product = product + torch.bmm(c[..., segment], q[:, segment, None])[..., 0]
         q_squares = q_squares + q[:, segment].square().sum(-1, keepdim=True)
         c_squares = c_squares + c[..., segment].square().sum(-1)
-        cosines.append(product * _inverse(q_squares) * _inverse(c_squares))
+        cosines.append(product * inverse_root(q_squares) * inverse_root(c_squares))
     return cosines
-
-
-def _inverse(squares: Tensor) -> Tensor:
-    there = squares > ZERO_NORM**2
-    return torch.where(there, torch.where(there, squares, 1.0).rsqrt(), 0.0)

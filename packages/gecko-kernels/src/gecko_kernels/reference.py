@@ -1,4 +1,4 @@
-"""Both operations in plain PyTorch: the specification, and the oracle of the tests.
+"""The loss and the pooling in plain PyTorch: the specification, and the oracle of the tests.
 
 Nothing here is meant to be fast. Every rule that the kernels follow (which pairs are masked, what a zero vector or an
 empty sequence yields) is decided here and described in ``docs/kernels.md``.
@@ -16,21 +16,25 @@ ZERO_NORM = 1e-12
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which products are accumulated and statistics are kept."""
+    """Return the dtype in which products are accumulated and statistics are kept."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def unit(
     vectors: Tensor,  # (..., d)
 ) -> Tensor:
-    """Rows scaled to length one; a zero vector stays zero and has gradient zero."""
-    squares = vectors.square().sum(-1, keepdim=True)
-    there = squares > ZERO_NORM**2
-    return vectors * torch.where(there, torch.where(there, squares, 1.0).rsqrt(), 0.0)
+    """Scale rows to length one; a zero vector stays zero and has gradient zero."""
+    return vectors * inverse_root(vectors.square().sum(-1, keepdim=True))
+
+
+def inverse_root(squares: Tensor) -> Tensor:
+    """Return 1 / sqrt(squares) of squared norms, and 0 (with gradient 0) for a vector without a direction."""
+    nonzero = squares > ZERO_NORM**2
+    return torch.where(nonzero, torch.where(nonzero, squares, 1.0).rsqrt(), 0.0)
 
 
 def reference_loss(arguments: LossArguments) -> Tensor:
-    """The Gecko loss (Lee et al. 2024, section 3.2), written out; differentiable by autograd.
+    """Compute the Gecko loss (Lee et al. 2024, section 3.2) as it is written; differentiable by autograd.
 
     For row i with own column o = column_offset + i, temperature t and cosine s, summed over Matryoshka prefixes:
 
@@ -47,24 +51,19 @@ def reference_loss(arguments: LossArguments) -> Tensor:
 
 
 def prefix_logits(arguments: LossArguments, dim: int) -> tuple[Tensor, Tensor]:
-    """All logits of the rows at one prefix, -inf where masked, and the logits of their own positives.
+    """Compute all logits of the rows at one prefix, -inf where masked, and those of their own positives.
 
     Returns:
         (B, everything in the denominator) and (B,).
     """
-    q, p, k = (
-        None if one is None else unit(one[..., :dim].to(wide(one.dtype)))
-        for one in (arguments.queries, arguments.positives, arguments.key_queries)
-    )
-    assert q is not None
-    assert p is not None
+    q, p, k = _unit_prefixes(arguments, dim)
     temperature = arguments.temperature.to(q.dtype)
     own_column = arguments.column_offset + torch.arange(len(q), device=q.device)
     masks = column_masks(arguments)
     to_positives = q @ p.T / temperature
     blocks = [to_positives.masked_fill(masks["positives"], -torch.inf)]
     if arguments.same_tower:
-        blocks.append((q @ (q if k is None else k).T / temperature).masked_fill(masks["queries"], -torch.inf))
+        blocks.append((q @ k.T / temperature).masked_fill(masks["queries"], -torch.inf))
     if arguments.negatives is not None:
         n = unit(arguments.negatives[..., :dim].to(q.dtype))
         cosines = torch.einsum("bd,bhd->bh", q, n) if arguments.own_negatives else q @ n.T
@@ -74,13 +73,59 @@ def prefix_logits(arguments: LossArguments, dim: int) -> tuple[Tensor, Tensor]:
     return torch.cat(blocks, 1), to_positives.gather(1, own_column[:, None])[:, 0]
 
 
-def column_masks(arguments: LossArguments) -> dict[str, Tensor]:
-    """Which pairs do not count as negatives.
+def _unit_prefixes(arguments: LossArguments, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vectors of queries, positives and key queries (the queries where no others are given)."""
+    keys = arguments.queries if arguments.key_queries is None else arguments.key_queries
+    q, p, k = (
+        unit(vectors[:, :dim].to(wide(vectors.dtype))) for vectors in (arguments.queries, arguments.positives, keys)
+    )
+    return q, p, k
 
-    - positive j of another row: equal positive id (the same passage) or equal query id (the same question);
-    - query j: the row itself, or equal query id;
+
+def column_masks(arguments: LossArguments) -> dict[str, Tensor]:
+    """Mark the pairs that do not count as negatives.
+
+    - positive j of another row: equal positive id (the same passage), equal query id (the same question), or closer to
+      the query than its own positive by more than the margin;
+    - query j: the row itself, equal query id, or closer than the positive by more than the margin;
     - hard negative: its id is the id of the row's own positive.
     """
+    masks = _id_masks(arguments)
+    for name, mask in margin_masks(arguments).items():
+        masks[name] = masks[name] | mask
+    return masks
+
+
+@torch.no_grad()
+def margin_masks(arguments: LossArguments) -> dict[str, Tensor]:
+    """Mark likely false negatives, s(q_i, x_j) > s(q_i, p_i) + margin at full width (Qwen3-Embedding, 2506.05176).
+
+    Only pairs that ids do not already exclude are marked, and never a row's own positive or a hard negative.
+
+    Returns:
+        (B, C) by kind of column, "positives" and "queries"; nothing without a margin.
+    """
+    if arguments.margin is None:
+        return {}
+    q, p, k = _unit_prefixes(arguments, arguments.queries.shape[1])
+    own_column = arguments.column_offset + torch.arange(len(q), device=q.device)
+    limit = (q * p[own_column]).sum(1, keepdim=True) + arguments.margin
+    by_id = _id_masks(arguments)
+    itself = own_column[:, None] == torch.arange(len(p), device=q.device)
+    masks = {"positives": (q @ p.T > limit) & ~itself & ~by_id["positives"]}
+    if arguments.same_tower:
+        masks["queries"] = (q @ k.T > limit) & ~by_id["queries"]
+    return masks
+
+
+def left_out_share(arguments: LossArguments) -> Tensor:
+    """Return the share of in-batch pairs (B x C positives, as many queries) that the margin leaves out; a scalar."""
+    masks = list(margin_masks(arguments).values())
+    dtype = wide(arguments.queries.dtype)
+    return torch.cat(masks, 1).to(dtype).mean() if masks else arguments.queries.new_zeros((), dtype=dtype)
+
+
+def _id_masks(arguments: LossArguments) -> dict[str, Tensor]:
     rows, columns = len(arguments.queries), len(arguments.positives)
     device = arguments.queries.device
     own_column = arguments.column_offset + torch.arange(rows, device=device)
@@ -106,7 +151,7 @@ def reference_pool(
     *,
     normalize: bool = False,
 ) -> Tensor:  # (B, D)
-    """Mean over the tokens that count, in float32, in the dtype of ``hidden``; a row without any is zero."""
+    """Average the tokens that count in float32, returned in the dtype of ``hidden``; a row without any is zero."""
     valid = mask.bool()
     summed = torch.where(valid[..., None], hidden, 0).to(wide(hidden.dtype)).sum(1)
     pooled = summed / valid.sum(1, keepdim=True).clamp(min=1)
@@ -119,7 +164,7 @@ def reference_packed_pool(
     *,
     normalize: bool = False,
 ) -> Tensor:  # (B, D)
-    """The same for sequences laid end to end: sequence b is ``hidden[cu_seqlens[b] : cu_seqlens[b + 1]]``."""
+    """Average packed sequences: sequence b is ``hidden[cu_seqlens[b] : cu_seqlens[b + 1]]``."""
     rows = [
         hidden[start:end].to(wide(hidden.dtype)).sum(0) / max(end - start, 1)
         for start, end in zip(cu_seqlens[:-1].tolist(), cu_seqlens[1:].tolist(), strict=True)

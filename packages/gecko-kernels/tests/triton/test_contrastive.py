@@ -18,6 +18,7 @@ CASES = {
     "narrower": {"rows": 18, "width": 24, "dims": (16,), "hard": 1},
     "batch-negatives": {"rows": 19, "hard": 2, "negatives_scope": "batch", "ids": True, "hardness": 2.0},
     "external-keys": {"rows": 20, "extra_columns": 9, "ids": True, "dims": (24, 8), "hardness": 5.0},
+    "margin": {"rows": 18, "ids": True, "dims": (24, 8), "false_negative_margin": 0.1},  # runs in PyTorch
     "sharp": {"rows": 18, "temperature": 0.001, "ids": True, "dims": (24, 8)},
 }
 

@@ -7,7 +7,7 @@ Loss and gradients come out of one call. Three walks, 2 B^2 D operations being o
    computed, so that its coefficients are used at once (1 unit + 2 for the gradients);
 3. queries x queries again, upper triangle: G + G^T serves both roles of a query in one product (1/2 + 1 units).
 
-Notation as in ``strips``.
+A margin for false negatives is decided strip by strip, see ``margin``. Notation as in ``strips``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gecko_kernels.cpu.margin import above_both, clear, leave_out, margin_limit
 from gecko_kernels.cpu.strips import (
     Group,
     Plan,
     Side,
     make_side,
+    masked_logit,
     own_places,
     segments_of,
     strip_logits,
@@ -36,56 +38,55 @@ STRIP_ELEMENTS = 1 << 20
 PLAIN_EXP_LIMIT = 56.0
 
 
-def same_tower_sums(plan: Plan, rows: Side, group: Group) -> tuple[Tensor, Tensor]:
+def same_tower_sums(plan: Plan, rows: Side, group: Group) -> tuple[Tensor, Tensor, Tensor]:
     """Walk 1: maximum and sum of exp(logit - maximum) over the other queries, from the upper triangle alone.
 
     Returns:
-        Two (B, M) tensors; the maximum is zero where plain exp is safe.
+        Maximum and sum, both (B, M), the maximum zero where plain exp is safe; how many pairs the margin leaves out.
     """
     count = len(rows.vectors)
-    shape = (count, len(plan.segments))
-    maximum = rows.vectors.new_zeros(shape)
+    maximum, total = torch.zeros_like(rows.pull), torch.zeros_like(rows.pull)
+    low = masked_logit(maximum.dtype)
     if not plan.plain:
-        maximum.fill_(torch.finfo(maximum.dtype).min / 4)
-    total = rows.vectors.new_zeros(shape)
+        maximum.fill_(low)
+    left_out = torch.zeros((), dtype=torch.int64, device=plan.device)
     for start in range(0, count, plan.strip):
         part, span = slice(start, min(start + plan.strip, count)), slice(start, count)
         beyond = part.stop - start
-        mask = strip_mask(plan, group, part, span)
-        for m, logits in enumerate(strip_logits(plan, rows, part, rows, span, mask)):
+        strip = strip_logits(plan, rows, part, rows, span, strip_mask(plan, group, part, span))
+        above, above_beyond = None, None  # of the limit of the row, and beyond the diagonal block of the column's
+        if (both := above_both(plan, part, span, strip[-1])) is not None:
+            above, above_beyond = both[0], both[1][:, beyond:]
+            left_out += above.sum() + above_beyond.sum()
+        for m, logits in enumerate(strip):
             if plan.plain:
                 logits.exp_()
-                total[part, m] += logits.sum(1)
-                total[part.stop :, m] += logits[:, beyond:].sum(0)
+                total[part, m] += clear(logits, above, 0.0).sum(1)
+                total[part.stop :, m] += clear(logits[:, beyond:], above_beyond, 0.0).sum(0)
                 continue
-            by_row, by_column = (part, logits, 1), (slice(part.stop, count), logits[:, beyond:], 0)
+            by_row = part, clear(logits, above, low), 1
+            by_column = slice(part.stop, count), clear(logits[:, beyond:], above_beyond, low), 0
             for where, values, axis in (by_row, by_column):
                 if values.numel():
                     top = torch.maximum(maximum[where, m], values.amax(axis))
                     total[where, m] *= (maximum[where, m] - top).exp()
                     total[where, m] += (values - top.unsqueeze(axis)).exp_().sum(axis)
                     maximum[where, m] = top
-    return maximum, total
+    return maximum, total, left_out
 
 
 def same_tower_gradients(plan: Plan, rows: Side, group: Group, lse: Tensor) -> None:
     """Walk 3: both roles of every query at once, S = G + G^T, upper triangle only."""
     count = len(rows.vectors)
-    weights = lse.new_tensor(plan.weights)
-    share = weights * (-lse).exp() if plan.plain else lse
+    share = lse.new_tensor(plan.weights) * (-lse).exp() if plan.plain else lse
     for start in range(0, count, plan.strip):
         part, span = slice(start, min(start + plan.strip, count)), slice(start, count)
         beyond = part.stop - start
-        mask = strip_mask(plan, group, part, span)
-        logits = strip_logits(plan, rows, part, rows, span, mask)
+        logits = strip_logits(plan, rows, part, rows, span, strip_mask(plan, group, part, span))
+        above = above_both(plan, part, span, logits[-1])
         coefficient = logits[-1]
         for m in reversed(range(len(logits))):
-            if plan.plain:
-                both = share[part, m, None] + share[span, m]
-                both *= logits[m].exp() if m < len(logits) - 1 else logits[m].exp_()
-            else:
-                both = (logits[m] - lse[part, m, None]).exp_() + (logits[m] - lse[span, m]).exp_()
-                both *= plan.weights[m]
+            both = _both_roles(plan, m, logits[m], share[part, m, None], share[span, m], above)
             if m < len(logits) - 1:
                 weighted = logits[m].mul_(both)
                 rows.pull[part, m] += weighted.sum(1)
@@ -102,19 +103,40 @@ def same_tower_gradients(plan: Plan, rows: Side, group: Group, lse: Tensor) -> N
                 )
 
 
+def _both_roles(
+    plan: Plan,
+    m: int,
+    logits: Tensor,  # (R, C), of the last prefix reused
+    of_row: Tensor,  # (R, 1) weight * exp(-lse) where plain, else lse
+    of_column: Tensor,  # (C,)
+    above: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Coefficients of a strip at one prefix, G + G^T; a pair above a limit has no part in that role."""
+    by_row, by_column = above or (None, None)
+    if plan.plain:
+        both = clear(of_row, by_row, 0.0) + clear(of_column, by_column, 0.0)
+        both *= logits.exp() if m < len(plan.segments) - 1 else logits.exp_()
+        return both
+    # Where a pair is no term exp() may overflow, since the log-sum-exp is without it: cleared afterwards.
+    both = clear((logits - of_row).exp_(), by_row, 0.0)
+    both += clear((logits - of_column).exp_(), by_column, 0.0)
+    both *= plan.weights[m]
+    return both
+
+
 def own_logits(plan: Plan, rows: Side, part: slice, own: Side, mask: Tensor | None) -> Tensor:
-    """Cosine / t of each row with its own H hard negatives at every prefix: H dot products per row, (R, H, M)."""
+    """Compute cosine / t of each row with its own H hard negatives at every prefix, (R, H, M): H dot products a row."""
     steps = [
         torch.bmm(own.vectors[part, :, segment], rows.vectors[part, segment, None])[..., 0] for segment in plan.segments
     ]
     logits = torch.stack(steps, -1).cumsum(-1) * plan.scale * own.ratio[part] * rows.ratio[part, None, :]
     if mask is not None:
-        logits = logits.masked_fill(mask[part, :, None], torch.finfo(logits.dtype).min / 4)
+        logits = logits.masked_fill(mask[part, :, None], masked_logit(logits.dtype))
     return logits
 
 
 def own_gradients(plan: Plan, rows: Side, part: slice, own: Side, logits: Tensor, coefficient: Tensor) -> None:
-    """Adds the gradients of the own-negative terms; ``coefficient`` is g, (R, H, M)."""
+    """Add the gradients of the own-negative terms; ``coefficient`` is g, (R, H, M)."""
     weighted = coefficient * logits  # masked: g = 0 and the logit is finite
     rows.pull[part] += weighted.sum(1)
     own.pull[part] += weighted
@@ -135,15 +157,16 @@ def row_walk(
     maximum: Tensor,  # (B, M) of the terms already summed
     total: Tensor,  # (B, M)
     gradients: bool,
-) -> tuple[Tensor, Tensor]:
-    """Walk 2: completes every row's denominator strip by strip; adds loss and gradients of all groups.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Walk 2: complete every row's denominator strip by strip; add loss and gradients of all groups.
 
     Returns:
-        loss (scalar) and the log-sum-exp of every row and prefix (B, M).
+        The loss (scalar), the log-sum-exp of every row and prefix (B, M), and how many pairs the margin leaves out.
     """
     count = len(rows.vectors)
     lse = torch.empty_like(total)
     loss = total.new_zeros(())
+    left_out = torch.zeros((), dtype=torch.int64, device=plan.device)
     for start in range(0, count, plan.strip):
         part = slice(start, min(start + plan.strip, count))
         spans = [slice(0, len(group.side.vectors)) for group in groups]
@@ -152,7 +175,10 @@ def row_walk(
             for group, span in zip(groups, spans, strict=True)
         ]
         place = own_places(plan, part, spans[0])
-        positive = torch.stack([one[place] for one in logits[0]], -1)  # (R, M)
+        positive = torch.stack([values[place] for values in logits[0]], -1)  # (R, M)
+        for group, strip in zip(groups, logits, strict=True):
+            if plan.limit is not None and group.in_batch:
+                left_out += leave_out(plan, part, strip, place if group.positive else None)
         sharper = [group.sharper for group in groups]
         if own is not None:
             beside = own_logits(plan, rows, part, own.side, own_masked)
@@ -172,7 +198,7 @@ def row_walk(
         if own is not None:
             coefficient = torch.stack(exps[-1], -1) * share[:, None]
             own_gradients(plan, rows, part, own.side, beside, coefficient)
-    return loss, lse
+    return loss, lse, left_out
 
 
 def _exponentials(
@@ -183,7 +209,7 @@ def _exponentials(
     total: Tensor,  # (R, M)
     keep: bool,
 ) -> tuple[list[list[Tensor]], Tensor, Tensor]:
-    """exp(logit - top) per group and prefix, the sum of all with what was summed before, and top (0 where plain)."""
+    """Return exp(logit - top) per group and prefix, its sum with what was summed before, and top (0 where plain)."""
     last = len(plan.segments) - 1
     exps: list[list[Tensor]] = [[] for _ in logits]
     tops, sums = [], []
@@ -228,14 +254,15 @@ def _group_gradients(
 
 @dataclass
 class ChunkedResult:
-    """The loss and, where asked for, the gradients (None where not)."""
+    """The loss, the share of pairs that the margin leaves out and, where asked for, the gradients (None where not)."""
 
     loss: Tensor
-    queries: Tensor | None
-    positives: Tensor | None
-    key_queries: Tensor | None
-    negatives: Tensor | None
-    temperature: Tensor | None
+    left_out: Tensor
+    queries: Tensor | None = None
+    positives: Tensor | None = None
+    key_queries: Tensor | None = None
+    negatives: Tensor | None = None
+    temperature: Tensor | None = None
 
 
 def chunked_loss(
@@ -252,63 +279,84 @@ def chunked_loss(
     same_tower: bool,
     column_offset: int,
     hardness: float,
+    margin: float | None,
     gradients: bool,
 ) -> ChunkedResult:
-    """Loss and gradients of checked arguments (``arguments.LossArguments``; own negatives are the three-dimensional).
+    """Compute loss and gradients of checked arguments (``LossArguments``; own negatives are the three-dimensional).
 
     Memory beside inputs and gradients: scaled copies of the inputs and strips of ``STRIP_ELEMENTS``, O((B + H B) D).
     """
-    t = float(temperature)
-    own_scope = negatives is not None and negatives.dim() == 3
-    columns = max(len(positives), 0 if negatives is None or own_scope else len(negatives))
-    plan = _plan(queries, columns, t, dims, dim_weights, column_offset, hardness)
-    own_column = slice(column_offset, column_offset + len(queries))
+    if margin is not None and dims[-1] < queries.shape[1]:
+        # The margin is decided at full width: a last prefix of no weight.
+        dims, dim_weights = [*dims, queries.shape[1]], [*dim_weights, 0.0]
+    columns = max(len(positives), len(negatives) if negatives is not None and negatives.dim() == 2 else 0)
+    plan = _plan(queries, columns, float(temperature), dims, dim_weights, column_offset, hardness)
     rows = make_side(queries, dims, gradients)
-
-    def ids(*names: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
-        there = [one for one in names if one is not None]
-        return [one[own_column] for one in there], there
-
-    groups = [Group(make_side(positives, dims, gradients), False, True, *ids(positive_ids, query_ids))]
+    groups = [_in_batch(plan, rows, make_side(positives, dims, gradients), [positive_ids, query_ids], positive=True)]
     tower = None
     if same_tower and key_queries is None:
-        tower = Group(rows, True, False, *ids(query_ids))
-    elif same_tower:
-        assert key_queries is not None
-        groups.append(Group(make_side(key_queries, dims, gradients), True, False, *ids(query_ids)))
-    own, own_masked, sharper = None, None, 1.0 + hardness * t
+        tower = _in_batch(plan, rows, rows, [query_ids], positive=False)
+    elif key_queries is not None:
+        groups.append(_in_batch(plan, rows, make_side(key_queries, dims, gradients), [query_ids], positive=False))
+    own, own_masked, hard = None, None, None
     if negatives is not None:
-        side = make_side(negatives, dims, gradients)
-        target = None if positive_ids is None else positive_ids[own_column]
-        if own_scope:
-            own = Group(side, False, False, [], [], sharper)
-            own_masked = negative_ids == target[:, None] if negative_ids is not None and target is not None else None
+        hard = make_side(negatives, dims, gradients)
+        sharper = 1.0 + hardness * float(temperature)
+        own_ids = None if positive_ids is None else positive_ids[column_offset : column_offset + len(queries)]
+        ids = ([], []) if negative_ids is None or own_ids is None else ([own_ids], [negative_ids])
+        if negatives.dim() == 3:
+            own = Group(hard, False, False, [], [], sharper)
+            own_masked = ids[1][0] == ids[0][0][:, None] if ids[0] else None
         else:
-            both = ([], []) if negative_ids is None or target is None else ([target], [negative_ids])
-            groups.append(Group(side, False, False, *both, sharper))
-    maximum, total = torch.zeros_like(rows.pull), torch.zeros_like(rows.pull)
-    if tower is not None:
-        maximum, total = same_tower_sums(plan, rows, tower)
-    elif not plan.plain:
-        maximum.fill_(torch.finfo(maximum.dtype).min / 4)
-    loss, lse = row_walk(plan, rows, groups, own, own_masked, maximum, total, gradients)
+            groups.append(Group(hard, False, False, *ids, sharper))
+    if margin is not None:
+        plan.limit = margin_limit(plan, rows, groups[0].side, margin)
+    loss, lse, left_out = _loss_walks(plan, rows, groups, tower, own, own_masked, gradients)
+    left_out = left_out.to(loss.dtype) / (len(queries) * len(positives) * (2 if same_tower else 1))
     if not gradients:
-        return ChunkedResult(loss, None, None, None, None, None)
+        return ChunkedResult(loss, left_out)
     seen = (rows.vectors * rows.gradient).sum()
     if tower is not None:
         same_tower_gradients(plan, rows, tower, lse)
         # Walk 3 adds every pair in both roles; only one of them belongs to the sum over g * logit.
         seen = (seen + (rows.vectors * rows.gradient).sum()) / 2
-
-    shared = own.side if own is not None else groups[-1].side if negatives is not None else None
     return ChunkedResult(
         loss,
+        left_out,
         _finished(plan, rows, queries),
         _finished(plan, groups[0].side, positives),
-        _finished(plan, groups[1].side, key_queries) if key_queries is not None and same_tower else None,
-        _finished(plan, shared, negatives),
+        _finished(plan, groups[1].side, key_queries) if key_queries is not None else None,
+        _finished(plan, hard, negatives),
         (-seen * plan.scale).to(temperature.dtype).reshape(temperature.shape),
     )
+
+
+def _in_batch(plan: Plan, rows: Side, side: Side, ids: Sequence[Tensor | None], *, positive: bool) -> Group:
+    """Positives, or queries of other rows."""
+    own = slice(plan.offset, plan.offset + len(rows.vectors))
+    columns = [values for values in ids if values is not None]
+    return Group(side, not positive, positive, [values[own] for values in columns], columns)
+
+
+def _loss_walks(
+    plan: Plan,
+    rows: Side,
+    groups: list[Group],
+    tower: Group | None,
+    own: Group | None,
+    own_masked: Tensor | None,
+    gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Walks 1 and 2: loss, log-sum-exp and how many pairs the margin leaves out."""
+    if tower is not None:
+        maximum, total, left_out = same_tower_sums(plan, rows, tower)
+    else:
+        maximum, total = torch.zeros_like(rows.pull), torch.zeros_like(rows.pull)
+        left_out = torch.zeros((), dtype=torch.int64, device=plan.device)
+        if not plan.plain:
+            maximum.fill_(masked_logit(maximum.dtype))
+    loss, lse, more = row_walk(plan, rows, groups, own, own_masked, maximum, total, gradients)
+    return loss, lse, left_out + more
 
 
 def _plan(
@@ -337,5 +385,5 @@ def _finished(plan: Plan, side: Side | None, like: Tensor | None) -> Tensor | No
     if side is None or like is None:
         return None
     gradient = side.finish(plan.segments).to(like.dtype)
-    rest = like.shape[-1] - gradient.shape[-1]
-    return torch.nn.functional.pad(gradient, (0, rest)) if rest else gradient
+    missing = like.shape[-1] - gradient.shape[-1]
+    return torch.nn.functional.pad(gradient, (0, missing)) if missing else gradient

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gecko_kernels.reference import ZERO_NORM, wide
+from gecko_kernels.reference import inverse_root, wide
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Side:
     pull: Tensor  # (N, M) r_m = sum over the other side of g * logit; the last column is found by `finish`
 
     def finish(self, segments: Sequence[slice]) -> Tensor:
-        """dL/dx = gradient / a_M - x' a_M sum_{m covers c} r_m / a_m^2, for each segment c."""
+        """Return dL/dx = gradient / a_M - x' a_M sum_{m covers c} r_m / a_m^2, for each segment c."""
         # Products nest, so sum_c x'_c . gradient_c = sum_m r_m: one prefix needs no sum of its own.
         total = (self.vectors * self.gradient).sum(-1)
         self.pull[..., -1] = total - self.pull[..., :-1].sum(-1)
@@ -50,14 +50,22 @@ class Group:
     column_ids: list[Tensor]
     sharper: float = 1.0  # logit = cosine / t * sharper, the excess without a gradient (hardness)
 
+    @property
+    def in_batch(self) -> bool:
+        """Whether the columns belong to rows: positives and queries, not hard negatives."""
+        return self.positive or self.self_masked
+
     def __post_init__(self) -> None:
         # Whether any row meets its id in a column not its own; most batches have no such pair and need no mask.
         self.repeats = any(
-            len(columns.unique()) < len(columns)
-            if self.positive or self.self_masked
-            else torch.isin(rows, columns).any()
+            len(columns.unique()) < len(columns) if self.in_batch else torch.isin(rows, columns).any()
             for rows, columns in zip(self.row_ids, self.column_ids, strict=True)
         )
+
+
+def masked_logit(dtype: torch.dtype) -> float:
+    """Return the logit of a pair that is no term: finite, and far below all others."""
+    return torch.finfo(dtype).min / 4
 
 
 @dataclass
@@ -68,8 +76,8 @@ class Mask:
     diagonal: tuple[Tensor, Tensor] | None  # rows and columns of the rows' own column, where that is no term
 
     def fill_(self, logits: Tensor) -> Tensor:
-        """Finite logits with exp() = 0: -inf would make NaN of the products g * logit."""
-        low = torch.finfo(logits.dtype).min / 4
+        """Give masked pairs a finite logit with exp() = 0: -inf would make NaN of the products g * logit."""
+        low = masked_logit(logits.dtype)
         if self.pairs is not None:
             logits.masked_fill_(self.pairs, low)
         if self.diagonal is not None:
@@ -88,10 +96,12 @@ class Plan:
     offset: int
     strip: int  # rows
     device: torch.device
+    # (B,): an in-batch pair whose logit at the last prefix, the full width, is higher does not count. None: no margin.
+    limit: Tensor | None = None
 
 
 def segments_of(dims: Sequence[int]) -> list[slice]:
-    """Columns that each prefix adds to the one before."""
+    """Return the columns that each prefix adds to the one before."""
     return [slice(start, end) for start, end in zip([0, *dims[:-1]], dims, strict=True)]
 
 
@@ -99,12 +109,11 @@ def prefix_inverse_norms(
     vectors: Tensor,  # (..., D)
     dims: Sequence[int],
 ) -> Tensor:  # (..., M)
-    """1 / norm of every prefix, 0 for a zero vector; in the wide dtype without a wide copy of the input."""
+    """Compute 1 / norm of every prefix, 0 for a zero vector; in the wide dtype without a wide copy of the input."""
     dtype = wide(vectors.dtype)
     parts = [torch.linalg.vector_norm(vectors[..., s], dim=-1, dtype=dtype).square() for s in segments_of(dims)]
     squares = torch.stack(parts, -1).cumsum(-1)
-    there = squares > ZERO_NORM**2
-    return torch.where(there, torch.where(there, squares, 1.0).rsqrt(), 0.0)
+    return inverse_root(squares)
 
 
 def make_side(vectors: Tensor, dims: Sequence[int], gradients: bool) -> Side:
@@ -117,7 +126,7 @@ def make_side(vectors: Tensor, dims: Sequence[int], gradients: bool) -> Side:
 
 
 def strip_logits(plan: Plan, rows: Side, part: slice, columns: Side, span: slice, mask: Mask) -> list[Tensor]:
-    """Logits of some rows against some columns at every prefix; masked ones as ``Mask.fill_`` leaves them."""
+    """Compute logits of some rows against some columns at every prefix; masked ones as ``Mask.fill_`` leaves them."""
     product = rows.vectors.new_zeros((part.stop - part.start, span.stop - span.start))
     logits = []
     for index, segment in enumerate(plan.segments):
@@ -130,14 +139,14 @@ def strip_logits(plan: Plan, rows: Side, part: slice, columns: Side, span: slice
 
 
 def own_places(plan: Plan, part: slice, span: slice) -> tuple[Tensor, Tensor]:
-    """Where the rows' own columns lie in a strip."""
+    """Return where the rows' own columns lie in a strip: their rows and columns."""
     own = torch.arange(part.start, part.stop, device=plan.device) + plan.offset - span.start
     inside = ((own >= 0) & (own < span.stop - span.start)).nonzero()[:, 0]
     return inside, own[inside]
 
 
 def strip_mask(plan: Plan, group: Group, part: slice, span: slice) -> Mask:
-    """The pairs of a strip that are not terms."""
+    """Find the pairs of a strip that are not terms."""
     own = own_places(plan, part, span) if group.self_masked or group.positive else None
     pairs = None
     if group.repeats:
