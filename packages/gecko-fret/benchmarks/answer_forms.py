@@ -17,8 +17,7 @@ from gecko_fret.corpus import python_docs
 from gecko_fret.llm.transformers import TransformersLLM
 from gecko_fret.prompting import load_prompts
 from gecko_fret.steps.filter import Filter
-from gecko_fret.steps.seeds import sample_seeds
-from gecko_fret.steps.write import Generate
+from gecko_fret.steps.write import Write, sample_seeds
 
 FORMS = {
     "two lines": (" {task}\nQuery: {query}", ["\n\n", "\nPassage:", "\nTask:"]),
@@ -35,20 +34,20 @@ def main() -> None:
     llm, embedder = TransformersLLM.load("smollm2-135m-instruct"), Gecko.from_pretrained("all-minilm-l6-v2")
     corpus, config = python_docs(), parse_config({"generate": {"seeds": options.seeds, "attempts": 2}})
     documents, shipped = embedder.encode_documents(corpus.texts, corpus.titles), load_prompts("default")
-    seeds = [{"seed_id": corpus[row].id} for row in sample_seeds(corpus, options.seeds, options.seed)]
+    seeds = [corpus[row].id for row in sample_seeds(corpus, options.seeds, options.seed)]
     rows: list[list[object]] = []
     for name, (answer, stop) in FORMS.items():
         raw = shipped.model_dump()
         raw["generate"] |= {"answer": answer, "stop": stop}
         prompts = type(shipped).model_validate(raw)
-        write = Generate(corpus, [(llm, 1.0)], prompts, config.generate, options.seed)
+        write = Write(corpus, [(llm, 1.0)], prompts, config.generate, options.seed)
         attempts = [attempt for at in range(0, len(seeds), 32) for attempt in write(seeds[at : at + 32]).rows]
         result = Filter(corpus, prompts, config.generate)(attempts)
-        hits = top_k(embedder.encode_queries([row["query"] for row in result.rows]), documents, 4).rows
-        found = sum(corpus.row(row["seed_id"]) in near for row, near in zip(result.rows, hits, strict=True))
-        reasons = Counter(row["reason"] for row in result.rejects).most_common()
+        hits = top_k(embedder.encode_queries([query.query for query in result.rows]), documents, 4).rows
+        hits_of_seeds = sum(corpus.row(query.seed_id) in near for query, near in zip(result.rows, hits, strict=True))
+        reasons = Counter(reject.reason for reject in result.rejects).most_common()
         rejected = ", ".join(f"{reason} {count}" for reason, count in reasons)
-        rows.append([name, len(attempts), len(result.rows), found, rejected])
+        rows.append([name, len(attempts), len(result.rows), hits_of_seeds, rejected])
     publish(
         "answer_forms",
         [

@@ -32,6 +32,7 @@ import yaml
 from machine import described, publish
 
 from gecko_fret.build.folder import Workspace
+from gecko_fret.steps import MINE, SCORE
 
 MODEL = "smollm2-135m-instruct"
 SERVED = "smollm2"
@@ -212,7 +213,8 @@ def session_members(session: int) -> list[str]:
 
 
 def scores(folder: Path) -> dict[tuple[str, str], tuple[float, list[float]]]:
-    return {(r["query_id"], r["candidate_id"]): (r["ql"], r["rc"]) for r in Workspace(folder).parts("score")}
+    pairs = Workspace(folder).parts(SCORE)
+    return {(pair.query_id, pair.candidate_id): (pair.judgements["ql"], pair.judgements["rc"]) for pair in pairs}
 
 
 def compare(own: Path, other: Path) -> dict[str, float]:
@@ -222,7 +224,7 @@ def compare(own: Path, other: Path) -> dict[str, float]:
         sys.exit(f"error: {other} holds other pairs than {own}")
     ql = np.array([abs(left[pair][0] - right[pair][0]) for pair in left])
     rc = np.array([np.abs(np.subtract(left[pair][1], right[pair][1])).max() for pair in left])
-    positives = [{row["id"]: row["positive_id"] for row in Workspace(folder).parts("mine")} for folder in (own, other)]
+    positives = [{row.id: row.positive_id for row in Workspace(folder).parts(MINE)} for folder in (own, other)]
     same = np.mean([positives[0][row] == positives[1][row] for row in positives[0]])
     values = {"pairs": len(ql), "ql_max": ql.max(), "ql_mean": ql.mean(), "rc_max": rc.max(), "rc_mean": rc.mean()}
     return {name: float(value) for name, value in values.items()} | {"same": float(same)}

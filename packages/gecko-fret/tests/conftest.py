@@ -106,7 +106,7 @@ def fake_embedder():
 @pytest.fixture(scope="session")
 def make_models():
     """Makes the fake models of a build, for fixtures of a wider scope."""
-    from gecko_fret.build.models import Models
+    from gecko_fret.models import Models
 
     return lambda: Models(llms={"fake": FakeLLM()}, embedder=FakeEmbedder())
 

@@ -23,15 +23,20 @@ def test_file_and_overrides(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("genrate.seeds=1", r"unknown key 'genrate'; known here: seed, corpus"),
-        ("mine.k=1", r"unknown key 'mine.k'; known here: rrf_k"),
-        ("generate.seeds=many", r"generate.seeds: .*found 'many'"),
+        ("genrate.seeds=1", r"unknown key 'genrate'; did you mean 'generate'\? \(known here: seed, corpus"),
+        ("mine.k=1", r"unknown key 'mine.k'; did you mean 'rrf_k'\? \(known here: rrf_k"),
+        ("generate.seeds=many", r"generate.seeds: .*given: 'many'"),
         ("retrieve.seed_top_k=30", r"retrieve.seed_top_k \(30\) is above retrieve.candidates \(20\)"),
         ("llm.backend=openai", "needs llm.url"),
-        ("llm.backend=llamacpp", r"llm.backend: .*found 'llamacpp'"),
+        ("llm.backend=llamacpp", r"llm.backend: .*given: 'llamacpp'"),
         ("seeds", "write it as section.key=value"),
-        ("seed.x.y=1", "is a value, not a section"),
-        ("generators=[{modell: a}]", r"unknown key 'generators.0.modell'; known here: backend"),
+        ("seed.x.y=1", "seed is a value and has no keys below it"),
+        ("score.judges=[ql]", "score.judges: rc is missing"),
+        ("score.judges=[ql,rc,ql]", "a name is there twice"),
+        (
+            "generators=[{modell: a}]",
+            r"unknown key 'generators.0.modell'; did you mean 'model'\? \(known here",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line(override, message):
@@ -45,7 +50,7 @@ def test_wrong_files_are_one_line(tmp_path):
     with pytest.raises(ConfigError, match="no such config file"):
         load_config(tmp_path / "absent.yaml")
     path = tmp_path / "c.yaml"
-    for text, message in (("a: [", "not YAML"), ("- a", "must be a mapping")):
+    for text, message in (("a: [", "not valid YAML"), ("- a", "holds a list; a config is keys with values")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
             load_config(path)

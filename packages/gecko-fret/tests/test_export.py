@@ -5,10 +5,10 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_fret import load_fret
-from gecko_fret.build.models import Models
 from gecko_fret.build.pipeline import build
 from gecko_fret.config import parse_config
 from gecko_fret.export import export_fret
+from gecko_fret.models import Models
 
 
 @pytest.fixture(scope="module")

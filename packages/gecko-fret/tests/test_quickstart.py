@@ -3,9 +3,9 @@
 import pytest
 
 from gecko_fret import load_fret
-from gecko_fret.build.models import Models
 from gecko_fret.build.pipeline import build
 from gecko_fret.config import parse_config
+from gecko_fret.models import Models
 
 
 def test_packaged_models_build_rows(smollm2, python_docs_corpus, tmp_path):

@@ -1,25 +1,24 @@
-"""The configuration of a build: everything that decides what is in the data, and how it is run."""
+"""The configuration of a build: everything that decides what the data holds and how it is made."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from gecko_core.errors import ConfigError
+from gecko_core.io import Section, load_settings, parse_settings
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+#: The judges of the paper. Rows have columns for them, so that every build asks them.
+DEFAULT_JUDGES = ("ql", "rc")
 
 
-class CorpusConfig(_Section):
-    """What passages are read, see `gecko_fret.corpus.passages.load_corpus`."""
+class CorpusConfig(Section):
+    """Which passages are read, see ``gecko_fret.corpus.load_corpus``."""
 
     path: str | None = Field(
-        default=None, description="folder, .jsonl/.csv/.parquet file, hub:NAME, or nothing: python-docs"
+        default=None, description="folder, .jsonl/.csv/.parquet file, or hub:NAME; unset: python-docs"
     )
     split: Literal["auto", "always", "never"] = "auto"
     deduplicate: Literal["none", "exact", "near"] = "exact"
@@ -31,7 +30,7 @@ class CorpusConfig(_Section):
     part_size: int = Field(default=1024, ge=1, description="passages per part, of the corpus and of its embeddings")
 
 
-class LLMConfig(_Section):
+class LLMConfig(Section):
     """A language model and the backend that runs it."""
 
     backend: Literal["transformers", "vllm", "openai"] = "transformers"
@@ -49,14 +48,14 @@ class LLMConfig(_Section):
         default=None, description="openai: base URL of the server, such as http://127.0.0.1:8000/v1"
     )
     tokenizer: str | None = Field(
-        default=None, description="openai: folder or hub id of the tokenizer; else text is sent"
+        default=None, description="openai: folder or hub id of the tokenizer; unset: text is sent"
     )
-    api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable that holds the key")
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable with the key")
     concurrency: int = Field(default=8, ge=1, description="openai: requests in flight")
     timeout_s: float = Field(default=120.0, gt=0, description="openai: one request")
     retry_pause_s: float = Field(default=0.5, ge=0, description="openai: the first pause; it doubles every time")
     send_seed: bool = Field(
-        default=True, description="vllm, openai: a seed with every request; vLLM on CPU cannot take one"
+        default=True, description="vllm, openai: send a seed with every request; vLLM on CPU accepts none"
     )
     retries: int = Field(default=8, ge=0, description="openai: attempts after the first, with growing pauses")
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1, description="vllm")
@@ -69,7 +68,7 @@ class LLMConfig(_Section):
         return self
 
 
-class EmbedderConfig(_Section):
+class EmbedderConfig(Section):
     """The embedder that retrieves the neighbours."""
 
     model: str = "all-minilm-l6-v2"
@@ -78,21 +77,19 @@ class EmbedderConfig(_Section):
         description="gecko: task in the query text; plain: as it is; auto: what the model was trained on",
     )
     batch_tokens: int | None = Field(
-        default=None, ge=256, description="tokens per forward pass; nothing: what the device is quick with"
+        default=None, ge=256, description="tokens per forward pass; unset: what suits the device"
     )
     device: str | None = None
 
 
-class GenerateConfig(_Section):
+class GenerateConfig(Section):
     """Writing queries."""
 
-    seeds: int | None = Field(default=1000, ge=1, description="seed passages drawn from the corpus; nothing: all")
+    seeds: int | None = Field(default=1000, ge=1, description="seed passages drawn from the corpus; unset: all")
     attempts: int = Field(default=2, ge=1, description="queries asked for per seed")
-    prompt: str = Field(
-        default="default", description="a packaged prompt's name, or the path of a YAML file of your own"
-    )
+    prompt: str = Field(default="default", description="name of a packaged prompt file, or path of a YAML file")
     kinds: dict[str, float] | None = Field(
-        default=None, description="weights of the task kinds; nothing: all of them, uniform"
+        default=None, description="weights of the task kinds; unset: all, with equal weights"
     )
     max_new_tokens: int = Field(default=40, ge=4)
     temperature: float = Field(default=0.7, ge=0)
@@ -114,7 +111,7 @@ class GenerateConfig(_Section):
     part_size: int = Field(default=32, ge=1, description="seeds per part")
 
 
-class RetrieveConfig(_Section):
+class RetrieveConfig(Section):
     """Finding each query's candidates."""
 
     candidates: int = Field(default=20, ge=2, description="N of the paper")
@@ -128,7 +125,7 @@ class RetrieveConfig(_Section):
     seed_top_k: int | None = Field(
         default=4,
         ge=1,
-        description="round trip: keep a query only if its own seed is among its top k; nothing: keep all",
+        description="round trip: keep a query only if its own seed is among its top k; unset: keep all",
     )
     first_pass: bool = Field(
         default=False, description="train the embedder on (query, seed) before it retrieves, as the paper does"
@@ -145,16 +142,38 @@ class RetrieveConfig(_Section):
         return self
 
 
-class ScoreConfig(_Section):
-    """Query likelihood and relevance classification of every candidate."""
+class ScoreConfig(Section):
+    """Judging every candidate."""
 
+    judges: list[str] = Field(
+        default=["ql", "rc"], description="who judges the candidates; every row has ql and rc, others may be added"
+    )
     mode: Literal["separate", "joint"] = Field(default="separate", description="joint: both from one forward pass")
     prompt: str = "default"
     passage_tokens: int = Field(default=128, ge=8, description="the LLM reads this much of a candidate")
     query_tokens: int = Field(default=64, ge=4)
 
+    @model_validator(mode="after")
+    def _judges_fit(self) -> ScoreConfig:
+        missing = [name for name in DEFAULT_JUDGES if name not in self.judges]
+        if missing:
+            raise ValueError(f"score.judges: {missing[0]} is missing; every row has the scores of ql and rc, add it")
+        if len(set(self.judges)) != len(self.judges):
+            raise ValueError("score.judges: a name is there twice; name each judge once")
+        return self
 
-class MineConfig(_Section):
+    @property
+    def further_judges(self) -> list[str]:
+        """The judges beyond ql and rc."""
+        return [name for name in self.judges if name not in DEFAULT_JUDGES]
+
+    @property
+    def all_judges(self) -> list[str]:
+        """All judges, ql and rc first: their order in the list changes nothing."""
+        return [*DEFAULT_JUDGES, *self.further_judges]
+
+
+class MineConfig(Section):
     """Ranks to labels."""
 
     rrf_k: float = Field(
@@ -173,14 +192,14 @@ class MineConfig(_Section):
     decontaminate: list[str] = Field(default_factory=list, description="evaluation sets: BEIR folders or text tables")
 
 
-class FretConfig(_Section):
-    """One build. `fingerprint`s of its sections decide which parts of an output folder are still valid."""
+class FretConfig(Section):
+    """One build. Fingerprints of its sections decide which parts of an output folder are still valid."""
 
     seed: int = 0
     corpus: CorpusConfig = CorpusConfig()
     llm: LLMConfig = LLMConfig()
     generators: list[LLMConfig] = Field(
-        default_factory=list, description="LLMs that write the queries, mixed by weight; nothing: `llm` alone"
+        default_factory=list, description="LLMs that write the queries, mixed by weight; empty: `llm` alone"
     )
     embedder: EmbedderConfig = EmbedderConfig()
     generate: GenerateConfig = GenerateConfig()
@@ -188,74 +207,25 @@ class FretConfig(_Section):
     score: ScoreConfig = ScoreConfig()
     mine: MineConfig = MineConfig()
 
-
-def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> FretConfig:
-    """Reads a YAML file (nothing: the defaults) and applies `a.b=c` overrides. Raises `ConfigError` naming the key."""
-    raw: Any = {}
-    if path is not None:
-        try:
-            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: no such config file") from None
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(raw, dict):
-            raise ConfigError(f"{path}: the config must be a mapping of sections")
-    for override in overrides or []:
-        apply_override(raw, override)
-    return parse_config(raw, str(path) if path else "config")
+    @property
+    def writers(self) -> list[LLMConfig]:
+        """The LLMs that write."""
+        return self.generators or [self.llm]
 
 
-def parse_config(raw: Any, where: str = "config") -> FretConfig:
-    """Checks a mapping. Raises `ConfigError`, one line: where, the key, what is wrong."""
-    try:
-        return FretConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(describe(error, where)) from None
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> FretConfig:
+    """Read a YAML file (without one: the defaults) and apply ``a.b=c`` overrides.
+
+    Raises:
+        ConfigError: see ``gecko_core.io.load_settings``.
+    """
+    return load_settings(FretConfig, path, overrides)
 
 
-def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Sets `a.b.c=value` in nested mappings, the value read as YAML. Raises `ConfigError`."""
-    dotted, equals, value = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: write it as section.key=value")
-    node = raw
-    for key in keys[:-1]:
-        node = node.setdefault(key, {})
-        if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {key!r} is a value, not a section")
-    try:
-        node[keys[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is not YAML") from None
+def parse_config(values: Any, where: str = "config") -> FretConfig:
+    """Check a mapping.
 
-
-def describe(error: ValidationError, where: str) -> str:
-    """A pydantic error's first problem in one line, with the known keys where one is unknown."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(tuple(str(part) for part in first["loc"][:-1]))
-        return f"{where}: unknown key '{key}'{f'; known here: {known}' if known else ''}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    found = "" if first["type"] == "value_error" else f" (found {first['input']!r})"
-    return f"{where}: {key + ': ' if key else ''}{message}{found}{more}"
-
-
-def _known_keys(path: tuple[str, ...]) -> str:
-    section: type[BaseModel] = FretConfig
-    for name in path:
-        if name.isdigit():
-            continue
-        field = section.model_fields.get(name)
-        if field is None:
-            return ""
-        annotation = LLMConfig if name == "generators" else field.annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return ""
-        section = annotation
-    return ", ".join(section.model_fields)
+    Raises:
+        ConfigError: one line: ``where``, the key, what is wrong.
+    """
+    return parse_settings(FretConfig, values, where)

@@ -10,19 +10,7 @@ from typing import Any, overload
 from gecko_core.errors import DataError
 from gecko_fret.build.folder import Workspace
 from gecko_fret.corpus.passages import Corpus, Passage
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A neighbour of a query: `ql` is the mean query log-prob, `rc` the expected label 0..4, ranks count from 1."""
-
-    id: str
-    similarity: float
-    ql: float
-    rc: float
-    rank_ql: int
-    rank_rc: int
-    fused: float
+from gecko_fret.steps import MINE, Candidate, MinedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +30,7 @@ class FretRow:
 class FretData(Sequence[FretRow]):
     """The rows of a FRet folder; `corpus` holds the passages, `manifest` says how the rows were made."""
 
-    def __init__(self, rows: list[dict[str, Any]], corpus: Corpus, manifest: dict[str, Any]):
+    def __init__(self, rows: list[MinedRow], corpus: Corpus, manifest: dict[str, Any]):
         self._rows, self.corpus, self.manifest = rows, corpus, manifest
 
     def __len__(self) -> int:
@@ -64,16 +52,16 @@ class FretData(Sequence[FretRow]):
         """The passage with this id, of any candidate."""
         return self.corpus.get(identifier)
 
-    def _row(self, row: dict[str, Any]) -> FretRow:
+    def _row(self, row: MinedRow) -> FretRow:
         return FretRow(
-            id=row["id"],
-            task=row["task"],
-            query=row["query"],
-            positive=self.corpus.get(row["positive_id"]),
-            negatives=[self.corpus.get(identifier) for identifier in row["negative_ids"]],
-            seed_id=row["seed_id"],
-            seed_rank=row["seed_rank"],
-            candidates=[Candidate(**candidate) for candidate in row["candidates"]],
+            id=row.id,
+            task=row.task,
+            query=row.query,
+            positive=self.corpus.get(row.positive_id),
+            negatives=[self.corpus.get(identifier) for identifier in row.negative_ids],
+            seed_id=row.seed_id,
+            seed_rank=row.seed_rank,
+            candidates=row.candidates,
         )
 
 
@@ -85,4 +73,7 @@ def load_fret(path: str | Path) -> FretData:
         raise DataError(f"{path}: not a FRet folder (no manifest.json); make one with: gecko-fret build --out {path}")
     if not manifest.get("complete"):
         raise DataError(f"{path}: the build is not finished; run the same gecko-fret build command again to go on")
-    return FretData(list(workspace.parts("mine")), workspace.corpus, manifest)
+    return FretData(list(workspace.parts(MINE)), workspace.corpus, manifest)
+
+
+__all__ = ["Candidate", "FretData", "FretRow", "load_fret"]

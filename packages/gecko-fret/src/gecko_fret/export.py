@@ -12,9 +12,9 @@ import pyarrow as pa
 from gecko_core import format_document, format_query
 from gecko_core.errors import ConfigError
 from gecko_core.io import whole_path
-from gecko_fret.build.parts import write_parquet
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
+from gecko_fret.steps.parts import write_parquet
 
 Render = tuple[Callable[[FretRow], str], Callable[[Passage], str]]
 

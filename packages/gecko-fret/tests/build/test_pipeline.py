@@ -12,10 +12,10 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError, GeckoError
 from gecko_fret import load_fret
-from gecko_fret.build.models import Models
 from gecko_fret.build.pipeline import build
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.models import Models
 
 SMALL = {
     "llm": {"model": "fake"},
@@ -302,7 +302,7 @@ import sys, time
 sys.path.insert(0, sys.argv[2])
 import conftest, numpy
 from gecko_fret.config import parse_config
-from gecko_fret.build.models import Models
+from gecko_fret.models import Models
 from gecko_fret.build.pipeline import build
 from build import test_pipeline
 corpus = conftest.small_corpus.__wrapped__() if hasattr(conftest.small_corpus, "__wrapped__") else None

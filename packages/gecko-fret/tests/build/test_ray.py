@@ -32,7 +32,7 @@ def config(tmp_path, tiny_model, word_tokenizer):
 
 
 def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp_path):
-    """Workers know nothing but folder, configuration and stage; no Ray is needed to see that this is enough."""
+    """Workers know nothing but folder, configuration and step; no Ray is needed to see that this is enough."""
     parsed = parse_config(json.loads(json.dumps(config)))
     for name in ("local", "worker"):
         build(parsed, tmp_path / name, corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
@@ -52,7 +52,7 @@ def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp
 def test_a_worker_with_other_prompts_is_refused(tmp_path):
     worker = PartWorker(str(tmp_path), {}, "write", {"generate": "other", "score": "other"})
     (error,) = worker({"number": [0]})["error"]
-    with pytest.raises(ConfigError, match="the prompts on this worker are not those of the build's start"):
+    with pytest.raises(ConfigError, match="the prompts on this worker are not those that the build began with"):
         raise_from(error)
 
 

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+import torch
 
 from gecko_core import Gecko
-from gecko_fret.build.models import Models
 from gecko_fret.build.pipeline import build
 from gecko_fret.config import parse_config
-from gecko_fret.steps.first_pass import train_first_pass
+from gecko_fret.models import Models
+from gecko_fret.steps.filter import Query
+from gecko_fret.steps.first_pass import in_batch_loss, train_first_pass
 
 
 @pytest.fixture
@@ -16,15 +18,15 @@ def embedder():
 
 def test_queries_come_nearer_to_their_seeds(embedder, small_corpus):
     queries = [
-        {"id": str(i), "seed_id": f"doc-{i:02d}", "task": "search result", "query": f"kind {i * 37 % 40}"}
+        Query(str(i), f"doc-{i:02d}", 0, "search result", "search result", f"kind {i * 37 % 40}", "writer", -1.0)
         for i in range(8)
     ]
-    seeds = [small_corpus.get(row["seed_id"]) for row in queries]
+    seeds = [small_corpus.get(row.seed_id) for row in queries]
 
     def diagonal():
-        found = embedder.encode_queries([row["query"] for row in queries])
+        encoded = embedder.encode_queries([row.query for row in queries])
         documents = embedder.encode_documents([p.text for p in seeds], [p.title for p in seeds])
-        similarities = found @ documents.T
+        similarities = encoded @ documents.T
         return float(np.mean(np.diag(similarities) - similarities.mean(1)))
 
     before = diagonal()
@@ -54,3 +56,13 @@ def test_a_build_keeps_its_trained_embedder_and_goes_on_with_it(embedder, small_
     trained = Gecko.from_pretrained(tmp_path / "whole" / "first_pass")
     assert trained.prompt_style == "plain"
     assert trained.weights_hash() != embedder.weights_hash()
+
+
+def test_the_loss_is_that_of_the_kernels():
+    from gecko_kernels import same_tower_softmax_loss
+
+    torch.manual_seed(0)
+    queries, positives = torch.randn(5, 8), torch.randn(5, 8)
+    ids = torch.tensor([1, 2, 1, 3, 4])
+    expected = same_tower_softmax_loss(queries, positives, temperature=0.02, same_tower=False, positive_ids=ids)
+    assert in_batch_loss(queries, positives, ids, 0.02).item() == pytest.approx(expected.item(), rel=1e-5)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gecko_fret.config import RetrieveConfig
+from gecko_fret.steps.filter import Query
 from gecko_fret.steps.index import ExactIndex
 from gecko_fret.steps.retrieve import Retrieve, passes_round_trip
 
@@ -18,26 +19,26 @@ def retrieve(small_corpus, fake_embedder):
 
 
 def row(identifier, seed, query, task="search result"):
-    return {"id": identifier, "seed_id": seed, "query": query, "task": task}
+    return Query(identifier, seed, 0, task, task, query, "writer", -1.0)
 
 
 def test_seed_rank_is_its_place_or_null(retrieve):
     own, foreign = "subject3word1 subject3word2 subject3word5", "subject9word1 subject9word2 subject9word4"
     result = retrieve([row("a", "doc-03", own), row("b", "doc-03", foreign)])
     first, second = result.rows
-    assert first["seed_rank"] == 1
-    assert first["candidate_ids"][0] == "doc-03"
-    assert second["candidate_ids"][0] == "doc-09"
-    assert second["seed_rank"] in (None, *range(2, 6))
-    assert first["similarities"] == sorted(first["similarities"], reverse=True)
-    assert len(first["candidate_ids"]) == 5
+    assert first.seed_rank == 1
+    assert first.candidate_ids[0] == "doc-03"
+    assert second.candidate_ids[0] == "doc-09"
+    assert second.seed_rank in (None, *range(2, 6))
+    assert first.similarities == sorted(first.similarities, reverse=True)
+    assert len(first.candidate_ids) == 5
 
 
 def test_failed_round_trips_are_kept_and_listed(retrieve):
     foreign = row("b", "doc-03", "subject9word1 subject9word2 subject9word4 subject9word7")
     result = retrieve([foreign], seed_top_k=1)
     assert len(result.rows) == 1
-    assert [(r["stage"], r["reason"], r["id"]) for r in result.rejects] == [("retrieve", "seed_not_found", "b")]
+    assert [(r.stage, r.reason, r.id) for r in result.rejects] == [("retrieve", "seed_not_found", "b")]
     assert retrieve([foreign], seed_top_k=None).rejects == []
 
 
@@ -56,7 +57,7 @@ def test_queries_are_encoded_with_their_own_task(retrieve, fake_embedder):
     ]
     result = retrieve(rows, embedder=Spy())
     assert calls == [("fact checking", ["one", "three"]), ("search result", ["two"])]
-    assert [r["query_id"] for r in result.rows] == ["a", "b", "c"]
+    assert [r.query_id for r in result.rows] == ["a", "b", "c"]
     assert retrieve([]).rows == []
 
 
@@ -71,6 +72,6 @@ def test_similarities_are_inner_products(retrieve, small_corpus, fake_embedder):
     query = "subject3word1 water people"
     (result,) = retrieve([row("a", "doc-03", query)]).rows
     embedder = fake_embedder()
-    passage = small_corpus.get(result["candidate_ids"][0])
+    passage = small_corpus.get(result.candidate_ids[0])
     expected = embedder.encode_queries([query])[0] @ embedder.encode_documents([passage.text], [passage.title])[0]
-    assert result["similarities"][0] == pytest.approx(float(np.float32(expected)), abs=1e-6)
+    assert result.similarities[0] == pytest.approx(float(np.float32(expected)), abs=1e-6)

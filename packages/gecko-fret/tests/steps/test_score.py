@@ -1,26 +1,45 @@
-import pytest
+from importlib import resources
 
-from gecko_fret.config import ScoreConfig
+import pytest
+import yaml
+
+from gecko_core.errors import ConfigError
+from gecko_fret.config import FretConfig, ScoreConfig, parse_config
+from gecko_fret.judges import JUDGES
+from gecko_fret.models import Models
 from gecko_fret.prompting import load_prompts
-from gecko_fret.steps.score import Score, expected_label
+from gecko_fret.steps.filter import Query
+from gecko_fret.steps.retrieve import Retrieved
+from gecko_fret.steps.score import SCORE, Candidates, Score
+
+
+def row(identifier, kind, query, candidates):
+    retrieved = Retrieved(identifier, None, candidates, [0.5] * len(candidates))
+    return Candidates(Query(identifier, "doc-09", 0, kind, kind, query, "writer", -1.0), retrieved)
+
 
 ROWS = [
-    {"query_id": "a", "kind": "fact checking", "query": "subject1word1 is here", "candidate_ids": ["doc-01", "doc-02"]},
-    {"query_id": "b", "kind": "search result", "query": "subject2word1\nwater", "candidate_ids": ["doc-02"]},
+    row("a", "fact checking", "subject1word1 is here", ["doc-01", "doc-02"]),
+    row("b", "search result", "subject2word1\nwater", ["doc-02"]),
 ]
+
+
+def score(corpus, llm, rows=ROWS, **settings):
+    config = FretConfig(score=ScoreConfig(**settings))
+    judges = [JUDGES[name](config, Models()) for name in config.score.all_judges]
+    return Score(corpus, llm, load_prompts("default"), config.score, judges)(rows)
 
 
 @pytest.mark.parametrize("mode", ["separate", "joint"])
 def test_every_candidate_gets_both_scores(small_corpus, fake_llm, mode):
-    stage = Score(small_corpus, fake_llm(), load_prompts("default"), ScoreConfig(mode=mode))
-    result = stage(ROWS)
-    assert [(r["query_id"], r["candidate_id"]) for r in result.rows] == [
+    result = score(small_corpus, fake_llm(), mode=mode)
+    assert [(r.query_id, r.candidate_id) for r in result.rows] == [
         ("a", "doc-01"),
         ("a", "doc-02"),
         ("b", "doc-02"),
     ]
-    assert all(len(r["rc"]) == 5 and sum(r["rc"]) == pytest.approx(1) for r in result.rows)
-    assert all(r["ql"] < 0 for r in result.rows)
+    assert all(len(r.judgements["rc"]) == 5 and sum(r.judgements["rc"]) == pytest.approx(1) for r in result.rows)
+    assert all(r.judgements["ql"] < 0 for r in result.rows)
     assert result.counters["pairs"] == 3
     assert result.counters["prompt_tokens"] > 0
 
@@ -39,7 +58,7 @@ def test_modes_ask_the_llm_once_or_twice(small_corpus, fake_llm):
         ("joint", [(3, True, {True})]),
     ):
         llm = Spy()
-        Score(small_corpus, llm, load_prompts("default"), ScoreConfig(mode=mode))(ROWS)
+        score(small_corpus, llm, mode=mode)
         assert llm.calls == expected
 
 
@@ -51,13 +70,24 @@ def test_passages_and_queries_are_cut(small_corpus, fake_llm):
             seen.extend(requests)
             return super().score(requests, labels)
 
-    config = ScoreConfig(passage_tokens=8, query_tokens=4)
-    row = ROWS[0] | {"query": "one two three four five six"}
-    Score(small_corpus, Spy(), load_prompts("default"), config)([row])
+    long = row("a", "fact checking", "one two three four five six", ["doc-01", "doc-02"])
+    score(small_corpus, Spy(), [long], passage_tokens=8, query_tokens=4)
     assert all(len(r.context.split("\n")[0].split()) == 9 for r in seen if r.continuation)
     assert {r.continuation for r in seen if r.continuation} == {" one two three four"}
 
 
-def test_expected_label():
-    assert expected_label([0, 0, 0, 0, 1]) == 4
-    assert expected_label([0.2] * 5) == pytest.approx(2)
+def test_columns_are_the_judges_whatever_their_order():
+    names = ["query_id", "candidate_id", "ql", "rc"]
+    assert SCORE.layout(FretConfig()).schema.names == names
+    assert SCORE.layout(parse_config({"score": {"judges": ["rc", "ql"]}})).schema.names == names
+
+
+def test_unknown_judges_and_joint_scoring_without_prompts_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"score.judges: no judge is called 'oracle'; there are ql, rc"):
+        SCORE.check(parse_config({"score": {"judges": ["ql", "rc", "oracle"]}}))
+    prompts = yaml.safe_load((resources.files("gecko_fret") / "prompts" / "default.yaml").read_text())
+    del prompts["joint"]
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(prompts))
+    config = parse_config({"score": {"prompt": str(tmp_path / "p.yaml"), "mode": "joint"}})
+    with pytest.raises(ConfigError, match="has no 'joint' section"):
+        SCORE.check(config)

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 
 from gecko_core.errors import DataError
 from gecko_core.io import format_seconds
-from gecko_fret.build.fingerprints import prompt_sets, seed_count
 from gecko_fret.build.folder import Workspace
 from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import Corpus
+from gecko_fret.prompting import load_prompts
+from gecko_fret.steps.write import seed_count
 
 _TOKENS_PER_CHARACTER = 0.25  # English text; only where no build has been measured
 _TEMPLATE_TOKENS = 12
@@ -136,7 +137,7 @@ def describe_cost(config: FretConfig, corpus: Corpus, like: str | Path | None = 
     shares = Shares.of(like) if like is not None else None
     mean = pc.sum(pc.utf8_length(corpus.table["text"])).as_py() / len(corpus)
     cost = estimate(config, len(corpus), mean, shares)
-    writing, _ = prompt_sets(config)
+    writing = load_prompts(config.generate.prompt)
     bound = "about" if shares else "at most"
     lines = [
         f"corpus    {corpus.name}: {len(corpus)} passages of {mean:.0f} characters on average",

@@ -1,11 +1,10 @@
-"""Building a FRet data set: the stages in their order over parts on disk, resumable at every part."""
+"""Building a FRet data set: the steps in their order over parts on disk, resumable at every part."""
 
 from __future__ import annotations
 
 import platform
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,43 +13,27 @@ from typing import Any
 import gecko_fret
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import Progress, make_progress
-from gecko_fret.build.fingerprints import (
-    check_prompts,
-    fingerprints,
-    generators,
-    part_count,
-    prompt_hashes,
-    prompt_sets,
-    seed_count,
-)
-from gecko_fret.build.folder import FOLDERS, FORMAT, Workspace
-from gecko_fret.build.models import Models
-from gecko_fret.build.runner import PartRunner
+from gecko_fret.build.fingerprints import check_config, fingerprints, prompt_hashes
+from gecko_fret.build.folder import Workspace
+from gecko_fret.build.report import write_report
 from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus.load import load_corpus
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.steps.base import Row, StageResult, reject
-from gecko_fret.steps.filter import Filter
+from gecko_fret.models import Models
+from gecko_fret.steps import STEPS, BuildContext, PartStep, Step, WholeStep
 
-Engine = Callable[["Build", str, list[int]], None]
-UNITS = {
-    "corpus": "passages",
-    "write": "seeds",
-    "filter": "seeds",
-    "embed": "passages",
-    "retrieve": "queries",
-    "score": "queries",
-    "mine": "queries",
-}
+Engine = Callable[["Build", PartStep[Any, Any], list[int]], None]
+
+_SAVE_EVERY_S = 5.0
 
 
 class Stopped(Exception):
-    """The caller's `stop` said so; everything up to the last part is on disk."""
+    """The caller's ``stop`` asked for it; everything up to the last part is on disk."""
 
 
 @dataclass(slots=True)
 class FretSummary:
-    """What a build did. `seconds` and `tokens` are by stage and sum over all runs of the build."""
+    """What a build did. ``seconds`` and ``tokens`` are by step and sum over all runs of the build."""
 
     path: Path
     complete: bool
@@ -60,11 +43,16 @@ class FretSummary:
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
+        """The summary as JSON values."""
         return asdict(self) | {"path": str(self.path)}
 
 
 def read_corpus(section: CorpusConfig) -> Corpus:
-    """The corpus that a configuration names. Raises `DataError`."""
+    """Read the corpus that a configuration names.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
     return load_corpus(
         section.path,
         split=section.split,
@@ -86,16 +74,29 @@ def build(
     models: Models | None = None,
     engine: Engine | None = None,
 ) -> FretSummary:
-    """Builds a FRet folder, or goes on with the one in `out`.
+    """Build a FRet folder, or go on with the one in ``out``.
 
-    corpus: passages to use instead of reading `config.corpus`.
-    progress: True for bars or log lines on stderr, or an object with the methods of `Progress`.
-    stop: asked after every part; True ends the build there with `complete=False`, and the same call goes on later.
-    force: delete the parts that a changed configuration invalidates, instead of refusing.
-    models, engine: ready-made models, and another way of running parts (`gecko_fret.build.ray`).
+    The same configuration and corpus give the same bytes in every Parquet part. Whatever was finished before an error
+    stays valid.
 
-    The same configuration and corpus give the same bytes in every Parquet part. Raises `ConfigError` when `out` holds
-    another build, `DataError`, `ModelError`, `BackendError`; whatever was finished before stays valid.
+    Args:
+        config: what to build.
+        out: the folder.
+        corpus: passages to use instead of reading ``config.corpus``.
+        progress: True for bars or log lines on stderr, or an object with the methods of ``Progress``.
+        stop: asked after every part; True ends the build there with ``complete=False``, and the same call goes on later.
+        force: delete the parts that a changed configuration invalidates, instead of refusing.
+        models: ready-made models.
+        engine: another way of running parts, see ``gecko_fret.build.ray``.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigError: ``out`` holds another build, or the configuration cannot be met.
+        DataError: the corpus or a part cannot be read, or nothing survived.
+        ModelError: a model cannot be loaded.
+        BackendError: an LLM's server or engine failed.
     """
     if corpus is None:
         corpus = read_corpus(config.corpus)
@@ -104,7 +105,8 @@ def build(
     workspace = Workspace(out)
     workspace.check_usable()
     with workspace.locked():
-        job = Build(config, workspace, corpus, models or Models(), make_progress(progress), stop, engine)
+        context = BuildContext(workspace.out, config, corpus, models or Models())
+        job = Build(context, workspace, make_progress(progress), stop, engine)
         try:
             job.prepare(force)
             return job.run()
@@ -112,24 +114,29 @@ def build(
             return job.summary(complete=False)
         finally:
             job.progress.finish()
-            job.runner.close()
+            context.close()
 
 
 class Build:
-    """One run of a build, from the first missing part to the last."""
+    """One run of a build, from the first missing part to the last.
+
+    Args:
+        context: what the steps share.
+        workspace: the output folder.
+        progress: what to report to.
+        stop: asked after every part.
+        engine: runs parts; None: this process.
+    """
 
     def __init__(
         self,
-        config: FretConfig,
+        context: BuildContext,
         workspace: Workspace,
-        corpus: Corpus,
-        models: Models,
         progress: Progress,
-        stop: Callable[[], bool] | None,
-        engine: Engine | None,
+        stop: Callable[[], bool] | None = None,
+        engine: Engine | None = None,
     ):
-        self.config, self.workspace, self.corpus, self.progress = config, workspace, corpus, progress
-        self.runner = PartRunner(workspace, config, models)
+        self.context, self.workspace, self.progress = context, workspace, progress
         self._stop, self._engine = stop, engine or run_local
         self.manifest: dict[str, Any] = {}
         self._saved = 0.0
@@ -137,30 +144,34 @@ class Build:
     # -- before the first part
 
     def prepare(self, force: bool) -> None:
-        """Checks the folder against the configuration, and clears what no longer fits where that is allowed."""
+        """Check the folder against the configuration, and delete what no longer fits where that is allowed.
+
+        Raises:
+            ConfigError: the folder holds another build, or a step cannot do what it is asked for.
+        """
         self.workspace.remove_leftovers()
-        check_prompts(self.config)
-        wanted = fingerprints(self.config, self.corpus, self.runner.models)
-        previous = self.workspace.read_manifest()
-        stages = {name: {"fingerprint": wanted[name], "done": False, "seconds": 0.0} for name in FOLDERS}
-        if previous is not None:
-            changed = [name for name in FOLDERS if previous["stages"][name]["fingerprint"] != wanted[name]]
-            if not force and any(self._part_files(name) for name in changed):
-                self._refuse(changed)
-            for name in FOLDERS:
-                if name in changed:
-                    self._clear(name)
-                else:
-                    stages[name] = previous["stages"][name]
+        config, corpus = self.context.config, self.context.corpus
+        check_config(config)
+        wanted = fingerprints(self.context)
+        previous = self.workspace.read_manifest() or {"stages": {}}
+        stages, changed = _compare(previous["stages"], wanted)
+        if previous["stages"] and not force and any(step.part_files(self.workspace.out) for step in changed):
+            self._refuse(changed)
+        for step in changed if previous["stages"] else ():
+            step.clear(self.workspace.out)
         self.manifest = {
-            "format": FORMAT,
+            "format": max(step.format(config) for step in STEPS),
             "gecko_fret": gecko_fret.__version__,
             "complete": False,
-            "config": self.config.model_dump(mode="json"),
-            "corpus": {"name": self.corpus.name, "passages": len(self.corpus), "sha256": self.corpus.hash},
+            "config": config.model_dump(mode="json"),
+            "corpus": {"name": corpus.name, "passages": len(corpus), "sha256": corpus.hash},
             "models": self._model_record(),
-            "prompts": prompt_hashes(self.config),
-            "search": (previous or {}).get("search", {}),
+            "prompts": prompt_hashes(config),
+            **{
+                step.recorded_as: {} if step in changed else previous.get(step.recorded_as, {})
+                for step in STEPS
+                if step.recorded_as
+            },
             "stages": stages,
             "counts": {},
             "rejects": {},
@@ -169,94 +180,76 @@ class Build:
         }
         self.save()
 
-    def _refuse(self, changed: list[str]) -> None:
-        lost = [f"{len(self._part_files(name))} of {FOLDERS[name]}" for name in changed if self._part_files(name)]
-        first = "the corpus has" if changed[0] == "corpus" else f"the settings of '{changed[0]}' have"
+    def _refuse(self, changed: list[Step[Any]]) -> None:
+        files = {step.folder: len(step.part_files(self.workspace.out)) for step in changed}
+        lost = ", ".join(f"{count} of {folder}" for folder, count in files.items() if count)
         raise ConfigError(
-            f"{self.workspace.out}: holds another run: {first} changed since it was built; --force would "
-            f"delete these parts: {', '.join(lost) or 'none'}; or choose another output folder"
+            f"{self.workspace.out}: holds another run: {changed[0].origin} changed since it was built; --force would "
+            f"delete these parts: {lost or 'none'}; or choose another output folder"
         )
 
-    def _part_files(self, stage: str) -> list[Path]:
-        return sorted((self.workspace.out / FOLDERS[stage]).glob("part-*"))
-
-    def _clear(self, stage: str) -> None:
-        """Deletes a stage's parts and its rejects; the parts first, since they are what says that both are whole."""
-        for path in self._part_files(stage):
-            path.unlink()
-        self.workspace.rejects(stage).clear()
-        if stage == "embed" and self.runner.first_pass_folder.exists():
-            shutil.rmtree(self.runner.first_pass_folder)
-
     def _model_record(self) -> dict[str, Any]:
-        models, config = self.runner.models, self.config
+        models, config = self.context.models, self.context.config
         return {
             "llm": {"name": config.llm.model, "hash": models.llm_fingerprint(config.llm)},
             "generators": [
-                {"name": llm.model, "hash": models.llm_fingerprint(llm), "weight": llm.weight}
-                for llm in generators(config)
+                {"name": llm.model, "hash": models.llm_fingerprint(llm), "weight": llm.weight} for llm in config.writers
             ],
             "embedder": {"name": config.embedder.model, "hash": models.embedder_fingerprint(config.embedder)},
         }
 
-    # -- the stages
+    # -- the steps
 
     def run(self) -> FretSummary:
-        """All stages in their order."""
-        self._stage("corpus", part_count(len(self.corpus), self.config.corpus.part_size), self._write_corpus)
-        self._stage("write", part_count(seed_count(self.config, self.corpus), self.config.generate.part_size))
-        self._filter()
-        queries = len(self.workspace.parts("filter").numbers())
-        if self.config.retrieve.first_pass:
-            self._first_pass()
-        self._stage("embed", part_count(len(self.corpus), self.config.corpus.part_size))
-        self._stage("retrieve", queries)
-        if not self.manifest["search"]:
-            self.manifest["search"] = self.runner.search_record()
-        self._stage("score", queries)
-        self._stage("mine", queries)
+        """Run all steps in their order.
+
+        Raises:
+            Stopped: the caller asked for it.
+        """
+        for step in STEPS:
+            if not self.manifest["stages"][step.name]["done"]:
+                self._run(step)
+            if step.recorded_as and not self.manifest[step.recorded_as]:
+                self.manifest[step.recorded_as] = step.record(self.context)
         return self._finish()
 
-    def _stage(self, name: str, count: int, run: Callable[[list[int]], None] | None = None) -> None:
-        """Runs the missing parts of a stage."""
-        if self.manifest["stages"][name]["done"]:
-            return
+    def _run(self, step: Step[Any]) -> None:
         self._check_stop()
-        missing = [number for number in range(count) if not self._has(name, number)]
-        there = sum(self._units(name, number) for number in range(count) if number not in set(missing))
-        total = self._total(name, count)
-        self.progress.start(name, total, there, UNITS[name])
+        step.prepare(self.context, self.progress)
+        if isinstance(step, PartStep):
+            self._run_parts(step)
+        elif isinstance(step, WholeStep):
+            self._run_whole(step)
+        self.manifest["stages"][step.name]["done"] = True
+        self.save()
+
+    def _run_parts(self, step: PartStep[Any, Any]) -> None:
+        numbers = range(step.part_count(self.context))
+        units = {number: step.units(self.context, number) for number in numbers}
+        missing = [number for number in numbers if not step.exists(self.context, number)]
+        total = sum(units.values())
+        self.progress.start(step.name, total, total - sum(units[number] for number in missing), step.unit)
         if missing:
-            if run is not None:
-                run(missing)
-            else:
-                self._engine(self, name, missing)
+            engine = self._engine if step.distributed else run_local
+            engine(self, step, missing)
         self.progress.finish()
-        self._done(name)
 
-    def _has(self, name: str, number: int) -> bool:
-        if name == "embed":
-            return self.runner.embeddings().exists(number)
-        return self.workspace.parts(name).exists(number)
+    def _run_whole(self, step: WholeStep[Any]) -> None:
+        began = time.monotonic()
+        self.progress.start(step.name, step.total(self.context), 0, step.unit)
+        step.run(self.context, self.progress.advance)
+        self.progress.finish()
+        self.manifest["stages"][step.name]["seconds"] += time.monotonic() - began
 
-    def _units(self, name: str, number: int) -> int:
-        if name == "corpus":  # not on disk yet, where the runner would look
-            size = self.config.corpus.part_size
-            return min(size, len(self.corpus) - number * size)
-        return self.runner.units(name, number)
+    def record(self, step: Step[Any], units: int, seconds: float) -> None:
+        """Note that a part is on disk. Engines call it once per part.
 
-    def _total(self, name: str, count: int) -> int:
-        if name in ("corpus", "embed"):
-            return len(self.corpus)
-        if name == "write":
-            return seed_count(self.config, self.corpus)
-        return sum(self._units(name, number) for number in range(count))
-
-    def record(self, name: str, units: int, seconds: float) -> None:
-        """A part is on disk: progress, time, and the caller's chance to stop. Engines call it once per part."""
-        self.manifest["stages"][name]["seconds"] += seconds
+        Raises:
+            Stopped: the caller asked for it.
+        """
+        self.manifest["stages"][step.name]["seconds"] += seconds
         self.progress.advance(units)
-        if time.monotonic() - self._saved > 5:
+        if time.monotonic() - self._saved > _SAVE_EVERY_S:
             self.save()
         self._check_stop()
 
@@ -265,75 +258,10 @@ class Build:
             self.save()
             raise Stopped
 
-    def _done(self, name: str) -> None:
-        self.manifest["stages"][name]["done"] = True
-        self.save()
-
     def save(self) -> None:
+        """Write the manifest."""
         self._saved = time.monotonic()
         self.workspace.write_manifest(self.manifest)
-
-    def _write_corpus(self, missing: list[int]) -> None:
-        size, parts = self.config.corpus.part_size, self.workspace.parts("corpus")
-        dropped = [reject("corpus", d.reason, d.id, d.text, d.detail) for d in self.corpus.dropped]
-        for number in missing:
-            began = time.monotonic()
-            table = self.corpus.table.slice(number * size, size)
-            self.workspace.rejects("corpus").write(number, dropped if number == 0 else [])
-            parts.write(number, table.to_pylist())
-            self.record("corpus", len(table), time.monotonic() - began)
-
-    def _filter(self) -> None:
-        """Judges all attempts in their order, and lays the queries that are left into parts of their own size."""
-        if self.manifest["stages"]["filter"]["done"]:
-            return
-        self._check_stop()
-        began = time.monotonic()
-        judge = Filter(self.corpus, prompt_sets(self.config)[0], self.config.generate)
-        attempts, parts, rejects = (
-            self.workspace.parts("write"),
-            self.workspace.parts("filter"),
-            self.workspace.rejects("filter"),
-        )
-        parts.clear()
-        rejects.clear()
-        self.progress.start("filter", len(attempts.numbers()), 0, "parts")
-        size, waiting, written = self.config.retrieve.part_size, list[Row](), 0
-        for number in attempts.numbers():
-            result: StageResult = judge(attempts.rows(number))
-            rejects.write(number, result.rejects)
-            waiting += result.rows
-            while len(waiting) >= size:
-                parts.write(written, waiting[:size])
-                waiting, written = waiting[size:], written + 1
-            self.progress.advance(1)
-        if waiting:
-            parts.write(written, waiting)
-            written += 1
-        self.progress.finish()
-        if not written:
-            reasons = self.workspace.reject_counts().get("generate", {})
-            listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-            raise DataError(
-                f"{self.workspace.out}: none of the {sum(reasons.values())} attempts gave a query ({listed}); "
-                "look at rejects/, then try a larger llm.model or looser generate.* settings"
-            )
-        self.manifest["stages"]["filter"]["seconds"] += time.monotonic() - began
-        self._done("filter")
-
-    def _first_pass(self) -> None:
-        """Trains the embedder of this build and saves it in the folder, where all workers find it. Done once."""
-        folder = self.runner.first_pass_folder
-        if self.manifest["stages"]["retrieve"]["done"] or folder.exists():
-            return
-        from gecko_fret.steps.first_pass import train_first_pass
-
-        queries = list(self.workspace.parts("filter"))
-        embedder = self.runner.models.embedder(self.config.embedder)
-        self.progress.start("train", len(queries), 0, "queries")
-        train_first_pass(embedder, queries, self.corpus, self.config.seed, on_step=self.progress.advance)
-        self.progress.finish()
-        embedder.save_pretrained(folder, record={"first_pass": len(queries)})
 
     # -- after the last part
 
@@ -341,7 +269,7 @@ class Build:
         self.manifest["counts"] = self.workspace.counts()
         self.manifest["rejects"] = self.workspace.reject_counts()
         self.manifest["tokens"] = self.workspace.token_counts()
-        if not self.manifest["counts"]["rows"]:
+        if any(step.must_have_rows and not self.manifest["counts"][step.counted_as] for step in STEPS):
             self.save()
             listed = ", ".join(
                 f"{stage} {reason} {count}"
@@ -352,31 +280,30 @@ class Build:
                 f"{self.workspace.out}: no row survived ({listed}); write more queries (generate.seeds) or loosen "
                 "retrieve.seed_top_k and mine.*"
             )
-        from gecko_fret.build.report import write_report
-
         write_report(self.workspace.out)
         self.manifest["complete"] = True
         self.save()
         return self.summary(complete=True)
 
     def summary(self, complete: bool) -> FretSummary:
+        """What has been done so far."""
         workspace, stages = self.workspace, self.manifest["stages"]
         return FretSummary(
             path=workspace.out,
             complete=complete,
             counts=workspace.counts(),
             rejects=workspace.reject_counts(),
-            seconds={name: round(stages[name]["seconds"], 3) for name in FOLDERS},
+            seconds={step.name: round(stages[step.name]["seconds"], 3) for step in STEPS},
             tokens=workspace.token_counts(),
         )
 
 
-def run_local(build: Build, stage: str, missing: list[int]) -> None:
+def run_local(build: Build, step: PartStep[Any, Any], missing: list[int]) -> None:
     """The engine of one machine: part after part in this process."""
     for number in missing:
         began = time.monotonic()
-        units = build.runner.run(stage, number)
-        build.record(stage, units, time.monotonic() - began)
+        units = step.run_part(build.context, number)
+        build.record(step, units, time.monotonic() - began)
 
 
 def environment() -> dict[str, Any]:
@@ -392,3 +319,18 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def _compare(
+    previous: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, str]
+) -> tuple[dict[str, dict[str, Any]], list[Step[Any]]]:
+    """The manifest's record of every step, and the steps whose fingerprint is not that of the folder."""
+    stages: dict[str, dict[str, Any]] = {}
+    changed: list[Step[Any]] = []
+    for step in STEPS:
+        record = dict(previous.get(step.name, {}))
+        if record.get("fingerprint") != wanted[step.name]:
+            record = {"fingerprint": wanted[step.name], "done": False, "seconds": 0.0}
+            changed.append(step)
+        stages[step.name] = record
+    return stages, changed

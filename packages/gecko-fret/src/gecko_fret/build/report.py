@@ -15,7 +15,7 @@ from gecko_core.errors import DataError
 from gecko_core.io import write_text
 from gecko_fret.build.folder import Workspace
 from gecko_fret.corpus.splitting import count_words
-from gecko_fret.steps.base import Row
+from gecko_fret.steps import MINE, RETRIEVE, Candidate, MinedRow
 
 _EXAMPLES = 5
 _TEXT_CHARACTERS = 280
@@ -50,7 +50,7 @@ def write_report(out: str | Path) -> tuple[Path, Path]:
 
 def make_sections(workspace: Workspace, manifest: dict[str, Any]) -> list[Section]:
     """All sections of the report, from the parts on disk."""
-    rows = list(workspace.parts("mine"))
+    rows = list(workspace.parts(MINE))
     counts, rejects = workspace.counts(), workspace.reject_counts()
     passed = counts["retrieved"] - sum(rejects.get("retrieve", {}).values())
     sections = [
@@ -107,7 +107,7 @@ def _rejects(rejects: dict[str, dict[str, int]]) -> Section:
 
 
 def _seed_ranks(workspace: Workspace) -> Section:
-    ranks = Counter(row["seed_rank"] for row in workspace.parts("retrieve"))
+    ranks = Counter(row.seed_rank for row in workspace.parts(RETRIEVE))
     total = max(sum(ranks.values()), 1)
     known = sorted(rank for rank in ranks if rank is not None)
     rows: list[Sequence[Any]] = [(rank, ranks[rank], f"{ranks[rank] / total:.1%}") for rank in known]
@@ -117,12 +117,12 @@ def _seed_ranks(workspace: Workspace) -> Section:
     return Section("Where the seed is", note, ("rank", "queries", "share"), rows, bar=1)
 
 
-def _labels(rows: list[Row]) -> Section:
-    moved = sum(row["positive_id"] != row["seed_id"] for row in rows)
-    without = sum(not row["negative_ids"] for row in rows)
-    ranks = [next((i for i, c in enumerate(r["candidates"], 1) if c["id"] == r["seed_id"]), None) for r in rows]
+def _labels(rows: list[MinedRow]) -> Section:
+    moved = sum(row.positive_id != row.seed_id for row in rows)
+    without = sum(not row.negative_ids for row in rows)
+    ranks = [next((i for i, c in enumerate(r.candidates, 1) if c.id == r.seed_id), None) for r in rows]
     fused = [rank for rank in ranks if rank is not None]
-    relevance = [_candidate(row, row["positive_id"])["rc"] for row in rows]
+    relevance = [_candidate(row, row.positive_id).rc for row in rows]
     facts: list[Sequence[Any]] = [
         ("rows", len(rows)),
         ("positive is not the seed (the paper: about 15%)", f"{moved / len(rows):.1%}"),
@@ -133,15 +133,15 @@ def _labels(rows: list[Row]) -> Section:
     return Section("Labels", "What the fused ranking decided.", ("what", "value"), facts)
 
 
-def _tasks(rows: list[Row]) -> Section:
-    counts = Counter(row["task"] for row in rows)
+def _tasks(rows: list[MinedRow]) -> Section:
+    counts = Counter(row.task for row in rows)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:40]
     table = [(task, n, f"{n / len(rows):.1%}") for task, n in ordered]
     return Section("Tasks", "Rows by task string, the 40 most frequent.", ("task", "rows", "share"), table, bar=1)
 
 
-def _lengths(rows: list[Row]) -> Section:
-    counts = Counter(min(count_words(row["query"]) // 4, 10) for row in rows)
+def _lengths(rows: list[MinedRow]) -> Section:
+    counts = Counter(min(count_words(row.query) // 4, 10) for row in rows)
     table = [
         (f"{step * 4} to {step * 4 + 3}" if step < 10 else "40 and more", n, f"{n / len(rows):.1%}")
         for step, n in sorted(counts.items())
@@ -149,10 +149,10 @@ def _lengths(rows: list[Row]) -> Section:
     return Section("Query lengths", "Words per query.", ("words", "rows", "share"), table, bar=1)
 
 
-def _agreement(rows: list[Row]) -> Section:
+def _agreement(rows: list[MinedRow]) -> Section:
     """How alike QL and RC order the candidates: Spearman's rho of the ranks, per query."""
-    values = [_spearman(row["candidates"]) for row in rows if len(row["candidates"]) > 2]
-    same_top = sum(any(c["rank_ql"] == 1 and c["rank_rc"] == 1 for c in row["candidates"]) for row in rows)
+    values = [_spearman(row.candidates) for row in rows if len(row.candidates) > 2]
+    same_top = sum(any(c.rank_ql == 1 and c.rank_rc == 1 for c in row.candidates) for row in rows)
     edges = [-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0]
     counts = np.histogram(values, bins=edges)[0].tolist()
     table = [(f"{low:+.2f} to {high:+.2f}", int(n)) for low, high, n in zip(edges, edges[1:], counts, strict=False)]
@@ -162,18 +162,18 @@ def _agreement(rows: list[Row]) -> Section:
     return Section("Agreement of the two scores", note, ("rank correlation", "queries"), table, bar=1)
 
 
-def _spearman(candidates: list[dict[str, Any]]) -> float:
+def _spearman(candidates: list[Candidate]) -> float:
     """Spearman's rho of two rankings without ties: 1 - 6 sum d^2 / (n (n^2 - 1))."""
     n = len(candidates)
-    return 1 - 6 * sum((c["rank_ql"] - c["rank_rc"]) ** 2 for c in candidates) / (n * (n * n - 1))
+    return 1 - 6 * sum((c.rank_ql - c.rank_rc) ** 2 for c in candidates) / (n * (n * n - 1))
 
 
-def _examples(rows: list[Row], workspace: Workspace) -> list[Section]:
+def _examples(rows: list[MinedRow], workspace: Workspace) -> list[Section]:
     """Rows whose positive the LLM likes best and least, by expected label, then by query likelihood."""
 
-    def liking(row: Row) -> tuple[float, float, str]:
-        positive = _candidate(row, row["positive_id"])
-        return positive["rc"], positive["ql"], row["id"]
+    def liking(row: MinedRow) -> tuple[float, float, str]:
+        positive = _candidate(row, row.positive_id)
+        return positive.rc, positive.ql, row.id
 
     ordered = sorted(rows, key=liking, reverse=True)
     count = min(_EXAMPLES, max(len(ordered) // 2, 1))
@@ -181,11 +181,11 @@ def _examples(rows: list[Row], workspace: Workspace) -> list[Section]:
     for title, chosen in (("Best rows", ordered[:count]), ("Worst rows", ordered[-count:][::-1])):
         table = []
         for row in chosen:
-            positive = _candidate(row, row["positive_id"])
-            negative = workspace.corpus.get(row["negative_ids"][0]).full_text if row["negative_ids"] else "-"
-            shown = workspace.corpus.get(row["positive_id"]).full_text
-            score = f"label {positive['rc']:.2f}, ql {positive['ql']:.2f}"
-            table.append((row["task"], row["query"], _short(shown), _short(negative), score))
+            positive = _candidate(row, row.positive_id)
+            negative = workspace.corpus.get(row.negative_ids[0]).full_text if row.negative_ids else "-"
+            shown = workspace.corpus.get(row.positive_id).full_text
+            score = f"label {positive.rc:.2f}, ql {positive.ql:.2f}"
+            table.append((row.task, row.query, _short(shown), _short(negative), score))
         note = "By the positive's expected label, then its query likelihood."
         sections.append(
             Section(title, note, ("task", "query", "positive", "negative", "scores of the positive"), table)
@@ -193,8 +193,8 @@ def _examples(rows: list[Row], workspace: Workspace) -> list[Section]:
     return sections
 
 
-def _candidate(row: Row, identifier: str) -> dict[str, Any]:
-    return next(candidate for candidate in row["candidates"] if candidate["id"] == identifier)
+def _candidate(row: MinedRow, identifier: str) -> Candidate:
+    return next(candidate for candidate in row.candidates if candidate.id == identifier)
 
 
 def _short(text: str) -> str:

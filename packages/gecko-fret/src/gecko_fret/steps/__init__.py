@@ -1,1 +1,49 @@
-"""The steps of FRet, in their order."""
+"""The steps of a build in their order: one file each, and one line in `STEPS`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gecko_fret.steps.base import BuildContext, PartStep, Reject, Step, StepResult, WholeStep, Work
+from gecko_fret.steps.corpus import CORPUS
+from gecko_fret.steps.embed import EMBED
+from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.mine import MINE, Candidate, MinedRow
+from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
+from gecko_fret.steps.score import SCORE, ScoredPair
+from gecko_fret.steps.write import WRITE, Attempt
+
+#: To add a step, write its file and put it here, after the steps that it reads.
+STEPS: list[Step[Any]] = [
+    CORPUS,
+    WRITE,
+    FILTER,
+    EMBED,
+    RETRIEVE,
+    SCORE,
+    MINE,
+]
+
+__all__ = [
+    "CORPUS",
+    "EMBED",
+    "FILTER",
+    "MINE",
+    "RETRIEVE",
+    "SCORE",
+    "STEPS",
+    "WRITE",
+    "Attempt",
+    "BuildContext",
+    "Candidate",
+    "MinedRow",
+    "PartStep",
+    "Query",
+    "Reject",
+    "Retrieved",
+    "ScoredPair",
+    "Step",
+    "StepResult",
+    "WholeStep",
+    "Work",
+]

@@ -1,43 +1,234 @@
-"""What a stage is: a function from a batch of rows to a batch of rows, with what it rejected and counted."""
+"""What a step of a build is: it owns its name, folder, rows, dependencies, inputs and work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
-import pyarrow as pa
+from gecko_core.io import Progress
+from gecko_fret.config import FretConfig
+from gecko_fret.corpus.passages import Corpus
+from gecko_fret.models import Models
+from gecko_fret.steps.parts import Layout, Parts, Row, layout_of
 
-Row = dict[str, Any]
+Input = TypeVar("Input")
+Value = TypeVar("Value")
 
-REJECT_SCHEMA = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("id", pa.string()),
-        ("detail", pa.string()),
-        ("text", pa.string()),
-    ]
-)
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A text that was rejected, and why. ``id`` is that of the row; the field order is the file's column order."""
+
+    stage: str
+    reason: str
+    id: str
+    detail: str
+    text: str
 
 
 @dataclass(slots=True)
-class StageResult:
-    """Rows that go on, rows that do not (columns of `REJECT_SCHEMA`), and counters such as tokens."""
+class StepResult(Generic[Row]):
+    """Rows that go on, rejected texts, and counters such as tokens."""
 
     rows: list[Row]
-    rejects: list[Row] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
 
 
-class Stage(Protocol):
-    """A callable that an engine runs over parts; it keeps models between calls and nothing else."""
-
-    def __call__(self, rows: Sequence[Row]) -> StageResult: ...
-
-    def close(self) -> None: ...
+Work = Callable[[Sequence[Input]], StepResult[Row]]
 
 
-def reject(stage: str, reason: str, identifier: str, text: str, detail: str = "") -> Row:
-    """A row of the rejects folder."""
-    return {"stage": stage, "reason": reason, "id": identifier, "detail": detail, "text": text}
+class BuildContext:
+    """What the steps of one build share. Every worker process makes its own from the folder and the configuration.
+
+    Args:
+        out: the FRet folder.
+        config: the build's configuration.
+        corpus: the passages.
+        models: LLMs and embedders, loaded when a step first asks for them.
+    """
+
+    def __init__(self, out: Path, config: FretConfig, corpus: Corpus, models: Models):
+        self.out, self.config, self.corpus, self.models = out, config, corpus, models
+        self._kept: dict[str, Any] = {}
+
+    def parts(self, step: Step[Row]) -> Parts[Row]:
+        """The parts of a step."""
+        return step.parts(self.out, self.config)
+
+    def keep(self, name: str, make: Callable[[], Value]) -> Value:
+        """What ``make`` returned the first time: indexes and loaded models serve all parts."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return cast(Value, self._kept[name])
+
+    def close(self) -> None:
+        """Release the models."""
+        self._kept.clear()
+        self.models.close()
+
+
+class Step(ABC, Generic[Row]):
+    """One step of a build. ``gecko_fret.steps.STEPS`` lists the steps in their order; nothing else names them.
+
+    Subclass :class:`PartStep` for work that goes part by part, :class:`WholeStep` for a pass over everything.
+
+    Attributes:
+        name: the step's name in the manifest, in progress, in fingerprints and in the names of its reject files.
+        folder: where its parts are.
+        row: data class of its rows; None where its parts are no tables. Override ``layout`` for other columns.
+        unit: what its progress counts.
+        counted_as: its rows' name in the manifest's counts; None: not counted.
+        rejects_as: value of the rejects' ``stage`` column; empty: the step's name.
+        must_have_rows: whether a build fails when the step gave no row at all; needs ``counted_as``.
+        metered: whether its parts carry counters of tokens.
+        recorded_as: key of the manifest that holds what ``record`` returns; None: nothing is recorded.
+        upstream: the steps whose parts it reads. The first one decides how its own work is cut into parts.
+    """
+
+    name: ClassVar[str]
+    folder: ClassVar[str]
+    row: ClassVar[type[Any] | None] = None
+    unit: ClassVar[str] = "queries"
+    counted_as: ClassVar[str | None] = None
+    rejects_as: ClassVar[str] = ""
+    must_have_rows: ClassVar[bool] = False
+    metered: ClassVar[bool] = False
+    recorded_as: ClassVar[str | None] = None
+    upstream: ClassVar[tuple[Step[Any], ...]] = ()
+
+    @property
+    def origin(self) -> str:
+        """What has changed when its fingerprint has, with the verb."""
+        return f"the settings of '{self.name}' have"
+
+    # -- what it depends on
+
+    def depends_on(self, config: FretConfig) -> tuple[Step[Any], ...]:
+        """The steps whose fingerprints are part of this step's fingerprint."""
+        return self.upstream
+
+    def fingerprint(self, build: BuildContext) -> list[Any]:
+        """Everything of the configuration and the models that decides this step's output, as JSON values."""
+        return []
+
+    def prompt_hashes(self, config: FretConfig) -> dict[str, str]:
+        """Hashes of the prompt files that the step reads, by the configuration's section."""
+        return {}
+
+    def check(self, config: FretConfig) -> None:
+        """Check the configuration before anything is built.
+
+        Raises:
+            ConfigError: the step cannot do what the configuration asks for.
+        """
+
+    def format(self, config: FretConfig) -> int:
+        """The oldest format of FRet folders that has what the step writes."""
+        return 1
+
+    # -- what it has on disk
+
+    def layout(self, config: FretConfig) -> Layout[Row]:
+        """How its rows are stored."""
+        if self.row is None:
+            raise TypeError(f"the parts of {self.name} are no tables")
+        return layout_of(self.row)
+
+    def parts(self, out: Path, config: FretConfig | None = None) -> Parts[Row]:
+        """Its parts in a FRet folder. Without a configuration columns that only some builds have are left out."""
+        return Parts(out / self.folder, self.layout(config or FretConfig()))
+
+    def rejects(self, out: Path) -> Parts[Reject]:
+        """What it rejected, part by part."""
+        return Parts(out / "rejects", layout_of(Reject), prefix=self.name)
+
+    def part_files(self, out: Path) -> list[Path]:
+        """Files of its parts."""
+        return sorted((out / self.folder).glob("part-*"))
+
+    def clear(self, out: Path) -> None:
+        """Delete its parts and rejects; the parts first, because a part that exists says that both are complete."""
+        for path in self.part_files(out):
+            path.unlink()
+        self.rejects(out).clear()
+
+    # -- before and after its work
+
+    def prepare(self, build: BuildContext, progress: Progress) -> None:
+        """Do once, in the main process, what must be done before the first part."""
+
+    def record(self, build: BuildContext) -> dict[str, Any]:
+        """What the manifest keeps under ``recorded_as`` when the step is done."""
+        return {}
+
+    def reject(self, reason: str, identifier: str, text: str, detail: str = "") -> Reject:
+        """A rejected text of this step."""
+        return Reject(self.rejects_as or self.name, reason, identifier, detail, text)
+
+
+class PartStep(Step[Row], Generic[Input, Row]):
+    """A step whose parts are made one by one, in any order and by any process.
+
+    Attributes:
+        distributed: whether an engine may run its parts in other processes.
+    """
+
+    distributed: ClassVar[bool] = True
+
+    @abstractmethod
+    def inputs(self, build: BuildContext, number: int) -> Sequence[Input]:
+        """The input rows of part ``number``: one for each unit of progress."""
+
+    @abstractmethod
+    def make(self, build: BuildContext) -> Work[Input, Row]:
+        """The function from the inputs of a part to its rows. It serves all parts."""
+
+    def part_count(self, build: BuildContext) -> int:
+        """How many parts the step has. Asked when the steps before it are done."""
+        return len(build.parts(self.upstream[0]).numbers())
+
+    def units(self, build: BuildContext, number: int) -> int:
+        """Units of progress in part ``number``."""
+        return build.parts(self.upstream[0]).count(number)
+
+    def exists(self, build: BuildContext, number: int) -> bool:
+        """Whether part ``number`` has been written."""
+        return build.parts(self).exists(number)
+
+    def run_part(self, build: BuildContext, number: int) -> int:
+        """Make part ``number`` unless it exists.
+
+        Returns:
+            Its units of progress.
+        """
+        inputs = self.inputs(build, number)
+        if not self.exists(build, number):
+            result = build.keep(self.name, lambda: self.make(build))(inputs)
+            # The rejects come first: a part of the step that exists says that both are complete.
+            self.rejects(build.out).write(number, result.rejects)
+            build.parts(self).write(number, result.rows, result.counters)
+        return len(inputs)
+
+
+class WholeStep(Step[Row]):
+    """A step that passes over everything at once, in the main process. An interrupted pass starts over."""
+
+    @abstractmethod
+    def total(self, build: BuildContext) -> int:
+        """Units of progress of the whole pass."""
+
+    @abstractmethod
+    def run(self, build: BuildContext, advance: Callable[[int], None]) -> None:
+        """Write all parts and rejects.
+
+        Args:
+            build: the build.
+            advance: takes the units done since the last call.
+
+        Raises:
+            DataError: nothing is left to go on with.
+        """

@@ -1,50 +1,70 @@
-"""The corpus' embeddings as parts on disk: made once for a corpus and a model, resumable, read by memory map."""
+"""The corpus' embeddings as parts on disk: made once for a corpus and a model, resumable, memory-mapped."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gecko_core.errors import DataError
-from gecko_core.io import whole_path
+from gecko_core.io import Progress, whole_file
+from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import Corpus
+from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
+from gecko_fret.steps.corpus import CORPUS
+from gecko_fret.steps.filter import FILTER
+from gecko_fret.steps.first_pass import build_embedder, first_pass_folder, prepare_first_pass
+from gecko_fret.steps.parts import part_count
 
 
 def embedding_key(corpus: Corpus, embedder: Any, part_size: int) -> str:
-    """Name of the embeddings of this corpus by this model: they are shared by whoever has the same key."""
+    """Name of the embeddings of this corpus by this model; builds with the same key share them."""
     parts = (corpus.hash, embedder.weights_hash(), embedder.prompt_style, embedder.max_seq_length, part_size)
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:24]
 
 
 class CorpusEmbeddings:
-    """Numbered .npy blocks of `part_size` passages each, float32, unit rows."""
+    """Numbered .npy blocks of ``part_size`` passages each, float32, unit rows.
+
+    Args:
+        folder: where the blocks are.
+        corpus: the passages.
+        part_size: passages per block.
+    """
 
     def __init__(self, folder: str | Path, corpus: Corpus, part_size: int):
         self.folder, self._corpus, self._part_size = Path(folder), corpus, part_size
 
     def __len__(self) -> int:
-        return -(-len(self._corpus) // self._part_size)
+        return part_count(len(self._corpus), self._part_size)
 
     def path(self, number: int) -> Path:
+        """File of block ``number``."""
         return self.folder / f"part-{number:05d}.npy"
 
     def exists(self, number: int) -> bool:
+        """Whether block ``number`` has been written."""
         return self.path(number).exists()
 
     def make(self, number: int, embedder: Any, batch_tokens: int | None) -> None:
-        """Embeds block `number` and writes it atomically."""
+        """Embed block ``number`` and write it, complete or not at all."""
         passages = self._corpus[number * self._part_size : (number + 1) * self._part_size]
         vectors = embedder.encode_documents(
             [passage.text for passage in passages], [passage.title for passage in passages], batch_tokens=batch_tokens
         )
-        with whole_path(self.path(number)) as temporary, temporary.open("wb") as file:
+        with whole_file(self.path(number)) as file:
             np.save(file, np.asarray(vectors, dtype=np.float32))
 
     def blocks(self) -> list[np.ndarray]:
-        """All blocks, memory-mapped. Raises `DataError` for a missing or damaged one."""
+        """All blocks, memory-mapped.
+
+        Raises:
+            DataError: a block is missing or damaged.
+        """
         blocks = []
         for number in range(len(self)):
             try:
@@ -54,3 +74,76 @@ class CorpusEmbeddings:
                 raise DataError(f"{self.path(number)}: cannot be read ({reason}); delete it and run again") from None
             blocks.append(block)
         return blocks
+
+
+class EmbedStep(PartStep[int, Any]):
+    """Passages to vectors. Its parts are NumPy blocks, in the folder or in the cache that the configuration names."""
+
+    name = "embed"
+    folder = "embeddings"
+    unit = "passages"
+    upstream = (CORPUS,)
+
+    def depends_on(self, config: FretConfig) -> tuple[Step[Any], ...]:
+        """The corpus; also the queries, where they train the embedder first."""
+        return (CORPUS, FILTER) if config.retrieve.first_pass else (CORPUS,)
+
+    def fingerprint(self, build: BuildContext) -> list[Any]:
+        """The embedder and its prompts."""
+        config = build.config.embedder
+        return [build.models.embedder_fingerprint(config), config.prompt_style]
+
+    def embeddings(self, build: BuildContext) -> CorpusEmbeddings:
+        """The blocks of a build."""
+        cache, part_size = build.config.retrieve.cache, build.config.corpus.part_size
+        folder = build.out / self.folder
+        if cache and not build.config.retrieve.first_pass:
+            embedder = build.models.embedder(build.config.embedder)
+            folder = Path(cache).expanduser() / embedding_key(build.corpus, embedder, part_size)
+        return CorpusEmbeddings(folder, build.corpus, part_size)
+
+    def prepare(self, build: BuildContext, progress: Progress) -> None:
+        """Train the embedder first, where the configuration asks for it."""
+        prepare_first_pass(build, progress)
+
+    def clear(self, out: Path) -> None:
+        """Delete the blocks, and the embedder that was trained for them."""
+        super().clear(out)
+        if first_pass_folder(out).exists():
+            shutil.rmtree(first_pass_folder(out))
+
+    def part_count(self, build: BuildContext) -> int:
+        """Blocks that the corpus fills."""
+        return CORPUS.part_count(build)
+
+    def units(self, build: BuildContext, number: int) -> int:
+        """Passages of block ``number``."""
+        return CORPUS.units(build, number)
+
+    def exists(self, build: BuildContext, number: int) -> bool:
+        """Whether block ``number`` has been written."""
+        return self.embeddings(build).exists(number)
+
+    def inputs(self, build: BuildContext, number: int) -> Sequence[int]:
+        """The number of the block itself."""
+        return [number]
+
+    def make(self, build: BuildContext) -> Work[int, Any]:
+        """Load the embedder; the work writes blocks instead of returning rows."""
+        embeddings, embedder = self.embeddings(build), build_embedder(build)
+
+        def embed(numbers: Sequence[int]) -> StepResult[Any]:
+            for number in numbers:
+                embeddings.make(number, embedder, build.config.embedder.batch_tokens)
+            return StepResult([])
+
+        return embed
+
+    def run_part(self, build: BuildContext, number: int) -> int:
+        """Make block ``number`` unless it exists."""
+        if not self.exists(build, number):
+            build.keep(self.name, lambda: self.make(build))(self.inputs(build, number))
+        return self.units(build, number)
+
+
+EMBED = EmbedStep()

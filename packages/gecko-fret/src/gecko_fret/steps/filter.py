@@ -1,34 +1,38 @@
-"""From raw completions to queries: strict parsing, and rejection with a name for every reason."""
+"""From raw completions to queries: strict parsing, and a named reason for every rejection."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-
+from gecko_core.errors import DataError
 from gecko_core.text_identity import words_key
 from gecko_fret.config import GenerateConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.corpus.splitting import count_words
-from gecko_fret.prompting import PromptSet
-from gecko_fret.steps.base import Row, StageResult, reject
+from gecko_fret.prompting import PromptSet, load_prompts
+from gecko_fret.steps.base import BuildContext, Reject, StepResult, WholeStep
+from gecko_fret.steps.write import FILTER_KEYS, WRITE, Attempt
 
-QUERY_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("seed_id", pa.string()),
-        ("attempt", pa.int32()),
-        ("kind", pa.string()),
-        ("task", pa.string()),
-        ("query", pa.string()),
-        ("generator", pa.string()),
-        ("logprob", pa.float32()),
-    ]
-)
 
-#: Reasons in the order in which they are looked for.
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query that passed the filter; the columns of the parts."""
+
+    id: str
+    seed_id: str
+    attempt: int
+    kind: str
+    task: str
+    query: str
+    generator: str
+    logprob: float
+
+
+#: Reasons in the order in which they are checked.
 REASONS = {
     "unfinished": "the completion reached max_new_tokens before its end",
     "unparsable": "not an answer of the form that the prompt's demonstrations have",
@@ -56,85 +60,155 @@ _REFUSAL = re.compile(
 )
 
 
+class _Verdict(NamedTuple):
+    reason: str
+    detail: str = ""
+
+
 @dataclass(slots=True)
 class Filter:
-    """Attempts, in their order, to queries (`QUERY_SCHEMA`). Keeps what it has seen: run it over all attempts once."""
+    """Attempts to queries. It remembers what it has seen: pass it all attempts of a build once, in their order.
+
+    Attributes:
+        corpus: the passages.
+        prompts: the prompts that the attempts were written with.
+        config: section ``generate``.
+        seen: keys of the accepted queries.
+    """
 
     corpus: Corpus
     prompts: PromptSet
     config: GenerateConfig
     seen: set[str] = field(default_factory=set)
 
-    def __call__(self, rows: Sequence[Row]) -> StageResult:
-        accepted: list[Row] = []
-        rejects: list[Row] = []
-        for row in rows:
-            reason, detail, parsed = self._judge(row)
-            if reason:
-                rejects.append(reject("generate", reason, row["id"], row["text"], detail))
+    def __call__(self, attempts: Sequence[Attempt]) -> StepResult[Query]:
+        """Split attempts into queries and rejects."""
+        accepted: list[Query] = []
+        rejects: list[Reject] = []
+        for attempt in attempts:
+            outcome = self._judge(attempt)
+            if isinstance(outcome, Query):
+                accepted.append(outcome)
             else:
-                accepted.append(parsed)
+                rejects.append(FILTER.reject(outcome.reason, attempt.id, attempt.text, outcome.detail))
         if self.config.keep == "best":
             accepted, worse = best_per_seed(accepted)
-            rejects += [reject("generate", "not_best", row["id"], row["query"]) for row in worse]
-        return StageResult(accepted, rejects)
+            rejects += [FILTER.reject("not_best", query.id, query.query) for query in worse]
+        return StepResult(accepted, rejects)
 
-    def close(self) -> None:
-        self.seen.clear()
-
-    def _judge(self, row: Row) -> tuple[str, str, Row]:
-        if not row["finished"]:
-            return "unfinished", "", {}
-        match = self.prompts.generate.pattern.fullmatch(row["text"])
+    def _judge(self, attempt: Attempt) -> Query | _Verdict:
+        if not attempt.finished:
+            return _Verdict("unfinished")
+        match = self.prompts.generate.pattern.fullmatch(attempt.text)
         if match is None:
-            return "unparsable", "", {}
+            return _Verdict("unparsable")
         task, query = match["task"], match["query"].strip('"“” ')
         if self.prompts.generate.tasks == "closed":
-            if words_key(task) != words_key(row["kind"]):
-                return "task", task, {}
-            task = row["kind"]
+            if words_key(task) != words_key(attempt.kind):
+                return _Verdict("task", task)
+            task = attempt.kind
         elif not 1 <= count_words(task) <= 20:
-            return "task", task, {}
-        reason, detail = self._judge_query(query, prompt_passage=self._passage_of(row["seed_id"]))
-        if reason:
-            return reason, detail, {}
-        kept = {name: row[name] for name in ("id", "seed_id", "attempt", "kind", "generator", "logprob")}
-        return "", "", kept | {"task": task, "query": query}
+            return _Verdict("task", task)
+        return self._judge_query(query, attempt) or Query(
+            id=attempt.id,
+            seed_id=attempt.seed_id,
+            attempt=attempt.attempt,
+            kind=attempt.kind,
+            task=task,
+            query=query,
+            generator=attempt.generator,
+            logprob=attempt.logprob,
+        )
 
-    def _judge_query(self, query: str, prompt_passage: str) -> tuple[str, str]:
-        config = self.config
-        words = count_words(query)
-        if not config.min_words <= words <= config.max_words:
-            return "length", f"{words} words"
-        if _REFUSAL.search(query):
-            return "refusal", ""
-        found = _REFERENCE.search(query)
-        if found:
-            return "passage_reference", found[0]
+    def _judge_query(self, query: str, attempt: Attempt) -> _Verdict | None:
+        verdict = self._judge_words(query) or self._judge_copying(query, attempt)
         key = words_key(query)
-        if any(key == words_key(d.query) for d in self.prompts.demonstrations):
-            return "demonstration", ""
-        if looks_empty(query):
-            return "placeholder", ""
-        share = copied_share(query, prompt_passage)
-        if share > config.max_copied:
-            return "copied", f"{share:.2f}"
-        if config.language:
+        if verdict is None and key in self.seen:
+            return _Verdict("repeated")
+        if verdict is None:
+            self.seen.add(key)
+        return verdict
+
+    def _judge_words(self, query: str) -> _Verdict | None:
+        words = count_words(query)
+        if not self.config.min_words <= words <= self.config.max_words:
+            return _Verdict("length", f"{words} words")
+        if _REFUSAL.search(query):
+            return _Verdict("refusal")
+        if reference := _REFERENCE.search(query):
+            return _Verdict("passage_reference", reference[0])
+        key = words_key(query)
+        if any(key == words_key(demonstration.query) for demonstration in self.prompts.demonstrations):
+            return _Verdict("demonstration")
+        return _Verdict("placeholder") if looks_empty(query) else None
+
+    def _judge_copying(self, query: str, attempt: Attempt) -> _Verdict | None:
+        share = copied_share(query, self.corpus.get(attempt.seed_id).full_text)
+        if share > self.config.max_copied:
+            return _Verdict("copied", f"{share:.2f}")
+        if self.config.language:
             from gecko_fret.corpus.cleaning import looks_like
 
-            if not looks_like(query, config.language):
-                return "language", ""
-        if key in self.seen:
-            return "repeated", ""
-        self.seen.add(key)
-        return "", ""
+            if not looks_like(query, self.config.language):
+                return _Verdict("language")
+        return None
 
-    def _passage_of(self, seed_id: str) -> str:
-        return self.corpus.get(seed_id).full_text
+
+class FilterStep(WholeStep[Query]):
+    """All attempts in their order; the queries that are left are laid into parts of their own size."""
+
+    name = "filter"
+    folder = "generated"  # folders of version 0.1 call it so
+    rejects_as = "generate"  # likewise: the rejected texts are what section ``generate`` asked for
+    row = Query
+    unit = "parts"
+    counted_as = "queries"
+    upstream = (WRITE,)
+
+    def fingerprint(self, build: BuildContext) -> list[Any]:
+        """The filter's settings, and the size of the parts."""
+        return [build.config.generate.model_dump(include=FILTER_KEYS), build.config.retrieve.part_size]
+
+    def total(self, build: BuildContext) -> int:
+        """Parts of attempts."""
+        return len(build.parts(WRITE).numbers())
+
+    def run(self, build: BuildContext, advance: Callable[[int], None]) -> None:
+        """Filter all attempts. See ``WholeStep.run``."""
+        judge = Filter(build.corpus, load_prompts(build.config.generate.prompt), build.config.generate)
+        attempts, parts, rejects = build.parts(WRITE), build.parts(self), self.rejects(build.out)
+        parts.clear()
+        rejects.clear()
+        size, waiting, written = build.config.retrieve.part_size, list[Query](), 0
+        for number in attempts.numbers():
+            result = judge(attempts.rows(number))
+            rejects.write(number, result.rejects)
+            waiting += result.rows
+            while len(waiting) >= size:
+                parts.write(written, waiting[:size])
+                waiting, written = waiting[size:], written + 1
+            advance(1)
+        if waiting:
+            parts.write(written, waiting)
+        elif not written:
+            self._raise_nothing_left(build)
+
+    def _raise_nothing_left(self, build: BuildContext) -> None:
+        counts = Counter(reject.reason for reject in self.rejects(build.out))
+        reasons = ", ".join(
+            f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))
+        )
+        raise DataError(
+            f"{build.out}: none of the {counts.total()} attempts gave a query ({reasons}); "
+            "look at rejects/, then try a larger llm.model or looser generate.* settings"
+        )
+
+
+FILTER = FilterStep()
 
 
 def copied_share(query: str, passage: str) -> float:
-    """Length of the longest run of words that query and passage share, as a share of the query's words."""
+    """Length of the longest run of words that query and passage have in common, relative to the query's length."""
     wanted, words = words_key(query).split(), words_key(passage).split()
     if not wanted:
         return 0.0
@@ -150,7 +224,7 @@ def copied_share(query: str, passage: str) -> float:
 
 
 def looks_empty(query: str) -> bool:
-    """Fewer than half of the characters are letters, or less than half of six and more words differ."""
+    """Whether fewer than half of the characters are letters, or fewer than half of six or more words are distinct."""
     visible = [c for c in query if not c.isspace()]
     words = words_key(query).split()
     return sum(c.isalpha() for c in visible) * 2 < len(visible) or (
@@ -158,12 +232,11 @@ def looks_empty(query: str) -> bool:
     )
 
 
-def best_per_seed(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """(rows kept, rows left out): per seed the query of highest mean log-probability, the first of equals."""
-    rows = list(rows)
-    best: dict[str, Row] = {}
-    for row in rows:
-        if row["seed_id"] not in best or row["logprob"] > best[row["seed_id"]]["logprob"]:
-            best[row["seed_id"]] = row
-    kept = {row["id"] for row in best.values()}
-    return [row for row in rows if row["id"] in kept], [row for row in rows if row["id"] not in kept]
+def best_per_seed(queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
+    """Split queries into those of the highest mean log-probability per seed, the first of equals, and the others."""
+    best: dict[str, Query] = {}
+    for query in queries:
+        if query.seed_id not in best or query.logprob > best[query.seed_id].logprob:
+            best[query.seed_id] = query
+    kept = {query.id for query in best.values()}
+    return [query for query in queries if query.id in kept], [query for query in queries if query.id not in kept]

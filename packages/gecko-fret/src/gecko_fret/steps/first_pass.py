@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
 
+from gecko_core.io import Progress
 from gecko_core.randomness import generator
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.steps.base import Row
+from gecko_fret.models import load_embedder
+from gecko_fret.steps.base import BuildContext
+from gecko_fret.steps.filter import FILTER, Query
+
+
+def first_pass_folder(out: Path) -> Path:
+    """Where a build keeps the embedder that it trained; all workers find it there."""
+    return out / "first_pass"
+
+
+def build_embedder(build: BuildContext) -> Any:
+    """The embedder of a build: the one trained for it where ``retrieve.first_pass`` asks for that."""
+    config = build.config.embedder
+    if not build.config.retrieve.first_pass:
+        return build.models.embedder(config)
+    trained = config.model_copy(update={"model": str(first_pass_folder(build.out))})
+    return build.keep("first_pass", lambda: load_embedder(trained))
+
+
+def prepare_first_pass(build: BuildContext, progress: Progress) -> None:
+    """Train the embedder of this build and save it in the folder, where the configuration asks for it. Done once."""
+    folder = first_pass_folder(build.out)
+    if not build.config.retrieve.first_pass or folder.exists():
+        return
+    queries = list(build.parts(FILTER))
+    embedder = build.models.embedder(build.config.embedder)
+    progress.start("train", len(queries), 0, "queries")
+    train_first_pass(embedder, queries, build.corpus, build.config.seed, on_step=progress.advance)
+    progress.finish()
+    embedder.save_pretrained(folder, record={"first_pass": len(queries)})
 
 
 def train_first_pass(
     embedder: Any,
-    queries: Sequence[Row],
+    queries: Sequence[Query],
     corpus: Corpus,
     seed: int,
     *,
@@ -25,13 +58,23 @@ def train_first_pass(
     max_length: int = 128,
     on_step: Callable[[int], None] = lambda queries: None,
 ) -> list[float]:
-    """Trains `embedder` in place with the in-batch softmax on (query, its seed); returns the loss of every step.
+    """Train ``embedder`` in place with the in-batch softmax on (query, its seed). Deterministic on one machine.
 
-    Equal seeds never meet in a batch's negatives: their ids mask them. Deterministic on one machine. on_step: told the
-    number of queries after every step.
+    Args:
+        embedder: a ``gecko_core.Gecko``.
+        queries: the training queries.
+        corpus: holds their seeds.
+        seed: decides the order of the queries, and dropout.
+        epochs: passes over the queries.
+        batch_size: queries per step.
+        learning_rate: of AdamW.
+        temperature: of the softmax.
+        max_length: tokens of a text, the rest is cut off.
+        on_step: takes the number of queries after every step.
+
+    Returns:
+        The loss of every step.
     """
-    from gecko_kernels import same_tower_softmax_loss
-
     torch.manual_seed(seed)
     optimiser = torch.optim.AdamW(embedder.parameters(), lr=learning_rate)
     losses = []
@@ -42,16 +85,15 @@ def train_first_pass(
             batch = [queries[place] for place in order[start : start + batch_size]]
             if len(batch) < 2:
                 continue
-            seeds = [corpus.get(row["seed_id"]) for row in batch]
+            seeds = [corpus.get(query.seed_id) for query in batch]
             ids = torch.tensor([corpus.row(passage.id) for passage in seeds], device=embedder.device)
-            texts = [embedder.format_queries([row["query"]], row["task"])[0] for row in batch]
+            texts = [embedder.format_queries([query.query], query.task)[0] for query in batch]
             documents = embedder.format_documents([p.text for p in seeds], [p.title for p in seeds])
-            loss = same_tower_softmax_loss(
+            loss = in_batch_loss(
                 embedder(**embedder.collate(embedder.tokenize(texts, max_length))),
                 embedder(**embedder.collate(embedder.tokenize(documents, max_length))),
-                temperature=temperature,
-                same_tower=False,
-                positive_ids=ids,
+                ids,
+                temperature,
             )
             optimiser.zero_grad()
             loss.backward()
@@ -60,3 +102,20 @@ def train_first_pass(
             on_step(len(batch))
     embedder.eval()
     return losses
+
+
+def in_batch_loss(
+    queries: Tensor,  # (B, D)
+    positives: Tensor,  # (B, D)
+    positive_ids: Tensor,  # (B,)
+    temperature: float,
+) -> Tensor:
+    """Softmax cross-entropy of every query's positive against those of the batch, on cosines over ``temperature``.
+
+    Positives with equal ids are no negatives of each other. The same loss as ``gecko_kernels`` with
+    ``same_tower=False``; batches here are small, and gecko-fret depends on gecko-core alone.
+    """
+    logits = normalize(queries.float(), dim=-1) @ normalize(positives.float(), dim=-1).T / temperature
+    equal = positive_ids[:, None] == positive_ids[None, :]
+    logits = logits.masked_fill(equal.fill_diagonal_(False), float("-inf"))
+    return cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -3,68 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from gecko_core.io import Progress
 from gecko_fret.config import RetrieveConfig
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.steps.base import Row, StageResult, reject
-from gecko_fret.steps.index import Index
+from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
+from gecko_fret.steps.embed import EMBED
+from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.first_pass import build_embedder, prepare_first_pass
+from gecko_fret.steps.index import Index, make_index, recall
 
-RETRIEVED_SCHEMA = pa.schema(
-    [
-        ("query_id", pa.string()),
-        ("seed_rank", pa.int32()),
-        ("candidate_ids", pa.list_(pa.string())),
-        ("similarities", pa.list_(pa.float32())),
-    ]
-)
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The N passages nearest to a query, best first; the columns of the parts.
+
+    ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them.
+    """
+
+    query_id: str
+    seed_rank: int | None
+    candidate_ids: list[str]
+    similarities: list[float]
 
 
 class Retrieve:
-    """Queries to their N nearest passages (`RETRIEVED_SCHEMA`), best first.
+    """Queries to their nearest passages.
 
-    The query text is what the embedder was trained on: `task: ... | query: ...` for a Gecko model, the plain query for
-    another. The seed gets no place of its own: `seed_rank` is its rank among the N, null when it is not there.
+    The query text is what the embedder was trained on: ``task: ... | query: ...`` for a Gecko model, the plain query
+    for another one. The seed gets no place of its own among the candidates.
+
+    Args:
+        corpus: the passages.
+        embedder: a ``gecko_core.Gecko``.
+        index: finds the neighbours.
+        config: section ``retrieve``.
+        batch_tokens: tokens per forward pass of the embedder; None: what suits the device.
     """
 
     def __init__(self, corpus: Corpus, embedder: Any, index: Index, config: RetrieveConfig, batch_tokens: int | None):
         self._ids = np.array(corpus.ids, dtype=object)
         self._embedder, self._index, self._config, self._batch_tokens = embedder, index, config, batch_tokens
 
-    def __call__(self, rows: Sequence[Row]) -> StageResult:
-        if not rows:
-            return StageResult([])
-        found, similarities = self._index.search(self._encode(rows), self._config.candidates)
-        done, rejects = [], []
-        for row, numbers, values in zip(rows, found, similarities, strict=True):
-            ids = self._ids[numbers].tolist()
-            rank = ids.index(row["seed_id"]) + 1 if row["seed_id"] in ids else None
-            done.append(
-                {"query_id": row["id"], "seed_rank": rank, "candidate_ids": ids, "similarities": values.tolist()}
-            )
+    def __call__(self, queries: Sequence[Query]) -> StepResult[Retrieved]:
+        """Search; a query that does not find its own seed is retrieved and rejected."""
+        if not queries:
+            return StepResult([])
+        numbers, similarities = self._index.search(self._encode(queries), self._config.candidates)
+        retrieved, rejects = [], []
+        for query, rows, values in zip(queries, numbers, similarities, strict=True):
+            ids = self._ids[rows].tolist()
+            rank = ids.index(query.seed_id) + 1 if query.seed_id in ids else None
+            retrieved.append(Retrieved(query.id, rank, ids, values.tolist()))
             if not passes_round_trip(rank, self._config.seed_top_k):
-                where = f"rank {rank}" if rank else f"not among {len(ids)}"
-                rejects.append(reject("retrieve", "seed_not_found", row["id"], row["query"], where))
-        return StageResult(done, rejects)
+                detail = f"rank {rank}" if rank else f"not among {len(ids)}"
+                rejects.append(RETRIEVE.reject("seed_not_found", query.id, query.query, detail))
+        return StepResult(retrieved, rejects)
 
-    def close(self) -> None:
-        """Holds nothing that needs closing."""
-
-    def _encode(self, rows: Sequence[Row]) -> np.ndarray:
+    def _encode(self, queries: Sequence[Query]) -> np.ndarray:
         vectors: np.ndarray | None = None
-        for task in sorted({row["task"] for row in rows}):
-            places = [place for place, row in enumerate(rows) if row["task"] == task]
+        for task in sorted({query.task for query in queries}):
+            places = [place for place, query in enumerate(queries) if query.task == task]
             encoded = self._embedder.encode_queries(
-                [rows[place]["query"] for place in places], task=task, batch_tokens=self._batch_tokens
+                [queries[place].query for place in places], task=task, batch_tokens=self._batch_tokens
             )
             if vectors is None:
-                vectors = np.empty((len(rows), encoded.shape[1]), dtype=np.float32)
+                vectors = np.empty((len(queries), encoded.shape[1]), dtype=np.float32)
             vectors[places] = encoded
         assert vectors is not None
         return vectors
+
+
+class RetrieveStep(PartStep[Query, Retrieved]):
+    """Queries to candidates, part for part."""
+
+    name = "retrieve"
+    folder = "retrieved"
+    row = Retrieved
+    counted_as = "retrieved"
+    recorded_as = "search"
+    upstream = (FILTER, EMBED)
+
+    def fingerprint(self, build: BuildContext) -> list[Any]:
+        """The settings of retrieval but for the cache, which changes no vector."""
+        return [build.config.retrieve.model_dump(exclude={"cache"})]
+
+    def prepare(self, build: BuildContext, progress: Progress) -> None:
+        """Train the embedder again where it was deleted after embedding."""
+        prepare_first_pass(build, progress)
+
+    def inputs(self, build: BuildContext, number: int) -> Sequence[Query]:
+        """The queries of part ``number``."""
+        return build.parts(FILTER).rows(number)
+
+    def make(self, build: BuildContext) -> Work[Query, Retrieved]:
+        """Load the embedder and the index."""
+        config = build.config
+        return Retrieve(
+            build.corpus, build_embedder(build), self._index(build), config.retrieve, config.embedder.batch_tokens
+        )
+
+    def record(self, build: BuildContext) -> dict[str, Any]:
+        """Kind of search, and its recall against exact search."""
+        index, count = self._index(build), build.config.retrieve.candidates
+        kind = type(index).__name__.removesuffix("Index").lower()
+        blocks = EMBED.embeddings(build).blocks()
+        measured = 1.0 if kind == "exact" else recall(index, blocks, count, seed=build.config.seed)
+        return {"kind": kind, f"recall_at_{count}": measured}
+
+    def _index(self, build: BuildContext) -> Index:
+        config = build.config.retrieve
+
+        def make() -> Index:
+            return make_index(
+                EMBED.embeddings(build).blocks(),
+                config.search,
+                hnsw_above=config.hnsw_above,
+                repeatable=config.hnsw_repeatable,
+                device=build.config.embedder.device,
+            )
+
+        return build.keep("index", make)
+
+
+RETRIEVE = RetrieveStep()
 
 
 def passes_round_trip(seed_rank: int | None, top_k: int | None) -> bool:

@@ -1,77 +1,147 @@
-"""FRet step 2, second half: the LLM's two opinions of every candidate."""
+"""FRet step 2, second half: what the judges think of every candidate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
-from gecko_fret.config import ScoreConfig
+from gecko_core.errors import ConfigError
+from gecko_fret.config import FretConfig, ScoreConfig
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.llm.protocol import LLM, Scored
-from gecko_fret.prompting import PromptSet, one_line, prompt_text
-from gecko_fret.steps.base import Row, StageResult
+from gecko_fret.judges import JUDGES, Batch, Judge, Pair
+from gecko_fret.llm.protocol import LLM
+from gecko_fret.models import llm_settings
+from gecko_fret.prompting import PromptSet, load_prompts
+from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
+from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.parts import Layout
+from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 
-SCORED_SCHEMA = pa.schema(
-    [
-        ("query_id", pa.string()),
-        ("candidate_id", pa.string()),
-        ("ql", pa.float32()),
-        ("rc", pa.list_(pa.float32())),
-    ]
-)
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """What every judge said of one pair. In the parts each judge has a column of its name and type."""
+
+    query_id: str
+    candidate_id: str
+    judgements: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A query that passed the round trip, and its candidates."""
+
+    query: Query
+    retrieved: Retrieved
 
 
 class Score:
-    """Rows {query_id, kind, query, candidate_ids} to one row per candidate (`SCORED_SCHEMA`).
+    """Queries with candidates to one row per candidate.
 
-    ql: mean log-probability of the query's tokens given the passage (UPR, Sachan et al. 2022).
-    rc: probabilities of the relevance labels, read from the logits of the label tokens alone (Zhuang et al. 2023).
-    Mode "joint" reads both from one forward pass.
+    Args:
+        corpus: the passages.
+        llm: the scoring LLM.
+        prompts: the prompts for scoring.
+        config: section ``score``.
+        judges: who judges, in the order of the columns.
     """
 
-    def __init__(self, corpus: Corpus, llm: LLM, prompts: PromptSet, config: ScoreConfig):
-        self._corpus, self._llm, self._prompts, self._config = corpus, llm, prompts, config
+    def __init__(self, corpus: Corpus, llm: LLM, prompts: PromptSet, config: ScoreConfig, judges: Sequence[Judge]):
+        self._corpus, self._llm, self._prompts, self._config, self._judges = corpus, llm, prompts, config, judges
 
-    def __call__(self, rows: Sequence[Row]) -> StageResult:
-        pairs = [(row, identifier) for row in rows for identifier in row["candidate_ids"]]
+    def __call__(self, rows: Sequence[Candidates]) -> StepResult[ScoredPair]:
+        """Let every judge judge every pair."""
         before = self._llm.usage.prompt_tokens
-        passages = self._passages({identifier for _, identifier in pairs})
-        queries = [one_line(row["query"]) for row in rows]
-        short = dict(zip(queries, self._llm.truncate(queries, self._config.query_tokens), strict=True))
-        triples = [(row["kind"], passages[identifier], short[one_line(row["query"])]) for row, identifier in pairs]
-        likelihoods, labels = self._joint(triples) if self._config.mode == "joint" else self._separate(triples)
-        done = [
-            {"query_id": row["query_id"], "candidate_id": identifier, "ql": ql.logprob, "rc": list(rc.labels)}
-            for (row, identifier), ql, rc in zip(pairs, likelihoods, labels, strict=True)
+        pairs = [pair for row in rows for pair in self._pairs(row)]
+        batch = Batch(pairs, self._llm, self._prompts, self._config)
+        columns = {judge.name: judge.judge(batch) for judge in self._judges}
+        scored = [
+            ScoredPair(pair.query_id, pair.passage.id, {name: column[place] for name, column in columns.items()})
+            for place, pair in enumerate(pairs)
         ]
         counters = {"pairs": len(pairs), "prompt_tokens": self._llm.usage.prompt_tokens - before}
-        return StageResult(done, counters=counters)
+        return StepResult(scored, counters=counters)
 
-    def close(self) -> None:
-        self._llm.close()
+    def _pairs(self, row: Candidates) -> list[Pair]:
+        query, retrieved = row.query, row.retrieved
+        return [
+            Pair(query.id, query.kind, query.query, self._corpus.get(identifier), similarity)
+            for identifier, similarity in zip(retrieved.candidate_ids, retrieved.similarities, strict=True)
+        ]
 
-    def _passages(self, ids: set[str]) -> dict[str, str]:
-        ordered = sorted(ids)
-        texts = [prompt_text(self._corpus.get(identifier)) for identifier in ordered]
-        return dict(zip(ordered, self._llm.truncate(texts, self._config.passage_tokens), strict=True))
 
-    def _separate(self, triples: Sequence[tuple[str, str, str]]) -> tuple[list[Scored], list[Scored]]:
-        likelihoods = self._llm.score([self._prompts.likelihood(*triple) for triple in triples])
-        labels = self._llm.score(
-            [self._prompts.classification(passage, query) for _, passage, query in triples],
-            self._prompts.label_strings("separate"),
+class ScoreStep(PartStep[Candidates, ScoredPair]):
+    """Candidates to scores, part for part."""
+
+    name = "score"
+    folder = "scored"
+    counted_as = "scored_pairs"
+    metered = True
+    upstream = (RETRIEVE,)
+
+    def fingerprint(self, build: BuildContext) -> list[Any]:
+        """The settings of scoring, the prompts, the LLM; and judges beyond the two that every build has."""
+        config, models = build.config, build.models
+        further = config.score.further_judges
+        return [
+            config.score.model_dump(exclude={"judges"}),
+            load_prompts(config.score.prompt).hash,
+            llm_settings(config.llm),
+            models.llm_fingerprint(config.llm),
+            *([[name, *JUDGES[name].fingerprint(config, models)] for name in further]),
+        ]
+
+    def prompt_hashes(self, config: FretConfig) -> dict[str, str]:
+        """The prompts for scoring."""
+        return {"score": load_prompts(config.score.prompt).hash}
+
+    def check(self, config: FretConfig) -> None:
+        """See ``Step.check``: unknown judges, and joint scoring with prompts that have none."""
+        for name in config.score.judges:
+            if name not in JUDGES:
+                raise ConfigError(f"score.judges: no judge is called {name!r}; there are {', '.join(JUDGES)}")
+        if config.score.mode == "joint":
+            load_prompts(config.score.prompt).joint_scoring("", "")
+
+    def layout(self, config: FretConfig) -> Layout[ScoredPair]:
+        """The two ids, and a column for every judge."""
+        names = config.score.all_judges
+        text = pa.string()
+        schema = pa.schema(
+            [("query_id", text), ("candidate_id", text), *((name, JUDGES[name].column) for name in names)]
         )
-        return likelihoods, labels
-
-    def _joint(self, triples: Sequence[tuple[str, str, str]]) -> tuple[list[Scored], list[Scored]]:
-        scored = self._llm.score(
-            [self._prompts.joint_scoring(passage, query) for _, passage, query in triples],
-            self._prompts.label_strings("joint"),
+        return Layout(
+            schema,
+            lambda row: {"query_id": row.query_id, "candidate_id": row.candidate_id, **row.judgements},
+            lambda record: ScoredPair(
+                record["query_id"], record["candidate_id"], {name: record[name] for name in names}
+            ),
         )
-        return scored, scored
+
+    def units(self, build: BuildContext, number: int) -> int:
+        """Queries of part ``number`` that passed the round trip."""
+        return build.parts(FILTER).count(number) - RETRIEVE.rejects(build.out).count(number)
+
+    def inputs(self, build: BuildContext, number: int) -> Sequence[Candidates]:
+        """Queries of part ``number`` that passed the round trip, with their candidates."""
+        retrieved = {row.query_id: row for row in build.parts(RETRIEVE).rows(number)}
+        left_out = {reject.id for reject in RETRIEVE.rejects(build.out).rows(number)}
+        return [
+            Candidates(query, retrieved[query.id])
+            for query in build.parts(FILTER).rows(number)
+            if query.id not in left_out
+        ]
+
+    def make(self, build: BuildContext) -> Work[Candidates, ScoredPair]:
+        """Load the LLM and make the judges."""
+        config = build.config
+        judges = [JUDGES[name](config, build.models) for name in config.score.all_judges]
+        return Score(
+            build.corpus, build.models.llm(config.llm), load_prompts(config.score.prompt), config.score, judges
+        )
 
 
-def expected_label(probabilities: Sequence[float]) -> float:
-    """Expected value of the relevance label, 0 to 4 with five labels."""
-    return sum(label * probability for label, probability in enumerate(probabilities))
+SCORE = ScoreStep()

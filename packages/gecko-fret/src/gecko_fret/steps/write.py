@@ -3,38 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from gecko_core.errors import ConfigError
 from gecko_core.randomness import generator, seed_of, weighted_order
-from gecko_fret.config import GenerateConfig
+from gecko_fret.config import FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.llm.protocol import LLM, Sampling
-from gecko_fret.prompting import PromptSet, prompt_text
-from gecko_fret.steps.base import Row, StageResult
+from gecko_fret.llm.protocol import LLM, Completion, Sampling
+from gecko_fret.models import llm_settings
+from gecko_fret.prompting import PromptSet, load_prompts, prompt_text
+from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
+from gecko_fret.steps.corpus import CORPUS
+from gecko_fret.steps.parts import part_count
 
-ATTEMPT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("seed_id", pa.string()),
-        ("attempt", pa.int32()),
-        ("kind", pa.string()),
-        ("generator", pa.string()),
-        ("text", pa.string()),
-        ("logprob", pa.float32()),
-        ("tokens", pa.int32()),
-        ("finished", pa.bool_()),
-    ]
-)
+#: Keys of ``generate`` that the filter reads, so that changing them does not write anything again.
+FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep"}
 
 
-class Generate:
-    """Rows {seed_id} to raw attempts (`ATTEMPT_SCHEMA`); nothing is judged here, see `gecko_fret.steps.filter`.
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an LLM wrote for a seed passage, as it came; the columns of the parts."""
 
-    The task kinds of a seed's attempts are drawn without replacement, uniformly or by the weights given; the generator
-    of each attempt is drawn by its weight. Both depend on the seed passage's id, not on the order of the work.
+    id: str
+    seed_id: str
+    attempt: int
+    kind: str
+    generator: str
+    text: str
+    logprob: float
+    tokens: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """An attempt to be written; ``llm`` numbers the generators."""
+
+    id: str
+    seed_id: str
+    attempt: int
+    kind: str
+    llm: int
+
+
+class Write:
+    """Ids of seed passages to raw attempts; nothing is judged here, see ``gecko_fret.steps.filter``.
+
+    The task kinds of a seed's attempts are drawn without replacement, uniformly or by weight; the generator of each
+    attempt is drawn by its weight. Both depend on the seed passage's id, not on the order of the work.
+
+    Args:
+        corpus: the passages.
+        llms: the generators with their weights.
+        prompts: the prompts for writing.
+        config: section ``generate``.
+        seed: the build's seed.
     """
 
     def __init__(
@@ -43,65 +69,160 @@ class Generate:
         self._corpus, self._llms, self._prompts, self._config, self._seed = corpus, llms, prompts, config, seed
         self._weights = kind_weights(prompts, config)
 
-    def __call__(self, rows: Sequence[Row]) -> StageResult:
-        plan = [attempt for row in rows for attempt in self._plan(row["seed_id"])]
-        before = [(llm.usage.prompt_tokens, llm.usage.generated_tokens) for llm, _ in self._llms]
+    def __call__(self, seed_ids: Sequence[str]) -> StepResult[Attempt]:
+        """Write the attempts of these seeds, in their order."""
+        plans = [plan for seed_id in seed_ids for plan in self._plan(seed_id)]
+        before = self._tokens()
+        completions: dict[str, Completion] = {}
         for number, (llm, _) in enumerate(self._llms):
-            self._write(llm, [attempt for attempt in plan if attempt["llm"] == number])
-        after = [(llm.usage.prompt_tokens, llm.usage.generated_tokens) for llm, _ in self._llms]
-        counters = {
-            "prompt_tokens": sum(b[0] - a[0] for a, b in zip(before, after, strict=True)),
-            "generated_tokens": sum(b[1] - a[1] for a, b in zip(before, after, strict=True)),
-        }
-        done = [{name: attempt[name] for name in ATTEMPT_SCHEMA.names} for attempt in plan]
-        return StageResult(done, counters=counters)
+            completions |= self._write(llm, [plan for plan in plans if plan.llm == number])
+        attempts = [self._attempt(plan, completions[plan.id]) for plan in plans]
+        spent = [after - earlier for after, earlier in zip(self._tokens(), before, strict=True)]
+        return StepResult(attempts, counters={"prompt_tokens": spent[0], "generated_tokens": spent[1]})
 
-    def close(self) -> None:
-        for llm, _ in self._llms:
-            llm.close()
+    def _tokens(self) -> tuple[int, int]:
+        usages = [llm.usage for llm, _ in self._llms]
+        return sum(usage.prompt_tokens for usage in usages), sum(usage.generated_tokens for usage in usages)
 
-    def _plan(self, seed_id: str) -> list[dict[str, Any]]:
+    def _plan(self, seed_id: str) -> list[_Plan]:
         kinds = weighted_order(self._weights, "kind", self._seed, seed_id)
-        shares = [weight for _, weight in self._llms]
-        plan = []
+        weights = [weight for _, weight in self._llms]
+        plans = []
         for attempt in range(self._config.attempts):
             identifier = f"{seed_id}/{attempt}"
-            draw = generator("llm", self._seed, identifier).random() * sum(shares)
-            chosen = next((i for i in range(len(shares)) if draw < sum(shares[: i + 1])), len(shares) - 1)
-            plan.append(
-                {
-                    "id": identifier,
-                    "seed_id": seed_id,
-                    "attempt": attempt,
-                    "kind": kinds[attempt % len(kinds)],
-                    "llm": chosen,
-                    "generator": self._llms[chosen][0].name,
-                }
-            )
-        return plan
+            draw = generator("llm", self._seed, identifier).random() * sum(weights)
+            chosen = next((i for i in range(len(weights)) if draw < sum(weights[: i + 1])), len(weights) - 1)
+            plans.append(_Plan(identifier, seed_id, attempt, kinds[attempt % len(kinds)], chosen))
+        return plans
 
-    def _write(self, llm: LLM, attempts: list[dict[str, Any]]) -> None:
-        if not attempts:
-            return
+    def _attempt(self, plan: _Plan, completion: Completion) -> Attempt:
+        return Attempt(
+            id=plan.id,
+            seed_id=plan.seed_id,
+            attempt=plan.attempt,
+            kind=plan.kind,
+            generator=self._llms[plan.llm][0].name,
+            text=completion.text,
+            logprob=completion.logprob,
+            tokens=completion.tokens,
+            finished=completion.finished,
+        )
+
+    def _write(self, llm: LLM, plans: list[_Plan]) -> dict[str, Completion]:
+        if not plans:
+            return {}
         config = self._config
-        texts = [prompt_text(self._corpus.get(attempt["seed_id"])) for attempt in attempts]
+        texts = [prompt_text(self._corpus.get(plan.seed_id)) for plan in plans]
         requests = [
-            self._prompts.generation(attempt["kind"], text, seed_of("write", self._seed, attempt["id"]))
-            for attempt, text in zip(attempts, llm.truncate(texts, config.passage_tokens), strict=True)
+            self._prompts.generation(plan.kind, text, seed_of("write", self._seed, plan.id))
+            for plan, text in zip(plans, llm.truncate(texts, config.passage_tokens), strict=True)
         ]
         stop = tuple(self._prompts.generate.stop)
         sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.top_k, stop)
-        for attempt, completion in zip(attempts, llm.generate(requests, sampling), strict=True):
-            attempt.update(
-                text=completion.text,
-                logprob=completion.logprob,
-                tokens=completion.tokens,
-                finished=completion.finished,
-            )
+        return dict(zip((plan.id for plan in plans), llm.generate(requests, sampling), strict=True))
+
+
+class WriteStep(PartStep[str, Attempt]):
+    """Seed passages to attempts."""
+
+    name = "write"
+    folder = "attempts"  # folders of version 0.1 call it so
+    row = Attempt
+    unit = "seeds"
+    counted_as = "attempts"
+    metered = True
+    upstream = (CORPUS,)
+
+    def fingerprint(self, build: BuildContext) -> list[Any]:
+        """The seed, the settings of writing, the prompts and the generators."""
+        config, models = build.config, build.models
+        return [
+            config.seed,
+            config.generate.model_dump(exclude=FILTER_KEYS),
+            load_prompts(config.generate.prompt).hash,
+            [(llm_settings(llm), models.llm_fingerprint(llm), llm.weight) for llm in config.writers],
+        ]
+
+    def prompt_hashes(self, config: FretConfig) -> dict[str, str]:
+        """The prompts for writing."""
+        return {"generate": load_prompts(config.generate.prompt).hash}
+
+    def check(self, config: FretConfig) -> None:
+        """See ``kind_weights``."""
+        kind_weights(load_prompts(config.generate.prompt), config.generate)
+
+    def part_count(self, build: BuildContext) -> int:
+        """Parts that the seeds fill."""
+        return part_count(seed_count(build.config, build.corpus), build.config.generate.part_size)
+
+    def units(self, build: BuildContext, number: int) -> int:
+        """Seeds of part ``number``."""
+        size = build.config.generate.part_size
+        return min(size, seed_count(build.config, build.corpus) - number * size)
+
+    def inputs(self, build: BuildContext, number: int) -> Sequence[str]:
+        """Ids of the seeds of part ``number``."""
+        config = build.config
+        rows = build.keep("seeds", lambda: sample_seeds(build.corpus, config.generate.seeds, config.seed))
+        size = config.generate.part_size
+        return [build.corpus[row].id for row in rows[number * size : (number + 1) * size]]
+
+    def make(self, build: BuildContext) -> Work[str, Attempt]:
+        """Load the generators."""
+        config = build.config
+        llms = [(build.models.llm(llm), llm.weight) for llm in config.writers]
+        return Write(build.corpus, llms, load_prompts(config.generate.prompt), config.generate, config.seed)
+
+
+WRITE = WriteStep()
+
+
+def seed_count(config: FretConfig, corpus: Corpus) -> int:
+    """How many seed passages the build uses."""
+    return len(corpus) if config.generate.seeds is None else min(config.generate.seeds, len(corpus))
+
+
+def sample_seeds(corpus: Corpus, count: int | None, seed: int) -> list[int]:
+    """Draw the passages that queries are written for.
+
+    Where passages name their ``source``, every source gets its share of ``count``, by largest remainder.
+
+    Args:
+        corpus: the passages.
+        count: how many; None: all.
+        seed: decides the draw and its order.
+
+    Returns:
+        Rows of the corpus, in random order.
+    """
+    total = len(corpus)
+    if count is None or count >= total:
+        return generator("seeds", seed).permutation(total).tolist()
+    sources = corpus.table["source"].to_pylist()
+    if len(set(sources)) == 1:
+        return generator("seeds", seed).permutation(total)[:count].tolist()
+    groups: dict[str, list[int]] = {}
+    for row, source in enumerate(sources):
+        groups.setdefault(source or "", []).append(row)
+    names = sorted(groups)
+    shares = np.array([len(groups[name]) for name in names]) * (count / total)
+    quota = np.floor(shares).astype(int)
+    for extra in np.argsort(-(shares - quota), kind="stable")[: count - int(quota.sum())]:
+        quota[extra] += 1
+    chosen = [
+        row
+        for name, take in zip(names, quota, strict=True)
+        for row in generator("seeds", seed, name).permutation(groups[name])[:take].tolist()
+    ]
+    return generator("seeds-order", seed).permutation(chosen).tolist()
 
 
 def kind_weights(prompts: PromptSet, config: GenerateConfig) -> dict[str, float]:
-    """Weight of every kind of task that may be drawn. Raises `ConfigError` for a kind the prompts do not know."""
+    """Weight of every kind of task that may be drawn.
+
+    Raises:
+        ConfigError: a kind that the prompts do not know, a negative weight, or no kind with a weight.
+    """
     if config.kinds is None:
         return dict.fromkeys(prompts.kinds, 1.0)
     for kind, weight in config.kinds.items():

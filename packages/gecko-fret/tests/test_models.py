@@ -1,8 +1,8 @@
 import pytest
 
 from gecko_core.errors import ModelError
-from gecko_fret.build.models import Models, weights_fingerprint
 from gecko_fret.config import EmbedderConfig, LLMConfig
+from gecko_fret.models import Models, weights_fingerprint
 
 
 def test_given_models_are_used_and_left_open(fake_llm, fake_embedder):

@@ -1,45 +1,74 @@
-"""Making the models that a configuration names, each once."""
+"""The models that a configuration names, each loaded once, and what tells them apart."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gecko_core.errors import ModelError
+from gecko_core.folder import resolve
 from gecko_fret.config import EmbedderConfig, LLMConfig
 from gecko_fret.llm.protocol import LLM
 
+#: Settings that change how fast a result comes, not what it is: they may change between runs of one build.
+_LLM_SPEED = {
+    "api_key_env",
+    "batch_rows",
+    "batch_tokens",
+    "concurrency",
+    "device",
+    "gpu_memory_utilization",
+    "max_model_len",
+    "retries",
+    "retry_pause_s",
+    "timeout_s",
+    "url",
+}
+
 
 class Models:
-    """LLMs and the embedder of a build, loaded when first asked for and kept until `close`.
+    """LLMs and the embedder of a build, loaded when first asked for and kept until ``close``.
 
-    llms, embedder: ready-made ones, used instead of what the configuration names (by model name for LLMs).
+    Args:
+        llms: ready-made LLMs by model name, used instead of what the configuration names.
+        embedder: a ready-made embedder, likewise.
     """
 
     def __init__(self, llms: dict[str, LLM] | None = None, embedder: Any = None):
-        self._given = dict(llms or {})
-        self._given_embedder = embedder
+        self._ready = dict(llms or {})
+        self._ready_embedder = embedder
         self._llms: dict[str, LLM] = {}
         self._embedders: dict[str, Any] = {}
 
     def llm(self, config: LLMConfig) -> LLM:
-        if config.model in self._given:
-            return self._given[config.model]
+        """The LLM of a configuration section.
+
+        Raises:
+            ModelError: it cannot be loaded.
+            BackendError: its server or engine does not work.
+        """
+        if config.model in self._ready:
+            return self._ready[config.model]
         key = config.model_dump_json(exclude={"weight"})
         if key not in self._llms:
             self._llms[key] = load_llm(config)
         return self._llms[key]
 
     def llm_fingerprint(self, config: LLMConfig) -> str:
-        """What decides the LLM's answers: backend, weights and arithmetic; known without loading it."""
-        if config.model in self._given:
-            return self._given[config.model].fingerprint
+        """What decides the LLM's answers (backend, weights, arithmetic), known without loading it."""
+        if config.model in self._ready:
+            return self._ready[config.model].fingerprint
         if config.backend == "openai":
             return f"openai:{config.model}"
         return f"{config.backend}:{weights_fingerprint(config.model)}:{config.dtype}"
 
     def embedder(self, config: EmbedderConfig) -> Any:
-        if self._given_embedder is not None:
-            return self._given_embedder
+        """The embedder of a configuration section.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if self._ready_embedder is not None:
+            return self._ready_embedder
         key = config.model_dump_json()
         if key not in self._embedders:
             self._embedders[key] = load_embedder(config)
@@ -47,12 +76,12 @@ class Models:
 
     def embedder_fingerprint(self, config: EmbedderConfig) -> str:
         """What decides the embeddings, known without loading the model."""
-        if self._given_embedder is not None:
-            return f"{self._given_embedder.weights_hash()}:{self._given_embedder.prompt_style}"
+        if self._ready_embedder is not None:
+            return f"{self._ready_embedder.weights_hash()}:{self._ready_embedder.prompt_style}"
         return f"{weights_fingerprint(config.model)}:{config.prompt_style}"
 
     def close(self) -> None:
-        """Closes the LLMs loaded here; ready-made ones belong to their maker."""
+        """Close the LLMs loaded here; ready-made ones belong to their maker."""
         for llm in self._llms.values():
             llm.close()
         self._llms.clear()
@@ -60,7 +89,7 @@ class Models:
 
 
 def load_llm(config: LLMConfig) -> LLM:
-    """The LLM of a configuration section. Raises `ModelError` or `BackendError`."""
+    """Load the LLM of a configuration section. Errors are those of ``Models.llm``."""
     if config.backend == "transformers":
         from gecko_fret.llm.transformers import TransformersLLM
 
@@ -81,7 +110,11 @@ def load_llm(config: LLMConfig) -> LLM:
 
 
 def load_embedder(config: EmbedderConfig) -> Any:
-    """The embedder of a configuration section, a `gecko_core.Gecko`. Raises `ModelError`."""
+    """Load the embedder of a configuration section, a ``gecko_core.Gecko``.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
     from gecko_core import Gecko
 
     embedder = Gecko.from_pretrained(config.model, device=config.device)
@@ -92,13 +125,17 @@ def load_embedder(config: EmbedderConfig) -> Any:
 
 def weights_fingerprint(model: str) -> str:
     """Hash of a model's weight files, or its hub id. Raises `ModelError` for a name that resolves nowhere."""
-    from gecko_core.folder import resolve
     from gecko_fret.llm.fingerprint import files_fingerprint
 
-    found = resolve(model)
-    if found.path is None:
-        return str(found.hub_id)
-    fingerprint = files_fingerprint(found.path, found.gguf_file)
+    resolved = resolve(model)
+    if resolved.path is None:
+        return str(resolved.hub_id)
+    fingerprint = files_fingerprint(resolved.path, resolved.gguf_file)
     if not fingerprint:
-        raise ModelError(f"model {model!r}: no weight files in {found.path}")
+        raise ModelError(f"model {model!r}: no weight files in {resolved.path}; name a folder that has them")
     return fingerprint
+
+
+def llm_settings(config: LLMConfig) -> dict[str, Any]:
+    """The settings of an LLM that decide what it answers, for fingerprints."""
+    return config.model_dump(exclude=_LLM_SPEED | {"weight"})

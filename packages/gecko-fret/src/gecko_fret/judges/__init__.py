@@ -1,0 +1,18 @@
+"""Judges of (query, candidate) pairs: one file each, and one line in `JUDGES`."""
+
+from __future__ import annotations
+
+from gecko_fret.judges.base import Batch, Judge, Pair, PromptedPair
+from gecko_fret.judges.ql import QueryLikelihood
+from gecko_fret.judges.rc import RelevanceClassification
+
+#: Judges by name. To add one, write its file and name its class here.
+JUDGES: dict[str, type[Judge]] = {
+    judge.name: judge
+    for judge in (
+        QueryLikelihood,
+        RelevanceClassification,
+    )
+}
+
+__all__ = ["JUDGES", "Batch", "Judge", "Pair", "PromptedPair", "QueryLikelihood", "RelevanceClassification"]

@@ -1,0 +1,104 @@
+"""What a judge is: it looks at a query and a candidate passage, and says how well they belong together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from gecko_fret.config import FretConfig, ScoreConfig
+from gecko_fret.corpus.passages import Passage
+from gecko_fret.llm.protocol import LLM, Scored
+from gecko_fret.models import Models
+from gecko_fret.prompting import PromptSet, one_line, prompt_text
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and one of its candidates; ``kind`` is the kind of task, ``similarity`` what retrieval found."""
+
+    query_id: str
+    kind: str
+    query: str
+    passage: Passage
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedPair:
+    """A pair as prompts show it: on one line each, cut to the tokens that the LLM may read."""
+
+    kind: str
+    passage: str
+    query: str
+
+
+class Batch:
+    """The pairs of one part, with what several judges need of them, computed when the first one asks.
+
+    Args:
+        pairs: the pairs.
+        llm: the scoring LLM.
+        prompts: the prompts for scoring.
+        config: section ``score``.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], llm: LLM, prompts: PromptSet, config: ScoreConfig):
+        self.pairs, self.llm, self.prompts, self.config = pairs, llm, prompts, config
+
+    @cached_property
+    def prompted(self) -> list[PromptedPair]:
+        """Every pair as prompts show it; each text is cut once."""
+        passages = {pair.passage.id: pair.passage for pair in self.pairs}
+        shown = {identifier: prompt_text(passages[identifier]) for identifier in sorted(passages)}
+        cut = dict(zip(shown, self.llm.truncate(list(shown.values()), self.config.passage_tokens), strict=True))
+        queries = list(dict.fromkeys(one_line(pair.query) for pair in self.pairs))
+        short = dict(zip(queries, self.llm.truncate(queries, self.config.query_tokens), strict=True))
+        return [PromptedPair(pair.kind, cut[pair.passage.id], short[one_line(pair.query)]) for pair in self.pairs]
+
+    @cached_property
+    def joint(self) -> list[Scored]:
+        """Query likelihood and label probabilities of every pair from one forward pass (``score.mode: joint``)."""
+        return self.llm.score(
+            [self.prompts.joint_scoring(pair.passage, pair.query) for pair in self.prompted],
+            self.prompts.label_strings("joint"),
+        )
+
+
+class Judge(ABC):
+    """A judge of (query, candidate) pairs. ``gecko_fret.judges.JUDGES`` lists the judges by name.
+
+    One is made for every process that scores; models that it needs of its own are loaded in ``__init__``.
+
+    Attributes:
+        name: its name in ``score.judges``, and its column in the scored parts.
+        column: Arrow type of its column.
+
+    Args:
+        config: the build's configuration.
+        models: LLMs and embedders of the build.
+    """
+
+    name: ClassVar[str]
+    column: ClassVar[pa.DataType] = pa.float32()
+
+    def __init__(self, config: FretConfig, models: Models):
+        self.config, self.models = config, models
+
+    @abstractmethod
+    def judge(self, batch: Batch) -> Sequence[Any]:
+        """What goes into the column, for every pair of the batch in order."""
+
+    @classmethod
+    def value(cls, judgement: Any) -> float:
+        """The number that candidates are ranked by, higher is better: the judgement itself by default."""
+        return float(judgement)
+
+    @classmethod
+    def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
+        """What decides its judgements beyond the section ``score``, the scoring LLM and its prompts."""
+        return []

@@ -1,0 +1,20 @@
+"""Query likelihood: how probable the LLM finds the query after it has read the passage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gecko_fret.judges.base import Batch, Judge
+
+
+class QueryLikelihood(Judge):
+    """Mean log-probability of the query's tokens given the passage (UPR, Sachan et al. 2022)."""
+
+    name = "ql"
+
+    def judge(self, batch: Batch) -> Sequence[float]:
+        """Mean log-probability per token of every query."""
+        if batch.config.mode == "joint":
+            return [scored.logprob for scored in batch.joint]
+        requests = [batch.prompts.likelihood(pair.kind, pair.passage, pair.query) for pair in batch.prompted]
+        return [scored.logprob for scored in batch.llm.score(requests)]

@@ -1,0 +1,176 @@
+"""A step's output as numbered Parquet parts. A part that exists is complete; a step is done when all of them exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gecko_core.errors import DataError
+from gecko_core.io import whole_path
+
+Row = TypeVar("Row")
+
+_COUNTERS = b"gecko_fret"
+_ARROW_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float32(), bool: pa.bool_()}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout(Generic[Row]):
+    """How rows of one data class are stored.
+
+    Attributes:
+        schema: the columns.
+        encode: a row to a record, a dictionary of at least the schema's columns.
+        decode: a record to a row.
+    """
+
+    schema: pa.Schema
+    encode: Callable[[Row], dict[str, Any]]
+    decode: Callable[[dict[str, Any]], Row]
+
+
+def layout_of(row_type: type[Row]) -> Layout[Row]:
+    """The layout that follows from a data class: one column per field, in the order of the fields."""
+    schema = pa.schema([(field.name, field.type) for field in arrow_type(row_type)])
+    return Layout(schema, lambda row: dataclasses.asdict(row), lambda record: row_type(**record))  # type: ignore[call-overload]
+
+
+def arrow_type(hint: Any) -> pa.DataType:
+    """The Arrow type of a field's annotation.
+
+    Integers and floats take 32 bits; ``Annotated[float, pa.float64()]`` chooses another type. A data class is a struct,
+    and every type is nullable, so that ``X | None`` is stored as ``X``.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return arguments[1]
+    if origin is list:
+        return pa.list_(arrow_type(arguments[0]))
+    if origin is dict:
+        return pa.map_(arrow_type(arguments[0]), arrow_type(arguments[1]))
+    if origin is types.UnionType:
+        return arrow_type(next(argument for argument in arguments if argument is not type(None)))
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint, include_extras=True)
+        return pa.struct([(field.name, arrow_type(hints[field.name])) for field in dataclasses.fields(hint)])
+    return _ARROW_TYPES[hint]
+
+
+def write_parquet(path: str | Path, table: pa.Table) -> None:
+    """Write an Arrow table as Parquet, complete or not at all. The same table gives the same bytes."""
+    with whole_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def part_count(rows: int, part_size: int) -> int:
+    """Number of parts that ``rows`` rows fill."""
+    return -(-rows // part_size)
+
+
+class Parts(Generic[Row]):
+    """The parts of one step in one folder.
+
+    Args:
+        folder: where they are.
+        layout: how rows are stored.
+        prefix: keeps the parts of several steps apart in one folder (``rejects/part-write-00000.parquet``).
+    """
+
+    def __init__(self, folder: str | Path, layout: Layout[Row], prefix: str = ""):
+        self.folder, self.layout = Path(folder), layout
+        self._stem = f"part-{prefix}-" if prefix else "part-"
+        self._pattern = re.compile(re.escape(self._stem) + r"(\d{5,})\.parquet")
+
+    def path(self, number: int) -> Path:
+        """File of part ``number``."""
+        return self.folder / f"{self._stem}{number:05d}.parquet"
+
+    def exists(self, number: int) -> bool:
+        """Whether part ``number`` has been written."""
+        return self.path(number).exists()
+
+    def numbers(self) -> list[int]:
+        """Numbers of the existing parts, ascending."""
+        if not self.folder.is_dir():
+            return []
+        matches = (self._pattern.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def write(self, number: int, rows: Sequence[Row], counters: Mapping[str, int] | None = None) -> None:
+        """Write part ``number``; the counters (tokens read, tokens written) go into the file's metadata."""
+        table = pa.Table.from_pylist([self.layout.encode(row) for row in rows], schema=self.layout.schema)
+        if counters:
+            value = json.dumps(dict(sorted(counters.items()))).encode()
+            table = table.replace_schema_metadata({_COUNTERS: value})
+        write_parquet(self.path(number), table)
+
+    def table(self, number: int) -> pa.Table:
+        """Part ``number`` as an Arrow table.
+
+        Raises:
+            DataError: the file is missing, damaged, or not of this step.
+        """
+        path = self.path(number)
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except FileNotFoundError:
+            raise DataError(f"{path}: the part is missing; run the same build again to make it") from None
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from None
+        missing = [name for name in self.layout.schema.names if name not in table.schema.names]
+        if missing:
+            raise DataError(f"{path}: no column '{missing[0]}'; delete the part and run the same build again")
+        return table
+
+    def rows(self, number: int) -> list[Row]:
+        """The rows of part ``number``.
+
+        Raises:
+            DataError: see :meth:`table`.
+        """
+        records = self.table(number).select(self.layout.schema.names).to_pylist()
+        return [self.layout.decode(record) for record in records]
+
+    def count(self, number: int) -> int:
+        """Number of rows of part ``number``, read from its footer alone.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        try:
+            return pq.read_metadata(self.path(number)).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(self.path(number), error) from None
+
+    def total(self) -> int:
+        """Number of rows of all parts."""
+        return sum(self.count(number) for number in self.numbers())
+
+    def counters(self, number: int) -> dict[str, int]:
+        """The counters that were written with part ``number``."""
+        metadata = self.table(number).schema.metadata or {}
+        return json.loads(metadata.get(_COUNTERS, b"{}"))
+
+    def __iter__(self) -> Iterator[Row]:
+        """All rows of all parts in order, one part in memory at a time."""
+        for number in self.numbers():
+            yield from self.rows(number)
+
+    def clear(self) -> None:
+        """Delete all parts."""
+        for number in self.numbers():
+            self.path(number).unlink()
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = (str(error).splitlines() or [""])[0][:120]
+    return DataError(f"{path}: the part is damaged ({reason}); delete it and run the same build again")

@@ -1,0 +1,99 @@
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import pyarrow as pa
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_fret.steps.parts import Layout, Parts, arrow_type, layout_of
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    name: str
+    value: Annotated[float, pa.float64()]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    a: int
+    b: str | None
+    many: list[float] = field(default_factory=list)
+    inner: list[Inner] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    a: int
+    b: str | None
+
+
+@pytest.fixture
+def parts(tmp_path):
+    return Parts(tmp_path / "step", layout_of(Short))
+
+
+def test_rows_and_counters_come_back(parts):
+    rows = [Short(1, "x"), Short(2, None)]
+    parts.write(3, rows, {"tokens": 7, "pairs": 2})
+    assert parts.numbers() == [3]
+    assert parts.exists(3)
+    assert parts.rows(3) == rows
+    assert parts.count(3) == 2
+    assert parts.counters(3) == {"tokens": 7, "pairs": 2}
+
+
+def test_empty_part_is_a_part(parts):
+    parts.write(0, [])
+    assert parts.numbers() == [0]
+    assert parts.rows(0) == []
+    assert parts.counters(0) == {}
+
+
+def test_iteration_follows_part_numbers(parts):
+    for number in (10, 2, 0):
+        parts.write(number, [Short(number, "")])
+    assert [row.a for row in parts] == [0, 2, 10]
+
+
+def test_prefixes_share_a_folder(tmp_path):
+    one, two = Parts(tmp_path, layout_of(Short), "one"), Parts(tmp_path, layout_of(Short), "two")
+    one.write(0, [Short(1, "")])
+    two.write(1, [])
+    assert (one.numbers(), two.numbers()) == ([0], [1])
+    one.clear()
+    assert (one.numbers(), two.numbers()) == ([], [1])
+
+
+def test_missing_damaged_and_foreign_parts_are_named(parts):
+    with pytest.raises(DataError, match="part is missing"):
+        parts.rows(0)
+    parts.write(0, [Short(1, "")])
+    parts.path(0).write_bytes(parts.path(0).read_bytes()[:-20])
+    for read in (parts.rows, parts.count):
+        with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged .* delete it"):
+            read(0)
+    foreign: Layout = Layout(pa.schema([("c", pa.int32())]), lambda row: row, lambda record: record)
+    Parts(parts.folder, foreign).write(0, [{"c": 1}])
+    with pytest.raises(DataError, match="no column 'a'"):
+        parts.rows(0)
+
+
+def test_columns_are_the_fields_in_their_order():
+    assert layout_of(Row).schema == pa.schema(
+        [
+            ("a", pa.int32()),
+            ("b", pa.string()),
+            ("many", pa.list_(pa.float32())),
+            ("inner", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
+        ]
+    )
+    assert arrow_type(dict[str, float]) == pa.map_(pa.string(), pa.float32())
+    assert arrow_type(bool) == pa.bool_()
+
+
+def test_nested_rows_are_written(tmp_path):
+    parts = Parts(tmp_path, layout_of(Row))
+    parts.write(0, [Row(1, None, [0.5], [Inner("x", 0.1)])])
+    assert parts.table(0).to_pylist() == [{"a": 1, "b": None, "many": [0.5], "inner": [{"name": "x", "value": 0.1}]}]
+    assert parts.total() == 1
