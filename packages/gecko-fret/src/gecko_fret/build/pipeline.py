@@ -84,7 +84,7 @@ def build(
         out: the folder.
         corpus: passages to use instead of reading ``config.corpus``.
         progress: True for bars or log lines on stderr, or an object with the methods of ``Progress``.
-        stop: asked after every part; True ends the build there with ``complete=False``, and the same call goes on later.
+        stop: asked after every part; True ends the build there with ``complete=False``; the same call goes on later.
         force: delete the parts that a changed configuration invalidates, instead of refusing.
         models: ready-made models.
         engine: another way of running parts, see ``gecko_fret.build.ray``.
