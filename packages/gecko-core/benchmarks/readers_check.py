@@ -111,8 +111,7 @@ def save_and_encode(options: argparse.Namespace, folder: Path, texts: Path):
     from test_encoding_speed import passages
 
     from gecko_core import Gecko
-    from gecko_core.backbones import local_folder
-    from gecko_core.folder import resolve
+    from gecko_core.folder import local_folder, resolve
 
     resolved = resolve(options.model)
     if (local_folder(resolved) / "modules.json").is_file():
@@ -129,7 +128,7 @@ def save_and_encode(options: argparse.Namespace, folder: Path, texts: Path):
     chosen = [text for text, ids in zip(chosen, model.tokenize(chosen), strict=True) if len(ids) < model.max_seq_length]
     chosen = chosen[: options.texts]
     model.save_pretrained(folder)
-    texts.write_text(json.dumps(chosen))
+    texts.write_text(json.dumps(chosen), encoding="utf-8")
     return model.encode(chosen)
 
 
@@ -173,13 +172,13 @@ def wait_until_up(server: subprocess.Popen, port: int, log: str) -> None:
     began = time.monotonic()
     while time.monotonic() - began < START_LIMIT:
         if server.poll() is not None:
-            raise SystemExit(f"vllm ended with {server.returncode}:\n{Path(log).read_text()[-3000:]}")
+            raise SystemExit(f"vllm ended with {server.returncode}:\n{Path(log).read_text(encoding='utf-8')[-3000:]}")
         try:
             get(port, "/health")
             return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(1)
-    raise SystemExit(f"vllm did not answer within {START_LIMIT} s:\n{Path(log).read_text()[-3000:]}")
+    raise SystemExit(f"vllm did not answer within {START_LIMIT} s:\n{Path(log).read_text(encoding='utf-8')[-3000:]}")
 
 
 def end_group(server: subprocess.Popen) -> None:

@@ -1,4 +1,4 @@
-"""gecko-embed: a file of texts to a file of embeddings. Interrupt it; the same command goes on where it stopped."""
+"""gecko-embed: a file of texts to a file of embeddings. After an interruption the same command resumes the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gecko_core.errors import ConfigError, exit_on_error
 
 if TYPE_CHECKING:
-    from gecko_core.encode.stream import Row
+    from gecko_core.encode.rows import Row
 
 _EXAMPLES = """examples:
   gecko-embed passages.jsonl passages.parquet --model all-minilm-l6-v2 --kind document
@@ -20,7 +20,7 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the parser of the command's options."""
     top = argparse.ArgumentParser(
         prog="gecko-embed",
         description="Embed the texts of a .jsonl, .csv, .parquet or .txt file into a .npy or .parquet file.",
@@ -30,7 +30,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("input", type=Path, help="a .jsonl, .csv (with header), .parquet or .txt (a text per line) file")
     top.add_argument("output", type=Path, help="a .npy or .parquet file; must not exist unless --overwrite")
     top.add_argument("--model", required=True, help="a folder, a packaged model (all-minilm-l6-v2), or a hub id")
-    top.add_argument("--kind", choices=("text", "query", "document"), default="text", help="how to dress the texts")
+    top.add_argument(
+        "--kind",
+        choices=("text", "query", "document"),
+        default="text",
+        help="which prompt to apply",
+    )
     top.add_argument("--task", default="search result", help="task of --kind query (default: %(default)s)")
     top.add_argument("--text-column", default="text", help="column of the texts (default: %(default)s)")
     top.add_argument("--title-column", default="title", help="column of document titles, if any (default: %(default)s)")
@@ -42,15 +47,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--device", nargs="+", help="cpu, cuda:0, ...; several devices work in parallel")
     top.add_argument("--batch-tokens", type=int, help="tokens per forward pass, padding included")
-    top.add_argument("--window", type=int, help="rows per part: what an interruption can cost")
+    top.add_argument("--window", type=int, help="rows per part; an interruption costs at most one part")
     top.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    top.add_argument("--quiet", action="store_true", help="no progress bar")
+    top.add_argument("--quiet", action="store_true", help="no progress")
     top.add_argument("--debug", action="store_true", help="show tracebacks")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 done, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the command. Exit codes: 0 done, 2 for what the user can correct, 130 after Ctrl-C."""
     options = parser().parse_args(argv)
     with exit_on_error(options.debug):
         rows = _run(options)
@@ -58,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> int:
+def _check_output(options: argparse.Namespace) -> None:
     if options.output.exists() and not options.overwrite:
         raise ConfigError(f"{options.output}: exists; choose another name or give --overwrite")
     if options.output.suffix not in (".npy", ".parquet"):
@@ -69,7 +74,11 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.output}: is the input as well; choose another name for the output")
     if not options.output.parent.is_dir():
         raise ConfigError(f"{options.output.parent}: no such folder; make it first")
-    # Only now the heavy imports: --help and the checks above answer at once.
+
+
+def _run(options: argparse.Namespace) -> int:
+    _check_output(options)
+    # The slow imports come last: --help and the checks above answer at once.
     from contextlib import nullcontext
 
     from gecko_core.encode.batches import WINDOW
@@ -81,10 +90,11 @@ def _run(options: argparse.Namespace) -> int:
     columns = Columns(options.text_column, options.title_column, options.id_column)
     rows = read_rows(options.input, columns)
     first = next(rows, None)  # an unreadable file should fail before a model is loaded
-    several = options.device if options.device and len(options.device) > 1 else None
+    devices = options.device or []
+    several = devices if len(devices) > 1 else None
     model = Gecko.from_pretrained(
         options.model,
-        device="cpu" if several else options.device[0] if options.device else None,
+        device="cpu" if several else devices[0] if devices else None,
         dtype=None if options.dtype == "auto" else options.dtype,
     )
 

@@ -1,4 +1,4 @@
-"""The errors a user can cause, and how a command ends on one.
+"""The errors that a user can cause, and how a command ends on one.
 
 Everything here carries a message of one line: which file, row or key, what is wrong with it, and the cure. Any other
 exception is a bug and may trace.
@@ -29,20 +29,27 @@ class ModelError(GeckoError):
 
 
 class BackendError(GeckoError):
-    """A server, engine or device that failed or is not there."""
+    """A server, engine or device that failed or is missing."""
 
 
 def first_line(error: BaseException) -> str:
-    """An exception's message, cut to its first line."""
+    """Return the first line of an exception's message; the exception's name where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
 
 
 @contextmanager
 def exit_on_error(debug: bool = False) -> Iterator[None]:
-    """End a command the way users expect: `error: <one line>` on stderr and exit code 2, 130 after Ctrl-C.
+    """End a command the way users expect: ``error: <one line>`` on stderr and exit code 2, 130 after Ctrl-C.
 
-    debug: let every exception through with its traceback.
+    Args:
+        debug: let every exception through with its traceback.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SystemExit: with the exit code.
     """
     try:
         yield
@@ -57,6 +64,6 @@ def exit_on_error(debug: bool = False) -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error of ours.
+        # The reader of our output has gone (`| head`): no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

@@ -1,52 +1,75 @@
-"""Gecko: a backbone, the mean over its tokens, and optionally a projection."""
+"""Gecko: texts to vectors and back to a folder."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gecko_core.backbones.families import DEFAULT_MAX_LENGTH, Adapter
-from gecko_core.backbones.head import Dense, projection
-from gecko_core.backbones.loading import load_backbone, load_tokenizer, local_folder
-from gecko_core.backbones.widths import checked_dims, hidden_size
+from gecko_core.backbones.base import DEFAULT_MAX_LENGTH, Adapter, hidden_size
+from gecko_core.backbones.loading import load_backbone, load_tokenizer
 from gecko_core.devices import as_dtype, checked_device
-from gecko_core.encode.batches import check_truncate_dim, encode_windows
-from gecko_core.encode.cpu import Compute
-from gecko_core.encode.packing import packed
-from gecko_core.encode.quantize import Precision, Ranges, check_precision, quantize, ranges_of
-from gecko_core.encode.texts import checked_max_length, checked_texts, padded, token_ids
-from gecko_core.errors import ConfigError, ModelError
-from gecko_core.folder.layout import Layout, own_settings, read_layout
+from gecko_core.encode.batches import encode_windows
+from gecko_core.encode.pool import EncoderPool
+from gecko_core.encode.quantize import (
+    Precision,
+    Ranges,
+    check_precision,
+    check_truncate_dim,
+    checked_dims,
+    quantize,
+    ranges_of,
+)
+from gecko_core.encode.stream import encode_stream
+from gecko_core.encode.texts import checked_max_length, checked_texts, token_ids
+from gecko_core.errors import ConfigError
+from gecko_core.folder.hub import local_folder, push_to_hub
+from gecko_core.folder.layout import Layout, gecko_settings, read_layout
 from gecko_core.folder.resolve import resolve
+from gecko_core.folder.saving import write_folder
+from gecko_core.head import Dense, projection
+from gecko_core.network import Network
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
-from gecko_kernels import masked_mean_pool, packed_mean_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from gecko_core.encode.stream import Row
+    from gecko_core.encode.rows import Row
+    from gecko_core.io import Progress
 
 PromptStyle = Literal["gecko", "plain"]
 
 
-class Gecko(nn.Module):
-    """A text embedder. Build it with `from_pretrained` (a saved model) or `from_backbone` (a fresh one).
+class Gecko(Network):
+    """A text embedder. Build it with ``from_pretrained`` (a saved model) or ``from_backbone`` (a fresh one).
 
-    dim: width of the embeddings. dims: the Matryoshka widths it was trained for, descending, `dims[0] == dim`.
-    prompt_style: "gecko" writes tasks and titles as the paper does; "plain" leaves texts alone, except for the `query`
-    and `document` prefixes that a model of others may bring along.
-    auto_bf16: let `encode*` compute in bf16 where the device is fast at it and the vectors keep a cosine of 0.9995 to
-    fp32's (the weights stay as they are). calibration: ranges for int8, by width.
-    padding_free: let `encode*` and training lay texts end to end where the backbone can; None means on a CPU, where it
-    is faster.
+    Args:
+        backbone: a bare Hugging Face model.
+        adapter: runs it.
+        tokenizer: the backbone's.
+        head: the projection.
+        dims: see Attributes.
+        max_seq_length: most tokens of a text; 512 by default, capped by the backbone.
+        prompt_style: see Attributes.
+        prompts: see Attributes.
+        do_lower_case: lower-case texts before they are tokenised.
+        base_model: what the model started from, for its card.
+        truncate_dim: default width of the embeddings.
+        auto_bf16: see Attributes.
+        calibration: see Attributes.
+
+    Attributes:
+        dims: the Matryoshka widths the model was trained for, descending; ``dims[0] == dim``.
+        prompt_style: "gecko" writes tasks and titles as the paper does; "plain" leaves texts alone, except for prefixes
+            of its own.
+        prompts: prefixes by name (``query``, ``document``) that a third-party model came with.
+        auto_bf16: let ``encode*`` compute in bf16 where the device is fast at it and the vectors keep a cosine of
+            0.9995 to fp32's; the weights stay as they are.
+        calibration: ranges for int8, by width.
+        bf16_checked: what ``probed_autocast`` found out: (state of the weights, whether bf16 keeps the vectors).
     """
 
     def __init__(
@@ -66,16 +89,10 @@ class Gecko(nn.Module):
         auto_bf16: bool = True,
         calibration: dict[int, Ranges] | None = None,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.adapter = adapter
+        super().__init__(backbone, adapter, head, tokenizer.pad_token_id or 0)
         self.tokenizer = tokenizer
-        self.head = nn.ModuleList(head)
-        config: Any = backbone.config
-        self.hidden_size = hidden_size(config)
-        self.dim: int = head[-1].linear.out_features if head else self.hidden_size
         self.dims = checked_dims(dims or (self.dim,), self.dim)
-        limit = adapter.max_length(config)
+        limit = adapter.max_length(backbone.config)
         wanted = max_seq_length or DEFAULT_MAX_LENGTH
         self.max_seq_length = min(wanted, limit) if limit else wanted
         self.prompt_style: PromptStyle = prompt_style
@@ -85,9 +102,7 @@ class Gecko(nn.Module):
         self.truncate_dim = truncate_dim
         check_truncate_dim(truncate_dim, self.dim)
         self.auto_bf16 = auto_bf16
-        self.padding_free: bool | None = None
         self.calibration: dict[int, Ranges] = dict(calibration or {})
-        # What half.autocast found out: (state of the weights, whether bf16 keeps the vectors).
         self.bf16_checked: tuple[Any, bool] | None = None
         self.eval()
 
@@ -101,11 +116,18 @@ class Gecko(nn.Module):
         dtype: torch.dtype | str | None = None,
         truncate_dim: int | None = None,
     ) -> Gecko:
-        """Loads a Gecko folder, or any sentence-transformers folder with mean pooling, old schema or new.
+        """Load a Gecko folder, or any sentence-transformers folder with mean pooling, old schema or new.
 
-        name: a folder, a packaged model, or a hub id. device: the GPU where there is one, else the CPU. dtype: of the
-        weights; None means fp32 weights with automatic bf16 in `encode*`, an explicit fp32 means fp32 throughout.
-        truncate_dim: default width of the embeddings. Raises `ModelError`, `ConfigError`.
+        Args:
+            name: a folder, a packaged model, or a hub id.
+            device: the GPU where there is one, else the CPU.
+            dtype: of the weights; None means fp32 weights with automatic bf16 in ``encode*``, an explicit fp32 means
+                fp32 throughout.
+            truncate_dim: default width of the embeddings.
+
+        Raises:
+            ModelError: the folder cannot be found, read or understood.
+            ConfigError: an argument that cannot be used.
         """
         where = checked_device(device)
         resolved = resolve(name)
@@ -123,7 +145,7 @@ class Gecko(nn.Module):
             truncate_dim=truncate_dim,
             base_model=resolved.name if resolved.path is None else resolved.path.name,
             auto_bf16=dtype is None,
-            **own_settings(layout, folder),
+            **gecko_settings(layout, folder),
         )
         return model.to(where)
 
@@ -137,28 +159,36 @@ class Gecko(nn.Module):
         max_seq_length: int | None = None,
         seed: int = 0,
     ) -> Gecko:
-        """A fresh embedder on an encoder, a T5 encoder, or a language model made bidirectional.
+        """Start a fresh embedder on an encoder, a T5 encoder, or a language model made bidirectional.
 
-        dims: Matryoshka widths; where the largest is not the backbone's own width, a linear projection to it is added,
-        seeded by `seed`. max_seq_length: 512 (or what a sentence-transformers folder says), capped by the backbone.
+        Args:
+            name: a folder, a packaged model, or a hub id.
+            dims: Matryoshka widths; where the largest is not the backbone's own width, a linear projection to it is
+                added.
+            device: the GPU where there is one, else the CPU.
+            dtype: as in :meth:`from_pretrained`.
+            max_seq_length: 512 (or what a sentence-transformers folder says), capped by the backbone.
+            seed: of the projection's weights.
+
+        Raises:
+            ModelError: the backbone cannot be found, read or used.
+            ConfigError: an argument that cannot be used.
         """
         where = checked_device(device)
         resolved = resolve(name)
         folder = local_folder(resolved)
-        known = read_layout(folder) if (folder / "modules.json").is_file() else Layout(transformer=folder)
-        backbone, adapter = load_backbone(known.transformer, as_dtype(dtype), resolved.gguf_file)
-        config: Any = backbone.config
-        width = hidden_size(config)
+        layout = read_layout(folder) if (folder / "modules.json").is_file() else Layout(transformer=folder)
+        backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype), resolved.gguf_file)
+        width = hidden_size(backbone.config)
         largest = checked_dims(dims)[0]
-        head = [] if largest == width else [projection(width, largest, seed).to(dtype=as_dtype(dtype))]
         model = cls(
             backbone,
             adapter,
-            load_tokenizer(known.transformer, resolved.gguf_file),
-            head=head,
+            load_tokenizer(layout.transformer, resolved.gguf_file),
+            head=[] if largest == width else [projection(width, largest, seed).to(dtype=as_dtype(dtype))],
             dims=dims,
-            max_seq_length=max_seq_length or known.max_seq_length,
-            do_lower_case=known.do_lower_case,
+            max_seq_length=max_seq_length or layout.max_seq_length,
+            do_lower_case=layout.do_lower_case,
             base_model=resolved.name if resolved.path is None else resolved.path.name,
             auto_bf16=dtype is None,
         )
@@ -167,109 +197,31 @@ class Gecko(nn.Module):
     def save_pretrained(
         self, path: str | Path, record: dict[str, Any] | None = None, dims: Sequence[int] | None = None
     ) -> Path:
-        """Writes the folder that sentence-transformers, transformers, vLLM and text-embeddings-inference read.
+        """Write the folder that sentence-transformers, transformers, vLLM and text-embeddings-inference read.
 
-        record: how the model was made (anything JSON takes); goes into gecko.json and the model card. dims: Matryoshka
-        widths to announce, `self.dims` by default. An earlier model at `path` is replaced, whole or not at all.
+        Args:
+            path: the folder; an earlier model there is replaced, whole or not at all.
+            record: how the model was made (anything JSON takes); goes into gecko.json and the model card.
+            dims: Matryoshka widths to announce, ``self.dims`` by default.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ModelError: ``path`` holds something other than a model.
+            DataError: it cannot be written.
         """
-        from gecko_core.folder.saving import write_folder
-
         write_folder(self, Path(path), record, checked_dims(dims, self.dim) if dims else self.dims)
         return Path(path)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Saves and uploads the model; see `gecko_core.folder.hub.push_to_hub`."""
-        from gecko_core.folder.hub import push_to_hub
-
+        """Save and upload the model; see :func:`gecko_core.folder.push_to_hub`."""
         return push_to_hub(self, repo_id, **options)
-
-    # Forward
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        rows: Sequence[Sequence[int]] | None = None,
-    ) -> Tensor:
-        """Right-padded (B, L) ids and mask, or token ids of B texts -> (B, dim) embeddings, not normalised.
-
-        rows: best sorted by length; without padding and with the faster products of `gecko_core.encode.cpu` where that
-        pays. Both forms take gradients and go through a wrapper for data parallelism.
-        """
-        if rows is not None:
-            return self._forward_rows(rows)
-        if input_ids is None or attention_mask is None:
-            raise ConfigError("forward needs input_ids and attention_mask, or rows")
-        hidden = self.adapter.hidden_states(self.backbone, input_ids, attention_mask)
-        return self._headed(cast(Tensor, masked_mean_pool(hidden, attention_mask)))
-
-    def _forward_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        if self.runs_packed:
-            return self.forward_packed(rows)
-        # Gradient checkpointing and compilation compute outside of the block, where its replacements do not reach.
-        with nullcontext() if self._recomputes or self._compiled else Compute():
-            return self.forward(**self.collate(rows))
-
-    def forward_packed(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Token ids of B texts, best sorted by length -> (B, dim), without padding; otherwise as `forward`.
-
-        Raises `ModelError` for a backbone that needs padding (`can_pack`).
-        """
-        if not self.can_pack:
-            raise ModelError(f"{self.backbone.config.model_type}: this backbone cannot run without padding")
-        config: Any = self.backbone.config
-        batch = packed(rows, self.vocabulary, self.device, self.adapter.padding_position(config), 128)
-        hidden = self.adapter.packed_states(self.backbone, batch)
-        return self._headed(cast(Tensor, packed_mean_pool(hidden, batch.bounds)))
-
-    @property
-    def can_pack(self) -> bool:
-        """Whether `forward_packed` works: not for T5 and MPNet, nor where attention or compilation was changed."""
-        return not self._compiled and self.adapter.packs(self.backbone.config)
-
-    @property
-    def runs_packed(self) -> bool:
-        """Whether token ids go without padding: `padding_free`, or on a CPU, where the backbone can."""
-        wanted = self.padding_free if self.padding_free is not None else self.device.type == "cpu"
-        return wanted and self.can_pack and not self._recomputes
-
-    @property
-    def _compiled(self) -> bool:
-        return bool(getattr(self.backbone, "_compiled_call_impl", None)) or hasattr(self.backbone, "_orig_mod")
-
-    @property
-    def _recomputes(self) -> bool:
-        checkpointing = getattr(self.backbone, "is_gradient_checkpointing", False)
-        return bool(checkpointing) and self.training and torch.is_grad_enabled()
-
-    def _headed(self, pooled: Tensor) -> Tensor:
-        for layer in self.head:
-            pooled = layer(pooled.to(layer.linear.weight.dtype))
-        return pooled
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
-
-    def gradient_checkpointing(self, enabled: bool = True) -> None:
-        """Recomputes the backbone's layers in the backward pass: less memory, more time. Raises `ModelError`."""
-        backbone: Any = self.backbone
-        if enabled and not backbone.supports_gradient_checkpointing:
-            raise ModelError(f"{backbone.config.model_type}: transformers has no gradient checkpointing for it")
-        if enabled:
-            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            backbone.gradient_checkpointing_disable()
 
     # Texts to tokens
 
     def format_queries(self, texts: Sequence[str], task: str = DEFAULT_TASK) -> list[str]:
-        """Queries (and both sides of symmetric tasks) as the model wants to read them."""
+        """Return queries (and both sides of symmetric tasks) as the model wants to read them."""
         checked = checked_texts(texts, "query")
         if self.prompt_style == "plain":
             prefix = self.prompts.get("query", "")
@@ -277,33 +229,27 @@ class Gecko(nn.Module):
         return [format_query(text, task) for text in checked]
 
     def format_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None) -> list[str]:
-        """Documents as the model wants to read them; a plain model gets title and text in one line, as mteb does."""
+        """Return documents as the model wants to read them; a plain model gets title and text in one line, as in mteb.
+
+        Raises:
+            ConfigError: not as many titles as documents.
+        """
         checked = checked_texts(texts, "document")
         if titles is not None and len(titles) != len(checked):
             raise ConfigError(
                 f"{len(checked)} documents but {len(titles)} titles; give one (or None) for each document"
             )
         named = titles if titles is not None else [None] * len(checked)
-        given = checked_texts([title or "" for title in named], "title")
+        checked_titles = checked_texts([title or "" for title in named], "title")
         if self.prompt_style == "plain":
             prefix = self.prompts.get("document", "")
-            return [prefix + f"{title} {text}".strip() for title, text in zip(given, checked, strict=True)]
-        return [format_document(text, title) for title, text in zip(given, checked, strict=True)]
+            return [prefix + f"{title} {text}".strip() for title, text in zip(checked_titles, checked, strict=True)]
+        return [format_document(text, title) for title, text in zip(checked_titles, checked, strict=True)]
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """Token ids with special tokens, cut to `max_length` (at most `max_seq_length`)."""
+        """Return token ids with special tokens, cut to ``max_length`` (at most ``max_seq_length``)."""
         length = checked_max_length(max_length, self.max_seq_length)
         return token_ids(self.tokenizer, checked_texts(texts), length, self.do_lower_case)
-
-    def collate(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Token ids -> right-padded `input_ids` and `attention_mask` (B, L) on the model's device."""
-        return padded(rows, self.tokenizer.pad_token_id or 0, self.vocabulary, self.device)
-
-    @property
-    def vocabulary(self) -> int:
-        """Rows of the backbone's token embeddings."""
-        backbone: Any = self.backbone
-        return int(backbone.get_input_embeddings().weight.shape[0])
 
     # Texts to vectors
 
@@ -313,48 +259,55 @@ class Gecko(nn.Module):
         task: str | None = None,
         *,
         batch_tokens: int | None = None,
-        progress: bool = False,
+        progress: Progress | bool = False,
         truncate_dim: int | None = None,
         output: Literal["numpy", "torch"] = "numpy",
         precision: Precision = "float32",
         devices: Sequence[str] | None = None,
     ) -> Any:
-        """Texts as they are, or with `task` in the symmetric format -> (n, dim) float32, rows of unit length.
+        """Encode texts as they are or, with ``task``, in the symmetric format.
 
-        batch_tokens: tokens per forward pass, padding included. truncate_dim: keep this many leading components and
-        normalise again. output: a numpy array, or a tensor on the model's device. precision: "int8" (n, dim) by the
-        calibrated ranges, "binary" (n, dim / 8) uint8. devices: one process for each, such as ["cuda:0", "cuda:1"]
-        (for more than one call, keep an `EncoderPool`). A single str gives a single vector.
-        Raises `DataError`, `ConfigError`; `ModelError` where the vectors are not finite.
+        Args:
+            texts: a list of str; a single str gives a single vector.
+            task: task string of the symmetric format.
+            batch_tokens: tokens of a forward pass, padding included.
+            progress: True for a bar on a terminal, lines in a log.
+            truncate_dim: leading components to keep, normalised again.
+            output: a numpy array, or a tensor on the model's device.
+            precision: "int8" (n, dim) by the calibrated ranges, "binary" (n, dim / 8) uint8.
+            devices: one process for each, such as ["cuda:0", "cuda:1"]; for several calls, keep an ``EncoderPool``.
+
+        Returns:
+            (n, dim) float32, rows of unit length.
+
+        Raises:
+            DataError: a row that is not text.
+            ConfigError: an argument that cannot be used.
+            ModelError: vectors that are not finite.
         """
+        options: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": progress, "truncate_dim": truncate_dim}
         if isinstance(texts, str):
-            one: dict[str, Any] = {"batch_tokens": batch_tokens, "progress": progress, "truncate_dim": truncate_dim}
-            return self.encode([texts], task, output=output, precision=precision, devices=devices, **one)[0]
+            return self.encode([texts], task, output=output, precision=precision, devices=devices, **options)[0]
         if output not in ("numpy", "torch"):
             raise ConfigError(f"output must be 'numpy' or 'torch', not {output!r}")
         check_precision(precision)
-        dressed = checked_texts(texts) if task is None else self.format_queries(texts, task)
+        prompted = checked_texts(texts) if task is None else self.format_queries(texts, task)
         width = truncate_dim if truncate_dim is not None else self.truncate_dim
         check_truncate_dim(width, self.dim)
         ranges = self._ranges(width or self.dim) if precision == "int8" else None
+        options["truncate_dim"] = width
         if devices:
-            from gecko_core.encode.pool import EncoderPool
-
             with EncoderPool(self, devices) as pool:
-                found = torch.from_numpy(
-                    pool.encode(dressed, batch_tokens=batch_tokens, truncate_dim=width, progress=progress)
-                )
+                vectors = torch.from_numpy(pool.encode(prompted, **options))
         else:
-            windows = list(
-                encode_windows(self, dressed, batch_tokens=batch_tokens, progress=progress, truncate_dim=width)
-            )
-            found = torch.cat(windows) if windows else torch.empty(0, width or self.dim, device=self.device)
+            windows = list(encode_windows(self, prompted, **options))
+            vectors = torch.cat(windows) if windows else torch.empty(0, width or self.dim, device=self.device)
         if precision != "float32":
-            found = torch.from_numpy(quantize(found.cpu().numpy(), precision, ranges)).to(found.device)
-        return found.to(self.device) if output == "torch" else found.cpu().numpy()
+            vectors = torch.from_numpy(quantize(vectors.cpu().numpy(), precision, ranges)).to(vectors.device)
+        return vectors.to(self.device) if output == "torch" else vectors.cpu().numpy()
 
     def encode_queries(self, texts: Sequence[str] | str, task: str = DEFAULT_TASK, **options: Any) -> Any:
-        """Queries of `task` -> (n, dim) float32, rows of unit length. Options as in `encode`."""
+        """Encode queries of ``task`` -> (n, dim) float32, rows of unit length. Options as in :meth:`encode`."""
         if isinstance(texts, str):
             return self.encode_queries([texts], task, **options)[0]
         return self.encode(self.format_queries(texts, task), **options)
@@ -362,19 +315,17 @@ class Gecko(nn.Module):
     def encode_documents(
         self, texts: Sequence[str] | str, titles: Sequence[str | None] | str | None = None, **options: Any
     ) -> Any:
-        """Documents with their titles -> (n, dim) float32, rows of unit length. Options as in `encode`."""
+        """Encode documents and their titles -> (n, dim) float32, rows of unit length. Options as in :meth:`encode`."""
         if isinstance(texts, str):
             return self.encode_documents([texts], [titles] if isinstance(titles, str) else titles, **options)[0]
         return self.encode(self.format_documents(texts, titles), **options)
 
     def encode_stream(self, rows: Iterable[str | Row], path: str | Path, **options: Any) -> int:
-        """An iterator of any length -> a .npy (for numpy's memory map) or .parquet file (`encode_stream`)."""
-        from gecko_core.encode.stream import encode_stream
-
+        """Encode an iterator of any length to a file; see :func:`gecko_core.encode.encode_stream`."""
         return encode_stream(self, rows, path, **options)
 
     def calibrate(self, texts: Sequence[str], **options: Any) -> None:
-        """Learns the int8 ranges of every Matryoshka width from `texts`; they are saved with the model."""
+        """Learn the int8 ranges of every Matryoshka width from ``texts``; they are saved with the model."""
         vectors = self.encode(texts, **{**options, "truncate_dim": self.dim})
         self.calibration = {dim: ranges_of(self.truncate(vectors, dim)) for dim in self.dims}
 
@@ -385,21 +336,13 @@ class Gecko(nn.Module):
         return self.calibration[dim]
 
     def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Any:
-        """Cosine similarities of (n, d) and (m, d) -> (n, m), of the kind of `a`."""
+        """Cosine similarities of (n, d) and (m, d) -> (n, m), of the kind of ``a``."""
         left, right = (torch.as_tensor(x).float() for x in (a, b))
         scores = normalize(left, dim=-1) @ normalize(right.to(left.device), dim=-1).T
         return scores if isinstance(a, Tensor) else scores.cpu().numpy()
 
     def truncate(self, embeddings: np.ndarray | Tensor, dim: int) -> Any:
-        """The first `dim` components, normalised again: (n, d) -> (n, dim), of the kind of `embeddings`."""
+        """Keep the first ``dim`` components, normalised again: (n, d) -> (n, dim), of the kind of ``embeddings``."""
         check_truncate_dim(dim, embeddings.shape[-1])
         cut = normalize(torch.as_tensor(embeddings)[..., :dim].float(), dim=-1)
         return cut if isinstance(embeddings, Tensor) else cut.cpu().numpy()
-
-    def weights_hash(self) -> str:
-        """sha256 over all weights, by name, as fp32: the same before saving and after loading. Serves as a revision."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.named_parameters()):
-            digest.update(f"{name}:{tuple(value.shape)};".encode())
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()

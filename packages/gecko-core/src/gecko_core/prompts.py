@@ -1,8 +1,8 @@
-"""The two text formats of the paper, and which task string belongs to which kind of evaluation.
+"""The two text formats of the paper, and the task string of each evaluation task.
 
 A query, and both sides of a symmetric task, become `task: {task} | query: {text}`. The passage side of an asymmetric
 task becomes `title: {title} | text: {text}`, with `none` where there is no title (Lee et al. 2024, section 3.3; `none`
-as later models of the family write it). Training, encoding and evaluation all come through this file.
+as later models of the family write it). Training, encoding and evaluation all use this file.
 """
 
 from __future__ import annotations
@@ -83,17 +83,17 @@ TASKS: dict[str, Task] = {
 
 
 def format_query(text: str, task: str = DEFAULT_TASK) -> str:
-    """The query side, and both sides of a symmetric task: `task: {task} | query: {text}`."""
+    """Format the query side, and both sides of a symmetric task: ``task: {task} | query: {text}``."""
     return f"task: {task} | query: {text}"
 
 
 def format_document(text: str, title: str | None = None) -> str:
-    """The passage side of an asymmetric task: `title: {title} | text: {text}`; a missing or empty title is `none`."""
+    """Format the passage side of an asymmetric task: ``title: {title} | text: {text}``, with ``none`` for no title."""
     return f"title: {title or NO_TITLE} | text: {text}"
 
 
 def saved_prompts() -> dict[str, str]:
-    """Prefixes by the names that sentence-transformers and mteb look up.
+    """Return prefixes by the names that sentence-transformers and mteb look up.
 
     sentence-transformers: `query` and `document`. mteb, first hit wins: `{task}-query`, `{task}`, `{kind}-query`,
     `{kind}`, `query` (and the same with `document`). A prefix cannot carry a title, so documents say `title: none`.

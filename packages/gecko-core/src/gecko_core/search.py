@@ -2,7 +2,8 @@
 
 fp32 matrix products differ in their last bits with the number of threads, the device and the size of a block. Here they
 only rule out what cannot be among the first k, by a bound on their rounding error; what is left is computed again in
-fp64, pair by pair. So scores and order depend on the vectors alone.
+fp64, pair by pair. So scores and order depend on the vectors alone, which no search library
+promises.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ _INPUT_ERROR = {"highest": 0.0, "high": 2.0**-10, "medium": 2.0**-8}
 
 
 class Hits(NamedTuple):
-    """The best documents of every query. rows: (Q, k) int64. scores: (Q, k) float32, descending."""
+    """The best documents of every query.
+
+    Attributes:
+        rows: (Q, k) int64.
+        scores: (Q, k) float32, descending.
+    """
 
     rows: np.ndarray
     scores: np.ndarray
@@ -41,12 +47,26 @@ def top_k(
     ties: Vectors | None = None,  # (N,) integers
     device: str | torch.device | None = None,
 ) -> Hits:
-    """The k documents of largest inner product for every query, exactly; min(k, N) where there are fewer.
+    """Find the k documents of largest inner product for every query, exactly.
 
-    Higher score first; of equal scores (as float32) the lower row first, or, with `ties`, the lower value there.
-    exclude: rows that are no answer to a query, negative numbers for none; a query left with fewer than k others is
-    filled up with row -1 and score -inf. device: where to multiply; where the queries are by default.
-    Raises `ConfigError` for shapes that do not fit, `DataError` naming a row that is not finite.
+    Higher score first; of equal scores (as float32) the lower row first, or, with ``ties``, the lower value there.
+
+    Args:
+        queries: float32 vectors.
+        documents: float32 vectors.
+        k: how many to find; min(k, N) where there are fewer.
+        block: documents multiplied at a time.
+        exclude: rows that are no answer to a query, negative numbers for none; a query left with fewer than k others is
+            filled up with row -1 and score -inf.
+        ties: decides between equal scores.
+        device: where to multiply; where the queries are by default.
+
+    Returns:
+        Rows and scores.
+
+    Raises:
+        ConfigError: shapes that do not fit.
+        DataError: a row that is not finite; its number is named.
     """
     if isinstance(block, bool) or not isinstance(block, int) or block < 1:
         raise ConfigError(f"block must be a positive whole number, not {block!r}")
@@ -58,9 +78,9 @@ def top_k(
 
 
 class TopK:
-    """`top_k` for documents that come a block at a time and need not be kept: `add` each, then ask for `result`.
+    """``top_k`` for documents that come a block at a time and need not be kept: ``add`` each, then ask for ``result``.
 
-    The result does not depend on how the documents were cut into blocks. Arguments and errors as in `top_k`.
+    The result does not depend on how the documents were cut into blocks. Args and errors are those of :func:`top_k`.
     """
 
     def __init__(
@@ -87,7 +107,7 @@ class TopK:
 
     @torch.inference_mode()
     def add(self, documents: Vectors) -> None:
-        """The next documents (n, D): rows `seen` to `seen + n - 1`."""
+        """Take the next documents (n, D): rows ``seen`` to ``seen + n - 1``."""
         vectors = _matrix(documents, "documents", self.seen, self._queries.device)
         if vectors.shape[1] != self._queries.shape[1]:
             raise ConfigError(f"queries have {self._queries.shape[1]} components, documents {vectors.shape[1]}")
@@ -101,7 +121,7 @@ class TopK:
         self.seen += len(vectors)
 
     def result(self) -> Hits:
-        """The best of all documents added so far."""
+        """Return the best of all documents added so far."""
         kept = min(self.k, self.seen)
         return Hits(self._rows[:, :kept].copy(), self._scores[:, :kept].copy())
 
@@ -119,8 +139,8 @@ class TopK:
         if rough.shape[1] >= self.k:
             bar = torch.maximum(bar, rough.topk(self.k, dim=1).values[:, -1] - error)
         promising = (rough >= (bar - error)[:, None]) & (rough > -torch.inf)
-        found, columns = promising.nonzero(as_tuple=True)
-        return found + part.start, columns
+        rows, columns = promising.nonzero(as_tuple=True)
+        return rows + part.start, columns
 
     def _hide_excluded(self, rough: Tensor, part: slice) -> None:
         if self._exclude is None:
@@ -134,10 +154,10 @@ class TopK:
             return
         touched, place = np.unique(queries.cpu().numpy(), return_inverse=True)
         old_rows, old_scores = self._rows[touched], self._scores[touched]
-        there = old_rows >= 0
-        owner = np.concatenate([there.nonzero()[0], place])
-        row = np.concatenate([old_rows[there], rows.cpu().numpy()])
-        score = np.concatenate([old_scores[there], scores])
+        filled = old_rows >= 0
+        owner = np.concatenate([filled.nonzero()[0], place])
+        row = np.concatenate([old_rows[filled], rows.cpu().numpy()])
+        score = np.concatenate([old_scores[filled], scores])
         order = np.lexsort((row if self._ties is None else self._ties[row], -score, owner))
         owner, row, score = owner[order], row[order], score[order]
         rank = np.arange(len(owner)) - np.searchsorted(owner, owner)  # place within its query
@@ -148,13 +168,13 @@ class TopK:
 
 def _products(left: Tensor, rows: Tensor, right: Tensor, columns: Tensor) -> np.ndarray:
     """Inner products of pairs, float32, each computed in fp64 in an order that its width alone decides."""
-    found = np.empty(len(rows), dtype=np.float32)
+    products = np.empty(len(rows), dtype=np.float32)
     step = max(1, _COMPONENTS // max(1, left.shape[1]))
     for first in range(0, len(rows), step):
         part = slice(first, first + step)
         a, b = left[rows[part]].cpu().numpy(), right[columns[part]].cpu().numpy()
-        found[part] = np.multiply(a, b, dtype=np.float64).sum(axis=1)
-    return found
+        products[part] = np.multiply(a, b, dtype=np.float64).sum(axis=1)
+    return products
 
 
 def _matrix(vectors: Vectors, what: str, first: int, device: str | torch.device | None) -> Tensor:
@@ -171,7 +191,7 @@ def _matrix(vectors: Vectors, what: str, first: int, device: str | torch.device 
 
 
 def _integers(values: Vectors, what: str) -> np.ndarray:
-    found = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if not np.issubdtype(found.dtype, np.integer):
-        raise ConfigError(f"{what} must hold integers, not {found.dtype}")
-    return found.astype(np.int64)
+    array = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ConfigError(f"{what} must hold integers, not {array.dtype}")
+    return array.astype(np.int64)

@@ -118,9 +118,11 @@ def test_torch_output(tiny, sentences):
     assert np.array_equal(found.numpy(), tiny.encode(sentences))
 
 
-def test_progress_bar_counts_texts(tiny, sentences, capsys):
+def test_progress_counts_texts(tiny, sentences, capsys):
     tiny.encode(sentences, progress=True)
-    assert "100/100" in capsys.readouterr().err
+    first, last = capsys.readouterr().err.splitlines()  # no terminal: plain lines
+    assert first.split() == ["encoding", "100", "texts"]
+    assert last.split()[:4] == ["encoding", "done,", "100", "texts"]
 
 
 def test_training_mode_is_restored_and_dropout_is_off(own, sentences):

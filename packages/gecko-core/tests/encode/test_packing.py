@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from gecko_core import Gecko
-from gecko_core.backbones.families import DecoderAdapter, EncoderAdapter, T5Adapter
+from gecko_core.backbones.registry import ADAPTERS
+from gecko_core.backbones.t5 import T5Adapter
 from gecko_core.encode.packing import packed
 from gecko_core.errors import ConfigError, DataError, ModelError
 
 PADDED_ONLY = {"mpnet"} | T5Adapter.model_types
-TYPES = sorted((EncoderAdapter.model_types | DecoderAdapter.model_types) - PADDED_ONLY)
+TYPES = sorted({model_type for adapter in ADAPTERS for model_type in adapter.model_types} - PADDED_ONLY)
 LENGTHS = [37, 23, 23, 23, 23, 22, 14, 9, 2, 2, 1]
 
 

@@ -33,7 +33,7 @@ def as_threads(monkeypatch):
     )  # would stay for later tests
 
 
-def test_many_errands_come_back_in_order(tiny, sentences, monkeypatch, as_threads):
+def test_many_jobs_come_back_in_order(tiny, sentences, monkeypatch, as_threads):
     monkeypatch.setattr("gecko_core.encode.pool._CHARACTERS", 4_000)
     with EncoderPool(tiny, ["cpu"]) as pool:
         assert abs(pool.encode(sentences) - tiny.encode(sentences)).max() < 1e-6
@@ -53,7 +53,7 @@ def test_devices_option_of_encode(tiny, sentences, as_threads):
 def test_two_processes_give_the_vectors_of_one(tiny, sentences, monkeypatch):
     from gecko_core.encode import pool as module
 
-    monkeypatch.setattr(module, "_CHARACTERS", 2_000)  # many errands
+    monkeypatch.setattr(module, "_CHARACTERS", 2_000)  # many jobs
     with EncoderPool(tiny, ["cpu", "cpu"]) as pool:
         found = pool.encode(sentences)
         assert abs(found - tiny.encode(sentences)).max() < 1e-6

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gecko_core.encode.quantize import Ranges, dequantize, quantize, ranges_of, stored_width
+from gecko_core.encode.quantize import Ranges, checked_dims, dequantize, quantize, ranges_of, stored_width
 from gecko_core.errors import ConfigError, DataError, ModelError
 
 
@@ -77,3 +77,12 @@ def test_calibration_is_saved_with_the_model(own, sentences, tmp_path):
     exact = own.similarity(own.encode(sentences), own.encode(sentences))
     restored = dequantize(expected, own.calibration[32])
     assert abs(own.similarity(restored, restored) - exact).max() < 0.05
+
+
+def test_dims_are_sorted_and_checked():
+    assert checked_dims((8, 32, 8)) == (32, 8)
+    for wrong in ((), (0,), (8.0,), (True,), "ab"):
+        with pytest.raises(ConfigError, match="dims must be positive whole numbers"):
+            checked_dims(wrong)
+    with pytest.raises(ConfigError, match="the largest must be the model's own width, 32"):
+        checked_dims((64, 8), 32)

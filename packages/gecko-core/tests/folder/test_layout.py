@@ -102,7 +102,7 @@ def test_other_modules(folder):
     with pytest.raises(ModelError, match="must begin with Transformer, Pooling; found Pooling, Normalize"):
         read_layout(folder)
     (folder / "modules.json").write_text("{}")
-    with pytest.raises(ModelError, match="must hold a list of modules"):
+    with pytest.raises(ModelError, match="must hold a JSON list, holds a dict"):
         read_layout(folder)
     (folder / "modules.json").write_text("[")
     with pytest.raises(ModelError, match="cannot be read as JSON"):

@@ -8,10 +8,12 @@ import torch
 import transformers
 
 from gecko_core import Gecko
-from gecko_core.backbones.families import DecoderAdapter, EncoderAdapter, T5Adapter
+from gecko_core.backbones.decoder import DecoderAdapter
+from gecko_core.backbones.registry import ADAPTERS
+from gecko_core.backbones.t5 import T5Adapter
 from gecko_core.errors import ModelError
 
-TYPES = sorted(EncoderAdapter.model_types | T5Adapter.model_types | DecoderAdapter.model_types)
+TYPES = sorted(model_type for adapter in ADAPTERS for model_type in adapter.model_types)
 # Classes that transformers 4 can build a tokenizer from; "TokenizersBackend" is transformers 5 only.
 KNOWN_TO_TRANSFORMERS_4 = {"PreTrainedTokenizerFast", "BertTokenizer", "Qwen2Tokenizer"}
 
@@ -196,7 +198,7 @@ def test_other_folders_and_files_are_left_alone(own, tmp_path):
 def test_a_failure_leaves_the_earlier_model_whole(own, tmp_path, monkeypatch):
     own.save_pretrained(tmp_path / "m")
     before = own.weights_hash()
-    monkeypatch.setattr("gecko_core.folder.card.model_card", lambda *a: 1 / 0)
+    monkeypatch.setattr("gecko_core.folder.saving.model_card", lambda *a: 1 / 0)
     with torch.no_grad():
         next(own.parameters()).add_(0.1)
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""From a resolved name to a tokenizer and a bare backbone: safetensors or GGUF only, no remote code."""
+"""From a folder to a tokenizer and a bare backbone: safetensors or GGUF only, no remote code."""
 
 from __future__ import annotations
 
@@ -12,39 +12,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from gecko_core.backbones.families import Adapter, adapter_for
+from gecko_core.backbones.base import Adapter
+from gecko_core.backbones.registry import adapter_for
 from gecko_core.errors import ModelError, first_line
-from gecko_core.folder.resolve import Resolved
 
-# What a model needs from the hub: weights as safetensors, configuration and tokenizer. Pickles are never fetched.
-HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-HUB_IGNORE = ["onnx/*", "openvino/*", "*.onnx", "*.bin", "*.pt", "*.pkl"]
-
-
-def local_folder(resolved: Resolved) -> Path:
-    """The folder with the model's files; fetched from the hub (or its cache) where it is not on this machine."""
-    if resolved.path is not None:
-        return resolved.path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    assert resolved.hub_id is not None
-    try:
-        return Path(snapshot_download(resolved.hub_id, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_IGNORE))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = first_line(error)
-        raise ModelError(
-            f"{resolved.name}: not a folder here, and the hub did not give it ({reason}); check the name or the network"
-        ) from None
 
 
 def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None) -> tuple[nn.Module, Adapter]:
-    """The bare backbone in `dtype`, bidirectional, in eval mode, and the adapter that runs it.
+    """Load a bare backbone, bidirectional and in eval mode.
 
-    Raises `ModelError` for a missing or unreadable config, an unsupported model type, missing or corrupt safetensors.
+    Args:
+        folder: a Hugging Face model folder.
+        dtype: dtype of the weights.
+        gguf_file: name of the GGUF file in ``folder`` to read instead of config.json and safetensors.
+
+    Returns:
+        The backbone, and the adapter that runs it.
+
+    Raises:
+        ModelError: a missing or unreadable config, an unsupported model type, missing or corrupt safetensors.
     """
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any]
     if gguf_file:
         model_type = _gguf_model_type(folder, gguf_file)
         extra = gguf_options(gguf_file)
@@ -74,7 +63,18 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
 
 
 def load_tokenizer(folder: Path, gguf_file: str | None = None) -> Any:
-    """The folder's tokenizer, padding on the right. Raises `ModelError` where there is none."""
+    """Load the folder's tokenizer, set to pad on the right.
+
+    Args:
+        folder: a Hugging Face model folder.
+        gguf_file: name of the GGUF file in ``folder`` that holds the tokenizer.
+
+    Returns:
+        A transformers tokenizer with a padding token.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
     from transformers import AutoTokenizer
 
     # transformers 5 answers missing files with an empty tokenizer that turns every text into nothing.
@@ -90,22 +90,57 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None) -> Any:
     return tokenizer
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`. Raises `ModelError` where it is missing or not one."""
+def gguf_options(gguf_file: str | None) -> dict[str, Any]:
+    """Return the options of ``from_pretrained`` that read a GGUF file as plain weights; none without a file.
+
+    Before transformers 5 a GGUF file was always dequantised, and there is no ``GgufConfig``.
+    """
+    if gguf_file is None:
+        return {}
+    import transformers
+
+    config = getattr(transformers, "GgufConfig", None)
+    return {"gguf_file": gguf_file} | ({"quantization_config": config(dequantize=True)} if config is not None else {})
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Read a JSON file of a model folder.
+
+    Args:
+        path: the file.
+        kind: what it must hold, ``dict`` or ``list``.
+
+    Returns:
+        The value.
+
+    Raises:
+        ModelError: the file is missing, is not JSON or holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; this folder is not a model (or its download is incomplete)") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({first_line(error)})") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: must hold a JSON object, holds a {type(value).__name__}")
+    if not isinstance(value, kind):
+        wanted = "object" if kind is dict else "list"
+        raise ModelError(f"{path}: must hold a JSON {wanted}, holds a {type(value).__name__}")
     return value
 
 
 @contextmanager
 def model_errors(where: str | Path) -> Iterator[None]:
-    """What transformers and safetensors raise on broken files becomes a one-line `ModelError`."""
+    """Turn what transformers and safetensors raise on broken files into a one-line ``ModelError``.
+
+    Args:
+        where: the file or folder that the message names.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ModelError: instead of their errors.
+    """
     from safetensors import SafetensorError
 
     try:
@@ -120,7 +155,7 @@ def model_errors(where: str | Path) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No per-shard progress bars and no advice about unused heads while a model loads or is saved."""
+    """Silence transformers' progress bars and its advice about unused heads while a model is loaded or saved."""
     from transformers.utils import logging as hf_logging
 
     level = hf_logging.get_verbosity()
@@ -134,7 +169,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def quiet_bars() -> Iterator[None]:
-    """No per-shard progress bars while a model loads."""
+    """Silence transformers' progress bars, but not its warnings."""
     from transformers.utils import logging as hf_logging
 
     bars = hf_logging.is_progress_bar_enabled()
@@ -144,19 +179,6 @@ def quiet_bars() -> Iterator[None]:
     finally:
         if bars:
             hf_logging.enable_progress_bar()
-
-
-def gguf_options(gguf_file: str | None) -> dict[str, Any]:
-    """Options of ``from_pretrained`` that read a GGUF file as plain weights; none where ``gguf_file`` is None.
-
-    Before transformers 5 a GGUF file was always dequantised, and there is no ``GgufConfig``.
-    """
-    if gguf_file is None:
-        return {}
-    import transformers
-
-    config = getattr(transformers, "GgufConfig", None)
-    return {"gguf_file": gguf_file} | ({"quantization_config": config(dequantize=True)} if config is not None else {})
 
 
 def _check_weights(folder: Path) -> None:

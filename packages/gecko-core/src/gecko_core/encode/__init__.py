@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gecko_core.encode.pool import EncoderPool
     from gecko_core.encode.precision import probed_autocast
     from gecko_core.encode.quantize import Ranges, dequantize, quantize
-    from gecko_core.encode.rows import Columns, read_rows
-    from gecko_core.encode.stream import Row, encode_stream
+    from gecko_core.encode.rows import Columns, Row, read_rows
+    from gecko_core.encode.stream import encode_stream
 
 __all__ = [
     "WINDOW",
@@ -44,7 +44,7 @@ __getattr__, __dir__ = lazy_exports(
         "Columns": "gecko_core.encode.rows",
         "EncoderPool": "gecko_core.encode.pool",
         "Ranges": "gecko_core.encode.quantize",
-        "Row": "gecko_core.encode.stream",
+        "Row": "gecko_core.encode.rows",
         "WINDOW": "gecko_core.encode.batches",
         "attention_bias": "gecko_core.encode.attention",
         "compute_dtype": "gecko_core.devices",
@@ -59,4 +59,5 @@ __getattr__, __dir__ = lazy_exports(
         "two_products_are_faster": "gecko_core.encode.attention",
         "weights_dtype": "gecko_core.devices",
     },
+    __all__,
 )

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gecko_core.encode.precision import probed_autocast
+from gecko_core.encode.quantize import check_truncate_dim
 from gecko_core.errors import ConfigError, ModelError
+from gecko_core.io import Progress, make_progress
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from gecko_core.model import Gecko
 
 # Texts that are tokenised, sorted and encoded together. Bounds the memory of a long run; large enough that sorting by
@@ -67,44 +67,56 @@ def plan_batches(
 
 
 def default_batch_tokens(device: torch.device) -> int:
-    """What keeps the device busy: a CPU wants its activations in cache, a GPU wants many rows."""
+    """Return what keeps the device busy: a CPU wants its activations in cache, a GPU wants many rows."""
     return 65_536 if device.type == "cuda" else 2_048
 
 
-def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
-    """Raises `ConfigError` unless `truncate_dim` is None or a whole number from 1 to `dim`."""
-    if truncate_dim is None:
-        return
-    if isinstance(truncate_dim, bool) or not isinstance(truncate_dim, int | np.integer) or not 1 <= truncate_dim <= dim:
-        raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
+def encode_window(model: Gecko, texts: Sequence[str], batch_tokens: int, progress: Progress) -> Tensor:
+    """Encode texts that fit into memory together.
 
-
-def encode_window(model: Gecko, texts: Sequence[str], batch_tokens: int, bar: tqdm | None = None) -> Tensor:
-    """Texts (n) -> pooled vectors (n, dim), fp32, neither normalised nor truncated, on the model's device."""
+    Returns:
+        Pooled vectors (n, dim), fp32, neither normalised nor truncated, on the model's device.
+    """
     ids = model.tokenize(texts)
-    lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
+    lengths = [len(row) for row in ids]
     out = torch.empty(len(texts), model.dim, dtype=torch.float32, device=model.device)
     for rows in plan_batches(lengths, batch_tokens, padded=not model.runs_packed):
         pooled = model(rows=[ids[row] for row in rows])
         out[torch.from_numpy(rows).to(out.device)] = pooled.float()
-        if bar is not None:
-            bar.update(len(rows))
+        progress.advance(len(rows))
     return out
 
 
 def encode_windows(
-    model: Gecko, texts: Sequence[str], *, batch_tokens: int | None, progress: bool, truncate_dim: int | None
+    model: Gecko,
+    texts: Sequence[str],
+    *,
+    batch_tokens: int | None,
+    progress: Progress | bool,
+    truncate_dim: int | None,
 ) -> Iterator[Tensor]:
-    """Unit vectors (up to WINDOW, dim) of consecutive texts, fp32, on the model's device."""
+    """Encode texts window by window.
+
+    Args:
+        model: the embedder.
+        texts: texts as they are.
+        batch_tokens: tokens of a forward pass, padding included; by default what suits the device.
+        progress: see :func:`gecko_core.io.make_progress`.
+        truncate_dim: leading components to keep.
+
+    Yields:
+        Unit vectors (up to WINDOW, dim) of consecutive texts, fp32, on the model's device.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        ModelError: an embedding is not finite; names the row.
+    """
     if batch_tokens is not None and batch_tokens < 1:
         raise ConfigError(f"batch_tokens must be at least 1, not {batch_tokens}")
     check_truncate_dim(truncate_dim, model.dim)
     budget = batch_tokens or default_batch_tokens(model.device)
-    bar = None
-    if progress:
-        from tqdm.auto import tqdm
-
-        bar = tqdm(total=len(texts), unit="text", desc="encoding", mininterval=0.5)
+    bar = make_progress(progress)
+    bar.start("encoding", len(texts), unit="texts")
     training = model.training
     model.eval()
     try:
@@ -115,8 +127,7 @@ def encode_windows(
                 yield normalize(vectors[:, :truncate_dim], dim=-1)
     finally:
         model.train(training)
-        if bar is not None:
-            bar.close()
+        bar.finish()
 
 
 def _check_finite(vectors: Tensor, first: int) -> None:

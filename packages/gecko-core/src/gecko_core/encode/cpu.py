@@ -1,14 +1,13 @@
-"""How we multiply on a CPU: two replacements for what PyTorch would pick, measured and explained here.
+"""How we multiply on a CPU: two replacements for what PyTorch would pick.
 
 *fp32 products.* PyTorch hands them to MKL, which does not use the AVX-512 units of AMD's processors; oneDNN, which
 PyTorch brings along as well, does, and takes half of the time there, forward and backward.
 
-*Attention.* PyTorch's fused kernel saves memory, not time, at the lengths of passages: two batched products around a
-softmax are up to twice as fast. Beyond the lengths below the fused kernel is used.
+*Attention.* Two products around a softmax instead of PyTorch's fused kernel, see ``attention.py``.
 
-Both are installed by a `TorchFunctionMode`: in this thread, for the time of the block, without touching the model.
-(What gradient checkpointing computes again in the backward pass lies outside of the block.)
-`GECKO_COMPUTE=torch` leaves everything to PyTorch.
+Both are installed by a ``TorchFunctionMode``: in this thread, for the time of the block, without touching the model.
+(What gradient checkpointing computes again in the backward pass lies outside the block.)
+``GECKO_COMPUTE=torch`` leaves everything to PyTorch.
 """
 
 from __future__ import annotations
@@ -34,9 +33,11 @@ from gecko_core.errors import ConfigError
 class Tile:
     """Neighbouring texts of a packed batch that attend together, padded among themselves to the longest of them.
 
-    rows: (n, L) int64, the token at each place; any token where `seen` is False. seen: (n, L) bool, None where all
-    texts are of length L. places: (t,) int64, where each of the tile's tokens lies in `rows.flatten()`. tokens: the
-    tile's tokens in the batch.
+    Attributes:
+        rows: the token at each place; any token where ``seen`` is False. (n, L) int64.
+        seen: whether there is a token, (n, L) bool; None where all texts are of length L.
+        places: where each of the tile's tokens lies in ``rows.flatten()``, (t,) int64.
+        tokens: the tile's tokens in the batch.
     """
 
     rows: Tensor
@@ -46,10 +47,11 @@ class Tile:
 
 
 class Compute(TorchFunctionMode):
-    """Within this block, fp32 `linear` and `scaled_dot_product_attention` on a CPU go the faster way.
+    """Within this block, fp32 ``linear`` and ``scaled_dot_product_attention`` on a CPU go the faster way.
 
-    tiles: how the texts of a packed batch lie; attention then stays within each text. A packed batch gives as its
-    attention mask the one number of `window`.
+    Args:
+        tiles: how the texts of a packed batch lie; attention then stays within each text. A packed batch gives as its
+            attention mask the one number of :func:`window`.
     """
 
     def __init__(self, tiles: Sequence[Tile] = ()) -> None:
@@ -68,7 +70,11 @@ class Compute(TorchFunctionMode):
 
 
 def compute_choice() -> str:
-    """ "auto" or "torch" out of GECKO_COMPUTE. Raises `ConfigError` for anything else."""
+    """Return what GECKO_COMPUTE says, "auto" or "torch".
+
+    Raises:
+        ConfigError: it says something else.
+    """
     choice = os.environ.get("GECKO_COMPUTE", "auto") or "auto"
     if choice not in ("auto", "torch"):
         raise ConfigError(f"GECKO_COMPUTE must be auto or torch, not {choice!r}")
@@ -104,7 +110,7 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _OneDnnLinear(torch.autograd.Function):
-    """`linear`, whose three products all go to oneDNN."""
+    """``linear``, whose three products all go to oneDNN."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,9 +131,12 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def window(reach: int | None) -> Tensor:
-    """The attention mask of a packed batch: how far a token sees, None for the whole text. (1, 1, 1, 1) int64.
+    """Return the attention mask of a packed batch, (1, 1, 1, 1) int64.
 
-    Models of transformers pass on a mask of four dimensions as it is.
+    transformers' models pass on a mask of four dimensions as it is.
+
+    Args:
+        reach: how many tokens a token sees to each side; None for the whole text.
     """
     return torch.full((1, 1, 1, 1), -1 if reach is None else reach, dtype=torch.int64)
 
@@ -143,7 +152,7 @@ def packed_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:  # (1, H, T, d)
-    """`scaled_dot_product_attention` within each text of a packed batch, both ways, as far as `window` says."""
+    """``scaled_dot_product_attention`` within each text of a packed batch, both ways, as far as ``window`` says."""
     reach = -1 if attn_mask is None else int(attn_mask)
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
@@ -162,8 +171,8 @@ def packed_attention(
             if name not in compute.biases:  # the same for every layer
                 compute.biases[name] = _bias(tile, reach, q.shape[1] if fast else 1, dtype)
             attend = two_products if fast else _fused
-            found = attend(parts[0], parts[1], parts[2], compute.biases[name], factor, dropout_p)
-            out[tile.tokens] = found.transpose(1, 2).flatten(0, 1)[tile.places]
+            attended = attend(parts[0], parts[1], parts[2], compute.biases[name], factor, dropout_p)
+            out[tile.tokens] = attended.transpose(1, 2).flatten(0, 1)[tile.places]
     return out.transpose(0, 1)[None]
 
 

@@ -15,7 +15,14 @@ from gecko_core.errors import DataError
 
 
 class Packed(NamedTuple):
-    """Texts end to end. input_ids, position_ids: (T,) int64. bounds: (B + 1,) int64. tiles: for attention."""
+    """Texts end to end.
+
+    Attributes:
+        input_ids: (T,) int64.
+        position_ids: (T,) int64, counted from the start of each text.
+        bounds: where each text begins and the last one ends, (B + 1,) int64.
+        tiles: for attention.
+    """
 
     input_ids: Tensor
     position_ids: Tensor
@@ -30,14 +37,24 @@ def packed(
     padding_position: int | None = None,
     multiple: int = 1,
 ) -> Packed:
-    """Token ids of B texts -> one packed batch. Neighbours of nearly equal length share a tile: sort `rows` by length.
+    """Lay texts end to end.
 
-    multiple: tokens of id 0 that belong to no text fill the batch up to a multiple of this. oneDNN keeps code for every
-    shape it has met, about a megabyte each: without a limit to their number a long run's memory grows. For the same
-    reason tiles come in few sizes.
+    Args:
+        rows: token ids of B texts. Sort them by length: neighbours of nearly equal length share a tile.
+        vocabulary: number of embeddings of the backbone.
+        device: where the tensors go.
+        padding_position: for the RoBERTa family, which counts positions from this number plus one and leaves padding
+            tokens out.
+        multiple: tokens of id 0 that belong to no text fill the batch up to a multiple of this. oneDNN keeps code for
+            every shape it has met, about a megabyte each: without a limit to their number a long run's memory grows.
+            For the same reason tiles come in few sizes.
 
-    padding_position: for the RoBERTa family, which counts positions from this number plus one and leaves padding
-    tokens out. Raises `DataError` for no rows or an empty one, `ModelError` for an id outside of the vocabulary.
+    Returns:
+        One packed batch.
+
+    Raises:
+        DataError: no rows, or an empty one.
+        ModelError: a token id outside the vocabulary.
     """
     if not rows or any(len(row) == 0 for row in rows):
         raise DataError("a batch needs rows, and every row a token; give at least one row of token ids")
@@ -64,14 +81,14 @@ def _tiles(lengths: np.ndarray, bounds: np.ndarray, device: torch.device | str) 
         last = first + 1
         while last < len(lengths) and abs(int(lengths[last]) - int(lengths[first])) <= slack:
             last += 1
-        mine = lengths[first:last]
-        place = np.arange(_few_sizes(int(mine.max()), 4))
+        in_tile = lengths[first:last]
+        place = np.arange(_few_sizes(int(in_tile.max()), 4))
         seen = np.zeros((_few_sizes(last - first, 2), len(place)), dtype=bool)
-        seen[: len(mine)] = place < mine[:, None]
+        seen[: len(in_tile)] = place < in_tile[:, None]
         rows = np.full(seen.shape, bounds[first])
         rows[seen] = np.arange(bounds[first], bounds[last])
         places = seen.reshape(-1).nonzero()[0]
-        seen[len(mine) :, 0] = True  # a row that sees nothing would be NaN
+        seen[len(in_tile) :, 0] = True  # a row that sees nothing would be NaN
         yield Tile(
             rows=torch.from_numpy(rows).to(device),
             seen=None if seen.all() else torch.from_numpy(seen).to(device),

@@ -17,19 +17,27 @@ from gecko_core.encode.batches import plan_batches
 from gecko_core.encode.quantize import Precision, quantize
 from gecko_core.encode.texts import checked_texts
 from gecko_core.errors import BackendError, ConfigError
+from gecko_core.io import Progress, make_progress
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
-# Characters per errand: enough to make good batches, small enough that no worker is left alone with a long rest.
+# Characters per job: enough to make good batches, small enough that no worker is left alone with a long last job.
 _CHARACTERS = 1_000_000
 
 
 class EncoderPool:
     """Copies of a model on several devices; use as a context manager.
 
-    devices: such as ["cuda:0", "cuda:1"] or ["cpu"] * 4. Rows come out as from `Gecko.encode`, up to the rounding that
-    other batches bring. Workers are started once and end with the block. Raises `ConfigError`, `BackendError`.
+    Rows come out as from ``Gecko.encode``, up to the rounding that other batches bring. Workers are started once and
+    end with the block.
+
+    Args:
+        model: the embedder.
+        devices: such as ["cuda:0", "cuda:1"] or ["cpu"] * 4.
+
+    Raises:
+        ConfigError: no devices, or one that this machine lacks.
     """
 
     def __init__(self, model: Gecko, devices: Sequence[str]) -> None:
@@ -43,14 +51,14 @@ class EncoderPool:
 
     def __enter__(self) -> EncoderPool:
         context = mp.get_context("spawn")
-        self._errands: Any = context.Queue()
+        self._jobs: Any = context.Queue()
         self._results: Any = context.Queue()
         # Workers on the CPU read the weights from shared memory: no copies.
         shared = self.model if self.model.device.type == "cpu" else copy.deepcopy(self.model).cpu()
         on_cpu = sum(name == "cpu" for name in self.devices)
         threads = max(1, (os.cpu_count() or 1) // max(1, on_cpu))
         for name in self.devices:
-            arguments = (shared, name, threads, self._errands, self._results)
+            arguments = (shared, name, threads, self._jobs, self._results)
             worker = context.Process(target=_work, args=arguments, daemon=True)
             worker.start()
             self._workers.append(worker)
@@ -70,26 +78,35 @@ class EncoderPool:
         batch_tokens: int | None = None,
         truncate_dim: int | None = None,
         precision: Precision = "float32",
-        progress: bool = False,
+        progress: Progress | bool = False,
     ) -> np.ndarray:
-        """Texts as they are -> (n, dim); options as in `Gecko.encode`."""
-        from tqdm.auto import tqdm
+        """Encode texts as they are; options as in ``Gecko.encode``.
 
+        Returns:
+            (n, dim) embeddings in the order of the texts.
+
+        Raises:
+            BackendError: a worker failed or ended.
+            ConfigError: the pool is not running.
+        """
         if not self._workers:
             raise ConfigError("the pool is not running; use it as `with EncoderPool(...) as pool`")
         checked = checked_texts(texts)
         width = truncate_dim or self.model.truncate_dim or self.model.dim
-        lengths = np.fromiter((len(text) for text in checked), dtype=np.int64, count=len(checked))
-        errands = plan_batches(lengths, _CHARACTERS)
-        for number, rows in enumerate(errands):
-            self._errands.put((number, [checked[row] for row in rows], batch_tokens, truncate_dim))
-        found = np.empty((len(checked), width), dtype=np.float32)
-        with tqdm(total=len(checked), unit="text", desc="encoding", disable=not progress) as bar:
-            for _ in errands:
+        jobs = plan_batches([len(text) for text in checked], _CHARACTERS)
+        for number, rows in enumerate(jobs):
+            self._jobs.put((number, [checked[row] for row in rows], batch_tokens, truncate_dim))
+        embeddings = np.empty((len(checked), width), dtype=np.float32)
+        bar = make_progress(progress)
+        bar.start("encoding", len(checked), unit="texts")
+        try:
+            for _ in jobs:
                 number, vectors = self._next()
-                found[errands[number]] = vectors
-                bar.update(len(vectors))
-        return quantize(found, precision, self.model.calibration.get(width))
+                embeddings[jobs[number]] = vectors
+                bar.advance(len(vectors))
+        finally:
+            bar.finish()
+        return quantize(embeddings, precision, self.model.calibration.get(width))
 
     def _next(self) -> tuple[int, np.ndarray]:
         while True:
@@ -107,13 +124,13 @@ class EncoderPool:
             return number, vectors
 
 
-def _work(model: Gecko, device: str, threads: int, errands: Any, results: Any) -> None:
+def _work(model: Gecko, device: str, threads: int, jobs: Any, results: Any) -> None:
     if device == "cpu":
         torch.set_num_threads(threads)
     else:
         model = model.to(device)
     while True:
-        number, texts, batch_tokens, truncate_dim = errands.get()
+        number, texts, batch_tokens, truncate_dim = jobs.get()
         try:
             results.put((number, model.encode(texts, batch_tokens=batch_tokens, truncate_dim=truncate_dim), None))
         except Exception as error:

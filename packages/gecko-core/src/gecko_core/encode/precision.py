@@ -29,7 +29,11 @@ PROBE = (
 
 
 def probed_autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
-    """bf16 matrix products where `auto_bf16` allows, the device is fast at them, and the probe agrees with fp32."""
+    """Return the autocast context of ``encode*``.
+
+    Matrix products are in bf16 where ``model.auto_bf16`` allows it, the device is fast at them, and the embeddings of
+    ``PROBE`` keep a cosine of at least ``LOWEST_COSINE`` to fp32's at every Matryoshka width.
+    """
     wanted = model.auto_bf16 and model.dtype == torch.float32 and compute_dtype(model.device) == torch.bfloat16
     if not wanted or not _keeps_vectors(model):
         return nullcontext()
@@ -37,15 +41,15 @@ def probed_autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
 
 
 def _keeps_vectors(model: Gecko) -> bool:
-    """Compares both computations on the probe, once for each state of the weights."""
-    # Every in-place change of a parameter, such as an optimizer's, counts its version up.
+    """Compare both computations on the probe, once for each state of the weights."""
+    # Every in-place change of a parameter, such as an optimizer's, increments its version.
     state = (model.device, sum(0 if p.is_inference() else p._version for p in model.parameters()), model.max_seq_length)
     if model.bf16_checked is None or model.bf16_checked[0] != state:
         rows = sorted(model.tokenize(PROBE), key=len, reverse=True)
         exact = model(rows=rows).float()
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            half = model(rows=rows).float()
-        lowest = min(_lowest_cosine(exact[:, :dim], half[:, :dim]) for dim in model.dims)
+            rounded = model(rows=rows).float()
+        lowest = min(_lowest_cosine(exact[:, :dim], rounded[:, :dim]) for dim in model.dims)
         model.bf16_checked = (state, lowest >= LOWEST_COSINE)
     return model.bf16_checked[1]
 

@@ -1,12 +1,15 @@
-"""Smaller embeddings: int8 by calibrated ranges, and one bit per component.
+"""Smaller embeddings: fewer components, int8 by calibrated ranges, one bit per component.
 
+Fewer components: a prefix of a Matryoshka embedding (Kusupati et al. 2022), normalised again.
 int8: each component is mapped linearly from the range seen in calibration to -128..127; what lies outside is clipped.
 binary: the sign of each component, eight to a byte, first component in the highest bit (numpy.packbits; what FAISS'
-binary indexes and usearch's `b1` take). Both as in sentence-transformers' `quantize_embeddings` ("int8", "ubinary").
+binary indexes and usearch's ``b1`` take). Both as in sentence-transformers' ``quantize_embeddings`` ("int8",
+"ubinary").
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,20 +21,65 @@ Precision = Literal["float32", "int8", "binary"]
 PRECISIONS = ("float32", "int8", "binary")
 
 
+def checked_dims(dims: Sequence[int], dim: int | None = None) -> tuple[int, ...]:
+    """Return Matryoshka widths in descending order, without repetitions.
+
+    Args:
+        dims: the widths.
+        dim: what the largest of them must be.
+
+    Raises:
+        ConfigError: no widths, something that is not a positive whole number, or another largest width.
+    """
+    if not dims or any(isinstance(d, bool) or not isinstance(d, int) or d < 1 for d in dims):
+        raise ConfigError(f"dims must be positive whole numbers, not {dims!r}")
+    chosen = tuple(sorted(set(dims), reverse=True))
+    if dim is not None and chosen[0] != dim:
+        raise ConfigError(f"dims {chosen}: the largest must be the model's own width, {dim}")
+    return chosen
+
+
+def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
+    """Make sure that embeddings of width ``dim`` can be cut to ``truncate_dim``.
+
+    Raises:
+        ConfigError: neither None nor a whole number from 1 to ``dim``.
+    """
+    if truncate_dim is None:
+        return
+    if isinstance(truncate_dim, bool) or not isinstance(truncate_dim, int | np.integer) or not 1 <= truncate_dim <= dim:
+        raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
+
+
 @dataclass(frozen=True)
 class Ranges:
-    """Lowest and highest value of each component (d,), and how many texts showed them."""
+    """What calibration learned.
+
+    Attributes:
+        lowest: lowest value of each component, (d,).
+        highest: highest value of each component, (d,).
+        texts: how many texts were looked at.
+    """
 
     lowest: np.ndarray
     highest: np.ndarray
     texts: int
 
     def to_json(self) -> dict[str, Any]:
+        """Return what goes into gecko.json."""
         return {"texts": self.texts, "lowest": self.lowest.tolist(), "highest": self.highest.tolist()}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Ranges:
-        """Reads what `to_json` wrote. Raises `ModelError` naming `where` if it is something else."""
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            value: the parsed JSON.
+            where: the file, for the message.
+
+        Raises:
+            ModelError: it is something else.
+        """
         try:
             lowest, highest = (np.asarray(value[key], dtype=np.float32) for key in ("lowest", "highest"))
             if lowest.ndim != 1 or lowest.shape != highest.shape:
@@ -42,7 +90,11 @@ class Ranges:
 
 
 def ranges_of(embeddings: np.ndarray) -> Ranges:
-    """Ranges of (n, d) embeddings. Raises `DataError` for fewer than two rows or values that are not finite."""
+    """Return the ranges of (n, d) embeddings.
+
+    Raises:
+        DataError: fewer than two rows, or values that are not finite.
+    """
     if embeddings.ndim != 2 or len(embeddings) < 2:
         raise DataError(
             f"calibration needs at least 2 embeddings (n, d), got shape {embeddings.shape}; give more texts"
@@ -53,7 +105,19 @@ def ranges_of(embeddings: np.ndarray) -> Ranges:
 
 
 def quantize(embeddings: np.ndarray, precision: Precision, ranges: Ranges | None = None) -> np.ndarray:
-    """(n, d) float32 -> (n, d) float32 or int8, or (n, ceil(d / 8)) uint8. Raises `ConfigError`."""
+    """Store embeddings in fewer bits.
+
+    Args:
+        embeddings: (n, d) float32.
+        precision: "float32", "int8" or "binary".
+        ranges: from calibration; "int8" needs them.
+
+    Returns:
+        (n, d) float32 or int8, or (n, ceil(d / 8)) uint8.
+
+    Raises:
+        ConfigError: an unknown precision, or ranges that are missing or of another width.
+    """
     check_precision(precision)
     if precision == "float32":
         return embeddings
@@ -72,19 +136,23 @@ def quantize(embeddings: np.ndarray, precision: Precision, ranges: Ranges | None
 
 
 def dequantize(codes: np.ndarray, ranges: Ranges) -> np.ndarray:
-    """int8 codes (n, d) -> float32 (n, d), as close as 256 levels allow."""
+    """Turn int8 codes (n, d) back into float32 (n, d), as closely as 256 levels allow."""
     step = (ranges.highest - ranges.lowest) / 255
     return ((codes.astype(np.float32) + 128) * step + ranges.lowest).astype(np.float32)
 
 
 def check_precision(precision: str) -> None:
-    """Raises `ConfigError` for a precision we do not know."""
+    """Make sure that this is one of ``PRECISIONS``.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
 
 
 def stored_width(dim: int, precision: Precision) -> tuple[int, np.dtype[Any]]:
-    """Columns and dtype of the stored array for embeddings of width `dim`."""
+    """Return the columns and the dtype of the stored array for embeddings of width ``dim``."""
     if precision == "binary":
         return (dim + 7) // 8, np.dtype(np.uint8)
     return dim, np.dtype(np.int8 if precision == "int8" else np.float32)

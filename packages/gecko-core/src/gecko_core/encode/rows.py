@@ -1,19 +1,33 @@
-"""Rows to encode out of tables and plain text files, one at a time."""
+"""Rows to encode, read from tables and plain text files one at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from gecko_core.encode.stream import Row
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import TABLE_SUFFIXES, Record, read_lines, read_table, table_kind
 
 
+class Row(NamedTuple):
+    """One text to encode.
+
+    Attributes:
+        text: the text.
+        title: a document's title.
+        id: goes into the Parquet file; the row's number where it is None.
+    """
+
+    text: str
+    title: str | None = None
+    id: str | None = None
+
+
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read. title and id may be absent from a file; text may not."""
+    """Names of the columns to read. A file may lack title and id, but not text."""
 
     text: str = "text"
     title: str = "title"
@@ -21,9 +35,18 @@ class Columns:
 
 
 def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
-    """Rows of a table (`gecko_core.io.read_table`) or of a .txt file with a text per line, in order.
+    """Read a table (:func:`gecko_core.io.read_table`), or a .txt file with one text per line.
 
-    Raises `ConfigError` for another ending, `DataError` naming file and line for what cannot be read.
+    Args:
+        path: the file.
+        columns: names of a table's columns.
+
+    Yields:
+        Its rows, in order.
+
+    Raises:
+        ConfigError: another ending.
+        DataError: what cannot be read; names file and line.
     """
     columns = columns or Columns()
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
@@ -43,12 +66,10 @@ def _row(record: Record, columns: Columns) -> Row:
     where, fields = record.where, record.fields
     text = fields.get(columns.text)
     if not isinstance(text, str):
-        found = (
-            f"is {type(text).__name__}"
-            if columns.text in fields
-            else f"is missing (found: {', '.join(fields) or 'nothing'})"
-        )
-        raise DataError(f"{where}: {columns.text!r} {found}; every row needs a text")
+        problem = f"is {type(text).__name__}"
+        if columns.text not in fields:
+            problem = f"is missing (found: {', '.join(fields) or 'nothing'})"
+        raise DataError(f"{where}: {columns.text!r} {problem}; every row needs a text")
     title, key = fields.get(columns.title), fields.get(columns.id)
     if title is not None and not isinstance(title, str):
         raise DataError(f"{where}: {columns.title!r} is {type(title).__name__}, not text")

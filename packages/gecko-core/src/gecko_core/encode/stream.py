@@ -1,4 +1,4 @@
-"""An iterator of texts, however long, to a file of embeddings; interrupted runs go on where they stopped.
+"""An iterator of texts, however long, to a file of embeddings; an interrupted run resumes where it stopped.
 
 Texts are taken in windows; each becomes a part beside the result, written whole or not at all. A run that finds parts
 of the same model, options and texts skips them. At the end the parts are joined into one .npy file (open it with
@@ -10,20 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from gecko_core.encode.batches import WINDOW, check_truncate_dim
-from gecko_core.encode.quantize import Precision, check_precision, stored_width
+from gecko_core.encode.batches import WINDOW
+from gecko_core.encode.quantize import Precision, check_precision, check_truncate_dim, stored_width
+from gecko_core.encode.rows import Row
 from gecko_core.encode.texts import checked_texts
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, pyarrow, unwritable, whole_file
+from gecko_core.io import Progress, locked, make_progress, pyarrow, unwritable, whole_file
 from gecko_core.prompts import DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
 Kind = Literal["text", "query", "document"]
-
-
-class Row(NamedTuple):
-    """One text to encode; title for documents; id for the Parquet file (the row's number where it is None)."""
-
-    text: str
-    title: str | None = None
-    id: str | None = None
 
 
 def encode_stream(
@@ -53,19 +45,59 @@ def encode_stream(
     batch_tokens: int | None = None,
     window: int = WINDOW,
     total: int | None = None,
-    progress: bool = False,
+    progress: Progress | bool = False,
     pool: EncoderPool | None = None,
 ) -> int:
-    """Encodes `rows` to `path` (.npy or .parquet) in bounded memory; returns their number.
+    """Encode ``rows`` to a file in bounded memory.
 
-    kind: encode as they are, as queries of `task`, or as documents. window: rows per part, what an interruption can
-    cost. total: number of rows, if known, for the ETA. The result appears under its name only when it is complete.
-    Raises `ConfigError`, `DataError` (naming the row).
+    Args:
+        model: the embedder.
+        rows: texts, or :class:`Row` for titles and ids.
+        path: .npy or .parquet; appears under its name only when it is complete.
+        kind: encode texts as they are, as queries of ``task``, or as documents.
+        task: the task of queries.
+        precision: see :func:`gecko_core.encode.quantize`.
+        truncate_dim: leading components to keep, normalised again.
+        batch_tokens: tokens of a forward pass, padding included.
+        window: rows per part; an interruption costs one part at most.
+        total: number of rows, if known, for the ETA.
+        progress: see :func:`gecko_core.io.make_progress`.
+        pool: encodes on several devices.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        DataError: a row that is not text (its number is named), or a file that cannot be written.
     """
     path = Path(path)
     width = truncate_dim if truncate_dim is not None else model.truncate_dim
     check_truncate_dim(width, model.dim)
     check_precision(precision)
+    _check_options(path, window, kind)
+    columns, dtype = stored_width(width or model.dim, precision)
+    parts = _Parts(path, _identity(model, kind, task, precision, width, window))
+    options: dict[str, Any] = {"precision": precision, "truncate_dim": width, "batch_tokens": batch_tokens}
+    bar = make_progress(progress)
+    bar.start("encoding", total, unit="texts")
+    done = 0
+    try:
+        for number, chunk in enumerate(_chunks(rows, window)):
+            texts = _prompted(model, chunk, kind, task, done)
+            if not parts.has(number, texts, (len(texts), columns)):
+                vectors = (pool or model).encode(texts, **options)
+                parts.write(number, texts, vectors, [_id(row, done + i) for i, row in enumerate(chunk)])
+            done += len(chunk)
+            bar.advance(len(chunk))
+        parts.join(columns, dtype)
+    finally:
+        bar.finish()
+        parts.close()
+    return done
+
+
+def _check_options(path: Path, window: int, kind: str) -> None:
     if path.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"{path}: embeddings are written as .npy or .parquet; choose one of these endings")
     if window < 1:
@@ -76,24 +108,6 @@ def encode_stream(
         pyarrow()
     if path.is_dir():
         raise DataError(f"{path}: is a folder; choose another name")
-    columns, dtype = stored_width(width or model.dim, precision)
-    parts = _Parts(path, _identity(model, kind, task, precision, width, window))
-    options: dict[str, Any] = {"precision": precision, "truncate_dim": width, "batch_tokens": batch_tokens}
-    done = 0
-    bar = _bar(total, progress)
-    try:
-        for number, chunk in enumerate(_chunks(rows, window)):
-            texts = _dressed(model, chunk, kind, task, done)
-            if not parts.has(number, texts, (len(texts), columns)):
-                vectors = (pool or model).encode(texts, **options)
-                parts.write(number, texts, vectors, [_id(row, done + i) for i, row in enumerate(chunk)])
-            done += len(chunk)
-            bar.update(len(chunk))
-        parts.join(columns, dtype)
-    finally:
-        bar.close()
-        parts.close()
-    return done
 
 
 def _chunks(rows: Iterable[str | Row], window: int) -> Iterator[list[str | Row]]:
@@ -102,7 +116,7 @@ def _chunks(rows: Iterable[str | Row], window: int) -> Iterator[list[str | Row]]
         yield chunk
 
 
-def _dressed(model: Gecko, chunk: list[str | Row], kind: Kind, task: str, first: int) -> list[str]:
+def _prompted(model: Gecko, chunk: list[str | Row], kind: Kind, task: str, first: int) -> list[str]:
     texts = checked_texts([row.text if isinstance(row, Row) else row for row in chunk], first=first)
     if kind == "query":
         return model.format_queries(texts, task)
@@ -120,13 +134,6 @@ def _identity(model: Gecko, *options: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _bar(total: int | None, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    seconds = 0.5 if sys.stderr.isatty() else 10  # a log file needs fewer lines
-    return tqdm(total=total, unit="text", desc="encoding", mininterval=seconds, disable=not progress)
-
-
 class _Parts:
     """The parts of one result: `.NAME.parts/00000.npy`, each with its ids and the hash of its texts."""
 
@@ -140,10 +147,10 @@ class _Parts:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.enter_context(locked(self.folder / "lock", busy))
-            if not note.is_file() or note.read_text() != identity:
+            if not note.is_file() or note.read_text(encoding="utf-8") != identity:
                 for old in self.folder.iterdir():
                     if old.name != "lock":
-                        old.unlink()  # of another model or other options: of no use here
+                        old.unlink()  # of another model or other options: useless here
             with whole_file(note) as file:
                 file.write(identity.encode())
         except OSError as error:
@@ -151,19 +158,19 @@ class _Parts:
             raise unwritable(path, error) from None
 
     def close(self) -> None:
-        """Lets another process write here."""
+        """Let another process write here."""
         self._lock.close()
 
     def has(self, number: int, texts: list[str], shape: tuple[int, int]) -> bool:
-        """Whether this part is there, is readable, and was made of these very texts."""
+        """Whether this part exists, is readable, and was made of these very texts."""
         self.numbers.append(number)
         name = self.folder / f"{number:05}"
         try:
             note = json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))
-            found = np.load(name.with_suffix(".npy"), mmap_mode="r").shape
+            saved = np.load(name.with_suffix(".npy"), mmap_mode="r").shape
         except (OSError, ValueError):
             return False
-        return bool(note.get("texts") == _digest(texts) and found == shape)
+        return bool(note.get("texts") == _digest(texts) and saved == shape)
 
     def write(self, number: int, texts: list[str], vectors: np.ndarray, ids: list[str]) -> None:
         name = self.folder / f"{number:05}"
@@ -178,7 +185,7 @@ class _Parts:
 
     def join(self, columns: int, dtype: np.dtype[Any]) -> None:
         joiner = _join_parquet if self.path.suffix == ".parquet" else _join_npy
-        # Within the folder of parts, so that nothing lies about where this is killed.
+        # Within the folder of parts, so that nothing is left behind when this is killed.
         with whole_file(self.path, folder=self.folder) as file:
             joiner(file, [self.folder / f"{number:05}" for number in self.numbers], columns, dtype)
         shutil.rmtree(self.folder)

@@ -13,10 +13,18 @@ from gecko_core.errors import ConfigError, DataError, ModelError
 
 
 def checked_texts(texts: Iterable[str], what: str = "text", first: int = 0) -> list[str]:
-    """A list of well-formed strings. Raises `DataError` naming the row that is not a string.
+    """Return a list of well-formed strings.
 
-    A lone surrogate, which no tokenizer accepts, becomes U+FFFD, as Python's own `errors="replace"` would have it; a
-    surrogate pair becomes the character it stands for. first: number of the first row, for messages of a long stream.
+    A lone surrogate, which no tokenizer accepts, becomes U+FFFD, as Python's own ``errors="replace"`` would have it; a
+    surrogate pair becomes the character it stands for.
+
+    Args:
+        texts: what should be strings.
+        what: the word for such a text in messages.
+        first: number of the first row, for messages of a long stream.
+
+    Raises:
+        DataError: a row is not a string; its number is named.
     """
     if isinstance(texts, str | bytes):
         raise DataError(f"{what}s must come as a list of str; wrap the single {what} in [ ]")
@@ -39,9 +47,15 @@ def _well_formed(text: str) -> str:
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: bool = False) -> list[list[int]]:
-    """Token ids with special tokens, cut to `max_length`. A text that has no tokens becomes the one padding token.
+    """Return token ids with special tokens; a text that has no tokens becomes the one padding token.
 
-    Where the tokenizer is a fast one its Rust core is called directly: the ids are all we need.
+    A fast tokenizer's Rust core is called directly: the ids are all we need.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        texts: well-formed texts.
+        max_length: most tokens of a text, special ones included; the rest is cut off.
+        lowercase: lower-case texts first.
     """
     if lowercase:
         texts = [text.lower() for text in texts]
@@ -64,9 +78,20 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: 
 def padded(
     rows: Sequence[Sequence[int]], pad_id: int, vocabulary: int, device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """Right-padded `input_ids` and `attention_mask`, both (B, L) int64.
+    """Pad token ids on the right.
 
-    Raises `ModelError` for a token id outside of the backbone's vocabulary: on a GPU the look-up would end the process.
+    Args:
+        rows: token ids of B texts.
+        pad_id: what to pad with.
+        vocabulary: number of embeddings of the backbone.
+        device: where the tensors go.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, both (B, L) int64.
+
+    Raises:
+        DataError: no rows.
+        ModelError: a token id outside the vocabulary; on a GPU the look-up would end the process.
     """
     if not rows:
         raise DataError("an empty batch cannot be padded; give at least one row of token ids")
@@ -83,7 +108,11 @@ def padded(
 
 
 def checked_ids(ids: np.ndarray, vocabulary: int) -> None:
-    """Raises `ModelError` for a token id that has no embedding."""
+    """Make sure that every token id has an embedding.
+
+    Raises:
+        ModelError: one has none.
+    """
     lowest, highest = int(ids.min()), int(ids.max())
     if lowest < 0 or highest >= vocabulary:
         wrong = lowest if lowest < 0 else highest
@@ -93,7 +122,11 @@ def checked_ids(ids: np.ndarray, vocabulary: int) -> None:
 
 
 def checked_max_length(max_length: int | None, limit: int) -> int:
-    """`max_length` where it is given and possible, else `limit`."""
+    """Return ``max_length`` where it is given and possible, else ``limit``.
+
+    Raises:
+        ConfigError: not a positive whole number.
+    """
     if max_length is None:
         return limit
     if not isinstance(max_length, int) or max_length < 1:

@@ -1,4 +1,4 @@
-"""Publishing a model folder through huggingface_hub."""
+"""Models from and to the hub, through huggingface_hub."""
 
 from __future__ import annotations
 
@@ -7,10 +7,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.errors import BackendError, first_line
+from gecko_core.errors import BackendError, ModelError, first_line
+from gecko_core.folder.resolve import Resolved
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
+
+# What a model needs from the hub: weights as safetensors, configuration and tokenizer. Pickles are never fetched.
+HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+HUB_IGNORE = ["onnx/*", "openvino/*", "*.onnx", "*.bin", "*.pt", "*.pkl"]
+
+
+def local_folder(resolved: Resolved) -> Path:
+    """Return the folder with the model's files, fetched from the hub (or its cache) where it is not on this machine.
+
+    Raises:
+        ModelError: the hub does not have it or cannot be reached.
+    """
+    if resolved.path is not None:
+        return resolved.path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    assert resolved.hub_id is not None
+    try:
+        return Path(snapshot_download(resolved.hub_id, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_IGNORE))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = first_line(error)
+        raise ModelError(
+            f"{resolved.name}: not a folder here, and the hub did not give it ({reason}); check the name or the network"
+        ) from None
 
 
 def push_to_hub(
@@ -22,10 +48,23 @@ def push_to_hub(
     private: bool = True,
     message: str = "Gecko model",
 ) -> str:
-    """Saves the model and uploads its folder in one commit; returns the commit's address.
+    """Save the model and upload its folder in one commit.
 
-    The repository is made where it does not exist, private unless told otherwise. Who you are is huggingface_hub's
-    business (`hf auth login`). Raises `BackendError` with the hub's reason in one line.
+    huggingface_hub knows who you are (``hf auth login``).
+
+    Args:
+        model: the model.
+        repo_id: "org/name"; created where it does not exist.
+        record: see ``Gecko.save_pretrained``.
+        dims: see ``Gecko.save_pretrained``.
+        private: whether a new repository is private.
+        message: of the commit.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        BackendError: the hub's reason in one line.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError

@@ -13,28 +13,23 @@ from typing import Any
 from gecko_core.backbones.loading import read_json
 from gecko_core.encode.quantize import Ranges
 from gecko_core.errors import ModelError
+from gecko_core.head import ACTIVATIONS, DenseSpec
 
 POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 FORMAT = 1
-ACTIVATIONS = ("Identity", "Tanh", "GELU", "ReLU", "SiLU")
-
-
-@dataclass(frozen=True)
-class DenseSpec:
-    """One `Dense` module: where its weights are and what they are."""
-
-    path: Path
-    in_features: int
-    out_features: int
-    bias: bool
-    activation: str
 
 
 @dataclass(frozen=True)
 class Layout:
     """What a sentence-transformers folder says about itself.
 
-    transformer: the folder of backbone and tokenizer. gecko: contents of gecko.json, empty for a folder of others.
+    Attributes:
+        transformer: the folder of backbone and tokenizer.
+        max_seq_length: most tokens of a text, where the folder says it.
+        do_lower_case: lower-case texts before they are tokenised.
+        dense: the layers of the projection.
+        prompts: prefixes by name, without the empty ones.
+        gecko: contents of gecko.json, empty for a third-party folder.
     """
 
     transformer: Path
@@ -46,27 +41,19 @@ class Layout:
 
 
 def read_layout(folder: Path) -> Layout:
-    """Reads the module list of a model folder and makes sure that we compute what its makers meant.
+    """Read the module list of a model folder and make sure that we compute what its makers meant.
 
-    Raises `ModelError` for a missing or unknown module list, any pooling but the plain mean, and modules we lack.
+    Raises:
+        ModelError: a missing or unknown module list, any pooling but the plain mean, modules that are not supported.
     """
     modules = _module_list(folder)
-    kinds = [str(entry.get("type", "")).rsplit(".", 1)[-1] for entry in modules]
-    if kinds[:2] != ["Transformer", "Pooling"]:
-        raise ModelError(f"{folder / 'modules.json'}: must begin with Transformer, Pooling; found {', '.join(kinds)}")
-    for kind in kinds[2:]:
-        if kind not in ("Dense", "Normalize"):
-            raise ModelError(
-                f"{folder / 'modules.json'}: a {kind} module is not supported; only Dense and Normalize are"
-            )
+    kinds = _module_kinds(folder, modules)
     places = [folder / str(entry.get("path", "")) for entry in modules]
     transformer = places[0]
     config = _optional_json(folder / "config_sentence_transformers.json")
     prompts = {key: value for key, value in (config.get("prompts") or {}).items() if value}
     _check_pooling(places[1] / "config.json", bool(prompts))
     dense = [_dense_spec(place) for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
-    if "Dense" in kinds and "Normalize" in kinds[: kinds.index("Dense")]:
-        raise ModelError(f"{folder / 'modules.json'}: a Dense after Normalize is not supported")
     bert = _optional_json(transformer / "sentence_bert_config.json")
     length = bert.get("max_seq_length")
     if length is None:
@@ -84,20 +71,29 @@ def read_layout(folder: Path) -> Layout:
 
 
 def _module_list(folder: Path) -> list[dict[str, Any]]:
-    import json
-
     path = folder / "modules.json"
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise ModelError(
             f"{folder}: no modules.json, so no sentence-transformers folder; load bare backbones by Gecko.from_backbone"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(modules, list) or not all(isinstance(entry, dict) for entry in modules):
+        )
+    modules = read_json(path, list)
+    if not all(isinstance(entry, dict) for entry in modules):
         raise ModelError(f"{path}: must hold a list of modules")
     return sorted(modules, key=lambda entry: int(entry.get("idx", 0)))
+
+
+def _module_kinds(folder: Path, modules: list[dict[str, Any]]) -> list[str]:
+    """Names of the modules' classes, which must be ones that we compute, in an order that we compute."""
+    path = folder / "modules.json"
+    kinds = [str(entry.get("type", "")).rsplit(".", 1)[-1] for entry in modules]
+    if kinds[:2] != ["Transformer", "Pooling"]:
+        raise ModelError(f"{path}: must begin with Transformer, Pooling; found {', '.join(kinds)}")
+    for kind in kinds[2:]:
+        if kind not in ("Dense", "Normalize"):
+            raise ModelError(f"{path}: a {kind} module is not supported; only Dense and Normalize are")
+    if "Dense" in kinds and "Normalize" in kinds[: kinds.index("Dense")]:
+        raise ModelError(f"{path}: a Dense after Normalize is not supported")
+    return kinds
 
 
 def _check_pooling(path: Path, prompted: bool) -> None:
@@ -136,8 +132,12 @@ def _optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def own_settings(layout: Layout, folder: Path) -> dict[str, Any]:
-    """What a Gecko's own gecko.json says of prompts, widths and int8 ranges. Raises `ModelError`."""
+def gecko_settings(layout: Layout, folder: Path) -> dict[str, Any]:
+    """Return what gecko.json says of prompts, widths and int8 ranges, as arguments of ``Gecko``.
+
+    Raises:
+        ModelError: gecko.json is damaged.
+    """
     if not layout.gecko:
         return {"prompt_style": "plain"}
     where = str(folder / "gecko.json")

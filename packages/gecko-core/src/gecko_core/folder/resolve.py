@@ -12,7 +12,14 @@ from gecko_core.errors import ModelError
 
 @dataclass(frozen=True)
 class Packaged:
-    """A model whose weights travel inside a Python package."""
+    """A model whose weights travel inside a Python package.
+
+    Attributes:
+        module: the package's import name.
+        distribution: the package's name on the registry.
+        folder: where the model is below the package.
+        gguf_file: name of the GGUF file there, for models that come as one.
+    """
 
     module: str
     distribution: str
@@ -31,8 +38,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 class Resolved:
     """Where a model's files are.
 
-    name: what the user asked for. path: the folder, if it is on this machine. gguf_file: name of the GGUF file inside
-    `path`, for models that come as one. hub_id: set when the files have to come from the hub.
+    Attributes:
+        name: what the user asked for.
+        path: the folder, if it is on this machine.
+        hub_id: set when the files have to come from the hub.
+        gguf_file: name of the GGUF file inside ``path``, for models that come as one.
     """
 
     name: str
@@ -42,9 +52,16 @@ class Resolved:
 
 
 def resolve(name: str | Path) -> Resolved:
-    """Finds a model by folder, by packaged name or by hub id, in this order. Nothing is downloaded or imported.
+    """Find a model by folder, by packaged name or by hub id, in this order. Nothing is downloaded or imported.
 
-    Raises `ModelError` where the name fits none of them or the package that carries it is not installed.
+    Args:
+        name: a folder, a .gguf file, a name in ``PACKAGED``, or a hub id such as "org/name".
+
+    Returns:
+        Where the model's files are.
+
+    Raises:
+        ModelError: the name fits none of them, or the package that carries the model is not installed.
     """
     text = str(name)
     if not text.strip():

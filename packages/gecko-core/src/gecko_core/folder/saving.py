@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.backbones.loading import quiet
+from gecko_core.backbones.loading import quiet, read_json
 from gecko_core.errors import ModelError
+from gecko_core.folder.card import model_card
 from gecko_core.folder.layout import FORMAT, POOLING_MODES
-from gecko_core.io import whole_folder
+from gecko_core.io import whole_folder, write_json, write_text
 from gecko_core.prompts import saved_prompts
 
 if TYPE_CHECKING:
@@ -27,9 +27,17 @@ _TYPES = "sentence_transformers.models"
 
 
 def write_folder(model: Gecko, path: Path, record: dict[str, Any] | None, dims: tuple[int, ...]) -> None:
-    """Writes `model` to `path` in the layout of sentence-transformers before 5.4 (see the module `folder`).
+    """Write a model in the layout of sentence-transformers before 5.4 (see ``layout.py``).
 
-    An earlier model at `path` is replaced in one step; any other non-empty folder is left alone with a `ModelError`.
+    Args:
+        model: the model.
+        path: its folder; an earlier model there is replaced in one step.
+        record: how the model was made.
+        dims: Matryoshka widths to announce.
+
+    Raises:
+        ModelError: ``path`` is a file, or a folder that holds something other than a model.
+        DataError: the folder cannot be written.
     """
     with _replaced_model(path) as temporary:
         with quiet():
@@ -38,7 +46,7 @@ def write_folder(model: Gecko, path: Path, record: dict[str, Any] | None, dims: 
         _patch_config(temporary / "config.json", dims, getattr(model.backbone.config, "sliding_window", None))
         modules = ["Transformer", "Pooling", *["Dense"] * len(model.head), "Normalize"]
         places = ["", *(f"{i}_{kind}" for i, kind in enumerate(modules) if i)]
-        _write_json(
+        write_json(
             temporary / "modules.json",
             [
                 {"idx": i, "name": str(i), "path": place, "type": f"{_TYPES}.{kind}"}
@@ -47,16 +55,14 @@ def write_folder(model: Gecko, path: Path, record: dict[str, Any] | None, dims: 
         )
         for place in places[1:]:
             (temporary / place).mkdir()
-        _write_json(temporary / "1_Pooling" / "config.json", _pooling_config(model.hidden_size))
+        write_json(temporary / "1_Pooling" / "config.json", _pooling_config(model.hidden_size))
         for layer, place in zip(model.head, places[2:-1], strict=True):
             layer.save(temporary / place)
         bert = {"max_seq_length": model.max_seq_length, "do_lower_case": model.do_lower_case}
-        _write_json(temporary / "sentence_bert_config.json", bert)
-        _write_json(temporary / "config_sentence_transformers.json", _transformers_config(model))
-        _write_json(temporary / "gecko.json", _gecko_config(model, record, dims))
-        from gecko_core.folder.card import model_card
-
-        (temporary / "README.md").write_text(model_card(model, record, dims), encoding="utf-8")
+        write_json(temporary / "sentence_bert_config.json", bert)
+        write_json(temporary / "config_sentence_transformers.json", _transformers_config(model))
+        write_json(temporary / "gecko.json", _gecko_config(model, record, dims))
+        write_text(temporary / "README.md", model_card(model, record, dims))
 
 
 def _pooling_config(hidden_size: int) -> dict[str, Any]:
@@ -109,7 +115,7 @@ def _own_version() -> str:
 
 
 def _patch_config(path: Path, dims: tuple[int, ...], window: int | None) -> None:
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     if len(dims) > 1:
         config["is_matryoshka"] = True
         config["matryoshka_dimensions"] = list(dims)
@@ -119,7 +125,7 @@ def _patch_config(path: Path, dims: tuple[int, ...], window: int | None) -> None
     config.pop("quantization_config", None)  # left behind by a GGUF file, whose weights are plain by now
     if "dtype" in config and "torch_dtype" not in config:
         config["torch_dtype"] = config["dtype"]  # the name that transformers before 4.56 reads
-    _write_json(path, config)
+    write_json(path, config)
 
 
 def _save_tokenizer(model: Gecko, folder: Path) -> None:
@@ -130,7 +136,7 @@ def _save_tokenizer(model: Gecko, folder: Path) -> None:
         backend.no_padding()
     model.tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     if config.get("tokenizer_class") in (None, "TokenizersBackend"):
         config["tokenizer_class"] = GENERIC_TOKENIZER
     # The generic class would add token_type_ids, which half of the backbones do not take; for the others they are zero.
@@ -141,11 +147,7 @@ def _save_tokenizer(model: Gecko, folder: Path) -> None:
     if isinstance(config.get("extra_special_tokens"), list):
         # transformers 4 wants a mapping under this name and the list under the other.
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    _write_json(path, config)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, config)
 
 
 @contextmanager

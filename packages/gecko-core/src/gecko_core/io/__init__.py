@@ -1,4 +1,4 @@
-"""Files: whole-file writing and locks, table readers, settings, progress. The only such code in the house."""
+"""Files: whole-file writing and locks, table readers, settings, templates, progress; the only code that does these."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from gecko_core.io.tables import (
     table_kind,
     unreadable,
 )
+from gecko_core.io.templates import render
 
 __all__ = [
     "HUB",
@@ -65,6 +66,7 @@ __all__ = [
     "read_table",
     "read_yaml",
     "remove_leftovers",
+    "render",
     "table_kind",
     "unreadable",
     "unwritable",

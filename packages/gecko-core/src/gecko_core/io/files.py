@@ -74,7 +74,7 @@ def whole_path(path: str | Path, *, folder: Path | None = None, cure: str = _CUR
 
 @contextmanager
 def whole_file(path: str | Path, *, folder: Path | None = None, cure: str = _CURE) -> Iterator[BinaryIO]:
-    """``with whole_file(path) as file``: a binary file that appears under its name when it is complete.
+    """Yield a binary file that appears under its name when it is complete.
 
     Args and errors are those of :func:`whole_path`.
     """

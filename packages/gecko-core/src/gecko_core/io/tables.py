@@ -150,7 +150,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
 
 def pyarrow() -> tuple[Any, Any]:
-    """pyarrow and pyarrow.parquet, imported when they are needed.
+    """Import pyarrow and pyarrow.parquet; called when they are needed.
 
     Raises:
         ConfigError: they are not installed; the line names the extra.

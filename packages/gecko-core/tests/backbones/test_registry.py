@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from gecko_core import Gecko
-from gecko_core.backbones.families import DecoderAdapter, EncoderAdapter, T5Adapter, adapter_for
+from gecko_core.backbones.registry import ADAPTERS, adapter_for
 from gecko_core.errors import ModelError
 
-TYPES = sorted(EncoderAdapter.model_types | T5Adapter.model_types | DecoderAdapter.model_types)
+TYPES = sorted(model_type for adapter in ADAPTERS for model_type in adapter.model_types)
 IDS = torch.tensor([[2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 3]])
 
 

@@ -1,8 +1,8 @@
-"""The optional projection after pooling: a stack of linear layers, as sentence-transformers' `Dense` modules."""
+"""The optional projection after pooling: a stack of linear layers, as sentence-transformers' ``Dense`` modules."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,19 +11,34 @@ from torch import Tensor, nn
 
 from gecko_core.backbones.loading import model_errors
 from gecko_core.errors import ModelError
-from gecko_core.folder.layout import DenseSpec
+from gecko_core.io import write_json
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, type[nn.Module]] = {
     "Identity": nn.Identity,
     "Tanh": nn.Tanh,
     "GELU": nn.GELU,
     "ReLU": nn.ReLU,
     "SiLU": nn.SiLU,
 }
-_PATHS = {
-    "Identity": "torch.nn.modules.linear.Identity",
-    **{name: f"torch.nn.modules.activation.{name}" for name in ("Tanh", "GELU", "ReLU", "SiLU")},
-}
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """One saved ``Dense`` module.
+
+    Attributes:
+        path: the file of its weights.
+        in_features: width of what goes in.
+        out_features: width of what comes out.
+        bias: whether it has a bias.
+        activation: one of ``ACTIVATIONS``.
+    """
+
+    path: Path
+    in_features: int
+    out_features: int
+    bias: bool
+    activation: str
 
 
 class Dense(nn.Module):
@@ -33,40 +48,52 @@ class Dense(nn.Module):
         super().__init__()
         self.linear = nn.Linear(in_features, out_features, bias=bias)
         self.activation_name = activation
-        self.activation = _ACTIVATIONS[activation]()
+        self.activation = ACTIVATIONS[activation]()
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """(B, in_features) -> (B, out_features)."""
         return self.activation(self.linear(pooled))
 
     @classmethod
     def load(cls, spec: DenseSpec) -> Dense:
-        """Reads one layer. Raises `ModelError` where the file is corrupt or does not hold what its config says."""
+        """Read one layer.
+
+        Raises:
+            ModelError: the file is corrupt or does not hold what its config says.
+        """
         with torch.device("cpu"):
             layer = cls(spec.in_features, spec.out_features, spec.bias, spec.activation)
         with model_errors(spec.path):
             weights = load_file(spec.path)
         expected = {name: tuple(value.shape) for name, value in layer.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-        if expected != found:
-            raise ModelError(f"{spec.path}: holds {found}, its config.json says {expected}")
+        shapes = {name: tuple(value.shape) for name, value in weights.items()}
+        if expected != shapes:
+            raise ModelError(f"{spec.path}: holds {shapes}, its config.json says {expected}")
         layer.load_state_dict(weights)
         return layer
 
     def save(self, folder: Path) -> None:
-        """Writes config.json and model.safetensors as sentence-transformers does."""
+        """Write config.json and model.safetensors as sentence-transformers does."""
+        module = "linear" if self.activation_name == "Identity" else "activation"
         config = {
             "in_features": self.linear.in_features,
             "out_features": self.linear.out_features,
             "bias": self.linear.bias is not None,
-            "activation_function": _PATHS[self.activation_name],
+            "activation_function": f"torch.nn.modules.{module}.{self.activation_name}",
         }
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "config.json", config)
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def projection(in_features: int, out_features: int, seed: int = 0) -> Dense:
-    """A fresh projection without bias, rows or columns orthonormal, so that it changes lengths and angles least."""
+    """Return a fresh projection without bias, rows or columns orthonormal, so that it changes lengths and angles least.
+
+    Args:
+        in_features: width of what goes in.
+        out_features: width of what comes out.
+        seed: of the random weights.
+    """
     layer = Dense(in_features, out_features)
     generator = torch.Generator().manual_seed(seed)
     nn.init.orthogonal_(layer.linear.weight, generator=generator)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gecko_core import Gecko
-from gecko_core.backbones.head import projection
 from gecko_core.errors import ModelError
+from gecko_core.head import projection
 
 
 def test_projection_keeps_lengths_when_it_widens():
