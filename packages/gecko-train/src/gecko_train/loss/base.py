@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from pydantic import Field, model_validator
@@ -42,9 +43,9 @@ class LossBatch:
     teacher: Tensor | None  # (B, 1 + M, E), the teacher model's vectors of query and documents
     temperature: float
 
-    @property
+    @cached_property  # one view for all terms: the order in which gradients are added up depends on it
     def positives(self) -> Tensor:
-        """(B, D)."""
+        """The positives, (B, D)."""
         return self.documents[:, 0]
 
 

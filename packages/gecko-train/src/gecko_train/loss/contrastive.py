@@ -64,7 +64,7 @@ class ContrastiveTerm:
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``Term``; watched are mean similarities and the share of pairs that the margin left out."""
-        config, hard = self.config, self.config.hard_negatives
+        config, hard, positives = self.config, self.config.hard_negatives, batch.positives
         negatives = batch.documents[:, 1 : 1 + hard] if hard else None
         options: dict[str, Any] = {
             "temperature": config.temperature,
@@ -77,11 +77,11 @@ class ContrastiveTerm:
             "negative_ids": batch.document_ids[:, 1 : 1 + hard] if hard else None,
             "hardness": config.hardness,
         }
-        watched = _similarities(batch.queries, batch.positives, negatives)
+        watched = _similarities(batch.queries, positives, negatives)
         if config.false_negative_margin is None:
-            return same_tower_softmax_loss(batch.queries, batch.positives, negatives, **options), watched
+            return same_tower_softmax_loss(batch.queries, positives, negatives, **options), watched
         margin = config.false_negative_margin
-        loss, left_out = margin_loss(batch.queries, batch.positives, negatives, margin=margin, **options)
+        loss, left_out = margin_loss(batch.queries, positives, negatives, margin=margin, **options)
         return loss, {**watched, "left_out": left_out}
 
 
