@@ -5,9 +5,12 @@ import math
 import pytest
 
 from gecko_core.errors import ConfigError
+from gecko_fret import Candidate, FretRow
 from gecko_fret.corpus import Passage
-from gecko_fret.dataset import Candidate, FretRow
+from gecko_train.config import SetConfig
+from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.fret import fret_rows
+from gecko_train.data.sources.registry import load_set
 
 PASSAGES = {f"p{n}": Passage(f"p{n}", f"title {n}" if n else None, f"text {n}") for n in range(6)}
 
@@ -19,7 +22,7 @@ def fret(monkeypatch):
     candidates = [Candidate(name, 0.9, -1.0, 3.0, 1, 1, score) for name, score in fused.items()]
     row = FretRow("r", "fact checking", "ask", PASSAGES["p2"], [PASSAGES["p5"]], "p0", 2, candidates)
     data = type("Data", (list,), {"passage": staticmethod(PASSAGES.__getitem__)})([row])
-    monkeypatch.setattr("gecko_fret.load_fret", lambda folder: data, raising=False)
+    monkeypatch.setattr("gecko_train.data.sources.fret.load_fret", lambda folder: data)
 
 
 def only(**options):
@@ -53,3 +56,16 @@ def test_the_list_for_kl_carries_everybodys_fused_score():
     assert row.scores[1] == pytest.approx(0.3)
     assert not any(math.isnan(score) for score in row.scores)
     assert len({negative.text for negative in row.negatives} | {row.positive.text}) == 5
+
+
+def test_the_source_lists_what_the_objective_reads(tmp_path):
+    def load(scored, **options):
+        config = SetConfig(source="fret", path=str(tmp_path), options=options)
+        (row,) = load_set(config, SourceContext(scored_documents=scored))
+        return len(row.negatives), row.scores is not None
+
+    assert load(0) == (1, False)
+    assert load(5) == (4, True)
+    assert load(5, list_documents=1) == (2, True)
+    with pytest.raises(ConfigError, match="options of source 'fret': positive: input should be 'p_1' or 'seed'"):
+        load(0, positive="best")

@@ -11,7 +11,7 @@ import numpy as np
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, find_data
 from gecko_core.randomness import Stream, stream_generator
-from gecko_fret import FretRow
+from gecko_fret import FretRow, load_fret
 from gecko_fret.corpus import Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, TrainingRow
@@ -78,8 +78,6 @@ def fret_rows(
         raise ConfigError(
             f"fret options: positive {positive!r}, negative {negative!r}; p_1|seed and p_N|random|none are known"
         )
-    from gecko_fret import load_fret
-
     data = load_fret(folder)
     generator = stream_generator(seed, Stream.FRET_NEGATIVES)
     for row in data:

@@ -1,0 +1,77 @@
+import gzip
+import json
+
+import pytest
+
+from gecko_core.errors import ConfigError
+from gecko_train.config import SetConfig
+from gecko_train.data.rows import Document, RowSet, TrainingRow
+from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.registry import load_set
+
+
+def write_lines(path, records):
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def load(**config):
+    return list(load_set(SetConfig(**config), SourceContext()))
+
+
+def test_files_of_every_kind_give_the_same_rows(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    records = [{"query": f"q{n}", "positive": f"p{n}", "negative": f"n{n}"} for n in range(4)]
+    write_lines(tmp_path / "a.jsonl", records)
+    write_lines(tmp_path / "b.jsonl.gz", records)
+    (tmp_path / "c.csv").write_text("query,positive,negative\n" + "".join(f"q{n},p{n},n{n}\n" for n in range(4)))
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "d.parquet")
+    (tmp_path / "folder").mkdir()
+    write_lines(tmp_path / "folder" / "train.jsonl", records)
+    wanted = [TrainingRow("mine", f"q{n}", Document(f"p{n}"), (Document(f"n{n}"),)) for n in range(4)]
+    for name in ("a.jsonl", "b.jsonl.gz", "c.csv", "d.parquet", "folder"):
+        assert load(source="triplets", path=str(tmp_path / name), task="mine") == wanted
+    monkeypatch.setenv("GECKO_DATA_DIR", str(tmp_path))
+    assert load(source="triplets", path="folder", task="mine", limit=2) == wanted[:2]
+    RowSet.write(tmp_path / "e.arrow", wanted)
+    assert load(source="arrow", path=str(tmp_path / "e.arrow")) == wanted
+
+
+def test_records_can_be_picked_by_column(tmp_path):
+    records = [{"query": f"q{n}", "positive": f"p{n}", "lang": "en" if n % 2 else "de"} for n in range(4)]
+    write_lines(tmp_path / "a.jsonl", records)
+    rows = load(source="pairs", path=str(tmp_path / "a.jsonl"), options={"where": {"lang": "en"}})
+    assert [row.query for row in rows] == ["q1", "q3"]
+
+
+def test_columns_are_renamed(tmp_path):
+    (tmp_path / "s2.jsonl").write_text('{"title": "a title", "abstract": "an abstract", "x": 1}\n')
+    options = {"columns": {"query": "title", "positive": "abstract"}}
+    [row] = load_set(SetConfig(source="pairs", path=str(tmp_path / "s2.jsonl"), options=options), SourceContext())
+    assert (row.query, row.positive.text, row.positive.title) == ("a title", "an abstract", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("a.jsonl", {"wher": {"lang": "en"}}, "options of source 'pairs': unknown key 'wher'; did you mean 'where'"),
+        ("hub:owner/name", {"splitt": "dev"}, "options of source 'pairs': unknown key 'splitt'; did you mean 'split'"),
+        ("a.jsonl", {"columns": ["query"]}, "options of source 'pairs': columns: input should be a valid dictionary"),
+    ],
+)
+def test_wrong_options_are_one_line(tmp_path, monkeypatch, path, options, message):
+    monkeypatch.chdir(tmp_path)
+    write_lines(tmp_path / "a.jsonl", [{"query": "q", "positive": "p"}])
+    with pytest.raises(ConfigError, match=message):
+        load(source="pairs", path=path, options=options)
+
+
+def test_a_set_draws_as_many_negatives_as_its_own_objective_has(tmp_path):
+    write_lines(tmp_path / "a.jsonl", [{"text": f"text {n}", "label": n % 2} for n in range(8)])
+    path = str(tmp_path / "a.jsonl")
+    three = load(source="classification", path=path, objective={"hard_negatives": 3})
+    plain = load(source="classification", path=path, objective={"same_tower": False})
+    assert ({len(row.negatives) for row in three}, {len(row.negatives) for row in plain}) == ({3}, {1})
