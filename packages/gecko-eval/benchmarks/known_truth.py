@@ -36,7 +36,8 @@ def main() -> None:
         return
     if "GECKO_DATA_DIR" not in os.environ:
         sys.exit("GECKO_DATA_DIR is not set: this needs the public sets (scifact, stsb, sts12..16, banking77, ...)")
-    from gecko_eval.mteb.run import entries_for, go_offline
+    from gecko_eval.mteb.entries import entries_for
+    from gecko_eval.mteb.run import go_offline
 
     go_offline()
     from gecko_eval.report.known_scores import MINILM

@@ -52,8 +52,9 @@ class RandomModel:
 def measure(way: str, size: int, dim: int) -> None:
     from gecko_eval.data import RetrievalSet
     from gecko_eval.in_training import evaluate_retrieval
+    from gecko_eval.mteb.entries import entries_for
     from gecko_eval.mteb.local import from_retrieval_set
-    from gecko_eval.mteb.run import entries_for, go_offline, run_tasks
+    from gecko_eval.mteb.run import go_offline, run_tasks
 
     go_offline()
     ids = [f"d{i}" for i in range(size)]

@@ -41,7 +41,8 @@ def main() -> None:
     options = parser.parse_args()
     if "GECKO_DATA_DIR" not in os.environ:
         sys.exit("GECKO_DATA_DIR is not set: this needs the folders of judged sets")
-    from gecko_eval.mteb.run import entries_for, go_offline
+    from gecko_eval.mteb.entries import entries_for
+    from gecko_eval.mteb.run import go_offline
 
     go_offline()
     entries = entries_for(options.tasks, Path(os.environ["GECKO_DATA_DIR"]), drop_unjudged=True)
@@ -90,8 +91,8 @@ def measure(entries, rows: list[dict[str, str]], options) -> None:
 def warm_up():
     """Tasks of a few texts: what either side imports and builds at first use is not a task's time."""
     from gecko_eval.data.sets import RetrievalSet
+    from gecko_eval.mteb.entries import entries_for
     from gecko_eval.mteb.local import from_retrieval_set, local_set
-    from gecko_eval.mteb.run import entries_for
 
     texts = [f"a text of number {i}" for i in range(8)]
     ids = list(map(str, range(8)))

@@ -160,3 +160,21 @@ def embedder(word_model):
     from gecko_eval.mteb.encoder import GeckoEmbedder
 
     return GeckoEmbedder(word_model, "words")
+
+
+@pytest.fixture
+def make_public(monkeypatch):
+    """Call it with a folder and a task: from then on the folder's content is the public content of that task."""
+    from gecko_eval.mteb import public_content
+    from gecko_eval.mteb.local import recognise
+
+    table = []
+    monkeypatch.setattr(public_content, "public_contents", lambda: tuple(table))
+
+    def make(folder: Path, task: str | None, **fields):
+        kind = recognise(folder)
+        rows = list(kind.rows(folder))
+        first, content = public_content.content_hash(rows[:1]), public_content.content_hash(rows)
+        table.append(public_content.PublicContent(kind.name, first, content, task, **fields))
+
+    return make

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from gecko_eval import baselines
 from gecko_eval.cli import app, spread
-from gecko_eval.mteb import run
+from gecko_eval.mteb import entries
 from gecko_eval.mteb.encoder import GeckoEmbedder
 
 
@@ -119,13 +119,13 @@ def test_tasks_shows_every_prompt(invoke, data_root):
 
 
 def test_prefetch_brings_what_it_can_and_names_the_rest(invoke, data_root, monkeypatch):
-    there = run.entries_for(["similar"], data_root)[0]
+    there = entries.entries_for(["similar"], data_root)[0]
 
     def unreachable():
         raise ConnectionError("no route\nto host")
 
     absent = replace(there, name="NFCorpus", load=unreachable)
-    monkeypatch.setattr(run, "entries_for", lambda *_: [there, absent])
+    monkeypatch.setattr(entries, "entries_for", lambda *_: [there, absent])
     done = invoke("prefetch", "similar", "NFCorpus")
     assert done.exit_code == 1
     assert "similar: in the cache" in done.output
@@ -142,7 +142,7 @@ def test_help_does_not_load_the_heavy_libraries():
 
 
 def test_prefetch_stops_where_there_is_no_network(invoke, data_root, monkeypatch):
-    there = run.entries_for(["similar"], data_root)[0]
+    there = entries.entries_for(["similar"], data_root)[0]
 
     def unreachable():
         try:
@@ -151,11 +151,11 @@ def test_prefetch_stops_where_there_is_no_network(invoke, data_root, monkeypatch
             raise ValueError("cannot load") from None
 
     absent = [replace(there, name=name, load=unreachable) for name in "ABCDE"]
-    monkeypatch.setattr(run, "entries_for", lambda *_: absent)
+    monkeypatch.setattr(entries, "entries_for", lambda *_: absent)
     done = invoke("prefetch", "x")
     assert done.exit_code == 2
     assert "[3/5] C: ValueError: cannot load\nthe hub cannot be reached: 2 more not tried" in done.output
-    monkeypatch.setattr(run, "entries_for", lambda *_: [*absent[:2], there, *absent[2:4]])
+    monkeypatch.setattr(entries, "entries_for", lambda *_: [*absent[:2], there, *absent[2:4]])
     hiccups = invoke("prefetch", "x")
     assert (hiccups.exit_code, "cannot be reached" in hiccups.output) == (1, False)
 

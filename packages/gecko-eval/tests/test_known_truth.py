@@ -6,7 +6,8 @@ import pytest
 
 from gecko_eval.baselines import evaluate_bm25, load_model
 from gecko_eval.data.beir import load_beir
-from gecko_eval.mteb.run import entries_for, run_tasks
+from gecko_eval.mteb.entries import entries_for
+from gecko_eval.mteb.run import run_tasks
 from gecko_eval.report.known_scores import BM25_SCIFACT, BM25_TOLERANCE, MINILM, MINILM_TOLERANCE
 
 pytestmark = pytest.mark.slow

@@ -65,7 +65,8 @@ def run_command(
         _prepare(offline)
         from gecko_eval.baselines import load_model
         from gecko_eval.in_training.retrieval import check_dims
-        from gecko_eval.mteb.run import entries_for, run_tasks
+        from gecko_eval.mteb.entries import entries_for
+        from gecko_eval.mteb.run import run_tasks
 
         options = {"corpus": corpus, "task": task_string, "symmetric": symmetric, "drop": drop_unjudged}
         own = _own_sets(data or [], bool(tasks), **options)
@@ -179,7 +180,7 @@ def tasks_command(
         from rich.table import Table
 
         from gecko_core import format_document, format_query
-        from gecko_eval.mteb.run import entries_for
+        from gecko_eval.mteb.entries import entries_for
 
         table = Table("task", "type", "query side", "document side", "string from", "data")
         for entry in entries_for(names or ["MTEB(eng, v1)"], local):
@@ -197,7 +198,8 @@ def prefetch(
     """Download the data of tasks into the datasets cache, for later --offline runs."""
     with exit_on_error(debug):
         _prepare(offline=False)
-        from gecko_eval.mteb.run import entries_for, in_one_line, no_network
+        from gecko_eval.mteb.entries import entries_for
+        from gecko_eval.mteb.run import in_one_line, no_network
 
         wanted = _split(names)
         if not wanted:
@@ -267,7 +269,8 @@ def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: 
     table = find_queries(path)
     if table:
         return from_retrieval_set(load_csv(table, corpus, task=task, symmetric=symmetric), table.parent)
-    if path.is_dir() and recognise(path) not in {None, "Retrieval"}:
+    kind = recognise(path) if path.is_dir() else None
+    if kind is not None and kind.name != "Retrieval":
         return local_set(path, own=True)
     if corpus is not None:
         raise ConfigError(f"--corpus belongs to a queries.csv; {path} is not one")

@@ -37,26 +37,3 @@ def test_data_that_says_nothing_is_refused(tmp_path, rows, message):
     with pytest.raises(DataError, match=message) as e:
         local_set(tmp_path).load()
     assert "\n" not in str(e.value)
-
-
-def test_a_classifier_needs_two_classes_to_learn(tmp_path, write_jsonl):
-    write_jsonl(tmp_path / "train.jsonl", [text("x"), text("x")])
-    write_jsonl(tmp_path / "test.jsonl", [text("x")])
-    with pytest.raises(DataError, match=r"train\.jsonl: all 2 rows have the label 'x'"):
-        local_set(tmp_path).load()
-
-
-def test_scores_in_a_narrow_range_are_a_task(tmp_path, write_jsonl, embedder):
-    from gecko_eval.mteb.run import entries_for, run_tasks
-
-    rows = [{"sentence1": "amber birch", "sentence2": two, "score": s} for two, s in (("amber", 1.2), ("cedar", 1.1))]
-    write_jsonl(tmp_path / "narrow" / "test.jsonl", [*rows, {**rows[0], "sentence2": "amber birch", "score": 1.3}])
-    found = run_tasks(embedder, entries_for(["narrow"], tmp_path), [64], tmp_path / "out", say=lambda _: None)
-    assert found["tasks"]["narrow"]["scores"]["64"]["main"] == pytest.approx(1.0)
-
-
-def test_labels_that_nobody_could_learn_are_refused(tmp_path, write_jsonl):
-    write_jsonl(tmp_path / "train.jsonl", [text("1"), text("2")])
-    write_jsonl(tmp_path / "test.jsonl", [text(1), text(2)])
-    with pytest.raises(DataError, match=r"no label of test\.jsonl stands in train\.jsonl"):
-        local_set(tmp_path).load()

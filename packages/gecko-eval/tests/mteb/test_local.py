@@ -4,7 +4,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_eval.mteb.local import discover, local_set, recognise
-from gecko_eval.mteb.run import entries_for, run_tasks
+from gecko_eval.mteb.tasks import TaskPrompt
 
 
 def test_every_kind_is_recognised(data_root):
@@ -20,31 +20,39 @@ def test_every_kind_is_recognised(data_root):
 
 
 def test_folders_of_folders_give_one_set_per_language(data_root, beir_folder):
-    (data_root / "tydiqa").mkdir()
-    beir_folder.rename(data_root / "tydiqa" / "sw")
-    found = {s.name: s for s in discover(data_root)}
-    assert found["tydiqa-sw"].prompt.task == "question answering"
+    (data_root / "languages").mkdir()
+    beir_folder.rename(data_root / "languages" / "sw")
+    assert "languages-sw" in {local.name for local in discover(data_root)}
 
 
-def test_retrieval_data_reaches_mteb_whole(beir_folder):
-    task = local_set(beir_folder).load()
-    split = task.dataset["default"]["test"]
-    assert (len(split["corpus"]), len(split["queries"])) == (60, 12)
-    assert split["corpus"][1]["title"] == "note 1"
-    assert split["relevant_docs"]["q1"] == {"d5": 2, "d6": 1, "d7": 0}
-    assert task.metadata.main_score == "ndcg_at_10"
-
-
-def test_known_folders_become_mtebs_own_task(data_root):
-    (data_root / "similar").rename(data_root / "stsb")
-    found = local_set(data_root / "stsb")
-    assert found.mteb_name == "STSBenchmark"
-    task = found.load()
+def test_public_content_becomes_mtebs_own_task_whatever_its_folder_is_called(data_root, make_public):
+    make_public(data_root / "similar", "STSBenchmark")
+    (data_root / "similar").rename(data_root / "anything")
+    local = local_set(data_root / "anything")
+    assert (local.name, local.mteb_name) == ("anything", "STSBenchmark")
+    task = local.load()
     assert type(task).__name__ == "STSBenchmarkSTS"
     assert len(task.dataset["test"]) == 40
-    (data_root / "topics").rename(data_root / "amazon_counterfactual")
-    task = local_set(data_root / "amazon_counterfactual").load()
+    make_public(data_root / "topics", "AmazonCounterfactualClassification", subset="en")
+    task = local_set(data_root / "topics").load()
     assert (task.hf_subsets, list(task.eval_splits), list(task.dataset)) == (["en"], ["test"], ["en"])
+
+
+def test_the_public_name_goes_with_the_content_and_not_with_the_folder(data_root, make_public, write_jsonl):
+    make_public(data_root / "topics", "EmotionClassification")
+    (data_root / "topics").rename(data_root / "emotion")
+    rows = [{"label": label, "text": text, "extra": 1} for text, label in (("a", "x"), ("b", "y"))]
+    for split in ("train", "test"):
+        write_jsonl(data_root / "topics" / f"{split}.jsonl", rows)
+    names = {local.name: local.mteb_name for local in discover(data_root)}
+    assert (names["emotion"], names["topics"]) == ("EmotionClassification", None)
+    assert local_set(data_root / "emotion", own=True).mteb_name is None  # --data: the user's own set
+
+
+def test_a_reduced_set_gets_the_prompt_of_its_task_and_keeps_its_name(data_root, make_public):
+    make_public(data_root / "toy", None, prompt=TaskPrompt("question answering", False))
+    local = local_set(data_root / "toy")
+    assert (local.name, local.mteb_name, local.prompt.task) == ("toy", None, "question answering")
 
 
 @pytest.mark.parametrize(
@@ -73,26 +81,3 @@ def test_folders_without_data_are_named(data_root, tmp_path):
         local_set(tmp_path / "absent")
     with pytest.raises(DataError, match="no such folder"):
         discover(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("folder", "labels", "numbers"),
-    [
-        ("two", ["no", "yes"], {"no": 0, "yes": 1}),
-        (
-            "amazon_counterfactual",
-            ["counterfactual", "not-counterfactual"],
-            {"counterfactual": 1, "not-counterfactual": 0},
-        ),
-    ],
-)
-def test_two_named_classes_are_numbered_and_scored(embedder, tmp_path, write_jsonl, folder, labels, numbers):
-    rows = [{"text": f"{label} {i}", "label": label} for i in range(40) for label in labels]
-    for split in ("train", "test"):
-        write_jsonl(tmp_path / folder / f"{split}.jsonl", rows)
-    task = local_set(tmp_path / folder).load()
-    data = task.dataset.get("en", task.dataset)["test"]
-    assert {t.split()[0]: n for t, n in zip(data["text"], data["label"], strict=True)} == numbers
-    entries = entries_for([folder], tmp_path)
-    found = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"][entries[0].name]
-    assert found["scores"]["64"]["main"] > 0.9

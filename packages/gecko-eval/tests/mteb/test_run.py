@@ -8,23 +8,11 @@ from gecko_eval.baselines import Bm25
 from gecko_eval.data.beir import load_beir
 from gecko_eval.metrics import average_precision, spearman
 from gecko_eval.mteb.encoder import GeckoEmbedder
+from gecko_eval.mteb.entries import entries_for
 from gecko_eval.mteb.local import from_retrieval_set
-from gecko_eval.mteb.run import entries_for, run_tasks
+from gecko_eval.mteb.run import run_tasks
 from gecko_eval.report.compare import compare_results
 from gecko_eval.results import load_items, load_results, name_apart
-
-
-def test_names_mean_folders_first_then_mteb(data_root):
-    (data_root / "similar").rename(data_root / "stsb")
-    entries = entries_for(["local"], data_root)
-    assert {e.name for e in entries} == {"groups", "same", "STSBenchmark", "topics", "toy"}
-    by_either_name = [entries_for([name], data_root)[0] for name in ("stsb", "STSBenchmark")]
-    assert [e.origin for e in by_either_name] == ["folder stsb", "folder stsb"]
-    assert [(e.name, e.origin) for e in entries_for(["NFCorpus"], data_root)] == [("NFCorpus", "mteb")]
-    with pytest.raises(ConfigError, match="needs a data folder"):
-        entries_for(["local"], None)
-    with pytest.raises(ConfigError, match="no task, benchmark or folder is called 'zzzz'"):
-        entries_for(["zzzz"], data_root)
 
 
 def test_a_run_scores_every_task_at_every_dim_and_keeps_the_items(embedder, data_root, tmp_path):
@@ -152,12 +140,6 @@ def test_own_data_is_run_again_when_a_grade_changes(embedder, beir_folder, tmp_p
     assert [go(), go()] == [False, True]
 
 
-def test_two_sets_of_one_name_are_refused(beir_folder):
-    own = from_retrieval_set(load_beir(beir_folder), beir_folder)
-    with pytest.raises(ConfigError, match="two sets of one name"):
-        entries_for([], None, [own, own])
-
-
 def test_a_broken_folder_does_not_keep_the_others_from_running(embedder, data_root, tmp_path):
     (data_root / "similar" / "test.jsonl").write_text("{broken\n")
     results = run_tasks(embedder, entries_for(["local"], data_root), [64], tmp_path / "out", say=lambda _: None)
@@ -240,18 +222,6 @@ def test_a_score_that_is_not_a_number_is_an_error(embedder, data_root, tmp_path,
     write_jsonl(data_root / "similar" / "test.jsonl", rows)
     found = run_tasks(embedder, entries_for(["similar"], data_root), [64], tmp_path / "out", say=lambda _: None)
     assert "cosine_spearman at 64 dims is not a number" in found["tasks"]["similar"]["error"]
-
-
-def test_names_that_two_sets_share_are_refused(data_root, tmp_path, beir_folder):
-    own = from_retrieval_set(load_beir(beir_folder), tmp_path / "mine" / "toy")
-    with pytest.raises(ConfigError, match=r"toy and .*mine/toy are both called toy; rename one"):
-        entries_for(["toy"], data_root, [own])
-    assert [entry.origin for entry in entries_for(["similar"], data_root, [own])] == ["folder toy", "folder similar"]
-    (data_root / "to").mkdir()
-    beir_folder.rename(data_root / "to" / "y")
-    (data_root / "similar").rename(data_root / "to-y")
-    with pytest.raises(ConfigError, match=r"to/y and .*to-y are both called to-y|to-y and .*to/y are both called"):
-        entries_for(["local"], data_root)
 
 
 def test_a_folder_that_is_no_set_says_what_it_lacks(data_root, embedder, tmp_path):

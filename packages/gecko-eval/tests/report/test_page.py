@@ -2,20 +2,21 @@ import pytest
 
 from gecko_eval.baselines import Bm25
 from gecko_eval.mteb.encoder import GeckoEmbedder
-from gecko_eval.mteb.run import entries_for, run_tasks
+from gecko_eval.mteb.entries import entries_for
+from gecko_eval.mteb.run import run_tasks
 from gecko_eval.report.page import _main_scores, build_sections, write_report
 from gecko_eval.report.paper import CATEGORIES, MTEB_ENG_V1, TASKS_ENG_V1, TASKS_ENG_V2
 from gecko_eval.results import load_results
 
 
 @pytest.fixture
-def results(make_word_model, data_root, tmp_path):
-    # Under the names of public sets they become mteb's own tasks, which the paper's table counts.
-    (data_root / "topics").rename(data_root / "banking77")
-    (data_root / "toy").rename(data_root / "scifact")
+def results(make_word_model, data_root, tmp_path, make_public):
+    # As public content they become mteb's own tasks, which the paper's table counts.
+    make_public(data_root / "topics", "Banking77Classification")
+    make_public(data_root / "toy", "SciFact")
     record = {"sources": [{"name": "banking77"}]}
     trained = GeckoEmbedder(make_word_model(), "trained|model", record=record)
-    entries = entries_for(["banking77", "similar", "scifact"], data_root)
+    entries = entries_for(["topics", "similar", "toy"], data_root)
     (data_root / "similar" / "test.jsonl").write_text("{broken\n")
     run_tasks(trained, entries, [64, 16], tmp_path / "out", say=lambda _: None)
     return load_results(tmp_path / "out")
@@ -53,9 +54,9 @@ def test_failures_are_on_the_page(results, tmp_path):
     assert "Tasks that failed" in write_report([results], tmp_path / "report")[0].read_text()
 
 
-def test_a_model_without_a_record_gets_no_claim(make_word_model, data_root, tmp_path):
-    (data_root / "toy").rename(data_root / "scifact")
-    entries = entries_for(["scifact"], data_root)
+def test_a_model_without_a_record_gets_no_claim(make_word_model, data_root, tmp_path, make_public):
+    make_public(data_root / "toy", "SciFact")
+    entries = entries_for(["toy"], data_root)
     run_tasks(GeckoEmbedder(make_word_model(), "unknown"), entries, [64], tmp_path / "a", say=lambda _: None)
     run_tasks(Bm25(), entries, [0], tmp_path / "b", say=lambda _: None)
     text = write_report([load_results(tmp_path / "a"), load_results(tmp_path / "b")], tmp_path / "r")[0].read_text()

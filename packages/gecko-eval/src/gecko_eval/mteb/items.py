@@ -1,12 +1,27 @@
-"""Scores of single queries, pairs and texts behind a task's score: what a paired test needs."""
+"""What is kept behind a task's score: values of single queries, pairs and texts, and rankings as TREC run files."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gecko_core.errors import DataError
+from gecko_core.io import whole_file
+from gecko_eval.mteb.kinds import KINDS, kind_named
+from gecko_eval.results import make_folder, safe_name
+
+#: query id -> document id -> score, by "split/subset".
+Rankings = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+#: What the items of a task type are called.
+UNITS = {
+    **dict.fromkeys(("Reranking", "InstructionRetrieval", "InstructionReranking"), "queries"),
+    **{kind.name: kind.unit for kind in KINDS},
+}
 
 #: mteb's main score -> trec_eval's name in mteb's per-query scores.
 _PER_QUERY = {"ndcg_at_10": "ndcg_cut_10", "map_at_1000": "map_cut_1000", "recall_at_100": "recall_100"}
@@ -15,11 +30,15 @@ _PER_QUERY = {"ndcg_at_10": "ndcg_cut_10", "map_at_1000": "map_cut_1000", "recal
 class ItemRecorder:
     """Collects the items of one evaluation of one task.
 
-    Retrieval: the per-query scores mteb itself computed, read where it hands them to ``task_specific_scores``.
+    Retrieval: the per-query scores that mteb computed, read where it passes them to ``task_specific_scores``.
     Clustering: the V-measures of mteb's draws (or given sets) of documents, which are the same for every model. Other
-    kinds: from the predictions mteb writes. Kinds of items: ``mean`` (the score is the mean of the items),
-    ``spearman`` and ``ap`` (the score is that statistic of items and gold). With ``keep_rankings`` the rankings of a
-    retrieval task are kept as well, by "split/subset".
+    kinds: from the predictions that mteb writes. Statistics of items: ``mean`` (the score is the mean of the items),
+    ``spearman`` and ``ap`` (the score is that statistic of items and gold).
+
+    Args:
+        task: mteb's task.
+        folder: where mteb writes predictions.
+        keep_rankings: whether the rankings of a retrieval task are kept as well, by "split/subset".
     """
 
     def __init__(self, task: Any, folder: Path, keep_rankings: bool = False) -> None:
@@ -40,73 +59,102 @@ class ItemRecorder:
         self, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str, **kwargs: Any
     ) -> dict[str, float]:
         wanted = _PER_QUERY.get(self.task.metadata.main_score)
-        rows = [scores[q].get(wanted) for q in qrels if q in scores]
-        if wanted and rows and all(r is not None for r in rows) and len(rows) == len(scores):
+        rows = [scores[query].get(wanted) for query in qrels if query in scores]
+        if wanted and rows and all(row is not None for row in rows) and len(rows) == len(scores):
             self._per_query[f"{hf_split}/{hf_subset}"] = np.array(rows, dtype=np.float64)
         if self.keep_rankings:
             self.rankings[f"{hf_split}/{hf_subset}"] = {query: dict(ranked) for query, ranked in results.items()}
         return self._original(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset, **kwargs)
 
     def items(self, scores: Any) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """(kind, items by "split/subset", gold by "split/subset"); empty where the task keeps none.
+        """(statistic, items by "split/subset", gold by "split/subset"); empty where the task keeps none.
 
-        ``scores``: what mteb returned for the task.
+        Args:
+            scores: what mteb returned for the task.
         """
         if self._original is not None:
             self.task.task_specific_scores = self._original
             return "mean", self._per_query, {}
         if self.task.metadata.type == "Clustering":
             return "mean", _v_measures(scores) if self.task.metadata.main_score == "v_measure" else {}, {}
-        path = self.folder / self.task.prediction_file_name
-        if not path.is_file():
-            return "mean", {}, {}
-        predictions = json.loads(path.read_text(encoding="utf-8"))
-        path.unlink()
+        return self._from_predictions()
+
+    def _from_predictions(self) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
         values: dict[str, np.ndarray] = {}
         gold: dict[str, np.ndarray] = {}
-        kind = "mean"
+        statistic = "mean"
+        path, kind = self.folder / self.task.prediction_file_name, kind_named(self.task.metadata.type)
+        if kind is None or not path.is_file():
+            return statistic, values, gold
+        predictions = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+        predictions.pop("mteb_model_meta", None)
         for subset, splits in predictions.items():
-            if subset == "mteb_model_meta":
-                continue
             for split, predicted in splits.items():
                 data = self.task.dataset[split] if subset == "default" else self.task.dataset[subset][split]
-                found = _from_predictions(self.task, predicted, data)
-                if found is not None:
-                    kind, values[f"{split}/{subset}"], gold[f"{split}/{subset}"] = found
-        return kind, values, {} if kind == "mean" else gold
+                items = kind.items(self.task, predicted, data)
+                if items is not None:
+                    statistic, values[f"{split}/{subset}"], gold[f"{split}/{subset}"] = items
+        return statistic, values, {} if statistic == "mean" else gold
+
+
+def save_rankings(out: Path, task: str, dim: int, rankings: Rankings, tag: str) -> list[str]:
+    """Write ``out/rankings/TASK@DIM.trec``, whole or not at all; a task of several subsets gets a file for each.
+
+    One line per document, best first: query id, Q0, document id, rank from 1, score, ``tag``. trec_eval, pytrec_eval,
+    ranx and fusion scripts read it.
+
+    Args:
+        out: the results folder.
+        task: the task's name.
+        dim: the dim of the embeddings; 0 for a model without dims.
+        rankings: query id -> document id -> score, by "split/subset".
+        tag: the name of the run.
+
+    Returns:
+        The files' names.
+
+    Raises:
+        DataError: an id holds white space, which the format has no place for.
+    """
+    make_folder(out / "rankings")
+    name = safe_name(task) + (f"@{dim}" if dim else "")
+    names = []
+    for where, ranking in rankings.items():
+        subset = f".{safe_name(where.split('/', 1)[1])}" if len(rankings) > 1 else ""
+        names.append(f"{name}{subset}.trec")
+        with whole_file(out / "rankings" / names[-1]) as file:
+            for query, documents in ranking.items():
+                file.write(_trec_lines(task, query, documents, "-".join(tag.split())).encode())
+    return names
+
+
+def has_rankings(out: Path, score: Mapping[str, Any]) -> bool:
+    """Whether the files that ``save_rankings`` named for a score exist."""
+    names = score.get("rankings", [])
+    return bool(names) and all((out / "rankings" / str(name)).is_file() for name in names)
 
 
 def _v_measures(scores: Any) -> dict[str, np.ndarray]:
-    found = {}
+    measures = {}
     for split, rows in scores.items():
         for row in rows:
             draws = row.get("v_measures") or []
             if isinstance(draws, dict):  # by level of a hierarchy; the score is the mean over all of them
                 draws = [value for level in draws.values() for value in level]
             if len(draws) > 1:
-                found[f"{split}/{row['hf_subset']}"] = np.array(draws, dtype=np.float64)
-    return found
+                measures[f"{split}/{row['hf_subset']}"] = np.array(draws, dtype=np.float64)
+    return measures
 
 
-#: What the items of a kind of task are, for people.
-UNITS = {
-    **dict.fromkeys(("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"), "queries"),
-    **dict.fromkeys(("STS", "PairClassification"), "pairs"),
-    "Classification": "texts",
-    "Clustering": "draws",
-}
+def _trec_lines(task: str, query: str, documents: Mapping[str, float], tag: str) -> str:
+    spaced = _first_spaced([query, *documents])
+    if spaced is not None:
+        raise DataError(f"{task}: the id {spaced!r} holds white space and cannot stand in a TREC run file")
+    # trec_eval breaks ties by document id, last first; so does search here.
+    best = sorted(documents.items(), key=lambda item: (item[1], item[0]), reverse=True)
+    return "".join(f"{query} Q0 {doc} {rank} {score:.9g} {tag}\n" for rank, (doc, score) in enumerate(best, 1))
 
 
-def _from_predictions(task: Any, predicted: Any, data: Any) -> tuple[str, np.ndarray, np.ndarray] | None:
-    task_type, main = task.metadata.type, task.metadata.main_score
-    if task_type == "STS" and main == "cosine_spearman":
-        return "spearman", np.array(predicted["cosine_scores"]), np.array(data["score"], dtype=np.float64)
-    if task_type == "PairClassification" and main in {"max_ap", "cosine_ap", "similarity_ap"}:
-        labels = np.array(data[task.label_column_name], dtype=np.float64)
-        return "ap", np.array(predicted["cosine_scores"]), labels
-    if task_type == "Classification" and main == "accuracy":
-        truth = np.array(data[task.label_column_name])
-        # Ten classifiers on ten draws of the training set: an item is how many of them got the text right.
-        right = np.mean([np.asarray(run) == truth for run in predicted], axis=0)
-        return "mean", right, right
-    return None
+def _first_spaced(ids: Iterable[str]) -> str | None:
+    return next((text for text in ids if not text or text.split() != [text]), None)

@@ -10,46 +10,28 @@ from typing import TYPE_CHECKING
 
 from gecko_core.errors import DataError
 from gecko_core.io import read_table
-from gecko_eval.data.beir import find_file, load_beir
-from gecko_eval.data.csv_set import find_queries, load_csv
-from gecko_eval.data.labelled import existing_task, labelled_task, new_task
+from gecko_eval.data.beir import find_file
 from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.mteb.kinds import KINDS, Kind, retrieval_task
+from gecko_eval.mteb.public_content import find_public
 from gecko_eval.mteb.tasks import TaskPrompt, task_prompt
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
 
-#: Folders whose content is mteb's own, so that scores compare with the public ones: folder -> (task, subset).
-SAME_AS_MTEB = {
-    "scifact": ("SciFact", "default"),
-    "stsb": ("STSBenchmark", "default"),
-    "sts12": ("STS12", "default"),
-    "sts13": ("STS13", "default"),
-    "sts14": ("STS14", "default"),
-    "sts15": ("STS15", "default"),
-    "sts16": ("STS16", "default"),
-    "banking77": ("Banking77Classification", "default"),
-    "emotion": ("EmotionClassification", "default"),
-    "amazon_counterfactual": ("AmazonCounterfactualClassification", "en"),
-}
-
-#: Folders reduced from a task that the paper's table names, or of a kind it names.
-_PROMPTS = {
-    "cisi": TaskPrompt("search result", False, "ours"),
-    "dbpedia_5k": TaskPrompt("question answering", False),
-    "fiqa_gold": TaskPrompt("question answering", False),
-    "hotpotqa_sample": TaskPrompt("search result", False),
-    "msmarco_5k": TaskPrompt("question answering", False),
-    "tydiqa": TaskPrompt("question answering", False, "ours"),
-    "xquad": TaskPrompt("question answering", False, "ours"),
-}
-
 
 @dataclass(frozen=True)
 class LocalSet:
-    """A folder recognised as evaluation data. ``mteb_name`` is set where scores compare with mteb's public ones.
+    """A folder recognised as evaluation data.
 
-    ``fingerprint`` changes with the content of the data.
+    Attributes:
+        name: the folder's name.
+        folder: where it is.
+        kind: mteb's task type.
+        mteb_name: mteb's task with the same content, whose public scores compare; None for any other content.
+        prompt: the prompt that its texts get.
+        load: reads the data.
+        fingerprint: changes with the content of the files.
     """
 
     name: str
@@ -64,85 +46,48 @@ class LocalSet:
 def discover(root: str | Path, drop_unjudged: bool = False) -> list[LocalSet]:
     """Every folder under ``root`` that can be evaluated, by name; training-only folders are passed over.
 
+    A folder of folders (one per language) gives retrieval sets called ``folder-inner``.
+
+    Args:
+        root: the folder of folders.
+        drop_unjudged: whether queries without judgement are left out instead of refused.
+
     Raises:
         DataError: ``root`` is not a folder.
     """
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder (from GECKO_DATA_DIR or --local)")
-    found = []
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+    sets = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         try:
-            inner = [p for p in sorted(folder.iterdir()) if p.is_dir()]
-        except OSError as e:
-            why = DataError(f"{folder}: cannot be read ({e.strerror})")
-            found.append(broken_set(folder, _printable(folder.name), why))
+            inner = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        except OSError as error:
+            reason = DataError(f"{folder}: cannot be read ({error.strerror})")
+            sets.append(broken_set(folder, _printable(folder.name), reason))
             continue
-        for path, name in ((folder, folder.name), *((p, f"{folder.name}-{p.name}") for p in inner)):
+        for path, name in ((folder, folder.name), *((path, f"{folder.name}-{path.name}") for path in inner)):
             name = _printable(name)
             try:
                 kind = recognise(path)
-            except DataError as e:
-                found.append(broken_set(path, name, e))
+            except DataError as error:
+                sets.append(broken_set(path, name, error))
                 continue
-            if kind and (path == folder or kind == "Retrieval"):
-                found.append(local_set(path, name, folder.name, drop_unjudged))
-    return found
-
-
-def _printable(name: str) -> str:
-    """A folder's name may be any bytes; those that are not UTF-8 are shown as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def broken_set(folder: Path, name: str, why: DataError) -> LocalSet:
-    """A folder that cannot be read: it fails with ``why`` when it is run, and the others do not."""
-
-    def load() -> AbsTask:
-        raise why
-
-    prompt = TaskPrompt("search result", False, "ours")
-    return LocalSet(name, folder, "unreadable", None, prompt, load, lambda: "")
-
-
-def recognise(folder: Path) -> str | None:
-    """mteb's task type of a folder, from its files; None where there is nothing to evaluate.
-
-    ``corpus`` + ``queries`` + ``qrels/test.tsv``: retrieval. ``test.jsonl`` with sentence1, sentence2 and score: STS;
-    with sentence1, sentence2 and label: pair classification; with text and label: classification where a
-    ``train.jsonl`` stands beside it, else clustering.
-    """
-
-    def there(name: str) -> bool:
-        return (folder / name).is_file() or (folder / f"{name}.gz").is_file()
-
-    if there("corpus.jsonl") and there("queries.jsonl") and there("qrels/test.tsv"):
-        return "Retrieval"
-    if find_queries(folder):
-        return "Retrieval"
-    if not there("test.jsonl"):
-        return None
-    row = next((record.fields for record in read_table(find_file(folder, "test.jsonl"))), {})
-    if {"sentence1", "sentence2", "score"} <= row.keys():
-        return "STS"
-    if {"sentence1", "sentence2", "label"} <= row.keys():
-        return "PairClassification"
-    if {"text", "label"} <= row.keys():
-        return "Classification" if there("train.jsonl") else "Clustering"
-    return None
+            if kind and (path == folder or kind.name == "Retrieval"):
+                sets.append(_local_set(path, name, kind, drop_unjudged))
+    return sets
 
 
 def local_set(
-    folder: str | Path,
-    name: str | None = None,
-    family: str | None = None,
-    drop_unjudged: bool = False,
-    *,
-    own: bool = False,
+    folder: str | Path, name: str | None = None, drop_unjudged: bool = False, *, own: bool = False
 ) -> LocalSet:
     """The folder as a task. Its data is read when ``load`` is called.
 
-    ``own``: a user's own data, which is not mteb's whatever its folder is called.
+    Args:
+        folder: the folder.
+        name: what to call it; the folder's name by default.
+        drop_unjudged: whether queries without judgement are left out instead of refused.
+        own: whether it is the user's own data, which keeps its name whatever its content is.
 
     Raises:
         DataError: nothing in the folder looks like evaluation data.
@@ -154,16 +99,36 @@ def local_set(
             f"{folder}: {'no evaluation data found' if folder.is_dir() else 'no such folder'}; expected BEIR files, a "
             "queries.csv, or a test.jsonl of sentence1/sentence2/score, sentence1/sentence2/label or text/label"
         )
-    name = name or folder.resolve().name
-    mteb_name, subset = (None, "default") if own else SAME_AS_MTEB.get(name, (None, "default"))
-    prompt = task_prompt(mteb_name, kind) if mteb_name else _PROMPTS.get(family or name, task_prompt(name, kind))
+    return _local_set(folder, name or folder.resolve().name, kind, drop_unjudged, own)
+
+
+def recognise(folder: Path) -> Kind | None:
+    """The kind of data in a folder, from its files and the first row of its test.jsonl; None where there is none.
+
+    Raises:
+        DataError: test.jsonl cannot be read.
+    """
+    by_files = next((kind for kind in KINDS if kind.recognise(folder, ())), None)
+    if by_files is not None:  # a broken test.jsonl beside BEIR files does not matter
+        return by_files
+    fields = _first_fields(folder)
+    return next((kind for kind in KINDS if kind.recognise(folder, fields)), None)
+
+
+def from_retrieval_set(data: RetrievalSet, folder: Path) -> LocalSet:
+    """A judged set already in memory, as a task under its own prompt."""
+    prompt = TaskPrompt(data.task, data.symmetric, "yours")
+    return LocalSet(data.name, folder, "Retrieval", None, prompt, lambda: retrieval_task(data), data.fingerprint)
+
+
+def broken_set(folder: Path, name: str, reason: DataError) -> LocalSet:
+    """A folder that cannot be read: running it fails with ``reason``, and the other sets still run."""
 
     def load() -> AbsTask:
-        if kind == "Retrieval":
-            return retrieval_task(_retrieval(folder, name, drop_unjudged), mteb_name)
-        return labelled_task(folder, name, kind, mteb_name, subset)
+        raise reason
 
-    return LocalSet(name, folder, kind, mteb_name, prompt, load, lambda: files_fingerprint(folder))
+    prompt = TaskPrompt("search result", False, "ours")
+    return LocalSet(name, folder, "unreadable", None, prompt, load, lambda: "")
 
 
 #: What evaluation reads of a folder.
@@ -173,49 +138,45 @@ _FILES = (
 )
 
 
-def files_fingerprint(folder: Path) -> str:
-    """Changes with the content of any file that evaluation reads."""
+def files_fingerprint(folder: Path, further: tuple[str, ...] = ()) -> str:
+    """Changes with the content of any file that evaluation reads.
+
+    Args:
+        folder: the folder.
+        further: files that its kind reads beside the usual ones.
+    """
     digest = hashlib.sha256()
-    for name in _FILES:
-        found = sorted((folder / name).glob("*")) if name == "qrels" else [folder / name, folder / f"{name}.gz"]
-        for path in found:
+    for name in (*_FILES, *further):
+        paths = sorted((folder / name).glob("*")) if name == "qrels" else [folder / name, folder / f"{name}.gz"]
+        for path in paths:
             if path.is_file():
-                with path.open("rb") as f:
-                    digest.update(path.name.encode() + hashlib.file_digest(f, "sha256").digest())
+                with path.open("rb") as file:
+                    digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
-def from_retrieval_set(data: RetrievalSet, folder: Path) -> LocalSet:
-    """A judged set already in memory, as a task under its own prompt."""
-    prompt = TaskPrompt(data.task, data.symmetric, "yours")
-    return LocalSet(data.name, folder, "Retrieval", None, prompt, lambda: retrieval_task(data), data.fingerprint)
+def _local_set(folder: Path, name: str, kind: Kind, drop_unjudged: bool, own: bool = False) -> LocalSet:
+    public = None if own else find_public(kind.name, kind.rows(folder))
+    task = public.task if public is not None else None
+    prompt = public.prompt if public is not None and public.prompt is not None else task_prompt(task or name, kind.name)
+    return LocalSet(
+        name,
+        folder,
+        kind.name,
+        task,
+        prompt,
+        lambda: kind.load(folder, name, public, drop_unjudged=drop_unjudged),
+        lambda: files_fingerprint(folder, kind.files),
+    )
 
 
-def _retrieval(folder: Path, name: str, drop_unjudged: bool) -> RetrievalSet:
-    table = find_queries(folder)
-    if table:
-        return load_csv(table)
-    return load_beir(folder, name=name, unjudged="drop" if drop_unjudged else "error")
+def _first_fields(folder: Path) -> set[str]:
+    """The keys in the first row of a folder's test.jsonl; empty where there is none."""
+    if not any((folder / name).is_file() for name in ("test.jsonl", "test.jsonl.gz")):
+        return set()
+    return next((set(record.fields) for record in read_table(find_file(folder, "test.jsonl"))), set())
 
 
-def retrieval_task(data: RetrievalSet, mteb_name: str | None = None) -> AbsTask:
-    """mteb's retrieval task on this data: its own class where ``mteb_name`` says the data is the same."""
-    from datasets import Dataset
-    from mteb.abstasks.retrieval import AbsTaskRetrieval
-
-    task = existing_task(mteb_name) if mteb_name else new_task(AbsTaskRetrieval, data.name, "Retrieval", "ndcg_at_10")
-    titles = list(data.titles) if data.titles is not None else [""] * len(data.docs)
-    if data.ignore_identical_ids:
-        task.ignore_identical_ids = True
-    task.dataset = {
-        "default": {
-            "test": {
-                "corpus": Dataset.from_dict({"id": list(data.doc_ids), "title": titles, "text": list(data.docs)}),
-                "queries": Dataset.from_dict({"id": list(data.query_ids), "text": list(data.queries)}),
-                "relevant_docs": {q: dict(judged) for q, judged in data.qrels.items()},
-                "top_ranked": None,
-            }
-        }
-    }
-    task.data_loaded = True
-    return task
+def _printable(name: str) -> str:
+    """A folder's name may be any bytes; those that are not UTF-8 are shown as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()

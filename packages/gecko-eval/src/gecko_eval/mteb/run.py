@@ -9,132 +9,24 @@ import tempfile
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gecko_core.errors import ConfigError, DataError, GeckoError
+from gecko_core.errors import DataError, GeckoError
 from gecko_eval.cache import EmbeddingCache
-from gecko_eval.mteb.columns import with_list_columns
-from gecko_eval.mteb.items import ItemRecorder
-from gecko_eval.mteb.local import LocalSet, broken_set, discover, local_set
-from gecko_eval.mteb.rankings import has_rankings, save_rankings
-from gecko_eval.mteb.tasks import TaskPrompt, expand_names, task_prompt
+from gecko_eval.mteb.entries import Entry
+from gecko_eval.mteb.items import ItemRecorder, has_rankings, save_rankings
+from gecko_eval.mteb.kinds import kind_named
 from gecko_eval.results import claimed, load_items, open_results, save_items, save_results
 
 if TYPE_CHECKING:
-    from mteb.abstasks.abstask import AbsTask
-
     from gecko_eval.baselines import Bm25
     from gecko_eval.mteb.encoder import TextEmbedder
 
 _RANKED = ("Retrieval", "Reranking")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One task to run: its name, where its data comes from and how to load it.
-
-    ``data`` identifies the content: a folder's changes with its files, mteb's is the revision it downloads.
-    """
-
-    name: str
-    kind: str
-    origin: str
-    prompt: TaskPrompt
-    load: Callable[[], AbsTask]
-    data: Callable[[], str]
-
-
-def entries_for(
-    names: Iterable[str], local_root: Path | None, extra: Sequence[LocalSet] = (), *, drop_unjudged: bool = False
-) -> list[Entry]:
-    """What ``--tasks`` means: folders under ``local_root`` first (by folder name or mteb's name), else mteb's tasks.
-
-    ``local`` stands for every folder under ``local_root``.
-
-    Raises:
-        ConfigError: a name that is neither, or two of ``extra`` with one name.
-    """
-    entries: dict[str, Entry] = {s.name: _local_entry(s) for s in extra}
-    if len(entries) < len(extra):
-        raise ConfigError(f"two sets of one name among {', '.join(s.name for s in extra)}; rename a folder")
-    names = list(names)
-    folders = _by_name(discover(local_root, drop_unjudged)) if local_root and names else {}
-    by_mteb = {s.mteb_name: s for s in folders.values() if s.mteb_name}
-
-    def add(found: LocalSet) -> None:
-        entry = _local_entry(found)
-        if found.name in own or entry.name in own:
-            raise ConfigError(
-                f"{found.folder} and {own.get(found.name) or own[entry.name]} are both called {found.name}; rename one "
-                "of the folders, or leave one out"
-            )
-        entries[entry.name] = entry
-
-    own = {s.name: s.folder for s in extra}
-    rest = []
-    for name in names:
-        if name == "local":
-            if not folders:
-                raise ConfigError("the task 'local' needs a data folder: set GECKO_DATA_DIR or give --local")
-            for found in folders.values():
-                add(found)
-        elif name in folders or name in by_mteb:
-            add(folders.get(name) or by_mteb[name])
-        else:
-            rest.append(name)
-    for name in rest:
-        try:
-            tasks = expand_names([name])
-        except ConfigError:
-            if not local_root or not name or not (local_root / name).is_dir():
-                raise
-            add(_unrecognised(local_root / name, name))
-            continue
-        for task in tasks:
-            if task.metadata.name in by_mteb:
-                add(by_mteb[task.metadata.name])
-            else:
-                entries.setdefault(task.metadata.name, _mteb_entry(task))
-    return list(entries.values())
-
-
-def _by_name(found: Sequence[LocalSet]) -> dict[str, LocalSet]:
-    out: dict[str, LocalSet] = {}
-    for one in found:
-        if one.name in out:
-            raise ConfigError(f"{out[one.name].folder} and {one.folder} are both called {one.name}; rename one of them")
-        out[one.name] = one
-    return out
-
-
-def _unrecognised(folder: Path, name: str) -> LocalSet:
-    try:
-        return local_set(folder, name)
-    except DataError as e:
-        return broken_set(folder, name, e)
-
-
-def _local_entry(found: LocalSet) -> Entry:
-    name = found.mteb_name or found.name
-    return Entry(name, found.kind, f"folder {found.name}", found.prompt, found.load, found.fingerprint)
-
-
-def _mteb_entry(task: Any) -> Entry:
-    def load() -> AbsTask:
-        if "test" in task.eval_splits and len(task.eval_splits) > 1:
-            task.filter_eval_splits(["test"])
-        task.load_data()
-        if hasattr(task, "convert_v1_dataset_format_to_v2"):
-            task.convert_v1_dataset_format_to_v2(num_proc=None)
-        return task
-
-    name, kind = task.metadata.name, task.metadata.type
-    return Entry(name, kind, "mteb", task_prompt(name, kind), load, lambda: str(task.metadata.revision))
 
 
 def go_offline() -> None:
@@ -300,8 +192,9 @@ def _score_dims(
 
     from gecko_eval.mteb.encoder import make_encoders
 
-    if task.metadata.type == "Classification":
-        task.dataset = with_list_columns(task.dataset)
+    task_kind = kind_named(task.metadata.type)
+    if task_kind is not None:
+        task = task_kind.prepare(task)
     encoders = {0: model} if model.dims == (0,) else make_encoders(model, dims, cache)
     scores: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}

@@ -2,8 +2,9 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_eval.baselines import Bm25
-from gecko_eval.mteb.rankings import save_rankings
-from gecko_eval.mteb.run import entries_for, run_tasks
+from gecko_eval.mteb.entries import entries_for
+from gecko_eval.mteb.items import save_rankings
+from gecko_eval.mteb.run import run_tasks
 
 
 def read(path):

@@ -1,0 +1,80 @@
+"""Retrieval: queries, a corpus and relevance judgements."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gecko_core.io import read_table
+from gecko_eval.data.beir import find_file, load_beir
+from gecko_eval.data.csv_set import find_queries, load_csv
+from gecko_eval.data.qrels import find_qrels, read_qrels
+from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.mteb.kinds.base import Kind, new_task, public_task
+from gecko_eval.mteb.public_content import PublicContent
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+
+_BEIR = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
+
+
+class Retrieval(Kind):
+    """A BEIR folder, or a table of queries and relevant ids beside a corpus; scored by nDCG@10."""
+
+    name, unit = "Retrieval", "queries"
+
+    def recognise(self, folder: Path, fields: Collection[str]) -> bool:
+        """See ``Kind``."""
+        beir = all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in _BEIR)
+        return beir or find_queries(folder) is not None
+
+    def rows(self, folder: Path) -> Iterator[Sequence[Any]]:
+        """See ``Kind``; none for a table of queries, which has no query ids and is never public data."""
+        if find_queries(folder) is not None:
+            return
+        doc_ids, queries = set(), {}
+        for _, _, fields in read_table(find_file(folder, "corpus.jsonl")):
+            doc_ids.add(str(fields.get("_id")))
+            yield ["document", str(fields.get("_id")), fields.get("title") or "", fields.get("text")]
+        for _, _, fields in read_table(find_file(folder, "queries.jsonl")):
+            queries[str(fields.get("_id"))] = fields.get("text")
+        qrels = read_qrels(find_qrels(folder, "test"), queries, doc_ids)
+        yield from (["query", query_id, text] for query_id, text in queries.items() if query_id in qrels)
+        yield from (
+            ["judgement", query_id, doc_id, grade]
+            for query_id, judged in qrels.items()
+            for doc_id, grade in judged.items()
+        )
+
+    def load(self, folder: Path, name: str, public: PublicContent | None, *, drop_unjudged: bool = False) -> AbsTask:
+        """See ``Kind``."""
+        table = find_queries(folder)
+        data = load_csv(table) if table else load_beir(folder, name=name, unjudged="drop" if drop_unjudged else "error")
+        return retrieval_task(data, public)
+
+
+def retrieval_task(data: RetrievalSet, public: PublicContent | None = None) -> AbsTask:
+    """mteb's retrieval task on this data: its own class where ``public`` names one."""
+    from datasets import Dataset
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    task = public_task(public)
+    if task is None:
+        task = new_task(AbsTaskRetrieval, data.name, Retrieval.name, "ndcg_at_10")
+    titles = list(data.titles) if data.titles is not None else [""] * len(data.docs)
+    if data.ignore_identical_ids:
+        task.ignore_identical_ids = True
+    task.dataset = {
+        "default": {
+            "test": {
+                "corpus": Dataset.from_dict({"id": list(data.doc_ids), "title": titles, "text": list(data.docs)}),
+                "queries": Dataset.from_dict({"id": list(data.query_ids), "text": list(data.queries)}),
+                "relevant_docs": {query_id: dict(judged) for query_id, judged in data.qrels.items()},
+                "top_ranked": None,
+            }
+        }
+    }
+    task.data_loaded = True
+    return task

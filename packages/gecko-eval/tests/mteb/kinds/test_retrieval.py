@@ -1,0 +1,17 @@
+from gecko_eval.mteb.local import local_set
+
+
+def test_retrieval_data_reaches_mteb_whole(beir_folder):
+    task = local_set(beir_folder).load()
+    split = task.dataset["default"]["test"]
+    assert (len(split["corpus"]), len(split["queries"])) == (60, 12)
+    assert split["corpus"][1]["title"] == "note 1"
+    assert split["relevant_docs"]["q1"] == {"d5": 2, "d6": 1, "d7": 0}
+    assert task.metadata.main_score == "ndcg_at_10"
+
+
+def test_a_table_of_tabs_beside_a_corpus_is_a_set(tmp_path):
+    (tmp_path / "queries.tsv").write_text("query\trelevant_id\nwhat?\ta\n")
+    (tmp_path / "corpus.tsv").write_text("id\ttext\na\tthis\nb\tthat\n")
+    split = local_set(tmp_path).load().dataset["default"]["test"]
+    assert split["relevant_docs"] == {"q0": {"a": 1}}

@@ -1,0 +1,11 @@
+import pytest
+
+from gecko_eval.mteb.entries import entries_for
+from gecko_eval.mteb.run import run_tasks
+
+
+def test_scores_in_a_narrow_range_are_a_task(tmp_path, write_jsonl, embedder):
+    rows = [{"sentence1": "amber birch", "sentence2": two, "score": s} for two, s in (("amber", 1.2), ("cedar", 1.1))]
+    write_jsonl(tmp_path / "narrow" / "test.jsonl", [*rows, {**rows[0], "sentence2": "amber birch", "score": 1.3}])
+    found = run_tasks(embedder, entries_for(["narrow"], tmp_path), [64], tmp_path / "out", say=lambda _: None)
+    assert found["tasks"]["narrow"]["scores"]["64"]["main"] == pytest.approx(1.0)
