@@ -17,7 +17,6 @@ from torch.nn.functional import normalize
 from gecko_core.io import Section
 from gecko_kernels import same_tower_softmax_loss
 from gecko_train.loss.base import LossBatch, Needs
-from gecko_train.loss.margin import margin_loss
 
 
 class ContrastiveConfig(Section):
@@ -76,13 +75,11 @@ class ContrastiveTerm:
             "positive_ids": batch.document_ids[:, 0],
             "negative_ids": batch.document_ids[:, 1 : 1 + hard] if hard else None,
             "hardness": config.hardness,
+            "false_negative_margin": config.false_negative_margin,
         }
         watched = _similarities(batch.queries, positives, negatives)
-        if config.false_negative_margin is None:
-            return same_tower_softmax_loss(batch.queries, positives, negatives, **options), watched
-        margin = config.false_negative_margin
-        loss, left_out = margin_loss(batch.queries, positives, negatives, margin=margin, **options)
-        return loss, {**watched, "left_out": left_out}
+        loss, left_out = same_tower_softmax_loss(batch.queries, positives, negatives, return_left_out=True, **options)
+        return loss, watched if config.false_negative_margin is None else {**watched, "left_out": left_out}
 
 
 @torch.no_grad()
