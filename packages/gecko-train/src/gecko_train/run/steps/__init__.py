@@ -1,0 +1,1 @@
+"""The steps of a journey, one file each; ``gecko_train.run.journey.STEPS`` puts them in order."""

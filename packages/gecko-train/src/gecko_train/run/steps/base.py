@@ -1,0 +1,85 @@
+"""What a step of a journey is, and the models that steps make and measure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gecko_train.config import Recipe, StageConfig
+
+if TYPE_CHECKING:
+    from gecko_train.run.journey import Journey
+
+
+class Step(ABC):
+    """One step of a journey: it runs once, and its result stays in ``stages/NAME.json``.
+
+    Attributes:
+        name: name of the result's file.
+        title: heading on the screen; an empty one makes a silent step that is not counted.
+    """
+
+    name: str
+    title: str
+
+    def wanted(self, recipe: Recipe) -> bool:
+        """Whether the recipe asks for this step."""
+        return True
+
+    @abstractmethod
+    def work(self, journey: Journey) -> Mapping[str, Any]:
+        """Do the work.
+
+        Args:
+            journey: the recipe, the output folder and the models and results of earlier steps.
+
+        Returns:
+            What JSON can hold; ``note`` is the line on the screen.
+
+        Raises:
+            GeckoError: anything a user can cause, in one line.
+        """
+
+
+@dataclass(frozen=True)
+class JourneyModel:
+    """A model that a journey evaluates and trains from.
+
+    Attributes:
+        name: what tables call it.
+        stage: section of the recipe that trains it; empty for the student as it is.
+        folder: where it is saved, relative to the output folder.
+        base: the model before it.
+    """
+
+    name: str
+    stage: str = ""
+    folder: str = ""
+    base: JourneyModel | None = None
+
+    def made_by(self, recipe: Recipe) -> bool:
+        """Whether a run of the recipe has this model."""
+        return not self.stage or self.config(recipe).enabled
+
+    def config(self, recipe: Recipe) -> StageConfig:
+        """The section of the recipe that trains it."""
+        config: StageConfig = getattr(recipe, self.stage)
+        return config
+
+    def start(self, recipe: Recipe) -> JourneyModel:
+        """The model its training starts from: the nearest one before it that the recipe makes."""
+        base = self.base or self
+        return base if base.made_by(recipe) else base.start(recipe)
+
+    @property
+    def evaluation(self) -> str:
+        """Name of the step that evaluates it."""
+        return "evaluate-" + self.name.replace("-", "")
+
+
+START = JourneyModel("start")
+PREFINETUNED = JourneyModel("pre-finetuned", "prefinetune", "prefinetune/model", START)
+FINETUNED = JourneyModel("fine-tuned", "finetune", "model", PREFINETUNED)
+MODELS: tuple[JourneyModel, ...] = (START, PREFINETUNED, FINETUNED)

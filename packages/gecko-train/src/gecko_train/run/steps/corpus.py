@@ -1,0 +1,58 @@
+"""Step ``corpus``: read the passages and set the known-item test apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gecko_core.errors import ConfigError
+from gecko_core.randomness import Stream, stream_generator
+from gecko_fret.corpus.passages import Corpus, load_corpus
+from gecko_train.config import Recipe
+from gecko_train.run.folder import RunFolder
+from gecko_train.run.steps.base import Step
+
+if TYPE_CHECKING:
+    from gecko_train.run.journey import Journey
+
+
+class ReadCorpus(Step):
+    """Reads the corpus and holds out the test; every other step sees only what is left."""
+
+    name = "corpus"
+    title = "read the corpus"
+
+    def work(self, journey: Journey) -> Mapping[str, Any]:
+        """See ``Step``."""
+        corpus = read_corpus(journey.recipe, journey.folder)
+        held_out = journey.hold_out(corpus)
+        queries = len(held_out.test.queries)
+        return {
+            "name": corpus.name,
+            "hash": corpus.hash,
+            "passages": len(corpus),
+            "queries": queries,
+            "documents": len(held_out.test.docs),
+            "note": f"{corpus.name}: {len(corpus)} passages; {queries} of them set apart as the test, "
+            f"{len(held_out.training)} left for training",
+        }
+
+
+def read_corpus(recipe: Recipe, folder: RunFolder) -> Corpus:
+    """The recipe's passages, at most ``corpus.max_passages`` of them, drawn by the seed.
+
+    Raises:
+        ConfigError: the corpus is not the one that the run in ``folder`` began with.
+        DataError: it cannot be read.
+    """
+    corpus = load_corpus(recipe.corpus.path)
+    most = recipe.corpus.max_passages
+    if most and most < len(corpus):
+        chosen = stream_generator(recipe.seed, Stream.CORPUS_SAMPLE).permutation(len(corpus))[:most]
+        corpus = corpus.subset([corpus.ids[place] for place in chosen])
+    known = folder.finished(ReadCorpus.name)
+    if known is not None and known["hash"] != corpus.hash:
+        raise ConfigError(
+            f"{folder.path}: the corpus has changed since this run began; choose another folder with --out"
+        )
+    return corpus

@@ -1,0 +1,52 @@
+"""Step ``fret``: the LLM writes and labels the training data."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gecko_core.errors import DataError
+from gecko_train.config import Recipe
+from gecko_train.run.steps.base import FINETUNED, Step
+
+if TYPE_CHECKING:
+    from gecko_train.run.journey import Journey
+
+
+class BuildFret(Step):
+    """Builds the FRet data that fine-tuning reads, in the folder ``fret``."""
+
+    name = "fret"
+    title = "FRet: the LLM writes queries and judges neighbours"
+
+    def wanted(self, recipe: Recipe) -> bool:
+        """See ``Step``; sets with a path of their own need no build."""
+        sets = recipe.finetune.sets
+        reads_fret = any(set_config.source == "fret" and set_config.path is None for set_config in sets)
+        return FINETUNED.made_by(recipe) and reads_fret
+
+    def work(self, journey: Journey) -> Mapping[str, Any]:
+        """See ``Step``."""
+        from gecko_fret import load_fret
+        from gecko_fret.build.pipeline import build
+
+        journey.forget_model()  # the LLM needs the memory
+        started = time.perf_counter()
+        folder = journey.folder.path / "fret"
+        summary = build(journey.recipe.fret, folder, corpus=journey.held_out.training, progress=True)
+        if not summary.complete:
+            raise DataError(f"{folder}: FRet was stopped before its end; the same command goes on with it")
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        rows = load_fret(folder)
+        moved = sum(row.positive.id != row.seed_id for row in rows)
+        share = moved / len(rows) if len(rows) else 0.0
+        return {
+            "rows": len(rows),
+            "positive_is_not_the_seed": share,
+            "counts": manifest.get("counts", {}),
+            "fret_seconds": time.perf_counter() - started,
+            "note": f"{len(rows)} rows (task, query, positive, negative); the LLM chose another passage than the seed "
+            f"for {share:.0%}",
+        }
