@@ -82,3 +82,25 @@ def test_files_that_cannot_be_read(tmp_path, content, message):
         read_yaml(path, "recipe")
     with pytest.raises(ConfigError, match="is a folder"):
         read_yaml(tmp_path)
+
+
+def test_what_an_earlier_version_dumped_is_read_under_the_new_names():
+    class Term(Section):
+        weight: float = 0.0
+
+    class Part(Section):
+        renamed: ClassVar = {"kl_weight": "kl.weight", "old": "new"}
+        kl: Term = Field(default_factory=Term)
+        new: int = 1
+
+    class Whole(Section):
+        renamed: ClassVar = {"part": "parts"}
+        parts: list[Part] = Field(default_factory=list)
+        one: Part | None = None
+
+    dumped = {"part": [{"kl_weight": 0.5, "old": None}, {"new": 3}], "one": {"old": 7, "kl": {"weight": 1.0}}}
+    upgraded = Whole.model_validate(Whole.upgrade(dumped))
+    assert upgraded.parts == [Part(kl=Term(weight=0.5)), Part(new=3)]
+    assert upgraded.one == Part(new=7, kl=Term(weight=1.0))
+    assert dumped["part"][0] == {"kl_weight": 0.5, "old": None}
+    assert Whole.upgrade(upgraded.model_dump()) == upgraded.model_dump()

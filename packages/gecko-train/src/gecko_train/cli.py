@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a packaged recipe.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value: a.b=c. Repeatable.")
 ]
@@ -40,6 +43,55 @@ _TINY = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags of a command say about its recipe; None leaves the recipe's value.
+
+    Attributes:
+        overrides: ``--set``; they come last and win.
+    """
+
+    corpus: str | None = None
+    out: Path | None = None
+    llm: str | None = None
+    student: str | None = None
+    seeds: int | None = None
+    seed: int | None = None
+    overrides: Sequence[str] | None = None
+    tiny: bool = False
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe with the flags applied.
+
+        Args:
+            name: a recipe file, or the name of a packaged recipe.
+
+        Raises:
+            ConfigError: there is no such recipe, or a key or value in it is wrong.
+        """
+        from gecko_train.config import find_recipe, load_recipe
+
+        values: dict[str, str | int | None] = {
+            "corpus.path": _quoted(self.corpus),
+            "output": _quoted(self.out),
+            "student.model": _quoted(self.student),
+            "seed": self.seed,
+            "fret.seed": self.seed,
+        }
+        flags = [*_assignments(values), *(_TINY if self.tiny else ())]
+        flags += _assignments({"fret.llm.model": _quoted(self.llm), "fret.generate.seeds": self.seeds})
+        return load_recipe(find_recipe(name), [*flags, *(self.overrides or ())])
+
+
+def _assignments(values: Mapping[str, str | int | None]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _quoted(value: str | Path | None) -> str | None:
+    """As a YAML string, whatever it holds (a folder called ``2024`` is no number)."""
+    return None if value is None else "'" + str(value).replace("'", "''") + "'"
+
+
 @app.callback(invoke_without_command=True)
 def main_command(
     context: typer.Context, corpus: Corpus = None, out: Out = None, llm: Llm = None, student: Student = None,
@@ -47,42 +99,42 @@ def main_command(
 ) -> None:  # fmt: skip
     """Distil an LLM into an embedding model. Without a command: run the quickstart recipe."""
     if context.invoked_subcommand is None:
-        _run(None, corpus, out, llm, student, seeds, seed, set_, tiny, debug)
+        _run("quickstart", Options(corpus, out, llm, student, seeds, seed, set_, tiny), debug)
 
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")],
+    recipe: RecipeName,
     corpus: Corpus = None, out: Out = None, llm: Llm = None, student: Student = None,
     seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Run a recipe: corpus, pre-finetuning, FRet, fine-tuning, evaluation after each. Goes on where it was stopped."""
-    _run(recipe, corpus, out, llm, student, seeds, seed, set_, tiny, debug)
+    _run(recipe, Options(corpus, out, llm, student, seeds, seed, set_, tiny), debug)
 
 
 @app.command()
 def prefinetune(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")],
-    corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None, set_: Set = None,
-    debug: Debug = False,
+    recipe: RecipeName, corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None,
+    set_: Set = None, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Only the recipe's pre-finetuning: its student on its sets, saved to OUT/model."""
-    _one_stage("prefinetune", recipe, corpus, out, student, seed, set_, debug)
+    options = Options(corpus=corpus, out=out, student=student, seed=seed, overrides=set_)
+    _run_stage("prefinetune", recipe, options, debug)
 
 
 @app.command()
 def finetune(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")],
-    corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None, set_: Set = None,
-    debug: Debug = False,
+    recipe: RecipeName, corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None,
+    set_: Set = None, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Only the recipe's fine-tuning: its student on its sets (give a FRet set its path), saved to OUT/model."""
-    _one_stage("finetune", recipe, corpus, out, student, seed, set_, debug)
+    options = Options(corpus=corpus, out=out, student=student, seed=seed, overrides=set_)
+    _run_stage("finetune", recipe, options, debug)
 
 
 @app.command()
 def ablate(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")],
+    recipe: RecipeName,
     runs: Annotated[int, typer.Option(min=1, help="Training runs per cell, each with its own seed.")] = 3,
     corpus: Corpus = None, out: Out = None, llm: Llm = None, student: Student = None,
     seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, debug: Debug = False,
@@ -91,7 +143,7 @@ def ablate(
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
-        resolved = _resolve(recipe, corpus, out, llm, student, seeds, seed, set_, tiny)
+        resolved = Options(corpus, out, llm, student, seeds, seed, set_, tiny).recipe(recipe)
         from gecko_train.run.ablate import default_output, run_ablation
 
         run_ablation(resolved.model_copy(update={"output": str(default_output(resolved))}), runs)
@@ -114,64 +166,24 @@ def soup(
         typer.echo(f"model: {out}")
 
 
-def _run(
-    recipe: str | None, corpus: str | None, out: Path | None, llm: str | None, student: str | None,
-    seeds: int | None, seed: int | None, overrides: list[str] | None, tiny: bool, debug: bool,
-) -> None:  # fmt: skip
+def _run(recipe: str, options: Options, debug: bool) -> None:
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
-        resolved = _resolve(recipe or "quickstart", corpus, out, llm, student, seeds, seed, overrides, tiny)
+        resolved = options.recipe(recipe)
         from gecko_train.run.journey import run_recipe
 
         run_recipe(resolved)
 
 
-def _resolve(
-    recipe: str, corpus: str | None, out: Path | None, llm: str | None, student: str | None,
-    seeds: int | None, seed: int | None, overrides: list[str] | None, tiny: bool,
-) -> "Recipe":  # fmt: skip
-    """The recipe with the flags applied; --set comes last and wins."""
-    from gecko_train.config import find_recipe, load_recipe
-
-    given = _values(corpus, out, student, seed) + list(_TINY if tiny else ())
-    given += [f"fret.llm.model={_quoted(llm)}"] if llm else []
-    given += [f"fret.generate.seeds={seeds}"] if seeds else []
-    return load_recipe(find_recipe(recipe), [*given, *(overrides or [])])
-
-
-def _one_stage(
-    stage: Literal["prefinetune", "finetune"],
-    recipe: str, corpus: str | None, out: Path | None, student: str | None, seed: int | None,
-    overrides: list[str] | None, debug: bool,
-) -> None:  # fmt: skip
+def _run_stage(stage: Literal["prefinetune", "finetune"], recipe: str, options: Options, debug: bool) -> None:
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
-        from gecko_train.config import find_recipe, load_recipe
+        resolved = options.recipe(recipe)
+        from gecko_train.run.journey import run_stage
 
-        resolved = load_recipe(find_recipe(recipe), [*_values(corpus, out, student, seed), *(overrides or [])])
-        from gecko_train.run.single import run_single
-
-        run_single(resolved, stage)
-
-
-def _values(corpus: str | None, out: Path | None, student: str | None, seed: int | None) -> list[str]:
-    values = []
-    if corpus is not None:
-        values.append(f"corpus.path={_quoted(corpus)}")
-    if out is not None:
-        values.append(f"output={_quoted(str(out))}")
-    if student is not None:
-        values.append(f"student.model={_quoted(student)}")
-    if seed is not None:
-        values += [f"seed={seed}", f"fret.seed={seed}"]
-    return values
-
-
-def _quoted(text: str) -> str:
-    """As a YAML string, whatever it holds (a folder called ``2024`` is no number)."""
-    return "'" + text.replace("'", "''") + "'"
+        run_stage(resolved, stage)
 
 
 def main() -> None:
@@ -181,10 +193,10 @@ def main() -> None:
 
 
 def _choose_waiting() -> None:
-    """How long threads spin while they wait for each other; read by OpenMP when torch is imported, so set before.
+    """Choose how long threads spin while they wait for each other. OpenMP reads it when torch is imported.
 
-    Spinning takes the cores from whatever else runs. On two cores that one other process shared, training was 2.4 times
-    faster without any (PASSIVE); on quiet ones 1.2 times faster with 10,000 rounds (docs/log.md).
+    Spinning keeps the cores from other processes. On two cores shared with one other process, training was 2.4 times
+    faster without spinning (PASSIVE); on a quiet machine it was 1.2 times faster with 10,000 rounds (docs/log.md).
     """
     if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         return

@@ -52,7 +52,7 @@ def test_all_cells_are_trained_and_measured_and_not_again(tiny_backbone, corpus_
         for n in range(12):
             yield TrainingRow("search result", f"bank {n}", Document(f"bart dort {n}"), (Document(f"dom {n}"),))
 
-    monkeypatch.setattr("gecko_train.data.sources.fret_rows", rows)
+    monkeypatch.setattr("gecko_train.data.sources.fret.fret_rows", rows)
     (tmp_path / "fret").mkdir()
     recipe = parse_recipe(
         {

@@ -7,9 +7,10 @@ import shutil
 import pytest
 from rich.console import Console
 
+from gecko_core import Gecko
 from gecko_core.errors import ConfigError
 from gecko_train.config import parse_recipe
-from gecko_train.run.journey import run_recipe
+from gecko_train.run.journey import run_recipe, run_stage
 
 TRAINER = {"batch_size": 8, "max_steps": 3, "learning_rate": 1e-3, "checkpoint_every": 2, "precision": "fp32"}
 
@@ -43,8 +44,6 @@ def run(recipe):
 
 
 def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
-    from gecko_core import Gecko
-
     results, screen = run(recipe)
     assert [(line["model"], line["dim"]) for line in results["scores"]] == [
         (model, dim) for model in ("start", "pre-finetuned", "fine-tuned") for dim in (32, 16)
@@ -155,14 +154,41 @@ def test_the_tested_passages_are_in_nothing_that_trains(recipe, tmp_path, monkey
         assert len(queries) == len(ids) == len(corpus) - 10
 
 
+def stage_recipe(backbone, folder, **sets):
+    stage = {"sets": [sets], "trainer": {"batch_size": 4, "max_steps": 2, "precision": "fp32"}}
+    student = {"model": str(backbone), "backbone": True, "dims": [32, 16], "max_seq_length": 64}
+    return parse_recipe({"output": str(folder), "student": student, "finetune": stage})
+
+
+def test_one_stage_leaves_a_model_and_is_not_run_twice(tiny_backbone, tmp_path):
+    lines = [{"query": f"bank {n}", "positive": f"bart {n}", "negative": f"dort {n}"} for n in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = stage_recipe(tiny_backbone, tmp_path / "run", source="triplets", path=str(tmp_path / "rows.jsonl"))
+    run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    assert Gecko.from_pretrained(tmp_path / "run" / "model").dims == (32, 16)
+    record = json.loads((tmp_path / "run" / "model" / "gecko.json").read_text())
+    assert "finetune" in json.dumps(record)
+    before = (tmp_path / "run" / "finetune" / "metrics.jsonl").stat().st_mtime_ns
+    screen = io.StringIO()
+    run_stage(recipe, "finetune", Console(file=screen, width=200))
+    assert str(tmp_path / "run" / "model") in screen.getvalue()
+    assert (tmp_path / "run" / "finetune" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_fret_needs_its_folder(tiny_backbone, tmp_path):
+    with pytest.raises(ConfigError, match="source 'fret' needs a path"):
+        run_stage(stage_recipe(tiny_backbone, tmp_path / "run", source="fret"), "finetune")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_quickstart_at_a_tiny_budget_with_the_real_models(tmp_path, monkeypatch):
     from gecko_fret import load_fret
-    from gecko_train.cli import _resolve
+    from gecko_train.cli import Options
 
     monkeypatch.chdir(tmp_path)
-    recipe = _resolve("quickstart", None, None, None, None, None, None, None, True)
+    recipe = Options(tiny=True).recipe("quickstart")
     results = run_recipe(recipe, Console(file=io.StringIO(), width=150))
     assert len(results["scores"]) == 6
     held_out = json.loads((tmp_path / "runs/quickstart/stages/corpus.json").read_text())

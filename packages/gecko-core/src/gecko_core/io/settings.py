@@ -31,6 +31,32 @@ class Section(BaseModel):
                 raise ValueError(f"the key {old!r} is now called {new!r}; rename it")
         return values
 
+    @classmethod
+    def upgrade(cls, values: Any) -> Any:
+        """Values that an earlier version dumped, under the names of this one; nothing is checked.
+
+        A renamed key that holds null is left out: the default of its new place applies.
+
+        Args:
+            values: what a YAML or JSON file holds for this section.
+
+        Returns:
+            A copy, nested sections included.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        upgraded = {key: value for key, value in values.items() if key not in cls.renamed}
+        for old, new in cls.renamed.items():
+            if values.get(old) is not None:
+                _set_below(upgraded, new.split("."), values[old])
+        for name, field in cls.model_fields.items():
+            section, value = _model_of(field.annotation), upgraded.get(name)
+            if value is None or section is None or not issubclass(section, Section):
+                continue
+            is_list = isinstance(value, list)
+            upgraded[name] = [section.upgrade(item) for item in value] if is_list else section.upgrade(value)
+        return upgraded
+
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -144,6 +170,14 @@ def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] == "value_error" else f" (given: {repr(first.get('input'))[:80]})"
     return f"{path + ': ' if path else ''}{reason[:1].lower()}{reason[1:]}{given}{more}"
+
+
+def _set_below(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Set a value in nested mappings without changing those that were there."""
+    for key in keys[:-1]:
+        values[key] = dict(values.get(key) or {})
+        values = values[key]
+    values[keys[-1]] = value
 
 
 def _position(place: list[Any], key: str, override: str) -> int:

@@ -75,6 +75,12 @@ class TermConfig(Section):
         """Build the term that this section describes."""
         raise NotImplementedError
 
+    @classmethod
+    def upgrade(cls, values: Any) -> Any:
+        """See ``Section``; a term was once its weight alone."""
+        is_weight = isinstance(values, int | float) and not isinstance(values, bool)
+        return super().upgrade({"weight": values} if is_weight else values)
+
     @model_validator(mode="before")
     @classmethod
     def _a_number_is_no_section(cls, values: Any) -> Any:

@@ -7,7 +7,8 @@ seeds and queries.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from gecko_train.config import Recipe, StageConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console
 from gecko_train.run.folder import RunFolder
-from gecko_train.run.journey import Journey
+from gecko_train.run.journey import STEPS, Journey
 from gecko_train.run.stage import train_stage
+from gecko_train.run.steps.base import FINETUNED, Step
+from gecko_train.run.steps.evaluate import Evaluate
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """The cell on the screen."""
         return f"{self.positive}, {self.negative}" + (", KL" if self.kl_weight else "")
 
     @property
     def file(self) -> str:
+        """The cell in names of files."""
         return self.name.replace(", ", "-")
 
 
@@ -54,80 +59,117 @@ CELLS = (
 )
 
 
-def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> list[dict[str, Any]]:
-    """Run the recipe up to FRet, then every cell with ``seeds`` seeds; returns and writes the table.
+@dataclass
+class TrainCell(Step):
+    """Fine-tunes a fresh start model with the labels of one cell, and keeps nDCG@10 of every query."""
 
-    ``ablation.json`` and ``ablation.md`` in the output folder hold it. Cells that are finished are not run again.
+    cell: Cell
+    seed: int
+    name: str = field(init=False)
+    title: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = f"ablate-{self.cell.file}-{self.seed}"
+        self.title = f"{self.cell.name} (seed {self.seed})"
+
+    def work(self, journey: Journey) -> Mapping[str, Any]:
+        """See ``Step``."""
+        from gecko_eval.in_training import evaluate_retrieval
+
+        recipe, folder = journey.recipe, journey.folder.path
+        journey.forget_model()
+        model = journey.load(FINETUNED.start(recipe))
+        journey.forget_model()  # training changes it in place
+        train_stage(
+            model,
+            stage_for(recipe.finetune, self.cell),
+            SourceContext(journey.held_out.training, folder / "fret", recipe.seed + self.seed),
+            folder / "ablation" / f"{self.cell.file}-{self.seed}",
+            dims=recipe.student.dims,
+            title=self.title,
+            identity=model.weights_hash(),
+            console=journey.console,
+        )
+        model.eval()
+        dim = recipe.student.dims[0]
+        scores = evaluate_retrieval(model, journey.held_out.test, [dim])[dim].per_query["ndcg_at_10"]
+        return {
+            "ndcg_at_10": [round(float(score), 6) for score in scores],
+            "note": f"nDCG@10: {dim} dims {np.mean(scores):.3f}",
+        }
+
+
+def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> list[dict[str, Any]]:
+    """Run the recipe up to FRet, then every cell with ``seeds`` seeds.
+
+    Args:
+        recipe: the recipe.
+        seeds: training runs per cell.
+        console: where to print; standard output by default.
+
+    Returns:
+        The table, which ``ablation.json`` and ``ablation.md`` in the output folder hold as well. Cells that are
+        finished are not run again.
 
     Raises:
         ConfigError: the recipe's fine-tuning does not read FRet.
     """
-    if not any(one.source == "fret" for one in recipe.finetune.sets):
+    if not any(set_config.source == "fret" for set_config in recipe.finetune.sets):
         raise ConfigError("ablate: finetune.sets holds no set with source 'fret'; the table is about its labels")
     console = console or make_console()
+    runs = {cell: [TrainCell(cell, seed) for seed in range(seeds)] for cell in CELLS}
+    finetuned = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update={"enabled": True})})
     with RunFolder.claim(recipe.folder, recipe) as folder:
-        journey = Journey(recipe, folder, console)
-        journey.up_to_fret()
-        scores = {
-            cell: [_run_cell(journey, recipe, folder, cell, seed, console) for seed in range(seeds)] for cell in CELLS
-        }
-        table = summarise(scores)
+        steps = [*before_finetuning(), *(run for of_cell in runs.values() for run in of_cell)]
+        results = Journey(finetuned, folder, console, steps).run()
+        table = summarise(
+            {cell: [np.array(results[run.name]["ndcg_at_10"]) for run in of_cell] for cell, of_cell in runs.items()}
+        )
         write_json(folder.path / "ablation.json", table)
         write_text(folder.path / "ablation.md", as_markdown(table))
     console.print(as_table(table))
     return table
 
 
-def _run_cell(
-    journey: Journey, recipe: Recipe, folder: RunFolder, cell: Cell, seed: int, console: Console
-) -> np.ndarray:
-    """nDCG@10 of every query of the known-item test, after training this cell."""
-
-    def work() -> dict[str, Any]:
-        from gecko_eval.in_training import evaluate_retrieval
-
-        model = journey.fresh_finetuning_start()
-        context = SourceContext(journey.held_out.training, folder.path / "fret", recipe.seed + seed)
-        train_stage(
-            model, stage_for(recipe.finetune, cell), context, folder.path / "ablation" / f"{cell.file}-{seed}",
-            dims=recipe.student.dims, title=f"{cell.name} (seed {seed})", identity=model.weights_hash(),
-            console=console,
-        )  # fmt: skip
-        model.eval()
-        dim = recipe.student.dims[0]
-        found = evaluate_retrieval(model, journey.held_out.test, [dim])[dim]
-        return {"ndcg_at_10": [round(float(value), 6) for value in found.per_query["ndcg_at_10"]]}
-
-    return np.array(folder.stage(f"ablate-{cell.file}-{seed}", work)["ndcg_at_10"])
+def before_finetuning() -> list[Step]:
+    """The steps of a journey that fine-tuning builds on: corpus, pre-finetuned model, FRet data."""
+    finetuning = next(place for place, step in enumerate(STEPS) if step.name == FINETUNED.stage)
+    return [step for step in STEPS[:finetuning] if not isinstance(step, Evaluate)]
 
 
 def stage_for(stage: StageConfig, cell: Cell) -> StageConfig:
     """The recipe's fine-tuning with the labels of one cell."""
     labels = {"positive": cell.positive, "negative": cell.negative}
     sets = [
-        one.model_copy(update={"options": {**one.options, **labels}}) if one.source == "fret" else one
-        for one in stage.sets
+        set_config.model_copy(update={"options": {**set_config.options, **labels}})
+        if set_config.source == "fret"
+        else set_config
+        for set_config in stage.sets
     ]
     kl = stage.objective.kl.model_copy(update={"weight": cell.kl_weight})
     objective = stage.objective.model_copy(update={"kl": kl})
     return stage.model_copy(update={"sets": sets, "objective": objective})
 
 
-def summarise(scores: dict[Cell, list[np.ndarray]]) -> list[dict[str, Any]]:
-    """Mean over seeds and queries per cell, and its difference from the paper's, paired by seed and query."""
+def summarise(scores: Mapping[Cell, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
+    """Mean over seeds and queries per cell, and its difference from the paper's, paired by seed and query.
+
+    Args:
+        scores: per cell and seed, nDCG@10 of every query.
+    """
     paper = np.stack(scores[PAPER])
     table = []
     for cell, runs in scores.items():
-        found = np.stack(runs)
-        low, high = interval(found - paper)
+        values = np.stack(runs)  # (seeds, queries)
+        low, high = interval(values - paper)
         table.append(
             {
                 "positive": cell.positive,
                 "negative": cell.negative,
                 "kl": cell.kl_weight,
-                "ndcg_at_10": float(found.mean()),
-                "spread_over_seeds": float(found.mean(1).std()),
-                "against_paper": [float((found - paper).mean()), low, high],
+                "ndcg_at_10": float(values.mean()),
+                "spread_over_seeds": float(values.mean(1).std()),
+                "against_paper": [float((values - paper).mean()), low, high],
                 "seeds": len(runs),
             }
         )
@@ -135,7 +177,7 @@ def summarise(scores: dict[Cell, list[np.ndarray]]) -> list[dict[str, Any]]:
 
 
 def interval(differences: np.ndarray, draws: int = 4_000, seed: int = 0) -> tuple[float, float]:  # (S, Q) ->
-    """95% bootstrap interval of the mean, seeds and queries both drawn anew: what other runs and other queries give."""
+    """95% bootstrap interval of the mean, resampling seeds and queries: what other runs and other queries give."""
     generator = np.random.default_rng(seed)
     seeds, queries = differences.shape
     by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (draws, S)
@@ -145,26 +187,26 @@ def interval(differences: np.ndarray, draws: int = 4_000, seed: int = 0) -> tupl
     return float(low), float(high)
 
 
-def as_table(table: list[dict[str, Any]]) -> Table:
-    """For the screen."""
+def as_table(table: Sequence[Mapping[str, Any]]) -> Table:
+    """The table for the screen."""
     shown = Table(title=f"Labelling (known-item nDCG@10, {table[0]['seeds']} seeds)", title_justify="left")
     for column in ("positive", "hard negative", "KL", "nDCG@10", "sd over seeds", "against p_1, p_N with 95% interval"):
         shown.add_column(column)
-    for row in _cells(table):
+    for row in _rows(table):
         shown.add_row(*row)
     return shown
 
 
-def as_markdown(table: list[dict[str, Any]]) -> str:
-    """For a page."""
+def as_markdown(table: Sequence[Mapping[str, Any]]) -> str:
+    """The table for a page."""
     head = (
         "| positive | hard negative | KL | nDCG@10 | sd over seeds | against p_1, p_N (95% interval) |\n"
         "|---|---|---|---|---|---|\n"
     )
-    return head + "".join("| " + " | ".join(row) + " |\n" for row in _cells(table))
+    return head + "".join("| " + " | ".join(row) + " |\n" for row in _rows(table))
 
 
-def _cells(table: list[dict[str, Any]]) -> list[list[str]]:
+def _rows(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [
         [
             line["positive"],

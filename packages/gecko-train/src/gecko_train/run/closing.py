@@ -1,13 +1,13 @@
-"""The end of a run on one screen: the table, what it means in plain words, where things lie, how to use the model."""
+"""The end of a run on one screen: scores, what they mean in plain words, where the files are, how to use the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from gecko_eval.report import paired_bootstrap
@@ -18,9 +18,13 @@ _SAMPLES = 10_000
 
 
 def compare_models(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One line per model and dim: means, and differences from the first model and the one before, with 95% intervals.
+    """Compare each model with the first one and with the one before.
 
-    ``models`` maps a model's name to ``{dim: {metric: [value per query]}}``, in the order they were made.
+    Args:
+        models: a model's name to ``{dim: {metric: [value per query]}}``, in the order the models were made.
+
+    Returns:
+        One line per model and dim: means, and differences with 95% intervals.
     """
     start = next(iter(models.values()))
     lines = []
@@ -40,24 +44,29 @@ def compare_models(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
 
 
 def _difference(new: Sequence[float], old: Sequence[float]) -> list[float]:
-    found = paired_bootstrap(np.array(new), np.array(old), samples=_SAMPLES)
-    return [float(found.difference), float(found.low), float(found.high)]
+    estimate = paired_bootstrap(np.array(new), np.array(old), samples=_SAMPLES)
+    return [float(estimate.difference), float(estimate.low), float(estimate.high)]
 
 
 def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
-    """What the table says, in sentences, stage by stage; a fall is called a fall."""
+    """What the table says, in sentences, model by model; a fall is called a fall.
+
+    Args:
+        lines: what ``compare_models`` returns.
+        queries: queries of the test.
+    """
     level = {(line["model"], line["dim"]): line["ndcg_at_10"] for line in lines}
     start = lines[0]["model"]
     sentences = []
     for line in lines:
         if line["model"] == start:
             continue
-        place, after = f"{line['model']}, {line['dim']} dims: nDCG@10", line["ndcg_at_10"]
-        said = _change(line["ndcg_at_10_difference"], level[start, line["dim"]], after)
+        subject, after = f"{line['model']}, {line['dim']} dims: nDCG@10", line["ndcg_at_10"]
+        change = _change(line["ndcg_at_10_difference"], level[start, line["dim"]], after)
         if line["before"] != start:
             step = _change(line["ndcg_at_10_step"], level[line["before"], line["dim"]], after)
-            said = f"{said} since the {start} model; since {line['before']} it {step}"
-        sentences.append(f"{place} {said}.")
+            change = f"{change} since the {start} model; since {line['before']} it {step}"
+        sentences.append(f"{subject} {change}.")
     sentences.append(
         f"Known-item search over {queries} held-out passages says how well a title finds its passage in this corpus; "
         "it is no claim about other tasks."
@@ -74,33 +83,12 @@ def _change(difference: Sequence[float], before: float, after: float) -> str:
     return f"did not clearly change: {shown}"
 
 
-def score_table(lines: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """The models at every dim as a rich table."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    table.add_column("dims", justify="right")
-    for metric in METRICS:
-        table.add_column(_NAMES[metric], justify="right")
-    table.add_column("nDCG@10 against start [95% interval]", justify="right")
-    previous = None
-    for line in lines:
-        if previous is not None and line["model"] != previous:
-            table.add_section()
-        difference = line.get("ndcg_at_10_difference")
-        shown = "" if difference is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)
-        colour = "" if difference is None else "green" if difference[1] > 0 else "red" if difference[2] < 0 else ""
-        table.add_row(
-            "" if line["model"] == previous else line["model"],
-            str(line["dim"]),
-            *(f"{line[metric]:.3f}" for metric in METRICS),
-            f"[{colour}]{shown.replace('[', chr(92) + '[')}[/]" if colour else shown.replace("[", "\\["),
-        )
-        previous = line["model"]
-    return table
+# ---- the sections of the screen: results.json's content and the folder -> what is printed ----
 
 
-def stage_table(stages: Sequence[Mapping[str, Any]]) -> Table:
-    """What each stage did, how long it took and the peak memory after it."""
+def stage_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
+    """What each step did, how long it took and the peak memory after it."""
+    stages = results["stages"]
     table = Table(title="Stages", title_justify="left")
     table.add_column("stage")
     table.add_column("seconds", justify="right")
@@ -111,32 +99,78 @@ def stage_table(stages: Sequence[Mapping[str, Any]]) -> Table:
     total = sum(stage["seconds"] for stage in stages)
     table.add_section()
     table.add_row("all", f"{total:.0f}", f"{max(stage['peak_memory_gb'] for stage in stages):.1f}", "")
-    return table
+    yield table
+
+
+def score_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
+    """The models at every dim."""
+    title = f"Known-item search: {results['queries']} queries, {results['documents']} documents"
+    table = Table(title=title, title_justify="left")
+    table.add_column("model")
+    table.add_column("dims", justify="right")
+    for metric in METRICS:
+        table.add_column(_NAMES[metric], justify="right")
+    table.add_column("nDCG@10 against start [95% interval]", justify="right")
+    previous = None
+    for line in results["scores"]:
+        if previous is not None and line["model"] != previous:
+            table.add_section()
+        table.add_row(
+            "" if line["model"] == previous else line["model"],
+            str(line["dim"]),
+            *(f"{line[metric]:.3f}" for metric in METRICS),
+            _coloured(line.get("ndcg_at_10_difference")),
+        )
+        previous = line["model"]
+    yield table
+
+
+def _coloured(difference: Sequence[float] | None) -> str:
+    if difference is None:
+        return ""
+    shown = "{:+.3f} \\[{:+.3f}, {:+.3f}]".format(*difference)  # an escaped bracket: it is no markup
+    colour = "green" if difference[1] > 0 else "red" if difference[2] < 0 else ""
+    return f"[{colour}]{shown}[/]" if colour else shown
+
+
+def verdict_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
+    """The verdict's sentences."""
+    return [*results["verdict"], ""]
+
+
+def file_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
+    """Where the files are."""
+    return [f"  {what:<14} {folder / where}" for what, where in results["files"].items()]
+
+
+def usage_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
+    """Three lines that use the saved model."""
+    lines = (
+        "from gecko_core import Gecko",
+        f'model = Gecko.from_pretrained("{folder / "model"}")',
+        'print(model.similarity(model.encode_queries(["open a file"]), model.encode_documents(["open(): ..."])))',
+    )
+    return ["\nUse the model:\n", *(f"    {line}" for line in lines)]
+
+
+SECTIONS: tuple[Callable[[Mapping[str, Any], Path], Iterable[RenderableType]], ...] = (
+    stage_section,
+    score_section,
+    verdict_section,
+    file_section,
+    usage_section,
+)
 
 
 def closing_screen(console: Console, results: Mapping[str, Any], folder: Path) -> None:
-    """Print the whole screen from ``results.json``'s content."""
-    console.print()
-    console.print(stage_table(results["stages"]))
-    console.print(
-        score_table(
-            results["scores"], f"Known-item search: {results['queries']} queries, {results['documents']} documents"
-        )
-    )
-    for sentence in results["verdict"]:
-        console.print(sentence, highlight=False, soft_wrap=True)
-    console.print()
-    for what, where in results["files"].items():
-        console.print(f"  {what:<14} {folder / where}", highlight=False, soft_wrap=True)
-    console.print("\nUse the model:\n", highlight=False)
-    for line in usage(folder / "model"):
-        console.print(f"    {line}", highlight=False, soft_wrap=True, markup=False)
+    """Print all sections.
 
-
-def usage(model: Path) -> list[str]:
-    """Three lines that use the saved model."""
-    return [
-        "from gecko_core import Gecko",
-        f'model = Gecko.from_pretrained("{model}")',
-        'print(model.similarity(model.encode_queries(["open a file"]), model.encode_documents(["open(): ..."])))',
-    ]
+    Args:
+        console: where to.
+        results: the content of ``results.json``.
+        folder: the run's output folder.
+    """
+    console.print()
+    for section in SECTIONS:
+        for part in section(results, folder):
+            console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)

@@ -5,41 +5,52 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, write_json, write_text
+from gecko_core.io import locked, read_yaml, write_json, write_text
 from gecko_train.config import Recipe, dump_recipe
 
 _RECIPE = "recipe.yaml"
 
 
 class RunFolder:
-    """A folder that belongs to one recipe; stages that finished are read back instead of run again."""
+    """A folder that belongs to one recipe; steps that finished are read back instead of run again.
+
+    Args:
+        path: the folder.
+        writes: False on all ranks but the first of a run on several devices.
+    """
 
     def __init__(self, path: Path, writes: bool = True):
         self.path = path
-        self.writes = writes  # False on all ranks but the first of a run on several devices
+        self.writes = writes
 
     @classmethod
     @contextmanager
     def claim(cls, path: str | Path, recipe: Recipe) -> Iterator[RunFolder]:
         """Take the folder for this recipe, new or begun earlier.
 
+        Args:
+            path: the folder.
+            recipe: the recipe; one that an earlier version wrote is the same under the new names.
+
+        Yields:
+            The folder, locked against other processes.
+
         Raises:
-            ConfigError: it holds another run, something else, or a process that is still running. Nothing is changed.
+            ConfigError: it holds another run, something else, or a process is running there. Nothing is changed.
             DataError: it cannot be written to.
         """
         path = Path(path)
         if int(os.environ.get("RANK", "0")) > 0:
             yield cls(path, writes=False)
             return
-        own = yaml.safe_load(dump_recipe(recipe))
-        _check(path, own)
+        _check(path, recipe)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,43 +64,55 @@ class RunFolder:
             yield cls(path)
 
     def stage(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The result of a stage: read back if it is finished, else worked out and kept."""
+        """The result of a step: read back if it is finished, else computed and kept.
+
+        Args:
+            name: the step's name.
+            work: computes the result.
+        """
         finished = self.finished(name)
-        if finished is None:
-            write_json(self.path / "stages" / f"{name}.json", dict(work()))
-            finished = self.finished(name)
-            assert finished is not None
-        return finished
+        if finished is not None:
+            return finished
+        result = dict(work())
+        if not self.writes:
+            return result
+        write_json(self._file(name), result)
+        return self.finished(name) or result
 
     def finished(self, name: str) -> dict[str, Any] | None:
-        """The result of a finished stage, or None."""
-        path = self.path / "stages" / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        """The result of a finished step, or None."""
+        path = self._file(name)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _file(self, name: str) -> Path:
+        return self.path / "stages" / f"{name}.json"
 
 
-def _check(path: Path, own: dict[str, Any]) -> None:
+def _check(path: Path, recipe: Recipe) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: is a file; choose a folder with --out")
-    if not path.is_dir() or not any(one.name != ".lock" for one in path.iterdir()):
+    if not path.is_dir() or all(entry.name == ".lock" for entry in path.iterdir()):
         return
     if not (path / _RECIPE).exists():
         raise ConfigError(f"{path}: holds files that are not a run of gecko-train; choose another folder with --out")
-    there = yaml.safe_load((path / _RECIPE).read_text(encoding="utf-8"))
-    difference = _first_difference(there, own)
+    earlier = read_yaml(path / _RECIPE, "recipe")
+    with suppress(ValidationError):  # of a later version: the comparison names the first key that differs
+        earlier = Recipe.model_validate(Recipe.upgrade(earlier)).model_dump(mode="json")
+    difference = _first_difference(earlier, recipe.model_dump(mode="json"))
     if difference is not None:
         raise ConfigError(f"{path}: holds a run of another recipe ({difference}); choose another folder with --out")
 
 
-def _first_difference(there: Any, own: Any, key: str = "") -> str | None:
+def _first_difference(earlier: Any, wanted: Any, key: str = "") -> str | None:
     if key == "output":  # the folder may have been moved
         return None
-    if isinstance(there, dict) and isinstance(own, dict):
-        for name in [*own, *(name for name in there if name not in own)]:
-            found = _first_difference(there.get(name), own.get(name), f"{key}.{name}".lstrip("."))
-            if found:
-                return found
-        return None
-    return None if there == own else f"{key}: {_short(there)} there, {_short(own)} here"
+    if isinstance(earlier, dict) and isinstance(wanted, dict):
+        names = [*wanted, *(name for name in earlier if name not in wanted)]
+        differences = (
+            _first_difference(earlier.get(name), wanted.get(name), f"{key}.{name}".lstrip(".")) for name in names
+        )
+        return next((difference for difference in differences if difference), None)
+    return None if earlier == wanted else f"{key}: {_short(earlier)} there, {_short(wanted)} here"
 
 
 def _short(value: Any) -> str:

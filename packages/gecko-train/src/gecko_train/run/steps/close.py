@@ -87,6 +87,4 @@ def _save_with_scores(
 
 
 def _files(folder: Path) -> dict[str, str]:
-    return {
-        what: where for what, where in _FILES.items() if (folder / where).exists() or where == "results.json"
-    }
+    return {what: where for what, where in _FILES.items() if (folder / where).exists() or where == "results.json"}

@@ -38,9 +38,7 @@ class Evaluate(Step):
         model = journey.load(self.model)
         scores = evaluate_retrieval(model, journey.held_out.test, list(journey.recipe.student.dims))
         per_query = {
-            str(dim): {
-                metric: [round(float(value), 6) for value in dim_scores.per_query[metric]] for metric in METRICS
-            }
+            str(dim): {metric: [round(float(value), 6) for value in dim_scores.per_query[metric]] for metric in METRICS}
             for dim, dim_scores in scores.items()
         }
         shown = ", ".join(f"{dim} dims {np.mean(metrics['ndcg_at_10']):.3f}" for dim, metrics in per_query.items())
