@@ -2,6 +2,7 @@ import errno
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from gecko_core.errors import ConfigError, DataError
@@ -23,16 +24,16 @@ def test_weights_and_optimizer_come_back_to_the_bit(tmp_path):
     model, optimizer = trained()
     checkpoint.save(tmp_path, 3, model, optimizer, {"plan": "p"})
     fresh, other = trained(steps=0)
-    found = checkpoint.latest(tmp_path)
-    checkpoint.load(found, fresh, other)
-    assert found.step == 3
-    assert found.state["plan"] == "p"
-    for one, two in ((model, optimizer), (fresh, other)):
-        two.zero_grad()
-        one(torch.ones(1, 4)).square().sum().backward()
-        two.step()
+    saved = checkpoint.latest(tmp_path)
+    checkpoint.load(saved, fresh, other)
+    assert saved.step == 3
+    assert saved.state["plan"] == "p"
+    for network, stepper in ((model, optimizer), (fresh, other)):
+        stepper.zero_grad()
+        network(torch.ones(1, 4)).square().sum().backward()
+        stepper.step()
     assert torch.equal(model.weight, fresh.weight)
-    assert sorted(path.name for path in found.path.iterdir()) == [
+    assert sorted(path.name for path in saved.path.iterdir()) == [
         "model.safetensors",
         "optimizer.safetensors",
         "state.json",
@@ -60,7 +61,7 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
     model, optimizer = trained()
     for step in range(1, 7):
         checkpoint.save(tmp_path, step, model, optimizer, {}, keep=2, best=2)
-    assert [one.step for one in checkpoint.checkpoints(tmp_path)] == [2, 5, 6]
+    assert [kept.step for kept in checkpoint.checkpoints(tmp_path)] == [2, 5, 6]
 
 
 def test_what_is_not_whole_is_never_chosen(tmp_path):
@@ -75,15 +76,16 @@ def test_what_is_not_whole_is_never_chosen(tmp_path):
     assert checkpoint.latest(tmp_path).step == 1
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_older_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "x"), SafetensorError("I/O error: No space left on device")])
+def test_a_full_disk_is_one_line_and_leaves_the_older_one(tmp_path, monkeypatch, error):
     model, optimizer = trained()
     checkpoint.save(tmp_path, 1, model, optimizer, {})
 
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
-    monkeypatch.setattr(checkpoint, "_flush", full)
-    with pytest.raises(DataError, match=r"step-000002: checkpoint not written .No space left on device.; make room"):
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(DataError, match=r"step-000002: cannot be written .*No space left on device.*; make room and"):
         checkpoint.save(tmp_path, 2, model, optimizer, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
 

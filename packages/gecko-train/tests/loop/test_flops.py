@@ -14,12 +14,12 @@ def test_six_flops_per_weight_and_token_and_attention_by_the_square(tiny_model):
 
 def test_the_peak_is_given_or_measured():
     cpu = torch.device("cpu")
-    assert peak_flops(cpu, "fp32", tflops=2.5) == 2.5e12
-    assert peak_flops(cpu, "fp32") > 1e8
+    assert peak_flops(cpu, torch.float32, tflops=2.5) == 2.5e12
+    assert peak_flops(cpu, torch.float32) > 1e8
 
 
 @pytest.mark.gpu
 def test_the_rated_peak_of_a_known_gpu():
     if "H100" not in torch.cuda.get_device_name():
         pytest.skip("another GPU")
-    assert peak_flops(torch.device("cuda"), "bf16") == 989e12
+    assert peak_flops(torch.device("cuda"), torch.bfloat16) == 989e12

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gecko_train.loop.grad_cache import backward_through_batch, length_sorted
+from gecko_train.loop.grad_cache import backward_through_batch, split_batch
 
 
 def network():
@@ -55,10 +55,18 @@ def test_only_the_last_micro_batch_synchronises():
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(64, 512))
-def test_groups_hold_every_text_once_within_the_budget(lengths, budget):
-    groups = length_sorted(lengths, budget)
+def test_micro_batches_hold_every_text_once_within_the_budget(lengths, budget):
+    groups, cache = split_batch(lengths, budget, quick=64, cache=True)
+    assert cache
     assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
     for group in groups:
         longest = max(lengths[place] for place in group)
         assert longest == lengths[group[0]]
         assert len(group) == 1 or longest * len(group) <= budget
+
+
+def test_a_batch_that_fits_is_split_into_short_pieces_and_not_cached():
+    pieces, cache = split_batch([10, 30, 20, 40], fits=120, quick=50)
+    assert not cache
+    assert [piece.tolist() for piece in pieces] == [[3], [1], [2, 0]]
+    assert split_batch([10, 30, 20, 40], fits=100, quick=50)[1]

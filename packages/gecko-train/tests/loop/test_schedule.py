@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from gecko_core.devices import compute_dtype
 from gecko_train.config import TrainerConfig
-from gecko_train.loop.schedule import learning_rate_factor, make_optimizer, resolved_precision
+from gecko_train.loop.schedule import forward_dtype, learning_rate_factor, make_optimizer
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
@@ -25,5 +26,6 @@ def test_matrices_decay_and_vectors_do_not_and_what_is_frozen_is_left_out():
 
 def test_precision_is_as_given_or_as_the_device_computes():
     cpu = torch.device("cpu")
-    assert resolved_precision(cpu, "bf16") == "bf16"
-    assert resolved_precision(cpu, "auto") in ("bf16", "fp32")
+    assert forward_dtype(cpu, "bf16") == torch.bfloat16
+    assert forward_dtype(cpu, "fp32") == torch.float32
+    assert forward_dtype(cpu, "auto") == compute_dtype(cpu)

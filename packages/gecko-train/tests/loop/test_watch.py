@@ -3,7 +3,7 @@ import json
 
 from rich.console import Console
 
-from gecko_train.loop.watch import Watch, clock, read_metrics
+from gecko_train.loop.watch import Watch, read_metrics, summarise
 
 METRICS = {"set": "a", "loss": 1.5, "tokens_per_second": 1000.0, "learning_rate": 1e-5, "gradient_norm": 0.5}
 
@@ -14,7 +14,8 @@ def test_a_log_gets_plain_lines_and_the_folder_numbers_and_curves(tmp_path):
         for step in (1, 2, 3):
             watch.step(step, METRICS)
     lines = screen.getvalue().splitlines()
-    assert lines[0].startswith("fine-tune: step 1/3  loss 1.500  1,000 tok/s  eta 0:00")
+    assert "fine-tune loss 1.500  1,000 tok/s, 1 of 3 steps, 0 s left" in lines
+    assert lines[-1] == "fine-tune loss 1.500  1,000 tok/s, done, 3 steps in 0 s"
     assert "\x1b" not in screen.getvalue()
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -25,9 +26,11 @@ def test_a_resumed_run_leaves_each_step_once_and_survives_a_torn_line(tmp_path):
         for step in (1, 2, 3, 4):
             file.write(json.dumps({"step": step, **METRICS}) + "\n")
         file.write('{"step": 5, "lo')
-    with Watch(tmp_path, "t", 4, done=2, console=Console(file=io.StringIO())) as watch:
+    screen = io.StringIO()
+    with Watch(tmp_path, "t", 4, done=2, console=Console(file=screen)) as watch:
         watch.step(3, METRICS)
         watch.step(4, {**METRICS, "set": "b"})
+    assert "2 of 4 steps done before" in screen.getvalue()
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
@@ -40,5 +43,8 @@ def test_a_terminal_gets_a_bar(tmp_path):
     assert "loss 1.500" in screen.getvalue()
 
 
-def test_clock():
-    assert [clock(5), clock(65), clock(3725)] == ["0:05", "1:05", "1:02:05"]
+def test_the_summary_has_the_first_and_last_tenth_of_the_losses():
+    lines = [{"loss": float(n), "rows": 4, "tokens": 10, "seconds": 2.0, "waited": 0.5} for n in range(20)]
+    summary = summarise(lines, 20, best=7)
+    assert (summary.first_loss, summary.last_loss, summary.best_step) == (0.5, 18.5, 7)
+    assert (summary.rows, summary.tokens, summary.seconds, summary.waiting) == (80, 200, 40.0, 0.25)

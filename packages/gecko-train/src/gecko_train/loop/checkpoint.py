@@ -1,14 +1,13 @@
-"""Checkpoints that are whole or do not exist.
+"""Checkpoints that are complete or do not exist.
 
-A checkpoint is a folder ``step-000123`` with ``model.safetensors``, ``optimizer.safetensors`` and ``state.json``. It is
-written under a temporary name, flushed to disk and renamed, so a killed or full machine never leaves half of one to be
-chosen. No pickles. Neither the data plan nor the random generators are in it: both are functions of (seed, step).
+A checkpoint is a folder ``step-000123`` with ``model.safetensors``, ``optimizer.safetensors`` and ``state.json``. It
+appears under its name when all of it is on disk, so a killed or full machine never leaves half of one to be chosen. No
+pickles. Neither the data plan nor the random generators are in it: both are functions of (seed, step).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,14 +21,16 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_train.loop.sharding import cut_like, whole
+from gecko_core.io import unwritable, whole_folder, write_json
+from gecko_train.loop.parallel import gather_shards, shard_like
 
 _PREFIX = "step-"
+_CURE = "make room and start the same command again: training goes on from the last whole checkpoint"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk."""
+    """A complete checkpoint on disk."""
 
     path: Path
     step: int
@@ -51,37 +52,34 @@ def save(
     """Write the checkpoint of ``step``, then remove all but the last ``keep`` (and step ``best``).
 
     Args:
-        trained_only: leave out what is frozen (LoRA): it is the start model's.
-        writes: False on all ranks but one; they only help to put together what is cut over ranks.
+        folder: where the checkpoints are kept.
+        step: optimizer steps so far.
+        model: the weights to save.
+        optimizer: its moments are saved; the learning rate is a function of the step.
+        state: what else belongs to the checkpoint.
+        keep: how many of the last checkpoints stay.
+        best: a step that stays besides.
+        trained_only: leave out frozen weights (LoRA): they are the start model's.
+        writes: False on all ranks but one; they only help to gather sharded tensors.
+
+    Returns:
+        The checkpoint's folder.
 
     Raises:
-        DataError: the disk is full or not writable; nothing half-written is left.
+        DataError: the disk is full or not writable; no partial checkpoint is left.
     """
     final = folder / f"{_PREFIX}{step:06d}"
     weights, moments = model_tensors(model, trained_only), _optimizer_tensors(optimizer)
     if not writes:
         return final
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        save_file(weights, temporary / "model.safetensors")
-        save_file(moments, temporary / "optimizer.safetensors")
-        sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        (temporary / "state.json").write_text(json.dumps({**state, "step": step, "files": sizes}, indent=1))
-        for path in temporary.iterdir():
-            _flush(path)
-        _flush(temporary)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(
-            f"{final}: checkpoint not written ({reason}); make room and start the same command again: "
-            "training goes on from the last whole checkpoint"
-        ) from error
+        with whole_folder(final, cure=_CURE) as temporary:
+            save_file(weights, temporary / "model.safetensors")
+            save_file(moments, temporary / "optimizer.safetensors")
+            sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+            write_json(temporary / "state.json", {**state, "step": step, "files": sizes}, indent=1)
+    except SafetensorError as error:  # its way to report a full disk
+        raise unwritable(final, error, _CURE) from error
     for old in checkpoints(folder)[:-keep]:
         if old.step != best:
             shutil.rmtree(old.path)
@@ -89,23 +87,21 @@ def save(
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
-    """All whole checkpoints in ``folder``, oldest first. Folders that are not whole are passed over."""
-    found = []
-    for path in sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []:
+    """All complete checkpoints in ``folder``, oldest first; others are passed over."""
+    complete = []
+    for path in folder.glob(f"{_PREFIX}*"):
         try:
-            state = json.loads((path / "state.json").read_text())
-            whole = all((path / name).stat().st_size == size for name, size in state["files"].items())
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if all((path / name).stat().st_size == size for name, size in state["files"].items()):
+                complete.append(Checkpoint(path, int(state["step"]), state))
         except (OSError, ValueError, KeyError):
             continue
-        if whole:
-            found.append(Checkpoint(path, int(state["step"]), state))
-    return sorted(found, key=lambda one: one.step)
+    return sorted(complete, key=lambda checkpoint: checkpoint.step)
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The whole checkpoint of the highest step, if there is one."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
+    """The complete checkpoint of the highest step, if there is one."""
+    return next(reversed(checkpoints(folder)), None)
 
 
 def load(
@@ -115,41 +111,46 @@ def load(
     *,
     trained_only: bool = False,
 ) -> None:
-    """Put the checkpoint's weights (and optimizer state) into ``model`` (and ``optimizer``), in place.
+    """Load the checkpoint's weights (and optimizer state) into ``model`` (and ``optimizer``), in place.
+
+    Args:
+        checkpoint: the checkpoint.
+        model: gets the weights, sharded as its own are.
+        optimizer: gets the moments.
+        trained_only: as it was saved.
 
     Raises:
         ConfigError: the checkpoint belongs to another model.
+        DataError: a file of it is damaged.
     """
     try:
         tensors = load_file(checkpoint.path / "model.safetensors")
     except SafetensorError as error:
         raise DataError(f"{checkpoint.path}: damaged checkpoint ({error}); remove the folder and start again") from None
-    expected = _own_tensors(model, trained_only)
-    if tensors.keys() != expected.keys() or any(tensors[name].shape != expected[name].shape for name in tensors):
-        differing = sorted(
-            name
-            for name in tensors.keys() | expected.keys()
-            if name not in tensors or name not in expected or tensors[name].shape != expected[name].shape
-        )
+    expected = _saved_tensors(model, trained_only)
+    differing = [
+        name
+        for name in sorted(tensors.keys() | expected.keys())
+        if name not in tensors or name not in expected or tensors[name].shape != expected[name].shape
+    ]
+    if differing:
         raise ConfigError(
             f"{checkpoint.path}: checkpoint of another model (it differs in {differing[0]}); "
             "choose another output folder or the model it was made with"
         )
     with torch.no_grad():
         for name, tensor in tensors.items():
-            expected[name].copy_(cut_like(tensor, expected[name]))
+            expected[name].copy_(shard_like(tensor, expected[name]))
     if optimizer is not None:
         _load_optimizer(load_file(checkpoint.path / "optimizer.safetensors"), optimizer)
 
 
 def model_tensors(model: nn.Module, trained_only: bool = False) -> dict[str, Tensor]:
     """The model's state, each storage once (tied weights appear under their first name), contiguous on the CPU."""
-    return {
-        name: whole(tensor).detach().cpu().contiguous() for name, tensor in _own_tensors(model, trained_only).items()
-    }
+    return {name: _on_cpu(tensor) for name, tensor in _saved_tensors(model, trained_only).items()}
 
 
-def _own_tensors(model: nn.Module, trained_only: bool) -> dict[str, Tensor]:
+def _saved_tensors(model: nn.Module, trained_only: bool) -> dict[str, Tensor]:
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     seen: set[Any] = set()
     tensors = {}
@@ -165,26 +166,22 @@ def _own_tensors(model: nn.Module, trained_only: bool) -> dict[str, Tensor]:
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    # Hyper-parameters are not saved: the learning rate is a function of the step, the rest comes from the recipe.
+    # Hyper-parameters are not saved: the learning rate is a function of the step, the others come from the recipe.
     return {
-        f"{number}.{key}": whole(torch.as_tensor(value)).detach().cpu().contiguous().clone()
+        f"{number}.{key}": _on_cpu(torch.as_tensor(value)).clone()
         for number, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
     }
 
 
-def _load_optimizer(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return gather_shards(tensor).detach().cpu().contiguous()
+
+
+def _load_optimizer(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = cut_like(tensor, parameters[int(number)])
+        state.setdefault(int(number), {})[key] = shard_like(tensor, parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,7 +20,13 @@ _RATED = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 
 
 
 def step_flops(model: Gecko, lengths: Sequence[int], frozen: bool = False) -> float:
-    """FLOPs of one forward and backward pass over texts of these lengths (tokens). ``frozen``: LoRA."""
+    """FLOPs of one forward and backward pass.
+
+    Args:
+        model: the model.
+        lengths: tokens of each text.
+        frozen: the backbone's weights get no gradient (LoRA).
+    """
     config: Any = model.backbone.config
     embedded = model.vocabulary * model.hidden_size  # looked up, not multiplied
     weights = max(1, sum(parameter.numel() for parameter in model.backbone.parameters()) - embedded)
@@ -29,16 +35,22 @@ def step_flops(model: Gecko, lengths: Sequence[int], frozen: bool = False) -> fl
     return float(sum((4 if frozen else 6) * weights * n + attention * n * n for n in lengths))
 
 
-def peak_flops(device: torch.device, precision: str, tflops: float | None = None) -> float:
-    """FLOPs per second of the device: as given, as rated, or the best of a few large matrix products."""
+def peak_flops(device: torch.device, dtype: torch.dtype, tflops: float | None = None) -> float:
+    """FLOPs per second of the device: as given, as rated, or the best of a few large matrix products.
+
+    Args:
+        device: the device.
+        dtype: of its matrix products.
+        tflops: what the user says, in 10^12.
+    """
     if tflops:
         return tflops * 1e12
-    if device.type == "cuda":
+    if device.type == "cuda" and dtype == torch.bfloat16:
         name = torch.cuda.get_device_name(device)
         rated = next((value for key, value in _RATED.items() if key in name), None)
-        if rated and precision == "bf16":
+        if rated:
             return rated * 1e12
-    return _measured(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    return _measured(device, dtype)
 
 
 def _measured(device: torch.device, dtype: torch.dtype, width: int = 768) -> float:

@@ -2,7 +2,7 @@
 
 The loss needs the embeddings of the whole batch, but not the activations behind them. So: embed everything without a
 graph, take the gradient of the loss with respect to the embeddings, then embed micro-batch after micro-batch again with
-a graph and push the cached gradients through. Dropout must fall the same way in both passes; the generators are
+a graph and push the cached gradients through. Dropout must drop the same units in both passes; the generators are
 therefore seeded per micro-batch, which also makes a step a function of its number, with no state to save.
 """
 
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gecko_core.encode import plan_batches
+
 T = TypeVar("T")
 
 
@@ -28,13 +30,19 @@ def backward_through_batch(
     cache: bool = True,
     no_sync: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Tensor:
-    """Accumulate the gradient of the batch's loss into the parameters and return the detached loss.
+    """Accumulate the gradient of the batch's loss into the parameters.
 
     Args:
+        micro_batches: the parts of the batch.
+        embed: the forward pass of one part.
+        loss_of: the loss of all embeddings.
         seed: seeds the random generators of each micro-batch, equally in both passes.
         cache: False keeps the graphs of all micro-batches and saves the second forward pass, at the price of memory.
         no_sync: context that keeps a data-parallel wrapper from reducing gradients; left only for the last
             micro-batch, so that a step costs one gradient all-reduce however many micro-batches it has.
+
+    Returns:
+        The detached loss.
     """
 
     def run(index: int) -> Tensor:
@@ -43,7 +51,7 @@ def backward_through_batch(
 
     last = len(micro_batches) - 1
     if not cache or last == 0:
-        # One backward call reaches every parameter once, so there is nothing to keep from synchronising early.
+        # One backward call reaches every parameter once, so gradients are synchronised once anyway.
         loss = loss_of(torch.cat([run(index) for index in range(last + 1)]))
         loss.backward()
         return loss.detach()
@@ -64,32 +72,25 @@ def backward_through_batch(
 
 def split_batch(
     lengths: Sequence[int],
-    fits: int,  # padded tokens whose activations memory holds
-    quick: int,  # padded tokens that keep the device busy
+    fits: int,
+    quick: int,
     cache: bool | str = "auto",
 ) -> tuple[list[np.ndarray], bool]:
-    """Micro-batches of a batch, and whether it needs gradient caching.
+    """Split a batch into micro-batches, and decide whether it needs gradient caching.
 
-    A batch that fits as a whole is still cut into short pieces of similar length, for they carry less padding; their
-    graphs are all kept, and nothing is computed twice.
+    A batch that fits as a whole is still split into pieces of similar length, which carry less padding; their graphs
+    are all kept, and nothing is computed twice.
+
+    Args:
+        lengths: tokens of each text.
+        fits: padded tokens whose activations fit in memory.
+        quick: padded tokens that keep the device busy.
+        cache: "auto" caches where the batch does not fit; True and False decide themselves.
+
+    Returns:
+        The places of each micro-batch's texts, longest text first, and whether to cache.
     """
-    pieces = length_sorted(lengths, min(fits, quick))
+    pieces = plan_batches(lengths, min(fits, quick))
     if cache == "auto":
         cache = sum(len(piece) * lengths[piece[0]] for piece in pieces) > fits
-    return (length_sorted(lengths, fits) if cache else pieces), bool(cache)
-
-
-def length_sorted(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
-    """Group texts into micro-batches of at most ``budget`` padded tokens (a single longer text stands alone).
-
-    Sorted by length, so that texts of a micro-batch need next to no padding; longest first, so that memory that does
-    not suffice shows in the first micro-batch. Returns arrays of places into ``lengths``.
-    """
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    groups: list[np.ndarray] = []
-    start = 0
-    while start < len(order):
-        fits = max(1, budget // max(1, lengths[order[start]]))
-        groups.append(order[start : start + fits])
-        start += fits
-    return groups
+    return (plan_batches(lengths, fits) if cache else pieces), bool(cache)

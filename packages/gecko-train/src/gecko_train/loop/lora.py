@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685) through peft: put into the backbone for a stage, merged when it ends."""
+"""LoRA (Hu et al. 2021, arXiv 2106.09685) through peft: added to the backbone for a stage, merged when it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from gecko_train.config import LoraConfig
 
 
 def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
-    """Freeze the backbone and put trainable low-rank adapters, drawn by ``seed``, into it; a head stays trainable.
+    """Freeze the backbone and add trainable low-rank adapters to it; a head stays trainable.
+
+    Args:
+        model: changed in place.
+        config: rank, scale, dropout and layers of the adapters.
+        seed: of their initial weights.
 
     Raises:
         ConfigError: peft is not installed, or no layer has one of the named targets.
@@ -22,8 +27,8 @@ def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
         from peft import get_peft_model
     except ImportError:
         raise ConfigError("lora: peft is not installed; pip install 'gecko-train[lora]', or leave lora out") from None
-    options: dict[str, Any] = {"lora_alpha": config.alpha}  # peft computes with floats as well
-    given = PeftConfig(
+    options: dict[str, Any] = {"lora_alpha": config.alpha}  # declared int, but peft computes with floats as well
+    peft_config = PeftConfig(
         r=config.rank, **options, lora_dropout=config.dropout, target_modules=config.targets,
         task_type="FEATURE_EXTRACTION",
     )  # fmt: skip
@@ -31,7 +36,7 @@ def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model.backbone = get_peft_model(backbone, given)
+            model.backbone = get_peft_model(backbone, peft_config)
     except ValueError as error:
         raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}; name linear layers of the backbone") from None
 
@@ -40,8 +45,12 @@ def merge_lora(model: Gecko) -> None:
     """Add the adapters' products to the weights and leave a plain backbone, all of it trainable again."""
     backbone: Any = model.backbone
     model.backbone = backbone.merge_and_unload()
-    for parameter in model.backbone.parameters():
-        parameter.requires_grad_(True)
+    model.backbone.requires_grad_(True)
+    freeze_pooler(model)
+
+
+def freeze_pooler(model: Gecko) -> None:
+    """Freeze BERT's pooler, where there is one: mean pooling never reads it, so it would never get a gradient."""
     pooler = getattr(model.backbone, "pooler", None)
     if pooler is not None:
         pooler.requires_grad_(False)

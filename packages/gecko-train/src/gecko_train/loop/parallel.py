@@ -1,4 +1,4 @@
-"""Cross-device negatives: one global batch seen whole by every rank.
+"""Several ranks: cross-device negatives, and FSDP2 (weights, gradients and optimizer state sharded across ranks).
 
 Every rank computes the loss of the whole global batch from the gathered embeddings; gradients flow only into the
 rank's own rows. Summed over the ranks that is exactly the gradient of one rank with the whole batch. (Data-parallel
@@ -7,11 +7,17 @@ wrappers average over ranks; the trainer multiplies the loss by the world size t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from gecko_core import Gecko
 
 
 def world() -> tuple[int, int]:
@@ -22,13 +28,13 @@ def world() -> tuple[int, int]:
 
 
 def slice_sizes(rows: int, world_size: int) -> list[int]:
-    """Rows per rank as ``PlannedBatch.slice`` cuts them."""
-    share, rest = divmod(rows, world_size)
-    return [share + (rank < rest) for rank in range(world_size)]
+    """Rows per rank as ``PlannedBatch.slice`` divides them."""
+    share, remainder = divmod(rows, world_size)
+    return [share + (rank < remainder) for rank in range(world_size)]
 
 
-def gather_rows(own: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Rows of all ranks in rank order; the own rows keep their graph. ``own``: (sizes[rank], ...)."""
+def gather_rows(own: Tensor, sizes: Sequence[int]) -> Tensor:  # (sizes[rank], ...) -> (sum(sizes), ...)
+    """Rows of all ranks in rank order; the rank's own rows keep their graph."""
     rank, world_size = world()
     if world_size == 1:
         return own
@@ -40,3 +46,66 @@ def gather_rows(own: Tensor, sizes: Sequence[int]) -> Tensor:
     rows = [part[:size] for part, size in zip(parts, sizes, strict=True)]
     rows[rank] = own
     return torch.cat(rows)
+
+
+# ---- FSDP2 ----
+
+
+def shard(model: Gecko, device: torch.device) -> Gecko:
+    """A copy of ``model`` whose layers are sharded across all ranks; ``model`` itself moves to the CPU, for saving."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    sharded = copy.deepcopy(model).to(device)
+    model.to("cpu")
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for layer in _layers(sharded.backbone):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
+    return sharded
+
+
+def _layers(backbone: nn.Module) -> nn.ModuleList:
+    """The stack of transformer layers: the module list that holds the most weights."""
+    stacks = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
+    return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=nn.ModuleList())
+
+
+@contextmanager
+def without_reduction(model: Any) -> Iterator[None]:
+    """Keep gradients local: FSDP2's counterpart of DDP's ``no_sync``."""
+    model.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(True)
+
+
+def same_number(pieces: list[Any], device: torch.device) -> list[Any]:
+    """As many micro-batches on every rank, because all ranks gather the layers for each; short ranks repeat one.
+
+    The second result of a repeated row is never read, so its gradient is zero.
+    """
+    most = torch.tensor(len(pieces), device=device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return pieces + [pieces[-1][:1]] * (int(most) - len(pieces))
+
+
+def gather_shards(tensor: Tensor) -> Tensor:
+    """The full tensor of a sharded one (all ranks must call it); others as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
+    """A full tensor, sharded as ``example`` is."""
+    if not isinstance(example, DTensor) or not tensor.ndim:
+        return tensor
+    return distribute_tensor(tensor.to(example.device), example.device_mesh, example.placements)
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Write the full weights of a sharded model into its unsharded twin; all ranks take part."""
+    weights = target.state_dict()
+    with torch.no_grad():
+        for name, tensor in source.state_dict().items():
+            weights[name].copy_(gather_shards(tensor))

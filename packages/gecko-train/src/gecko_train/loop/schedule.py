@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from gecko_core.devices import compute_dtype
 from gecko_train.config import TrainerConfig
 
 
 def learning_rate_factor(step: int, total: int, config: TrainerConfig) -> float:
-    """Share of the peak learning rate at ``step`` (0-based): linear warm-up, then the schedule down to 0."""
+    """Share of the peak learning rate: linear warm-up, then the schedule down to 0.
+
+    Args:
+        step: optimizer steps before this one.
+        total: optimizer steps of the stage.
+        config: names the schedule and the share of the steps that warm up.
+    """
     warm = round(config.warmup * total)
     if step < warm:
         return (step + 1) / warm
@@ -24,29 +32,21 @@ def learning_rate_factor(step: int, total: int, config: TrainerConfig) -> float:
     return 1 - progress if config.schedule == "linear" else 1.0
 
 
-def autocast_for(device: torch.device, precision: str) -> Callable[[], Any]:
-    """Context factory for the forward pass: bf16 autocast, or nothing. Weights and optimizer stay in fp32."""
-    return nullcontext if resolved_precision(device, precision) == "fp32" else _bf16(device.type)
+def forward_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """The dtype of the forward pass; weights and optimizer stay in fp32.
+
+    Args:
+        device: where training runs.
+        precision: "fp32", "bf16", or "auto" for bf16 where the device is fast at it.
+    """
+    if precision == "auto":
+        return compute_dtype(device)
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def resolved_precision(device: torch.device, precision: str) -> str:
-    """``auto`` is bf16 where the device computes in it."""
-    if precision != "auto":
-        return precision
-    return "bf16" if _computes_in_bf16(device) else "fp32"
-
-
-def _bf16(device_type: str) -> Callable[[], Any]:
-    return lambda: torch.autocast(device_type, dtype=torch.bfloat16)
-
-
-def _computes_in_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if device.type == "cpu":
-        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        return bool(supported and supported())
-    return False
+def autocast_for(device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
+    """Context factory for the forward pass: autocast, or nothing in fp32."""
+    return nullcontext if dtype == torch.float32 else partial(torch.autocast, device.type, dtype=dtype)
 
 
 def make_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -56,6 +56,6 @@ def make_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.Optim
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    # The fused kernel takes no tensors cut over ranks on a CPU; there the plain one does.
+    # The fused kernel takes no sharded tensors on a CPU; there the plain one does.
     fused = config.parallel == "ddp" or trained[0].device.type == "cuda"
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)

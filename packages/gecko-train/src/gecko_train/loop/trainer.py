@@ -21,37 +21,34 @@ import torch
 from torch import Tensor, nn
 
 from gecko_core import Gecko
+from gecko_core.encode import plan_batches
 from gecko_core.errors import ConfigError, DataError
-from gecko_train.config import TrainerConfig
+from gecko_core.io import remove_leftovers, write_json
+from gecko_eval.in_training import best_step
+from gecko_train.config import StageConfig, TrainerConfig
 from gecko_train.data.mixture import Mixture, PlannedBatch
 from gecko_train.data.rows import TrainingRow
 from gecko_train.data.texts import BatchTexts, batch_texts
 from gecko_train.loop import checkpoint as checkpoints
 from gecko_train.loop.flops import peak_flops, step_flops
-from gecko_train.loop.grad_cache import backward_through_batch, length_sorted, split_batch
-from gecko_train.loop.parallel import gather_rows, slice_sizes
-from gecko_train.loop.schedule import autocast_for, learning_rate_factor, make_optimizer, resolved_precision
-from gecko_train.loop.sharding import copy_into, same_number, shard, whole, without_reduction
-from gecko_train.loop.watch import Watch, read_metrics
+from gecko_train.loop.grad_cache import backward_through_batch, split_batch
+from gecko_train.loop.lora import add_lora, freeze_pooler, merge_lora
+from gecko_train.loop.parallel import (
+    copy_weights,
+    gather_rows,
+    gather_shards,
+    same_number,
+    shard,
+    slice_sizes,
+    without_reduction,
+)
+from gecko_train.loop.schedule import autocast_for, forward_dtype, learning_rate_factor, make_optimizer
+from gecko_train.loop.watch import TrainingSummary, Watch, read_metrics, summarise
 from gecko_train.loss.matching import teacher_rows
 from gecko_train.loss.objective import Objective
 
-# Tokens of one forward pass beyond which the device gets no faster: smaller pieces carry less padding, if any.
+# Tokens of one forward pass beyond which the device gets no faster; shorter pieces carry less padding, if any.
 _QUICK_TOKENS = {"cpu": 4_096}
-
-
-@dataclass(frozen=True)
-class TrainingSummary:
-    """What a stage of training did."""
-
-    steps: int
-    rows: int
-    tokens: int  # without padding, each distinct text of a batch once
-    seconds: float
-    waiting: float  # share of the time spent waiting for data
-    first_loss: float  # mean over the first and the last tenth of the steps
-    last_loss: float
-    best_step: int | None = None  # of the checkpoints, where they were evaluated
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,23 @@ class Trainer:
     """Trains ``model`` in place on the planned batches of ``mixture``.
 
     Args:
+        model: the start model, with fp32 weights.
+        mixture: the sets and the plan of their batches.
         objectives: one per set of the mixture, in its order.
+        config: the optimisation loop.
         folder: ``checkpoints/``, ``metrics.jsonl`` and ``curves.png`` are kept here.
-        start: identity of the start model, equal for a checkpoint to be continued.
-        identity: what else must be equal, besides the data plan (the resolved stage).
+        seed: of dropout and of adapters.
+        title: name of the stage on the screen and in trackers.
+        start: hash of the start model; a checkpoint of another one is not continued.
+        identity: the resolved stage as JSON; likewise.
         on_checkpoint: called with (step, model) before a checkpoint, returns numbers for the metrics (the first of
             them decides which checkpoint is best), one such number, or None.
         teacher: model whose embeddings the objectives match.
+        accelerator: accelerate's; made here by default.
+        console: a rich console to show progress on.
+
+    Raises:
+        ConfigError: more ranks than rows in a batch, or a tracker that is not installed.
     """
 
     def __init__(
@@ -111,14 +118,15 @@ class Trainer:
             mixed_precision="no", cpu=model.device.type == "cpu", log_with=config.trackers or None, project_dir=folder
         )
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
-        smallest = min(min(len(one), mixture.batch_size) for one in mixture.sets)
+        smallest = min(min(len(row_set), mixture.batch_size) for row_set in mixture.sets)
         if smallest < self.world_size:
-            raise ConfigError(f"a batch of {smallest} rows cannot be cut for {self.world_size} ranks; use fewer ranks")
+            raise ConfigError(f"a batch of {smallest} rows is too small for {self.world_size} ranks; use fewer ranks")
         self.total_steps = config.max_steps or max(1, round(config.epochs * mixture.steps_per_epoch))
         self.device = self.accelerator.device if config.parallel == "fsdp" else model.device
         self.sharded = config.parallel == "fsdp" and self.world_size > 1
-        self.autocast = autocast_for(self.device, config.precision)
-        self._peak = peak_flops(self.device, resolved_precision(self.device, config.precision), config.peak_tflops)
+        dtype = forward_dtype(self.device, config.precision)
+        self.autocast = autocast_for(self.device, dtype)
+        self._peak = peak_flops(self.device, dtype, config.peak_tflops)
         if config.padding_free != "auto":
             model.padding_free = config.padding_free
         self._quick = _QUICK_TOKENS.get(self.device.type, 16_384)
@@ -126,37 +134,40 @@ class Trainer:
     def train(self) -> TrainingSummary:
         """Train to the end, from the last checkpoint if there is one.
 
+        Returns:
+            What the stage did, the steps before a resume included.
+
         Raises:
             ConfigError: the checkpoint is of another run or another model.
-            DataError: the loss or the gradient is not finite (the batch is saved), or the disk is full.
+            DataError: the loss or the gradient is not finite (its rows are saved), or the disk is full.
         """
         wrapped, optimizer = self._prepare()
         done = self._resume(wrapped, optimizer)
         history: list[dict[str, Any]] = []
         # The watch of other ranks would write the same files.
-        watch = self._watch(done) if self._main else None
+        watch = self._watch(done) if self._is_main else None
         with ThreadPoolExecutor(1) as pool, watch or nullcontext():
-            coming: Future[_Prepared] | None = None
+            upcoming: Future[_Prepared] | None = None
             for step in range(done, self.total_steps):
                 begun = time.perf_counter()
-                prepared = coming.result() if coming else self._fetch(step)
+                prepared = upcoming.result() if upcoming else self._fetch(step)
                 waited = time.perf_counter() - begun
                 saves = self._saves_after(step + 1)
-                # The tokenizer is not for two threads at once, and an evaluation needs it as well.
-                ahead = step + 1 < self.total_steps and not (saves and self.on_checkpoint)
-                coming = pool.submit(self._fetch, step + 1) if ahead else None
+                # A tokenizer must not be used by two threads at once, and an evaluation needs it as well.
+                prefetch = step + 1 < self.total_steps and not (saves and self.on_checkpoint)
+                upcoming = pool.submit(self._fetch, step + 1) if prefetch else None
                 metrics = self._step(step, prepared, wrapped, optimizer)
                 seconds = time.perf_counter() - begun
                 metrics |= {"seconds": seconds, "waited": waited, **self._speed(metrics["tokens"], prepared, seconds)}
-                found = self._evaluate(step + 1, wrapped) if saves else {}
-                history.append(metrics | found)
+                scores = self._evaluate(step + 1, wrapped) if saves else {}
+                history.append(metrics | scores)
                 if watch:
                     watch.step(step + 1, history[-1])
                 if saves:
-                    self._save(step + 1, wrapped, optimizer, next(iter(found.values()), None))
+                    self._save(step + 1, wrapped, optimizer, next(iter(scores.values()), None))
         best = self._finish(wrapped)
-        lines = read_metrics(self.folder / "metrics.jsonl") if self._main else history  # with the steps before a resume
-        return _summarise(lines, self.total_steps, best)
+        lines = read_metrics(self.folder / "metrics.jsonl") if self._is_main else history
+        return summarise(lines, self.total_steps, best)
 
     # ---- one step ----
 
@@ -166,10 +177,10 @@ class Trainer:
         objective = self.objectives[prepared.batch.set_index]
         lengths = [len(ids) for ids in prepared.tokens]
         groups, cache = self._micro_batches(lengths)
-        back = torch.empty(len(prepared.tokens), dtype=torch.long)
         order = torch.cat([torch.from_numpy(group) for group in groups])
-        back[order] = torch.arange(len(order))
-        back = back.to(self.device)
+        place_of = torch.empty(len(prepared.tokens), dtype=torch.long)  # text -> row of the sorted embeddings
+        place_of[order] = torch.arange(len(order))
+        place_of = place_of.to(self.device)
         teacher = self._teacher_rows(prepared)
         watched: dict[str, float] = {}
 
@@ -178,7 +189,7 @@ class Trainer:
                 return wrapped(rows=[prepared.tokens[place] for place in group]).float()
 
         def loss_of(sorted_embeddings: Tensor) -> Tensor:
-            loss, numbers = self._global_loss(sorted_embeddings[back], prepared, objective, teacher)
+            loss, numbers = self._global_loss(sorted_embeddings[place_of], prepared, objective, teacher)
             watched.update(numbers)
             return loss * self.world_size
 
@@ -194,7 +205,7 @@ class Trainer:
             no_sync=lambda: without_reduction(wrapped) if self.sharded else self.accelerator.no_sync(wrapped),
         )  # fmt: skip
         value = float(loss) / self.world_size
-        norm = float(whole(nn.utils.clip_grad_norm_(wrapped.parameters(), self.config.clip)))
+        norm = float(gather_shards(nn.utils.clip_grad_norm_(wrapped.parameters(), self.config.clip)))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._stop_at(step, prepared, value, norm)
         optimizer.step()
@@ -211,7 +222,7 @@ class Trainer:
     def _micro_batches(self, lengths: list[int]) -> tuple[list[Any], bool]:
         config = self.config
         if self.sharded:  # layers are gathered for one graph at a time
-            pieces = same_number(length_sorted(lengths, config.micro_batch_tokens), self.device)
+            pieces = same_number(plan_batches(lengths, config.micro_batch_tokens), self.device)
             return pieces, len(pieces) > 1
         return split_batch(lengths, config.micro_batch_tokens, self._quick, config.grad_cache)
 
@@ -232,30 +243,29 @@ class Trainer:
         texts, sizes = prepared.texts, slice_sizes(len(prepared.batch.indices), self.world_size)
         device = embeddings.device
 
-        def everyone(own: Tensor) -> Tensor:
+        def of_all_ranks(own: Tensor) -> Tensor:
             return gather_rows(own.to(device), sizes)
 
         return objective(
-            everyone(embeddings[texts.queries.to(device)]),
-            everyone(embeddings[texts.documents.to(device)]),
-            everyone(texts.query_ids),
-            everyone(texts.document_ids),
-            everyone(texts.scores),
-            None if teacher is None else everyone(teacher),
+            of_all_ranks(embeddings[texts.queries.to(device)]),
+            of_all_ranks(embeddings[texts.documents.to(device)]),
+            of_all_ranks(texts.query_ids),
+            of_all_ranks(texts.document_ids),
+            of_all_ranks(texts.scores),
+            None if teacher is None else of_all_ranks(teacher),
         )
 
     def _fetch(self, step: int) -> _Prepared:
         batch = self.mixture.at(step)
-        one: Any = self.mixture.sets[batch.set_index]
-        rows = one.rows(batch.slice(self.rank, self.world_size))
+        row_set: Any = self.mixture.sets[batch.set_index]
+        rows = row_set.rows(batch.slice(self.rank, self.world_size))
         texts = batch_texts(rows, self.model, self.objectives[batch.set_index].documents)
         tokens = self.model.tokenize(texts.texts, max_length=self.config.max_seq_length)
         return _Prepared(batch, rows, texts, tokens)
 
     def _stop_at(self, step: int, prepared: _Prepared, loss: float, norm: float) -> None:
         path = self.folder / f"not-finite-step-{step + 1}-rank-{self.rank}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([asdict(row) for row in prepared.rows], ensure_ascii=False, indent=1))
+        write_json(path, [asdict(row) for row in prepared.rows], indent=1)
         raise DataError(
             f"step {step + 1}: the loss ({loss}) or the gradient norm ({norm}) is not finite; its rows are in {path}; "
             "lower learning_rate or use precision: fp32"
@@ -271,16 +281,12 @@ class Trainer:
         return Watch(self.folder, self.title, self.total_steps, done=done, console=self.console, trackers=trackers)
 
     @property
-    def _main(self) -> bool:
+    def _is_main(self) -> bool:
         return self.rank == 0
 
     def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        pooler = getattr(self.model.backbone, "pooler", None)
-        if pooler is not None:
-            pooler.requires_grad_(False)  # BERT's; mean pooling never reads it, so it would never get a gradient
+        freeze_pooler(self.model)
         if self.config.lora is not None:
-            from gecko_train.loop.lora import add_lora
-
             add_lora(self.model, self.config.lora, self.seed)
         if self.config.gradient_checkpointing:
             self.model.gradient_checkpointing()
@@ -292,21 +298,27 @@ class Trainer:
             wrapped, optimizer = self.accelerator.prepare(wrapped, optimizer)
         return wrapped, optimizer
 
-    def _own(self, wrapped: nn.Module) -> nn.Module:
+    def _unwrapped(self, wrapped: nn.Module) -> nn.Module:
         """The module that names weights as the model does: FSDP's copy, else the model inside DDP's wrapper."""
         return wrapped if self.sharded else self.model
 
     def _resume(self, wrapped: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        found = checkpoints.latest(self.folder / "checkpoints")
-        if found is None:
+        folder = self.folder / "checkpoints"
+        if self._is_main:
+            remove_leftovers(folder)
+        checkpoint = checkpoints.latest(folder)
+        if checkpoint is None:
             return 0
-        saved = {key: found.state.get(key) for key in self.identity}
-        if saved != self.identity:
-            differs = next(key for key, value in self.identity.items() if saved[key] != value)
-            what = {"plan": "with another data plan", "model": "of another model", "stage": "with other settings"}
-            raise ConfigError(f"{found.path}: a checkpoint {what[differs]}; choose another output folder with --out")
-        checkpoints.load(found, self._own(wrapped), optimizer, trained_only=self.config.lora is not None)
-        return found.step
+        saved = {key: checkpoint.state.get(key) for key in self.identity}
+        saved["stage"] = _under_current_names(saved["stage"])
+        what = {"plan": "with another data plan", "model": "of another model", "stage": "with other settings"}
+        for key, value in self.identity.items():
+            if saved[key] != value:
+                raise ConfigError(
+                    f"{checkpoint.path}: a checkpoint {what[key]}; choose another output folder with --out"
+                )
+        checkpoints.load(checkpoint, self._unwrapped(wrapped), optimizer, trained_only=self.config.lora is not None)
+        return checkpoint.step
 
     def _saves_after(self, done: int) -> bool:
         every = self.config.checkpoint_every
@@ -316,11 +328,11 @@ class Trainer:
         if self.on_checkpoint is None:
             return {}
         if self.sharded:
-            copy_into(wrapped, self.model)
-        found = self.on_checkpoint(done, self.model)
-        if found is None:
+            copy_weights(wrapped, self.model)
+        scores = self.on_checkpoint(done, self.model)
+        if scores is None:
             return {}
-        return dict(found) if isinstance(found, Mapping) else {"score": float(found)}
+        return dict(scores) if isinstance(scores, Mapping) else {"score": float(scores)}
 
     def _save(self, done: int, wrapped: nn.Module, optimizer: torch.optim.Optimizer, score: float | None) -> None:
         folder = self.folder / "checkpoints"
@@ -328,51 +340,48 @@ class Trainer:
         best = None
         if score is not None:
             state["score"] = score
-            best = _best({one.step: one.state.get("score") for one in checkpoints.checkpoints(folder)} | {done: score})
+            best = best_step(_scores(checkpoints.checkpoints(folder)) | {done: score})
         checkpoints.save(
-            folder, done, self._own(wrapped), optimizer, state, keep=self.config.keep_checkpoints, best=best,
-            trained_only=self.config.lora is not None, writes=self._main,
+            folder, done, self._unwrapped(wrapped), optimizer, state, keep=self.config.keep_checkpoints, best=best,
+            trained_only=self.config.lora is not None, writes=self._is_main,
         )  # fmt: skip
-        self.accelerator.wait_for_everyone()
+        self.accelerator.wait_for_of_all_ranks()
 
     def _finish(self, wrapped: nn.Module) -> int | None:
         """Leave in the model what the stage ends with; returns the step of the best checkpoint."""
-        there = {one.step: one for one in checkpoints.checkpoints(self.folder / "checkpoints")}
-        best = _best({step: one.state.get("score") for step, one in there.items()})
+        kept = checkpoints.checkpoints(self.folder / "checkpoints")
+        best = best_step(_scores(kept))
         if best is not None and self.config.end_with == "best":
-            checkpoints.load(there[best], self._own(wrapped), trained_only=self.config.lora is not None)
+            checkpoint = next(checkpoint for checkpoint in kept if checkpoint.step == best)
+            checkpoints.load(checkpoint, self._unwrapped(wrapped), trained_only=self.config.lora is not None)
         if self.sharded:
-            copy_into(wrapped, self.model)
+            copy_weights(wrapped, self.model)
         if self.config.lora is not None:
-            from gecko_train.loop.lora import merge_lora
-
             merge_lora(self.model)
         return best
 
 
-def _best(scores: Mapping[int, float | None]) -> int | None:
-    known = {step: value for step, value in scores.items() if value is not None}
-    return max(known, key=known.__getitem__) if known else None
+def _scores(kept: Sequence[checkpoints.Checkpoint]) -> dict[int, float | None]:
+    return {checkpoint.step: checkpoint.state.get("score") for checkpoint in kept}
+
+
+def _under_current_names(stage: Any) -> Any:
+    """A resolved stage that an earlier version may have written, under the names of this one; other text as it is."""
+    try:
+        return StageConfig.model_validate(StageConfig.upgrade(json.loads(stage))).model_dump_json()
+    except (TypeError, ValueError):
+        return stage
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise ConfigError for a tracker that is not installed: accelerate would only warn and track nothing."""
+    """Check that the trackers are installed: accelerate would only warn and track nothing.
+
+    Args:
+        names: as in ``trainer.trackers``.
+
+    Raises:
+        ConfigError: one is not.
+    """
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(f"trackers: {name} is not installed; pip install 'gecko-train[{name}]', or leave it out")
-
-
-def _summarise(lines: list[dict[str, Any]], total: int, best: int | None) -> TrainingSummary:
-    losses = [line["loss"] for line in lines]
-    tenth = max(1, len(losses) // 10)
-    seconds = sum(line["seconds"] for line in lines)
-    return TrainingSummary(
-        steps=total,
-        rows=sum(line["rows"] for line in lines),
-        tokens=sum(line["tokens"] for line in lines),
-        seconds=seconds,
-        waiting=sum(line["waited"] for line in lines) / seconds if seconds else 0.0,
-        first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
-        last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
-        best_step=best,
-    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gecko_core.io import Bars, Lines, Progress, whole_path, write_text
 
 # Panel: the keys it shows (a key that ends in * stands for all that begin so) and its title.
 _CURVES = (
@@ -22,6 +23,20 @@ _CURVES = (
     (("tokens_per_second",), "tokens per second"),
     (("eval/mean@*", "score"), "evaluation in the loop"),
 )
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a stage of training did."""
+
+    steps: int
+    rows: int
+    tokens: int  # without padding, each distinct text of a batch once
+    seconds: float
+    waiting: float  # share of the time spent waiting for data
+    first_loss: float  # mean over the first and the last tenth of the steps
+    last_loss: float
+    best_step: int | None = None  # of the checkpoints, where they were evaluated
 
 
 def make_console() -> Console:
@@ -56,27 +71,13 @@ class Watch:
     ):
         self.folder = folder
         self.title = title
-        self.total = total
-        self.console = console or Console(stderr=True)
-        self._seconds = seconds
         self._trackers = trackers
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self._path) if line["step"] <= done]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self._path.open("a")
-        self._first = done
-        self._started = self._shown = time.perf_counter()
-        self._progress: Progress | None = None
-        if self.console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), console=self.console,
-            )  # fmt: skip
-            self._task = self._progress.add_task(title, total=total, completed=done, note="")
-            self._progress.start()
-        elif done:
-            self.console.print(f"{title}: goes on from step {done} of {total}", highlight=False)
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        self._progress = _progress(console or Console(stderr=True), seconds)
+        self._progress.start(title, total, done, "steps")
 
     def __enter__(self) -> Watch:
         return self
@@ -87,42 +88,37 @@ class Watch:
         self.close(draw=kind is None)
 
     def step(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Record step number ``step`` (1-based: steps finished)."""
+        """Record a step.
+
+        Args:
+            step: steps finished, this one included.
+            metrics: its numbers, and the name of its set.
+        """
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         self._file.flush()
         if self._trackers is not None:
             numbers = {key: value for key, value in metrics.items() if not isinstance(value, str)}
             self._trackers.log({f"{self.title}/{key}": value for key, value in numbers.items()}, step=step)
-        note = f"loss {metrics['loss']:.3f}  {metrics['tokens_per_second']:,.0f} tok/s"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step, note=note)
-        elif time.perf_counter() - self._shown >= self._seconds or step == self.total:
-            self._shown = time.perf_counter()
-            left = (self._shown - self._started) / (step - self._first) * (self.total - step)
-            self.console.print(
-                f"{self.title}: step {step}/{self.total}  {note}  eta {clock(left)}", highlight=False, soft_wrap=True
-            )
+        self._progress.advance(note=f"loss {metrics['loss']:.3f}  {metrics['tokens_per_second']:,.0f} tok/s")
 
     def close(self, draw: bool = True) -> None:
         """Stop the bar and draw the curves."""
-        if self._progress is not None:
-            self._progress.stop()
+        self._progress.finish()
         self._file.close()
         if draw:
             draw_curves(self._path, self.folder / "curves.png", self.title)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+def _progress(console: Console, seconds: float) -> Progress:
+    if console.is_terminal:
+        return Bars(console)
+    return Lines(every=seconds, write=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of a metrics file; a last line that a killed process left unfinished is passed over."""
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             lines.append(json.loads(line))
         except ValueError:
@@ -130,8 +126,37 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def summarise(lines: Sequence[Mapping[str, Any]], total: int, best: int | None) -> TrainingSummary:
+    """Sum up a stage.
+
+    Args:
+        lines: the metrics of its steps.
+        total: optimizer steps.
+        best: step of the best checkpoint, where they were evaluated.
+    """
+    losses = [line["loss"] for line in lines]
+    tenth = max(1, len(losses) // 10)
+    seconds = sum(line["seconds"] for line in lines)
+    return TrainingSummary(
+        steps=total,
+        rows=sum(line["rows"] for line in lines),
+        tokens=sum(line["tokens"] for line in lines),
+        seconds=seconds,
+        waiting=sum(line["waited"] for line in lines) / seconds if seconds else 0.0,
+        first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
+        last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
+        best_step=best,
+    )
+
+
 def draw_curves(metrics: Path, picture: Path, title: str) -> None:
-    """Loss per set, learning rate, gradient norm, similarities, speed and evaluation over the steps, as one PNG."""
+    """Loss per set, learning rate, gradient norm, similarities, speed and evaluation over the steps, as one PNG.
+
+    Args:
+        metrics: a ``metrics.jsonl``.
+        picture: the file to write.
+        title: of the whole picture.
+    """
     lines = read_metrics(metrics)
     if not lines:
         return
@@ -140,26 +165,31 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
 
     figure = Figure(figsize=(13, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    sets = sorted({str(line.get("set", "")) for line in lines})
     for place, (keys, label) in enumerate(_CURVES, start=1):
         axes = figure.add_subplot(2, 3, place)
         axes.set_xlabel("step")
         axes.set_title(label, fontsize=10)
-        if place == 1:
-            series = [(name, "loss", [line for line in lines if line.get("set", "") == name]) for name in sets]
-        else:
-            series = [(key, key, lines) for key in _present(keys, lines)]
-        for name, key, chosen in series:
-            points = [(line["step"], line[key]) for line in chosen if key in line]
+        series = _loss_by_set(lines) if keys == ("loss",) else _series(keys, lines)
+        for name, points in series.items():
             axes.plot(*zip(*points, strict=True), label=name.removesuffix("_similarity"), linewidth=1)
         if len(series) > 1:
             axes.legend(fontsize=8)
     figure.suptitle(title)
-    temporary = picture.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(picture)
+    with whole_path(picture) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
-def _present(patterns: tuple[str, ...], lines: list[dict[str, Any]]) -> list[str]:
-    known = dict.fromkeys(key for line in lines for key in line)
-    return [key for key in known if any(fnmatch(key, pattern) for pattern in patterns)]
+Points = list[tuple[int, float]]
+
+
+def _loss_by_set(lines: list[dict[str, Any]]) -> dict[str, Points]:
+    series: dict[str, Points] = {}
+    for line in lines:
+        series.setdefault(str(line.get("set", "")), []).append((line["step"], line["loss"]))
+    return dict(sorted(series.items()))
+
+
+def _series(patterns: tuple[str, ...], lines: list[dict[str, Any]]) -> dict[str, Points]:
+    keys = dict.fromkeys(key for line in lines for key in line)
+    shown = [key for key in keys if any(fnmatch(key, pattern) for pattern in patterns)]
+    return {key: [(line["step"], line[key]) for line in lines if key in line] for key in shown}

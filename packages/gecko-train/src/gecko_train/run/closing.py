@@ -173,4 +173,5 @@ def closing_screen(console: Console, results: Mapping[str, Any], folder: Path) -
     console.print()
     for section in SECTIONS:
         for part in section(results, folder):
-            console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
+            is_text = isinstance(part, str)
+            console.print(part, highlight=False, soft_wrap=is_text, markup=not is_text)

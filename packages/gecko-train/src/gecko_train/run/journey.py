@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
@@ -31,7 +31,7 @@ from gecko_train.run.steps.train import Train, TrainAlone
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
-    from gecko_fret.corpus.passages import Corpus
+    from gecko_fret.corpus import Corpus
 
 # What `gecko-train run` does, in this order; a step that the recipe does not want is left out.
 STEPS: tuple[Step, ...] = (
@@ -122,13 +122,13 @@ class Journey:
 
     def run(self) -> dict[str, dict[str, Any]]:
         """Run the steps that are not finished; returns the results of all."""
-        shown = [step for step in self.steps if step.title]
+        shown = [step.name for step in self.steps if step.title]
         for step in self.steps:
             if step.title:
-                heading = f"[{shown.index(step) + 1}/{len(shown)}] {step.title}"
+                heading = f"[{shown.index(step.name) + 1}/{len(shown)}] {step.title}"
                 self.results[step.name] = self._run_shown(step, heading)
             else:
-                self.results[step.name] = self.folder.stage(step.name, lambda step=step: step.work(self))
+                self.results[step.name] = self.folder.stage(step.name, partial(step.work, self))
         return self.results
 
     def _run_shown(self, step: Step, heading: str) -> dict[str, Any]:

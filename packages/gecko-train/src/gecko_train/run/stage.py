@@ -16,7 +16,7 @@ from gecko_train.data.sources.registry import load_set
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
-    from gecko_train.loop.trainer import TrainingSummary
+    from gecko_train.loop.watch import TrainingSummary
 
 
 @dataclass(frozen=True)

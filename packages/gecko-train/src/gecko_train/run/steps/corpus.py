@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import ConfigError
 from gecko_core.randomness import Stream, stream_generator
-from gecko_fret.corpus.passages import Corpus, load_corpus
+from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import Recipe
 from gecko_train.run.folder import RunFolder
 from gecko_train.run.steps.base import Step

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gecko_core.io import write_json
-from gecko_fret.corpus.passages import load_corpus
+from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import START, JourneyModel, Step
 
 if TYPE_CHECKING:
-    from gecko_train.loop.trainer import TrainingSummary
+    from gecko_train.loop.watch import TrainingSummary
     from gecko_train.run.journey import Journey
 
 
