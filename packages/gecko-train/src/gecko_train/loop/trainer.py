@@ -345,7 +345,7 @@ class Trainer:
             folder, done, self._unwrapped(wrapped), optimizer, state, keep=self.config.keep_checkpoints, best=best,
             trained_only=self.config.lora is not None, writes=self._is_main,
         )  # fmt: skip
-        self.accelerator.wait_for_of_all_ranks()
+        self.accelerator.wait_for_everyone()
 
     def _finish(self, wrapped: nn.Module) -> int | None:
         """Leave in the model what the stage ends with; returns the step of the best checkpoint."""
