@@ -1,4 +1,4 @@
-"""What a million rows cost, by the shares that a finished build has counted.
+"""What a million rows cost, at the rates that a finished build has measured.
 
 uv run python packages/gecko-fret/benchmarks/cost_per_million.py runs/fret
 """
@@ -11,34 +11,37 @@ from pathlib import Path
 
 from machine import described, publish, table
 
-from gecko_fret.build.cost import Shares, cost_of_rows, measured_seconds
+from gecko_fret.build.cost import read_measured, scale_to_rows
 
 
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("error: name the folder of a finished build")
     folder = Path(sys.argv[1])
-    shares = Shares.of(folder)
+    measured = read_measured(folder)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    million = cost_of_rows(1e6, shares)
-    counts, config = manifest["counts"], manifest["config"]
+    million = scale_to_rows(1e6, measured)
+    counts, config, tokens = manifest["counts"], manifest["config"], manifest["tokens"]
+    attempts, queries, passed, pairs = counts["attempts"], counts["queries"], measured.passed, counts["scored_pairs"]
+    passes, factor = 1 if config["score"]["mode"] == "joint" else 2, 1e6 / counts["rows"]
+    read_writing, read_scoring = (tokens[name]["prompt_tokens"] for name in ("write", "score"))
     rows: list[list[object]] = [
-        ["attempts that pass the filters", f"{shares.accepted:.1%}"],
-        [f"queries with their seed in the top {config['retrieve']['seed_top_k']}", f"{shares.kept:.1%}"],
-        ["of these, rows", f"{shares.rows:.1%}"],
-        ["tokens read per attempt, shared prefix left out", f"{shares.read_per_attempt:.0f}"],
-        ["tokens written per attempt", f"{shares.written_per_attempt:.0f}"],
-        [f"pairs per query, each read {shares.passes} time(s)", f"{shares.pairs_per_query:.0f}"],
-        ["tokens read per pair, shared prefixes left out", f"{shares.read_per_pair:.0f}"],
+        ["attempts that pass the filters", f"{queries / attempts:.1%}"],
+        [f"queries with their seed in the top {config['retrieve']['seed_top_k']}", f"{passed / queries:.1%}"],
+        ["of these, rows", f"{counts['rows'] / passed:.1%}"],
+        ["tokens read per attempt, shared prefix left out", f"{read_writing / attempts:.0f}"],
+        ["tokens written per attempt", f"{tokens['write']['generated_tokens'] / attempts:.0f}"],
+        [f"pairs per query, each read {passes} time(s)", f"{pairs / passed:.0f}"],
+        ["tokens read per pair, shared prefixes left out", f"{read_scoring / pairs:.0f}"],
     ]
     cost: list[list[object]] = [
         ["attempts", f"{million.attempts / 1e6:.1f} M"],
         ["pairs", f"{million.pairs / 1e6:.0f} M"],
-        ["requests", f"{million.requests / 1e6:.0f} M"],
-        ["tokens read for writing", f"{million.read_writing / 1e9:.2f} G"],
+        ["requests", f"{(million.attempts + million.pairs * passes) / 1e6:.0f} M"],
+        ["tokens read for writing", f"{read_writing * factor / 1e9:.2f} G"],
         ["tokens written", f"{million.written / 1e9:.2f} G"],
-        ["tokens read for scoring", f"{million.read_scoring / 1e9:.1f} G"],
-        ["LLM time at the speed of that build", f"{measured_seconds(million, shares) / 86400:.0f} machine-days"],
+        ["tokens read for scoring", f"{read_scoring * factor / 1e9:.1f} G"],
+        ["LLM time at the speed of that build", f"{million.seconds / 86400:.0f} machine-days"],
     ]
     publish(
         "cost_per_million",
@@ -50,7 +53,7 @@ def main() -> None:
             "",
             *table(["share", "counted"], rows),
             "",
-            "A million rows at these shares:",
+            "A million rows at these rates:",
             "",
             *table(["what", "how much"], cost),
         ],

@@ -125,7 +125,7 @@ def test_first_ctrl_c_asks_for_a_stop_and_the_second_ends(capsys):
     assert not flag()
     flag.on_signal(2, None)
     assert flag()
-    assert "finishing the part in hand" in capsys.readouterr().err
+    assert "finishing the current part" in capsys.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         flag.on_signal(2, None)
 

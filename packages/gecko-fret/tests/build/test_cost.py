@@ -3,9 +3,10 @@ import json
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_fret.build.cost import Shares, cost_of_rows, describe_cost, estimate, measured_seconds
+from gecko_fret.build.cost import describe_cost, estimate, read_measured, scale_to_rows
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.steps.plan import Measured
 
 MANIFEST = {
     "format": 1,
@@ -24,40 +25,46 @@ TWO = Corpus([Passage("a", None, "some text"), Passage("b", None, "more text")])
 def test_cost_grows_with_seeds_and_candidates():
     small = estimate(parse_config({"generate": {"seeds": 100}}), 1000, 600)
     large = estimate(parse_config({"generate": {"seeds": 200}}), 1000, 600)
-    assert small.attempts == 200
-    assert large.read_scoring == 2 * small.read_scoring
+    assert small.rows["attempts"] == 200
+    assert large.costs["score"].read == 2 * small.costs["score"].read
     assert large.seconds(1000, 100) == 2 * small.seconds(1000, 100)
-    assert estimate(parse_config({"generate": {"seeds": None}}), 50, 600).attempts == 100
+    assert estimate(parse_config({"generate": {"seeds": None}}), 50, 600).rows["attempts"] == 100
 
 
 def test_joint_scoring_reads_about_half():
     separate = estimate(parse_config({}), 1000, 600)
     joint = estimate(parse_config({"score": {"mode": "joint"}}), 1000, 600)
-    assert (separate.passes, joint.passes) == (2, 1)
-    assert joint.read_scoring * 2 == separate.read_scoring
+    assert joint.costs["score"].requests * 2 == separate.costs["score"].requests
+    assert joint.costs["score"].read * 2 == separate.costs["score"].read
 
 
 def test_long_passages_cost_what_is_read_of_them():
     config = parse_config({"score": {"passage_tokens": 100}, "generate": {"passage_tokens": 100}})
-    assert estimate(config, 10, 10_000) == estimate(config, 10, 400)
+    assert estimate(config, 10, 10_000).read == estimate(config, 10, 400).read
 
 
-def test_shares_are_those_that_a_build_has_counted():
-    shares = Shares.from_manifest(MANIFEST)
-    assert (shares.accepted, shares.kept, shares.rows) == (0.5, 0.5, 0.5)
-    assert (shares.read_per_attempt, shares.read_per_pair, shares.pairs_per_query) == (100, 300, 8)
+def test_rates_are_those_that_a_build_has_measured():
     config = parse_config({"generate": {"seeds": 50, "attempts": 4}, "retrieve": {"candidates": 16}})
-    cost = estimate(config, 1000, 600, shares)
-    assert (cost.attempts, cost.rows, cost.pairs) == (200, 25, 800)
-    assert cost.read_scoring == 2 * 120_000
-    assert measured_seconds(cost, shares) == 100 + 400
+    plan = estimate(config, 1000, 600, Measured.from_manifest(MANIFEST))
+    assert plan.rows == {
+        "passages": 1000,
+        "attempts": 200,
+        "queries": 100,
+        "retrieved": 100,
+        "passed": 50,
+        "scored_pairs": 800,
+        "rows": 25,
+    }
+    assert (plan.costs["write"].read, plan.costs["write"].written) == (20_000, 4000)
+    assert plan.costs["score"].read == 2 * 120_000
+    assert plan.measured_seconds == 100 + 400
 
 
-def test_a_million_rows_cost_what_their_share_of_the_build_did():
-    million = cost_of_rows(1e6, Shares.from_manifest(MANIFEST))
-    assert million.rows == 1e6
+def test_a_million_rows_cost_the_build_times_their_number():
+    million = scale_to_rows(1e6, Measured.from_manifest(MANIFEST))
     assert million.attempts == 8e6
-    assert million.read_scoring == 120_000 * 1e6 / 25
+    assert million.read == (20_000 + 120_000) * 1e6 / 25
+    assert million.seconds == 300 * 1e6 / 25
 
 
 def test_description_counts_requests():
@@ -73,9 +80,9 @@ def test_description_by_an_earlier_build(tmp_path):
     assert "a million rows like those: 8e+06 attempts" in text
 
 
-def test_an_unfinished_build_gives_no_shares(tmp_path):
+def test_an_unfinished_build_gives_no_rates(tmp_path):
     for content in (None, json.dumps(MANIFEST | {"complete": False})):
         if content:
             (tmp_path / "manifest.json").write_text(content)
         with pytest.raises(DataError, match="holds no finished build"):
-            Shares.of(tmp_path)
+            read_measured(tmp_path)

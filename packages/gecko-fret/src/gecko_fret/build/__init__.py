@@ -1,1 +1,27 @@
-"""Running the steps over parts on disk: pipeline, folder, fingerprints, cost, report."""
+"""Running the steps over parts on disk: pipeline, folder, fingerprints, cost, engines, report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gecko_core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from gecko_fret.build.folder import Workspace
+    from gecko_fret.build.pipeline import Build, Engine, FretSummary, build, read_corpus
+    from gecko_fret.build.report import write_report
+
+__all__ = ["Build", "Engine", "FretSummary", "Workspace", "build", "read_corpus", "write_report"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Build": "gecko_fret.build.pipeline",
+        "Engine": "gecko_fret.build.pipeline",
+        "FretSummary": "gecko_fret.build.pipeline",
+        "Workspace": "gecko_fret.build.folder",
+        "build": "gecko_fret.build.pipeline",
+        "read_corpus": "gecko_fret.build.pipeline",
+        "write_report": "gecko_fret.build.report",
+    },
+)

@@ -14,6 +14,7 @@ from types import FrameType
 from gecko_core.errors import ConfigError
 from gecko_core.io import format_seconds
 from gecko_fret.build.cost import describe_cost
+from gecko_fret.build.fingerprints import check_config
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.pipeline import Engine, FretSummary, build, read_corpus
 from gecko_fret.config import load_config
@@ -23,7 +24,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What the command line says."""
+    """The command line's options."""
 
     config: Path | None
     out: Path
@@ -45,15 +46,28 @@ class StopFlag:
         return self.stopped
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Handle SIGINT.
+
+        Raises:
+            KeyboardInterrupt: it is the second one.
+        """
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped = True
-        print("\nfinishing the part in hand; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+        print("\nfinishing the current part; Ctrl-C again ends at once", file=sys.stderr, flush=True)
 
 
 def run_build(options: BuildOptions) -> int:
-    """Runs the build and prints what came out; returns the exit code. Raises `GeckoError`."""
+    """Run the build and print what came out.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        GeckoError: whatever the user can mend.
+    """
     config = load_config(options.config, options.overrides)
+    check_config(config)
     engine = make_engine(options)
     if not options.dry_run:
         Workspace(options.out).check_usable()
@@ -76,7 +90,12 @@ def run_build(options: BuildOptions) -> int:
 
 
 def make_engine(options: BuildOptions) -> Engine | None:
-    """The engine of --engine, None for the local one. Raises `ConfigError`, `ModelError`."""
+    """The engine of ``--engine``, None for the local one.
+
+    Raises:
+        ConfigError: there is no such engine.
+        ModelError: Ray is not installed.
+    """
     if options.engine == "ray":
         from gecko_fret.build.ray import RayEngine
 
@@ -100,17 +119,19 @@ def _ctrl_c(flag: StopFlag) -> Iterator[None]:
 
 
 def closing_screen(summary: FretSummary) -> str:
-    """What a build says at its end."""
+    """What the command prints after a build."""
     counts, rejects = summary.counts, summary.rejects
     lost = ", ".join(f"{reason} {n}" for reasons in rejects.values() for reason, n in reasons.items())
-    tokens = summary.tokens["write"].get("prompt_tokens", 0) + summary.tokens["score"].get("prompt_tokens", 0)
-    written = summary.tokens["write"].get("generated_tokens", 0)
+    read, written = (
+        sum(counters.get(name, 0) for counters in summary.tokens.values())
+        for name in ("prompt_tokens", "generated_tokens")
+    )
     return "\n".join(
         [
             f"{counts['rows']} rows from {counts['attempts']} attempts on {counts['passages']} passages "
             f"({counts['scored_pairs']} pairs scored)",
             f"rejected: {lost or 'nothing'}",
-            f"{tokens} tokens read, {written} written, {format_seconds(sum(summary.seconds.values()))}",
+            f"{read} tokens read, {written} written, {format_seconds(sum(summary.seconds.values()))}",
             f"data    {summary.path}",
             f"report  {summary.path / 'report.html'}",
             "",

@@ -13,6 +13,7 @@ from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.models import Models
 from gecko_fret.steps.parts import Layout, Parts, Row, layout_of
+from gecko_fret.steps.plan import Plan, StepCost
 
 Input = TypeVar("Input")
 Value = TypeVar("Value")
@@ -129,6 +130,14 @@ class Step(ABC, Generic[Row]):
     def format(self, config: FretConfig) -> int:
         """The oldest format of FRet folders that has what the step writes."""
         return 1
+
+    def estimate(self, plan: Plan) -> StepCost | None:
+        """Add the expected number of its rows to the plan.
+
+        Returns:
+            What the step costs; None where that is not worth a line.
+        """
+        return None
 
     # -- what it has on disk
 

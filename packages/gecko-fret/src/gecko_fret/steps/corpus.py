@@ -13,6 +13,7 @@ from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import SCHEMA, Corpus, Passage
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.parts import Layout, part_count
+from gecko_fret.steps.plan import Plan, StepCost
 
 
 class CorpusStep(PartStep[Passage, Passage]):
@@ -32,6 +33,11 @@ class CorpusStep(PartStep[Passage, Passage]):
     def fingerprint(self, build: BuildContext) -> list[Any]:
         """The passages, and how they are cut into parts."""
         return [build.corpus.hash, build.config.corpus.part_size]
+
+    def estimate(self, plan: Plan) -> StepCost:
+        """See ``Step.estimate``."""
+        plan.rows["passages"] = plan.passages
+        return StepCost(f"{plan.corpus}: {plan.passages} passages of {plan.mean_characters:.0f} characters on average")
 
     def layout(self, config: FretConfig) -> Layout[Passage]:
         """The corpus' own columns."""

@@ -19,6 +19,7 @@ from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.filter import FILTER
 from gecko_fret.steps.first_pass import build_embedder, first_pass_folder, prepare_first_pass
 from gecko_fret.steps.parts import part_count
+from gecko_fret.steps.plan import Plan, StepCost
 
 
 def embedding_key(corpus: Corpus, embedder: Any, part_size: int) -> str:
@@ -92,6 +93,10 @@ class EmbedStep(PartStep[int, Any]):
         """The embedder and its prompts."""
         config = build.config.embedder
         return [build.models.embedder_fingerprint(config), config.prompt_style]
+
+    def estimate(self, plan: Plan) -> StepCost:
+        """See ``Step.estimate``."""
+        return StepCost(f"{plan.passages} passages")
 
     def embeddings(self, build: BuildContext) -> CorpusEmbeddings:
         """The blocks of a build."""

@@ -15,6 +15,7 @@ from gecko_fret.corpus.passages import Corpus
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import PromptSet, load_prompts
 from gecko_fret.steps.base import BuildContext, Reject, StepResult, WholeStep
+from gecko_fret.steps.plan import Plan
 from gecko_fret.steps.write import FILTER_KEYS, WRITE, Attempt
 
 
@@ -168,6 +169,11 @@ class FilterStep(WholeStep[Query]):
     def fingerprint(self, build: BuildContext) -> list[Any]:
         """The filter's settings, and the size of the parts."""
         return [build.config.generate.model_dump(include=FILTER_KEYS), build.config.retrieve.part_size]
+
+    def estimate(self, plan: Plan) -> None:
+        """See ``Step.estimate``."""
+        accepted = plan.like.counts["queries"] / plan.like.counts["attempts"] if plan.like else 1.0
+        plan.rows["queries"] = plan.rows["attempts"] * accepted
 
     def total(self, build: BuildContext) -> int:
         """Parts of attempts."""

@@ -18,6 +18,7 @@ from gecko_fret.judges import JUDGES
 from gecko_fret.steps.base import BuildContext, PartStep, Reject, StepResult, Work
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.parts import Layout, arrow_type, layout_of
+from gecko_fret.steps.plan import Plan
 from gecko_fret.steps.retrieve import RETRIEVE
 from gecko_fret.steps.score import SCORE
 
@@ -204,6 +205,11 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
     def format(self, config: FretConfig) -> int:
         """Format 2 where judges beyond ql and rc need the column ``scores``."""
         return 2 if config.score.further_judges else 1
+
+    def estimate(self, plan: Plan) -> None:
+        """See ``Step.estimate``."""
+        kept = plan.like.counts["rows"] / plan.like.passed if plan.like else 1.0
+        plan.rows["rows"] = plan.rows["passed"] * kept
 
     def layout(self, config: FretConfig) -> Layout[MinedRow]:
         """The columns of ``MinedRow``; in format 1 candidates have no ``scores``."""

@@ -16,6 +16,7 @@ from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder, prepare_first_pass
 from gecko_fret.steps.index import Index, make_index, recall
+from gecko_fret.steps.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,12 @@ class RetrieveStep(PartStep[Query, Retrieved]):
     def fingerprint(self, build: BuildContext) -> list[Any]:
         """The settings of retrieval but for the cache, which changes no vector."""
         return [build.config.retrieve.model_dump(exclude={"cache"})]
+
+    def estimate(self, plan: Plan) -> None:
+        """See ``Step.estimate``; ``passed`` are the queries that find their seed."""
+        kept = plan.like.passed / plan.like.counts["queries"] if plan.like else 1.0
+        plan.rows["retrieved"] = plan.rows["queries"]
+        plan.rows["passed"] = plan.rows["queries"] * kept
 
     def prepare(self, build: BuildContext, progress: Progress) -> None:
         """Train the embedder again where it was deleted after embedding."""

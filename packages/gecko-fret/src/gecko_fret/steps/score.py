@@ -18,6 +18,7 @@ from gecko_fret.prompting import PromptSet, load_prompts
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.parts import Layout
+from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 
 
@@ -106,6 +107,19 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         if config.score.mode == "joint":
             load_prompts(config.score.prompt).joint_scoring("", "")
 
+    def estimate(self, plan: Plan) -> StepCost:
+        """See ``Step.estimate``."""
+        config, like = plan.config, plan.like
+        passes = _passes(config.score.mode)
+        pairs = plan.rows["scored_pairs"] = plan.rows["passed"] * min(config.retrieve.candidates, plan.passages)
+        tokens = plan.text_tokens(config.score.passage_tokens) + config.generate.max_new_tokens + TEMPLATE_TOKENS
+        read, seconds = float(round(pairs * passes * tokens)), 0.0
+        if like:
+            share = pairs * passes / (like.counts["scored_pairs"] * _passes(like.config["score"]["mode"]))
+            read, seconds = share * like.tokens[self.name]["prompt_tokens"], share * like.seconds[self.name]
+        line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read"
+        return StepCost(line, pairs * passes, read, seconds=seconds)
+
     def layout(self, config: FretConfig) -> Layout[ScoredPair]:
         """The two ids, and a column for every judge."""
         names = config.score.all_judges
@@ -145,3 +159,7 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
 
 
 SCORE = ScoreStep()
+
+
+def _passes(mode: str) -> int:
+    return 1 if mode == "joint" else 2

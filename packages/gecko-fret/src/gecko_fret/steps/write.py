@@ -18,6 +18,7 @@ from gecko_fret.prompting import PromptSet, load_prompts, prompt_text
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.parts import part_count
+from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
 
 #: Keys of ``generate`` that the filter reads, so that changing them does not write anything again.
 FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep"}
@@ -151,14 +152,32 @@ class WriteStep(PartStep[str, Attempt]):
         """See ``kind_weights``."""
         kind_weights(load_prompts(config.generate.prompt), config.generate)
 
+    def estimate(self, plan: Plan) -> StepCost:
+        """See ``Step.estimate``."""
+        config, like = plan.config.generate, plan.like
+        seeds = seed_count(plan.config, plan.passages)
+        attempts = plan.rows["attempts"] = seeds * config.attempts
+        read = float(round(attempts * (plan.text_tokens(config.passage_tokens) + TEMPLATE_TOKENS)))
+        written, seconds = float(attempts * config.max_new_tokens), 0.0
+        if like:
+            share = attempts / like.counts["attempts"]
+            read = share * like.tokens[self.name]["prompt_tokens"]
+            written = share * like.tokens[self.name]["generated_tokens"]
+            seconds = share * like.seconds[self.name]
+        line = (
+            f"{attempts} attempts from {seeds} seeds, {len(load_prompts(config.prompt).kinds)} kinds of task: "
+            f"{read:.0f} tokens read, {plan.bound} {written:.0f} written"
+        )
+        return StepCost(line, attempts, read, written, seconds)
+
     def part_count(self, build: BuildContext) -> int:
         """Parts that the seeds fill."""
-        return part_count(seed_count(build.config, build.corpus), build.config.generate.part_size)
+        return part_count(seed_count(build.config, len(build.corpus)), build.config.generate.part_size)
 
     def units(self, build: BuildContext, number: int) -> int:
         """Seeds of part ``number``."""
         size = build.config.generate.part_size
-        return min(size, seed_count(build.config, build.corpus) - number * size)
+        return min(size, seed_count(build.config, len(build.corpus)) - number * size)
 
     def inputs(self, build: BuildContext, number: int) -> Sequence[str]:
         """Ids of the seeds of part ``number``."""
@@ -177,9 +196,9 @@ class WriteStep(PartStep[str, Attempt]):
 WRITE = WriteStep()
 
 
-def seed_count(config: FretConfig, corpus: Corpus) -> int:
-    """How many seed passages the build uses."""
-    return len(corpus) if config.generate.seeds is None else min(config.generate.seeds, len(corpus))
+def seed_count(config: FretConfig, passages: int) -> int:
+    """How many of a corpus' passages the build uses as seeds."""
+    return passages if config.generate.seeds is None else min(config.generate.seeds, passages)
 
 
 def sample_seeds(corpus: Corpus, count: int | None, seed: int) -> list[int]:
