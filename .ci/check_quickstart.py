@@ -45,9 +45,7 @@ def check_sentence_transformers(model_folder: Path, texts: list[str]) -> float:
 
 
 def main(run: Path) -> int:
-    from gecko_fret.build.pipeline import build
-    from gecko_fret.config import FretConfig
-    from gecko_fret.corpus.passages import load_corpus
+    from gecko_fret import FretConfig, build_fret, load_corpus
 
     fret = run / "fret"
     corpus = load_corpus(sorted((fret / "corpus").glob("*.parquet"))[0])
@@ -63,7 +61,7 @@ def main(run: Path) -> int:
     config = FretConfig.model_validate(json.loads((fret / "manifest.json").read_text())["config"])
     again = Path(tempfile.mkdtemp(prefix="gecko-fret-again-"))
     try:
-        build(config, again / "fret", corpus=corpus)
+        build_fret(config, again / "fret", corpus=corpus)
         first, second = parquet_digests(fret), parquet_digests(again / "fret")
     finally:
         shutil.rmtree(again)

@@ -76,7 +76,7 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
         (["build", "--dry-run", "--like", "runs"], "runs: holds no finished build"),
         (["build", "--corpus", ""], "the corpus has an empty name"),
         (["build", "--corpus", "2024"], "2024: no such corpus"),
-        (["build", "."], ".: cannot be read (Is a directory)"),
+        (["build", "."], ".: is a folder"),
         (["build", "absent.yaml"], "absent.yaml: no such config file"),
         (["build", "--engine", "slurm"], "use local or ray"),
         (["report", "."], "not a FRet folder"),

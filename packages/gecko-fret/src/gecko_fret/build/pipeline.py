@@ -117,6 +117,10 @@ def build(
             context.close()
 
 
+#: Its name at the package's root, where ``build`` is this room.
+build_fret = build
+
+
 class Build:
     """One run of a build, from the first missing part to the last.
 
