@@ -23,11 +23,13 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
     top = argparse.ArgumentParser(
         prog="gecko-embed",
-        description="Embed the texts of a .jsonl, .csv, .parquet or .txt file into a .npy or .parquet file.",
+        description="Embed the texts of a .jsonl, .csv, .tsv, .parquet or .txt file into a .npy or .parquet file.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("input", type=Path, help="a .jsonl, .csv (with header), .parquet or .txt (a text per line) file")
+    top.add_argument(
+        "input", type=Path, help="a .jsonl, .csv or .tsv (with header), .parquet, or .txt (one text per line) file"
+    )
     top.add_argument("output", type=Path, help="a .npy or .parquet file; must not exist unless --overwrite")
     top.add_argument("--model", required=True, help="a folder, a packaged model (all-minilm-l6-v2), or a hub id")
     top.add_argument(

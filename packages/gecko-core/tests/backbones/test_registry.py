@@ -1,9 +1,13 @@
 """Each backbone type: attends both ways, ignores padding, gradients flow, and a plain forward agrees."""
 
+import shutil
+
 import pytest
 import torch
 
 from gecko_core import Gecko
+from gecko_core.backbones import registry
+from gecko_core.backbones.base import Adapter
 from gecko_core.backbones.registry import ADAPTERS, adapter_for
 from gecko_core.errors import ModelError
 
@@ -105,3 +109,29 @@ def test_smollm2_out_of_its_gguf(tmp_path):
     assert vectors.shape == (3, 256)
     again = Gecko.from_pretrained(gecko.save_pretrained(tmp_path / "m"), device="cpu", dtype="float32")
     assert abs(again.encode(texts) - vectors).max() < 1e-6
+
+
+def test_a_new_family_is_one_adapter_and_one_entry(monkeypatch, tmp_path, backbone_folder):
+    """What a newcomer writes to add a family, here ALBERT, which the defaults of Adapter fit."""
+    import transformers
+
+    class AlbertAdapter(Adapter):
+        model_types = frozenset({"albert"})
+
+    monkeypatch.setattr(registry, "ADAPTERS", (*ADAPTERS, AlbertAdapter))
+    config = transformers.AlbertConfig(
+        vocab_size=80,
+        embedding_size=8,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    transformers.AlbertModel(config).save_pretrained(tmp_path / "albert")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(backbone_folder("bert") / name, tmp_path / "albert")
+    model = Gecko.from_backbone(tmp_path / "albert", dims=(32, 8), device="cpu", dtype="float32")
+    assert not model.can_pack
+    vectors = model.encode(["a gecko", "the tokay barks at night"])
+    loaded = Gecko.from_pretrained(model.save_pretrained(tmp_path / "model"), device="cpu", dtype="float32")
+    assert abs(loaded.encode(["a gecko", "the tokay barks at night"]) - vectors).max() < 1e-6

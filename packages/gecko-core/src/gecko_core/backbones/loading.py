@@ -185,8 +185,8 @@ def _check_weights(folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         return
     others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.h5", "*.msgpack") for p in folder.glob(pattern))
-    found = f"only {', '.join(others)}" if others else "no weights at all"
-    raise ModelError(f"{folder}: no .safetensors file ({found}); pickled weights are not loaded, convert them first")
+    files = f"only {', '.join(others)}" if others else "no weights at all"
+    raise ModelError(f"{folder}: no .safetensors file ({files}); pickled weights are not loaded, convert them first")
 
 
 def _gguf_model_type(folder: Path, gguf_file: str) -> str:
