@@ -27,9 +27,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument(
-        "input", type=Path, help="a .jsonl, .csv or .tsv (with header), .parquet, or .txt (one text per line) file"
-    )
+    top.add_argument("input", type=Path, help="a .jsonl, .csv, .tsv, .parquet or .txt (one text per line) file")
     top.add_argument("output", type=Path, help="a .npy or .parquet file; must not exist unless --overwrite")
     top.add_argument("--model", required=True, help="a folder, a packaged model (all-minilm-l6-v2), or a hub id")
     top.add_argument(
