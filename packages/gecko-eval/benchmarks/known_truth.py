@@ -40,7 +40,7 @@ def main() -> None:
     from gecko_eval.mteb.run import go_offline
 
     go_offline()
-    from gecko_eval.report.known_scores import MINILM
+    from gecko_eval.report.published import MINILM
 
     names = [*MINILM, "BM25"]
     if wrong := set(options.tasks or []) - set(names):
@@ -58,7 +58,7 @@ def main() -> None:
 
 def minilm_row(name: str, entries, no_direct: bool) -> dict[str, str]:
     from gecko_eval.baselines import load_model
-    from gecko_eval.report.known_scores import MINILM
+    from gecko_eval.report.published import MINILM
 
     exact = score(load_model("all-minilm-l6-v2", dtype="float32"), entries)
     half = score(load_model("all-minilm-l6-v2", dtype=None), entries)
@@ -70,7 +70,7 @@ def minilm_row(name: str, entries, no_direct: bool) -> dict[str, str]:
 
 def bm25_row(entries) -> dict[str, str]:
     from gecko_eval.baselines import load_model
-    from gecko_eval.report.known_scores import BM25_SCIFACT
+    from gecko_eval.report.published import BM25_SCIFACT
 
     found = score(load_model("bm25"), entries)
     values = [f"{found:.3f}", "", "", f"{BM25_SCIFACT:.3f}", f"{found - BM25_SCIFACT:+.3f}", made()]
@@ -120,7 +120,7 @@ def append(path: Path, row: dict[str, str]) -> None:
 
 
 def show(rows: list[dict[str, str]]) -> None:
-    from gecko_eval.report.known_scores import BM25_SOURCE, MINILM_SOURCE
+    from gecko_eval.report.published import BM25_SOURCE, MINILM_SOURCE
 
     print("| " + " | ".join(HEADER[:-1]) + " |\n|" + "---|" * (len(HEADER) - 1))
     for row in rows:

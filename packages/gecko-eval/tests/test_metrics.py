@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import pytrec_eval
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores
-from scipy.stats import spearmanr
-from sklearn.metrics import average_precision_score
 
-from gecko_eval.metrics import METRICS, average_precision, ranking_metrics, spearman
+from gecko_core.search import TopK
+from gecko_eval.metrics import METRICS, average_precision, ranking_metrics, spearman, tie_order
 
 
 def random_run(seed: int, queries: int = 25, docs: int = 150, ties: bool = True):
@@ -76,12 +76,13 @@ def test_lengths_must_agree():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=40))
-def test_spearman_equals_scipy(pairs):
+def test_spearman_is_the_correlation_of_average_ranks(pairs):
     a, b = np.array(pairs, dtype=float).T
     if len(set(a)) == 1 or len(set(b)) == 1:
         assert np.isnan(spearman(a, b))
     else:
-        assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
+        ranks = [[(values < value).sum() + ((values == value).sum() + 1) / 2 for value in values] for values in (a, b)]
+        assert spearman(a, b) == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-12)
 
 
 def test_spearman_wants_two_equal_rows():
@@ -90,8 +91,44 @@ def test_spearman_wants_two_equal_rows():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_average_precision_equals_scikit_learn_with_ties(seed):
+def test_average_precision_takes_equal_scores_together(seed):
     rng = np.random.default_rng(seed)
     scores, labels = rng.integers(0, 12, 80) / 4, rng.integers(0, 2, 80)
-    assert average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    steps = [(labels[scores >= at].mean(), labels[scores == at].sum() / labels.sum()) for at in np.unique(scores)]
+    expected = sum(precision * gained for precision, gained in steps)
+    assert average_precision(scores, labels) == pytest.approx(expected, abs=1e-12)
     assert np.isnan(average_precision(scores, np.zeros(80)))
+
+
+def integer_vectors(*shape):
+    # Small integers: scores are exact in float32 and tie all the time.
+    return torch.tensor(np.random.default_rng(len(shape) + shape[0]).integers(-1, 2, shape), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("block", [7, 200])
+def test_of_equal_scores_the_larger_id_comes_first(block):
+    queries, documents = integer_vectors(9, 6), integer_vectors(200, 6)
+    doc_ids = [f"d{i}" for i in np.random.default_rng(0).permutation(200)]
+    top = TopK(queries, 5, ties=tie_order(doc_ids))
+    for first in range(0, 200, block):
+        top.add(documents[first : first + block])
+    scores = (queries @ documents.T).tolist()
+    expected = [sorted(range(200), key=lambda i, row=row: (row[i], doc_ids[i]), reverse=True)[:5] for row in scores]
+    assert top.result().rows.tolist() == expected
+
+
+def test_tied_rankings_score_as_in_trec_eval():
+    queries, documents = integer_vectors(20, 4), integer_vectors(60, 4)
+    doc_ids = [f"d{i}" for i in range(60)]
+    found = TopK(queries, 60, ties=tie_order(doc_ids))
+    found.add(documents)
+    rows, scores = found.result()
+    assert (np.diff(scores, axis=1) == 0).any()
+    judgements = [{f"d{d}": int(g) for d, g in enumerate(row)} for row in integer_vectors(20, 60).clamp(min=0).tolist()]
+    run = {
+        f"q{q}": {doc_ids[d]: float(s) for d, s in zip(rows[q], scores[q], strict=True)} for q in range(len(queries))
+    }
+    oracle = pytrec_eval.RelevanceEvaluator({f"q{q}": j for q, j in enumerate(judgements)}, {"ndcg_cut.10"})
+    theirs = oracle.evaluate(run)
+    ours = ranking_metrics([[doc_ids[d] for d in row] for row in rows], judgements)["ndcg_at_10"]
+    np.testing.assert_allclose(ours, [theirs[f"q{q}"]["ndcg_cut_10"] for q in range(20)], atol=1e-12)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gecko_core.backbones import first_line, quiet_bars
-from gecko_core.errors import DataError, ModelError
+from gecko_core.backbones import quiet
+from gecko_core.errors import DataError, ModelError, first_line
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.in_training.retrieval import RetrievalScores
 from gecko_eval.metrics import METRICS, ranking_metrics
@@ -118,8 +116,9 @@ class SentenceTransformerEmbedder:
         from sentence_transformers import SentenceTransformer
 
         try:
-            with _complete_weights(name):
+            with quiet():
                 self.model = SentenceTransformer(name, device=device)
+            _check_weights(self.model, name)
         except ModelError:
             raise
         except Exception as e:  # whatever a broken folder makes of some library
@@ -162,27 +161,39 @@ class SentenceTransformerEmbedder:
         )
 
 
-@contextmanager
-def _complete_weights(name: str) -> Iterator[None]:
-    """ModelError where transformers makes up weights that the folder lacks; it only writes of them in a report."""
-    missing: list[str] = []
+def _check_weights(model: Any, name: str) -> None:
+    """Refuse a model some of whose weights its folder lacks: transformers makes them up and goes on.
 
-    def note(record: logging.LogRecord) -> bool:
-        rows = [line.split("|") for line in record.getMessage().splitlines() if line.count("|") >= 2]
-        missing.extend(row[0].strip() for row in rows if row[1].strip() == "MISSING")
-        return not rows
+    Raises:
+        ModelError: tensors are missing.
+    """
+    from transformers import PreTrainedModel
 
-    logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(note)
-    try:
-        with quiet_bars():
-            yield
-    finally:
-        logger.removeFilter(note)
-    # Mean pooling has no use for BERT's pooler, and many folders come without it.
-    missing = [key for key in missing if "pooler" not in key]
-    if missing:
-        raise ModelError(f"{name}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again")
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            # Mean pooling has no use for BERT's pooler, and many folders come without it.
+            missing = [key for key in _missing_keys(module) if "pooler" not in key]
+            if missing:
+                raise ModelError(
+                    f"{name}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again"
+                )
+
+
+def _missing_keys(module: Any) -> list[str]:
+    """The tensors that a module's folder lacks, in order; none where it cannot be read a second time."""
+    # Old sentence-transformers folders keep the backbone in a subfolder of this name.
+    for subfolder in ("", "0_Transformer"):
+        with suppress(OSError, ValueError), quiet():
+            # On the meta device: names and shapes are read, and no tensor.
+            _, info = type(module).from_pretrained(
+                module.name_or_path,
+                config=module.config,
+                subfolder=subfolder,
+                output_loading_info=True,
+                device_map="meta",
+            )
+            return sorted(info["missing_keys"])
+    return []
 
 
 def load_model(

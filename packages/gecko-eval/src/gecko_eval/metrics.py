@@ -1,4 +1,4 @@
-"""Retrieval and similarity metrics, one value per query, equal to trec_eval's (and so to mteb's)."""
+"""Retrieval and similarity metrics, equal to those of trec_eval and mteb."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ def ranking_metrics(
 ) -> dict[str, np.ndarray]:
     """Every metric of ``METRICS`` for every query.
 
+    nDCG has linear gains and a log2 discount (trec_eval ``ndcg_cut``), recall divides by all relevant documents
+    (``recall``), MRR is cut at rank 10 (mteb). By hand, because the
+    rankings are sorted and cut already; pytrec_eval would take them as dicts of scores and sort them again.
+
     Args:
         rankings: per query the document ids, best first; 100 of them for ``recall_at_100`` to mean what it says.
         judgements: per query the grade of each judged document; grades below 1 count as not relevant.
@@ -21,8 +25,8 @@ def ranking_metrics(
     Returns:
         metric name -> float64 array, one entry per query. A query without a relevant document scores 0.
 
-    nDCG has linear gains and a log2 discount (trec_eval ``ndcg_cut``), recall divides by all relevant documents
-    (``recall``), MRR is cut at rank 10 (mteb).
+    Raises:
+        ValueError: the two sequences differ in length.
     """
     n = len(rankings)
     if n != len(judgements):
@@ -44,28 +48,37 @@ def ranking_metrics(
     return out
 
 
+def tie_order(doc_ids: Sequence[str]) -> np.ndarray:
+    """(n,) int64, for ``ties`` of `gecko_core.search.TopK`: of equal scores the larger document id comes first.
+
+    trec_eval sorts that way before it cuts a ranking, so a ranking in this order scores the same here and in mteb. By
+    hand, because no library ranks by score and then by descending id.
+    """
+    order = sorted(range(len(doc_ids)), key=lambda i: doc_ids[i], reverse=True)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation of two 1-d arrays; ties get their average rank. NaN where one side is constant."""
-    x, y = _average_ranks(np.asarray(a)), _average_ranks(np.asarray(b))
-    if x.shape != y.shape or x.ndim != 1:
-        raise ValueError(f"expected two 1-d arrays of one length, found {x.shape} and {y.shape}")
-    x, y = x - x.mean(), y - y.mean()
-    norm = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / norm) if norm > 0 else float("nan")
+    """Spearman's rank correlation of two 1-d arrays; NaN where one side is constant.
+
+    Raises:
+        ValueError: the arrays are not 1-d or differ in length.
+    """
+    from scipy.stats import spearmanr
+
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"expected two 1-d arrays of one length, found {a.shape} and {b.shape}")
+    if len(a) < 2 or (a == a[0]).all() or (b == b[0]).all():  # scipy would warn
+        return float("nan")
+    return float(spearmanr(a, b).statistic)
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the precision-recall steps, equal scores taken together (as scikit-learn). NaN without a positive."""
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    scores, positive = np.asarray(scores)[order], np.asarray(labels)[order] > 0
-    if not positive.any():
-        return float("nan")
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # last place of every distinct score
-    hits = np.cumsum(positive)[last]
-    return float(np.sum(np.diff(hits, prepend=0) * hits / (last + 1)) / hits[-1])
+    """Area under the precision-recall steps, equal scores taken together; NaN without a positive label."""
+    from sklearn.metrics import average_precision_score
 
-
-def _average_ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse]
+    positive = np.asarray(labels) > 0
+    return float(average_precision_score(positive, scores)) if positive.any() else float("nan")

@@ -4,8 +4,7 @@ from gecko_eval.baselines import Bm25
 from gecko_eval.mteb.encoder import GeckoEmbedder
 from gecko_eval.mteb.entries import entries_for
 from gecko_eval.mteb.run import run_tasks
-from gecko_eval.report.page import _main_scores, build_sections, write_report
-from gecko_eval.report.paper import CATEGORIES, MTEB_ENG_V1, TASKS_ENG_V1, TASKS_ENG_V2
+from gecko_eval.report.page import write_report
 from gecko_eval.results import load_results
 
 
@@ -66,57 +65,9 @@ def test_a_model_without_a_record_gets_no_claim(make_word_model, data_root, tmp_
     assert "| bm25 |" in parts["Beside the paper: zero-shot"]
 
 
-def test_the_forums_of_cqadupstack_count_as_one_task():
-    forums = {f"CQADupstack{i}Retrieval": {"scores": {"64": {"main": i / 100}}} for i in range(12)}
-    assert _main_scores(forums, "64")["CQADupstackRetrieval"] == pytest.approx(5.5)
-    assert "CQADupstackRetrieval" not in _main_scores({k: v for k, v in forums.items() if "11" not in k}, "64")
-
-
-def test_the_papers_averages_follow_from_its_categories():
-    sizes = [len(names.split()) for names in TASKS_ENG_V1.values()]
-    assert sum(sizes) == 56
-    for model, _, _, scores in MTEB_ENG_V1:
-        average = sum(n * s for n, s in zip(sizes, scores, strict=False)) / 56
-        assert average == pytest.approx(scores[-1], abs=0.06), model
-
-
-@pytest.mark.parametrize(("name", "tasks"), [("MTEB(eng, v1)", TASKS_ENG_V1), ("MTEB(eng, v2)", TASKS_ENG_V2)])
-def test_the_lists_of_tasks_are_mtebs(name, tasks):
-    import mteb
-
-    found = {category: set() for category in CATEGORIES}
-    kinds = {kind: category for category, kind in CATEGORIES.items()}
-    for task in mteb.get_benchmark(name).tasks:
-        found[kinds[task.metadata.type]].add(task.metadata.name)
-    assert found == {category: set(names.split()) for category, names in tasks.items()}
-
-
-def test_the_leaderboards_columns_for_v2():
-    scores = {"STS12": 0.5, "STS13": 0.7, "SCIDOCS": 0.2, "NFCorpus": 0.9}
-    tasks = {
-        task: {"type": "STS", "main_score": "x", "scores": {"64": {"main": score}}} for task, score in scores.items()
-    }
-    model = {"label": "m", "key": "0" * 12, "record": {"sources": ["scidocs"]}}
-    made = {"mteb": "1", "torch": "1", "gecko-eval": "1", "python": "3", "date": "d"}
-    unknown = {"model": {**model, "label": "u", "record": {}}, "tasks": tasks, "folder": "b", "made": made}
-    sections = build_sections([{"model": model, "tasks": tasks, "folder": "a", "made": made}, unknown])
-    header, (row, other) = next((s[2], s[3]) for s in sections if s[0] == "MTEB(eng, v2)")
-    cells = dict(zip(header, row, strict=True))
-    assert cells["Mean (Task)"] == "46.67 (3 of 41)"
-    assert cells["Mean (TaskType)"] == "40.00 (2 of 7 types)"
-    assert (cells["STS"], cells["retr"], cells["class"]) == ("60.00 (2 of 9)", "20.00 (1 of 10)", "")
-    assert cells["zero-shot"] == "98%"
-    assert other[-1] == "not known"
-
-
-def test_tasks_whose_data_changed_between_runs_are_marked():
-    def results(folder, data):
-        tasks = {"own": {"type": "STS", "main_score": "x", "data": data, "scores": {"64": {"main": 0.5}}}}
-        return {"model": {"label": folder, "key": "k", "record": {}}, "tasks": tasks, "folder": folder, "made": {}}
-
-    def names(*all_results):
-        _, notes, _, rows = build_sections(all_results)[0]
-        return rows[0][0], any("its data changed" in note for note in notes)
-
-    assert names(results("a", "1"), results("b", "1")) == ("own", False)
-    assert names(results("a", "1"), results("b", "2")) == ("own †", True)
+def test_names_are_text_and_never_markup(results, tmp_path):
+    results["model"]["label"] = "<b>bold</b> | & co"
+    paths = write_report([results], tmp_path / "report")
+    assert "&lt;b&gt;bold&lt;/b&gt; | &amp; co @64" in paths[1].read_text()
+    assert "<b>" not in paths[1].read_text()
+    assert "| <b>bold</b> \\| & co @64 |" in paths[0].read_text()

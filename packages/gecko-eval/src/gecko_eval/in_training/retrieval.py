@@ -16,8 +16,7 @@ import torch
 from gecko_core.errors import ConfigError
 from gecko_core.search import TopK
 from gecko_eval.data.sets import RetrievalSet
-from gecko_eval.metrics import METRICS, ranking_metrics
-from gecko_eval.ties import tie_order
+from gecko_eval.metrics import METRICS, ranking_metrics, tie_order
 
 if TYPE_CHECKING:
     from gecko_core import Gecko

@@ -13,8 +13,8 @@ import torch
 
 from gecko_core.search import TopK
 from gecko_eval.cache import EmbeddingCache
+from gecko_eval.metrics import tie_order
 from gecko_eval.mteb.tasks import TaskPrompt, prompt_fingerprint, task_prompt
-from gecko_eval.ties import tie_order
 
 if TYPE_CHECKING:
     from gecko_core import Gecko

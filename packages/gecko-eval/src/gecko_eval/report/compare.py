@@ -153,7 +153,8 @@ def _bootstrap_statistic(
         rows = rng.integers(0, len(gold), len(gold))
         out[i] = statistic(a[rows], gold[rows]) - statistic(b[rows], gold[rows])
     # A draw of one label only has no correlation and no precision; it says nothing about the difference.
-    return np.nan_to_num(out, nan=0.0)
+    # Rounded, because a difference of zero must count as one whatever the last bit of either score is.
+    return np.nan_to_num(out, nan=0.0).round(12)
 
 
 class TaskComparison(NamedTuple):
