@@ -9,7 +9,9 @@ from gecko_fret.steps.embed import CorpusEmbeddings, embedding_key
 def made(small_corpus, fake_embedder, tmp_path):
     embeddings = CorpusEmbeddings(tmp_path, small_corpus, 15)
     for number in range(len(embeddings)):
-        embeddings.make(number, fake_embedder(), 1024)
+        passages = small_corpus[number * 15 : (number + 1) * 15]
+        texts, titles = [passage.text for passage in passages], [passage.title for passage in passages]
+        embeddings.write(number, fake_embedder().encode_documents(texts, titles))
     return embeddings
 
 

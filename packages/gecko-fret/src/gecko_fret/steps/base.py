@@ -214,13 +214,16 @@ class PartStep(Step[Row], Generic[Input, Row]):
         Returns:
             Its units of progress.
         """
-        inputs = self.inputs(build, number)
         if not self.exists(build, number):
-            result = build.keep(self.name, lambda: self.make(build))(inputs)
-            # The rejects come first: a part of the step that exists says that both are complete.
-            self.rejects(build.out).write(number, result.rejects)
-            build.parts(self).write(number, result.rows, result.counters)
-        return len(inputs)
+            work = build.keep(self.name, lambda: self.make(build))
+            self.write(build, number, work(self.inputs(build, number)))
+        return self.units(build, number)
+
+    def write(self, build: BuildContext, number: int, result: StepResult[Row]) -> None:
+        """Write what the work made of part ``number``."""
+        # The rejects come first: a part of the step that exists says that both are complete.
+        self.rejects(build.out).write(number, result.rejects)
+        build.parts(self).write(number, result.rows, result.counters)
 
 
 class WholeStep(Step[Row]):

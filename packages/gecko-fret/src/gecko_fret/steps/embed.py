@@ -13,7 +13,7 @@ import numpy as np
 from gecko_core.errors import DataError
 from gecko_core.io import Progress, whole_file
 from gecko_fret.config import FretConfig
-from gecko_fret.corpus.passages import Corpus
+from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.filter import FILTER
@@ -51,12 +51,8 @@ class CorpusEmbeddings:
         """Whether block ``number`` has been written."""
         return self.path(number).exists()
 
-    def make(self, number: int, embedder: Any, batch_tokens: int | None) -> None:
-        """Embed block ``number`` and write it, complete or not at all."""
-        passages = self._corpus[number * self._part_size : (number + 1) * self._part_size]
-        vectors = embedder.encode_documents(
-            [passage.text for passage in passages], [passage.title for passage in passages], batch_tokens=batch_tokens
-        )
+    def write(self, number: int, vectors: np.ndarray) -> None:
+        """Write block ``number``, complete or not at all."""
         with whole_file(self.path(number)) as file:
             np.save(file, np.asarray(vectors, dtype=np.float32))
 
@@ -77,7 +73,7 @@ class CorpusEmbeddings:
         return blocks
 
 
-class EmbedStep(PartStep[int, Any]):
+class EmbedStep(PartStep[Passage, np.ndarray]):
     """Passages to vectors. Its parts are NumPy blocks, in the folder or in the cache that the configuration names."""
 
     name = "embed"
@@ -129,26 +125,23 @@ class EmbedStep(PartStep[int, Any]):
         """Whether block ``number`` has been written."""
         return self.embeddings(build).exists(number)
 
-    def inputs(self, build: BuildContext, number: int) -> Sequence[int]:
-        """The number of the block itself."""
-        return [number]
+    def inputs(self, build: BuildContext, number: int) -> Sequence[Passage]:
+        """Passages of block ``number``."""
+        return CORPUS.inputs(build, number)
 
-    def make(self, build: BuildContext) -> Work[int, Any]:
-        """Load the embedder; the work writes blocks instead of returning rows."""
-        embeddings, embedder = self.embeddings(build), build_embedder(build)
+    def make(self, build: BuildContext) -> Work[Passage, np.ndarray]:
+        """Load the embedder."""
+        embedder, batch_tokens = build_embedder(build), build.config.embedder.batch_tokens
 
-        def embed(numbers: Sequence[int]) -> StepResult[Any]:
-            for number in numbers:
-                embeddings.make(number, embedder, build.config.embedder.batch_tokens)
-            return StepResult([])
+        def embed(passages: Sequence[Passage]) -> StepResult[np.ndarray]:
+            texts, titles = [passage.text for passage in passages], [passage.title for passage in passages]
+            return StepResult(list(embedder.encode_documents(texts, titles, batch_tokens=batch_tokens)))
 
         return embed
 
-    def run_part(self, build: BuildContext, number: int) -> int:
-        """Make block ``number`` unless it exists."""
-        if not self.exists(build, number):
-            build.keep(self.name, lambda: self.make(build))(self.inputs(build, number))
-        return self.units(build, number)
+    def write(self, build: BuildContext, number: int, result: StepResult[np.ndarray]) -> None:
+        """Write the vectors as block ``number``."""
+        self.embeddings(build).write(number, np.stack(result.rows))
 
 
 EMBED = EmbedStep()
