@@ -33,7 +33,7 @@ class LossArguments:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """The inputs a gradient may flow to."""
+        """Inputs that a gradient may flow to."""
         inputs = (self.queries, self.positives, self.key_queries, self.negatives, self.temperature)
         return [tensor for tensor in inputs if tensor is not None]
 

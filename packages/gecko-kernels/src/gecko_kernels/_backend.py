@@ -1,4 +1,4 @@
-"""Which implementation runs: ``GECKO_KERNELS_BACKEND`` and the device decide."""
+"""The choice of implementation, by ``GECKO_KERNELS_BACKEND`` and device."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def triton_is_installed() -> bool:
-    """Without importing it."""
+    """Return whether triton is installed, without importing it."""
     return find_spec("triton") is not None
 
 
 def choose_backend(tensor: Tensor) -> str:
-    """Choose for an input: auto is triton for what its kernels take on CUDA, torch for everything else.
+    """Choose the implementation for an input; "auto" is triton on CUDA for dtypes its kernels take, else torch.
 
     Returns:
         "reference", "torch" or "triton".
 
     Raises:
-        ValueError: the variable holds another word.
-        RuntimeError: triton is asked for and is not installed, or the input is one it cannot take.
+        ValueError: the variable holds an unknown name.
+        RuntimeError: triton is asked for, but is not installed or cannot take the input.
     """
     asked = os.environ.get("GECKO_KERNELS_BACKEND", "auto")
     if asked not in BACKENDS:

@@ -1,4 +1,4 @@
-"""One way to register an operator with PyTorch."""
+"""Registration of operators with PyTorch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 def operator(name: str, schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as ``torch.ops.gecko_kernels.<name>`` on every device.
 
-    ``torch.library.custom_op`` does the same and imports torch._dynamo at the first call, which costs a process that
-    only encodes a few texts several seconds.
+    ``torch.library.custom_op`` does the same but imports torch._dynamo at the first call, which takes several seconds:
+    too long for a process that encodes a few texts.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +25,7 @@ def operator(name: str, schema: str) -> Callable[[Callable[..., Any]], Callable[
 
 
 def refuse_second_derivative(name: str) -> None:
-    """Make differentiating an operator that is itself part of a backward pass an error, not a silent zero."""
+    """Make a second derivative through an operator of the backward pass an error instead of a silent zero."""
 
     def backward(ctx: Any, *upstream: Any) -> Any:
         raise RuntimeError(

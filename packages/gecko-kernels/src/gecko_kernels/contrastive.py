@@ -51,17 +51,17 @@ def same_tower_softmax_loss(
     false_negative_margin: float | None = None,
     return_left_out: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Gecko's contrastive loss (Lee et al. 2024, arXiv 2403.20327, section 3.2) on every Matryoshka prefix.
+    """Compute Gecko's contrastive loss (Lee et al. 2024, arXiv 2403.20327, section 3.2) on every Matryoshka prefix.
 
     For row i, temperature t and cosine similarity s, the loss at one prefix is
 
         -log exp(s(q_i, p_i) / t)
              / ( sum_j exp(s(q_i, p_j) / t) + sum_{j != i} exp(s(q_i, q_j) / t) + sum_h exp(s(q_i, n_ih) / t) )
 
-    averaged over rows; prefixes are re-normalised, weighted and added. Pairs that ids mark as equal are left out:
-    positives of other rows with the row's positive id or query id, other queries with the row's query id, negatives
-    with the row's positive id. The row's own positive always counts, so a row whose other terms are all masked has loss
-    and gradient zero. A zero vector has similarity zero to everything and gradient zero.
+    averaged over rows; prefixes are re-normalised, weighted and added. Ids exclude pairs: positives of other rows with
+    the row's positive id or query id, other queries with the row's query id, and negatives with the row's positive id.
+    The row's own positive always counts, so a row whose other terms are all masked has loss and gradient zero. A zero
+    vector has similarity zero to everything and gradient zero.
 
     Args:
         queries: unnormalised embeddings, one per row; float16, bfloat16, float32 or float64.
@@ -72,18 +72,19 @@ def same_tower_softmax_loss(
         dim_weights: one weight per entry of ``dims``; default: all 1.
         same_tower: whether the other queries are negatives (SamToNe, Moiseev et al. 2023).
         negatives_scope: "own": a row sees its own hard negatives only (Gecko); "batch": all hard negatives.
-        query_ids: one per column (per row where C = B); rows with equal ids ask the same.
+        query_ids: one per column (per row where C = B); rows with equal ids ask the same question.
         positive_ids: one per column; columns with equal ids are the same passage.
         negative_ids: compared with the positive id of the row.
-        key_queries: for negatives from other devices: all queries, row i's own at ``column_offset + i``. Its gradient
-            is that of the column role alone, as ``positives``' is, so gathered tensors carry it home.
+        key_queries: with negatives from other devices: the queries of all devices, row i's own at
+            ``column_offset + i``. They receive the gradient of their role as columns only, as ``positives`` do, so that
+            a differentiable gather returns it to the device of the row.
         column_offset: where this device's rows begin among the columns.
         hardness: a >= 0; each hard negative is weighted by exp(a * s(q, n)), a constant to the gradient
             (EmbeddingGemma, arXiv 2509.20354, with a = 5).
         false_negative_margin: a cosine difference >= 0; positives of other rows and other queries that are closer to
-            the query than its own positive by more than this are likely right answers and left out (Qwen3-Embedding,
+            the query than its own positive by more than this are likely relevant and left out (Qwen3-Embedding,
             arXiv 2506.05176, with 0.1). Decided at full width, without gradient, for all prefixes; hard negatives
-            always count. Runs in PyTorch on every device: the Triton kernels know masks by id only.
+            always count. Runs in PyTorch on every device: the Triton kernels mask by id only.
         return_left_out: also return the share of in-batch pairs that the margin leaves out.
 
     Returns:
@@ -153,22 +154,21 @@ _FIVE = "(Tensor, Tensor, Tensor, Tensor, Tensor)"  # gradients: queries, positi
     f"({_COMMON}, float[] dim_weights, bool same_tower, int column_offset, float hardness, float? margin, "
     "bool gradients) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
-def _chunked_op(queries, positives, key_queries, negatives, temperature, *rest):  # type: ignore[no-untyped-def]
-    result: ChunkedResult = chunked_loss(queries, positives, key_queries, negatives, temperature, *rest)
+def _chunked_op(queries, *inputs):  # type: ignore[no-untyped-def]
+    result: ChunkedResult = chunked_loss(queries, *inputs)
     gradients = (result.queries, result.positives, result.key_queries, result.negatives, result.temperature)
-    # An operator returns tensors: an empty one stands for a gradient that nobody asked for.
-    return result.loss, result.left_out, *(queries.new_empty(0) if one is None else one for one in gradients)
+    # An operator returns tensors: an empty one stands for a gradient that was not asked for.
+    return result.loss, result.left_out, *(queries.new_empty(0) if value is None else value for value in gradients)
 
 
 @torch.library.register_fake("gecko_kernels::chunked_loss")
-def _chunked_fake(queries, positives, key_queries, negatives, temperature, *rest):  # type: ignore[no-untyped-def]
+def _chunked_fake(*inputs):  # type: ignore[no-untyped-def]
+    queries, gradients = inputs[0], inputs[-1]
     loss = queries.new_empty((), dtype=wide(queries.dtype))
-    inputs = (queries, positives, key_queries, negatives, temperature)
-    *_, gradients = rest
     return (
         loss,
         torch.empty_like(loss),
-        *(queries.new_empty(0) if one is None or not gradients else torch.empty_like(one) for one in inputs),
+        *(queries.new_empty(0) if x is None or not gradients else torch.empty_like(x) for x in inputs[:5]),
     )
 
 
@@ -209,8 +209,9 @@ def _triton_op(*inputs):  # type: ignore[no-untyped-def]
 
 
 @torch.library.register_fake("gecko_kernels::triton_loss")
-def _triton_fake(queries, *rest):  # type: ignore[no-untyped-def]
-    shape = (queries.shape[0], len(rest[7]))
+def _triton_fake(queries, *inputs):  # type: ignore[no-untyped-def]
+    *_, dims, _, _, _ = inputs
+    shape = (queries.shape[0], len(dims))
     return queries.new_empty(shape, dtype=torch.float32), queries.new_empty(shape, dtype=torch.float32)
 
 
@@ -221,8 +222,8 @@ def _triton_fake(queries, *rest):  # type: ignore[no-untyped-def]
 def _triton_backward_op(*inputs):  # type: ignore[no-untyped-def]
     from gecko_kernels.triton.contrastive import backward, make_problem
 
-    found = backward(make_problem(*inputs[:-2]), *inputs[-2:])
-    return tuple(found.get(name, inputs[0].new_empty(0)) for name in _NAMES)
+    gradients = backward(make_problem(*inputs[:-2]), *inputs[-2:])
+    return tuple(gradients.get(name, inputs[0].new_empty(0)) for name in _NAMES)
 
 
 _NAMES = ("queries", "positives", "key_queries", "negatives", "temperature")
@@ -230,12 +231,12 @@ _NAMES = ("queries", "positives", "key_queries", "negatives", "temperature")
 
 @torch.library.register_fake("gecko_kernels::triton_loss_backward")
 def _triton_backward_fake(*inputs):  # type: ignore[no-untyped-def]
-    return tuple(inputs[0].new_empty(0) if one is None else torch.empty_like(one) for one in inputs[:5])
+    return tuple(inputs[0].new_empty(0) if x is None else torch.empty_like(x) for x in inputs[:5])
 
 
 def _triton_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs[:8], output[1])
-    ctx.rest = inputs[8:]
+    ctx.settings = inputs[8:]
     ctx.set_materialize_grads(False)
 
 
@@ -243,8 +244,9 @@ def _triton_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]
     if upstream is None:
         return (None,) * 12
     *tensors, lses = ctx.saved_tensors
-    found = torch.ops.gecko_kernels.triton_loss_backward(*tensors, *ctx.rest, lses, upstream)
-    return *(one if needed else None for one, needed in zip(found, ctx.needs_input_grad, strict=False)), *(None,) * 7
+    gradients = torch.ops.gecko_kernels.triton_loss_backward(*tensors, *ctx.settings, lses, upstream)
+    needed = zip(gradients, ctx.needs_input_grad, strict=False)
+    return *(gradient if wanted else None for gradient, wanted in needed), *(None,) * 7
 
 
 torch.library.register_autograd("gecko_kernels::triton_loss", _triton_backward, setup_context=_triton_setup)

@@ -1,4 +1,4 @@
-"""The KL-list term: a teacher's scores over N candidates per row, distilled into the cosines of the student."""
+"""Distillation of a teacher's scores over N candidates per row into the student's cosines (KL divergence)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def kl_list_loss(
     dims: Sequence[int] | None = None,
     dim_weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """KL( softmax(teacher / a) || softmax(cosine / t) ) over each row's candidates, at every Matryoshka prefix.
+    """Compute KL( softmax(teacher / a) || softmax(cosine / t) ) over each row's candidates, at every Matryoshka prefix.
 
-    Stands beside the contrastive term: ``same_tower_softmax_loss(...) + w * kl_list_loss(...)``. Candidates without a
-    score are left out of both softmaxes; a row with fewer than two scores does not count. The dot products of all
-    prefixes come from one walk over the width. Plain PyTorch on every device, O(B N D) memory.
+    Meant to be added to the contrastive loss: ``same_tower_softmax_loss(...) + w * kl_list_loss(...)``. Candidates
+    without a score are left out of both softmaxes; a row with fewer than two scores does not count. The dot products of
+    all prefixes come from one walk over the width. Plain PyTorch on every device, O(B N D) memory.
 
     Args:
         queries: unnormalised embeddings, with gradient.
         candidates: N unnormalised embeddings per row, with gradient.
-        teacher_scores: any real scale; no gradient.
+        teacher_scores: on any scale; no gradient.
         temperature: t, a positive number or a tensor with one element, which then receives a gradient.
         teacher_temperature: a, a positive number.
         dims: Matryoshka prefixes, as in ``same_tower_softmax_loss``.

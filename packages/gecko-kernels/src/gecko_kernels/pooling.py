@@ -1,6 +1,6 @@
 """Mean pooling over valid tokens, padded or packed: the public operations, their PyTorch path and their autograd.
 
-Padding is never read, so whatever lies there (NaN included) does no harm.
+Padding is never read, so it may hold anything, NaN included.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def masked_mean_pool(
     skip: int | Tensor | None = None,
     prefix_norms: Sequence[int] | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Mean of each row's valid tokens, accumulated in float32.
+    """Average each row's valid tokens; sums are accumulated in float32.
 
     Args:
         hidden: token outputs; float16, bfloat16, float32 or float64. Gradient flows to it.
         mask: the attention mask; any layout of padding, left, right or in between.
         normalize: L2-normalise the mean (a zero mean stays zero).
-        skip: this many valid tokens at the beginning of each row are left out (a prompt): a number or (B,) integers.
-        prefix_norms: Matryoshka dims; their norms, of the mean before normalisation, are returned as well.
+        skip: number of valid tokens to skip at the start of each row (a prompt), one number or (B,) integers.
+        prefix_norms: Matryoshka dims; also return the norms of these prefixes of the mean before normalisation.
 
     Returns:
-        (B, D) in the dtype of ``hidden``; a row without valid tokens is zero and sends back no gradient. With
+        (B, D) in the dtype of ``hidden``; a row without valid tokens is zero and passes no gradient. With
         ``prefix_norms`` a pair, the second (B, len(prefix_norms)), float32, without gradient.
 
     Raises:
@@ -66,10 +66,23 @@ def packed_mean_pool(
     skip: int | Tensor | None = None,
     prefix_norms: Sequence[int] | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """``masked_mean_pool`` for sequences laid end to end: b is ``hidden[cu_seqlens[b] : cu_seqlens[b + 1]]``.
+    """Average the tokens of packed sequences; sequence b is ``hidden[cu_seqlens[b] : cu_seqlens[b + 1]]``.
 
-    An empty sequence is zero. Arguments, results and errors otherwise as in ``masked_mean_pool``. The values of
-    ``cu_seqlens`` are checked on CPU only: on a GPU that would wait for the device.
+    The values of ``cu_seqlens`` are checked on CPU only: on a GPU the check would wait for the device.
+
+    Args:
+        hidden: token outputs of all sequences, as in ``masked_mean_pool``.
+        cu_seqlens: where each sequence starts, and where the last one ends.
+        normalize: as in ``masked_mean_pool``.
+        skip: as in ``masked_mean_pool``.
+        prefix_norms: as in ``masked_mean_pool``.
+
+    Returns:
+        As ``masked_mean_pool``; an empty sequence is zero.
+
+    Raises:
+        ValueError: a shape, a dim or an entry of ``cu_seqlens`` does not fit.
+        TypeError: a dtype does not fit.
     """
     if hidden.dim() != 2 or cu_seqlens.dim() != 1 or len(cu_seqlens) < 1:
         raise ValueError(
@@ -79,9 +92,9 @@ def packed_mean_pool(
     if cu_seqlens.is_floating_point() or cu_seqlens.dtype == torch.bool:
         raise TypeError(f"cu_seqlens: expected integers, found {cu_seqlens.dtype}")
     if not torch.compiler.is_compiling() and cu_seqlens.device.type == "cpu":
-        found = cu_seqlens.tolist()
-        if found[0] != 0 or found != sorted(found) or found[-1] > len(hidden):
-            raise ValueError(f"cu_seqlens: expected 0 = first <= ... <= last <= {len(hidden)}, found {_short(found)}")
+        bounds = cu_seqlens.tolist()
+        if bounds[0] != 0 or bounds != sorted(bounds) or bounds[-1] > len(hidden):
+            raise ValueError(f"cu_seqlens: expected 0 = first <= ... <= last <= {len(hidden)}, found {_short(bounds)}")
     starts, ends = cu_seqlens[:-1].to(torch.int64), cu_seqlens[1:].to(torch.int64)
     if skip is not None:
         starts = torch.minimum(starts + _skips(skip, len(starts), hidden.device), ends)
@@ -130,8 +143,8 @@ def _check_pool(hidden: Tensor, dims: Sequence[int] | None) -> list[int]:
 
 def _norms(mean: Tensor, dims: Sequence[int]) -> Tensor:
     """(B, D) -> (B, len(dims)), float32 or float64."""
-    found = [torch.linalg.vector_norm(mean[:, :dim], dim=1, dtype=wide(mean.dtype)) for dim in dims]
-    return torch.stack(found, 1) if found else mean.new_empty((len(mean), 0), dtype=wide(mean.dtype))
+    norms = [torch.linalg.vector_norm(mean[:, :dim], dim=1, dtype=wide(mean.dtype)) for dim in dims]
+    return torch.stack(norms, 1) if norms else mean.new_empty((len(mean), 0), dtype=wide(mean.dtype))
 
 
 def _close(mean: Tensor, normalize: bool, dims: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,14 +153,14 @@ def _close(mean: Tensor, normalize: bool, dims: Sequence[int], dtype: torch.dtyp
     inverse = mean.new_ones(len(mean))
     if normalize:
         length = torch.linalg.vector_norm(mean, dim=1)
-        there = length > ZERO_NORM
-        inverse = torch.where(there, torch.where(there, length, 1.0).reciprocal(), 0.0)
+        nonzero = length > ZERO_NORM
+        inverse = torch.where(nonzero, torch.where(nonzero, length, 1.0).reciprocal(), 0.0)
         mean = mean * inverse[:, None]
     return mean.to(dtype), inverse, norms
 
 
 def _padded_sum(hidden: Tensor, valid: Tensor) -> Tensor:
-    """(B, D) sums in the wide dtype; a row whose valid tokens are one run is summed in place, without a copy."""
+    """(B, D) sums in the wide dtype; a row whose valid tokens are contiguous is summed without a copy."""
     summed = hidden.new_zeros((hidden.shape[0], hidden.shape[2]), dtype=wide(hidden.dtype))
     if valid.numel() == 0:
         return summed

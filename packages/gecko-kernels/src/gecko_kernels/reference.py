@@ -74,7 +74,7 @@ def prefix_logits(arguments: LossArguments, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def _unit_prefixes(arguments: LossArguments, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit vectors of queries, positives and key queries (the queries where no others are given)."""
+    """Return unit vectors of queries, positives and key queries (the queries where no others are given)."""
     keys = arguments.queries if arguments.key_queries is None else arguments.key_queries
     q, p, k = (
         unit(vectors[:, :dim].to(wide(vectors.dtype))) for vectors in (arguments.queries, arguments.positives, keys)

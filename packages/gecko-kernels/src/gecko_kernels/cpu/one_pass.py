@@ -7,7 +7,7 @@ Loss and gradients come out of one call. Three walks, 2 B^2 D operations being o
    computed, so that its coefficients are used at once (1 unit + 2 for the gradients);
 3. queries x queries again, upper triangle: G + G^T serves both roles of a query in one product (1/2 + 1 units).
 
-A margin for false negatives is decided strip by strip, see ``margin``. Notation as in ``strips``.
+Notation as in ``strips``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gecko_kernels.cpu.margin import above_both, clear, leave_out, margin_limit
 from gecko_kernels.cpu.strips import (
     Group,
     Plan,
     Side,
+    above_both,
+    clear,
+    leave_out,
     make_side,
+    margin_limit,
     masked_logit,
     own_places,
     segments_of,
@@ -332,7 +335,7 @@ def chunked_loss(
 
 
 def _in_batch(plan: Plan, rows: Side, side: Side, ids: Sequence[Tensor | None], *, positive: bool) -> Group:
-    """Positives, or queries of other rows."""
+    """Make a group of the rows' positives, or of other rows' queries."""
     own = slice(plan.offset, plan.offset + len(rows.vectors))
     columns = [values for values in ids if values is not None]
     return Group(side, not positive, positive, [values[own] for values in columns], columns)
@@ -381,7 +384,7 @@ def _plan(
 
 
 def _finished(plan: Plan, side: Side | None, like: Tensor | None) -> Tensor | None:
-    """The gradient in the dtype and width of its input."""
+    """Bring a gradient to the dtype and width of its input."""
     if side is None or like is None:
         return None
     gradient = side.finish(plan.segments).to(like.dtype)

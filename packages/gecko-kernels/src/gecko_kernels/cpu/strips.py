@@ -1,5 +1,9 @@
 """Strips of a logit matrix: scaled embeddings, masks and the nested products of all Matryoshka prefixes.
 
+Masks come from ids and from a margin: in-batch pairs that beat the row's own positive by the margin do not count. The
+last prefix of a plan with a margin is the full width. Its logits, which every walk computes anyway, decide, so a margin
+costs a comparison and a byte per element of the strip, and no product.
+
 Notation, as in docs/kernels.md: prefixes m ascending, a_m the norm of a row's prefix, x' = x / a_M (M the widest),
 rho_m = a_M / a_m, so that the logit of prefix m is (q'_1..m . k'_1..m) rho_m(q) rho_m(k) / t;
 coefficients g = dL/dlogit.
@@ -18,12 +22,12 @@ from gecko_kernels.reference import inverse_root, wide
 
 @dataclass
 class Side:
-    """One matrix of embeddings, ready for nested products, and its gradient being gathered."""
+    """One matrix of embeddings, scaled for nested products, and the gradient accumulated for it."""
 
     vectors: Tensor  # (N, D) x' = x / a_M
     inverse: Tensor  # (N, M) 1 / a_m, 0 for a zero prefix
     ratio: Tensor  # (N, M) rho_m = a_M / a_m, 0 for a zero prefix
-    gradient: Tensor  # (N, D) sum of coefficient * k'
+    gradient: Tensor  # (N, D) accumulated: sum of coefficient * k'
     pull: Tensor  # (N, M) r_m = sum over the other side of g * logit; the last column is found by `finish`
 
     def finish(self, segments: Sequence[slice]) -> Tensor:
@@ -87,7 +91,7 @@ class Mask:
 
 @dataclass
 class Plan:
-    """What all walks share."""
+    """Settings that all walks share."""
 
     segments: list[slice]
     weights: list[float]  # dim weight / B
@@ -117,7 +121,7 @@ def prefix_inverse_norms(
 
 
 def make_side(vectors: Tensor, dims: Sequence[int], gradients: bool) -> Side:
-    """Scale by the widest prefix's norm; the gradient starts at zero (and has no storage where none is asked for)."""
+    """Scale by the widest prefix's norm; the gradient starts at zero (without storage where none is asked for)."""
     inverse = prefix_inverse_norms(vectors, dims)
     scaled = vectors[..., : dims[-1]].to(inverse.dtype) * inverse[..., -1:]
     length = torch.where(inverse[..., -1:] > 0, inverse[..., -1:], 1.0).reciprocal()
@@ -157,3 +161,37 @@ def strip_mask(plan: Plan, group: Group, part: slice, span: slice) -> Mask:
         if own is not None and group.positive:
             pairs[own] = False
     return Mask(pairs, own if group.self_masked else None)
+
+
+def margin_limit(plan: Plan, rows: Side, positives: Side, margin: float) -> Tensor:  # (B,)
+    """Return (s(q_i, p_i) + margin) / t at full width: a pair with a higher logit is a likely false negative."""
+    own = positives.vectors[plan.offset : plan.offset + len(rows.vectors)]
+    return ((rows.vectors * own).sum(1) + margin) * plan.scale
+
+
+def leave_out(
+    plan: Plan,
+    part: slice,
+    logits: list[Tensor],  # (R, C) per prefix, changed in place
+    keep: tuple[Tensor, Tensor] | None,  # rows and columns of the own positives
+) -> Tensor:
+    """Mask a strip's pairs above the limit of their row at every prefix, and return how many these are."""
+    assert plan.limit is not None
+    above = logits[-1] > plan.limit[part, None]
+    if keep is not None:
+        above[keep] = False  # whatever the rounding, where the margin is zero
+    for values in logits:
+        values.masked_fill_(above, masked_logit(values.dtype))
+    return above.sum()
+
+
+def above_both(plan: Plan, part: slice, span: slice, logits: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the pairs of a same-tower strip above the limit of the row and above that of the column, (R, C) each."""
+    if plan.limit is None:
+        return None
+    return logits > plan.limit[part, None], logits > plan.limit[span]
+
+
+def clear(values: Tensor, above: Tensor | None, fill: float) -> Tensor:
+    """Return values with those above the limit replaced, in a copy; without a margin the values themselves."""
+    return values if above is None else values.masked_fill(above, fill)

@@ -60,7 +60,7 @@ class Problem:
         return self.queries.shape[1]
 
     def constants(self, tile: Tile) -> dict[str, object]:
-        """What every tiled kernel is specialised on."""
+        """Return the compile-time constants of every tiled kernel."""
         return {
             "WIDTH": self.width, "STARTS": (0, *self.dims[:-1]), "DIMS": self.dims, "M": len(self.dims),
             "HAS_QUERY_IDS": self.query_ids is not None, "HAS_POSITIVE_IDS": self.positive_ids is not None,
@@ -91,7 +91,7 @@ def make_problem(
     offset: int,
     hardness: float,
 ) -> Problem:
-    """From the operator's arguments."""
+    """Make the problem from the operator's arguments."""
 
     def dense(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.contiguous()
@@ -105,20 +105,20 @@ def make_problem(
 
 
 def precision(vectors: Tensor) -> str:
-    """How operands are multiplied: float32 as PyTorch's own switch says, bfloat16 wide where it is interpreted."""
+    """Return the precision of products: float32 as PyTorch's setting says, bfloat16 upcast where interpreted."""
     if vectors.dtype == torch.bfloat16 and not vectors.is_cuda:
         return "upcast"
     return "tf32" if vectors.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else "ieee"
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Loss of every row and prefix and its log-sum-exp, both (B, M) float32."""
+    """Compute the loss of every row and prefix and its log-sum-exp, both (B, M) float32."""
     rows, columns, count = len(problem.queries), len(problem.positives), len(problem.dims)
     losses = torch.empty((rows, count), dtype=torch.float32, device=problem.queries.device)
     lses = torch.empty_like(losses)
     tile, norms, negatives = problem.tile("forward"), problem.norms, problem.negatives
     hard = 0 if negatives is None else negatives.shape[1] if problem.own else len(negatives)
-    # A pointer that is not used still has to be one: the queries stand in.
+    # An unused pointer argument must still be a tensor: the queries stand in.
     spare, spare_norms = problem.queries, norms["queries"]
     with on_device(problem.queries):
         kernels.forward_kernel[(triton.cdiv(rows, tile.rows),)](
@@ -134,13 +134,13 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def on_device(tensor: Tensor) -> AbstractContextManager[None]:
-    """Triton launches on the current device, which need not be the tensor's."""
+    """Make the tensor's device current: Triton launches there."""
     return torch.cuda.device_of(tensor)
 
 
 @dataclass
 class Gradient:
-    """What is gathered for one matrix: sum of coefficient * other side, and r_m = sum of g * logit."""
+    """Gradient sums of one matrix: coefficient * other side, and r_m = sum of g * logit."""
 
     sums: Tensor  # (N, largest dim) float32
     pull: Tensor  # (N, M) float32
@@ -153,7 +153,7 @@ class Gradient:
         return cls(sums, torch.zeros((count, len(dims)), dtype=torch.float32, device=like.device))
 
     def finish(self, vectors: Tensor, inverse: Tensor, dims: Sequence[int]) -> Tensor:
-        """dL/dx_c = sums_c - x_c sum_{m covers c} r_m / a_m^2, in the dtype and width of x."""
+        """Return dL/dx_c = sums_c - x_c sum_{m covers c} r_m / a_m^2, in the dtype and width of x."""
         along = (self.pull * inverse.square()).flip(1).cumsum(1).flip(1)
         along *= inverse[:, -1:] > kernels.TINY.value
         self.sums *= inverse[:, -1:] > kernels.TINY.value  # a zero vector has no gradient
@@ -166,13 +166,13 @@ class Gradient:
 
 
 def strip_rows(columns: int, width: int, prefixes: int, element: int, tile: Tile) -> int:
-    """Rows of a strip: a multiple of the tile, so that its coefficients fit the budget, O(C D) bytes."""
+    """Return the rows of a strip: a multiple of the tile whose coefficients fit the budget, O(C D) bytes."""
     budget = max(STRIP_BYTES, 8 * columns * width)
     return max(1, budget // (prefixes * columns * element) // tile.rows) * tile.rows
 
 
 def backward(problem: Problem, lses: Tensor, upstream: Tensor) -> dict[str, Tensor]:
-    """Gradients of sum(upstream * losses) by name: queries, positives, key_queries, negatives, temperature."""
+    """Compute gradients of sum(upstream * losses): queries, positives, key_queries, negatives, temperature."""
     dims, norms = problem.dims, problem.norms
     upstream = upstream.float().contiguous()
     row = Gradient.zeros(problem.queries, dims)
@@ -209,7 +209,7 @@ def add_group(
     row: Gradient,
     columns: Gradient | None,
 ) -> None:
-    """All strips of the queries against one matrix of keys; without ``columns`` the keys are the queries (G + G^T)."""
+    """Walk the queries' strips against one matrix of keys; without ``columns`` the keys are the queries (G + G^T)."""
     tile, prefixes = problem.tile("coefficient"), len(problem.dims)
     # float16 cannot hold small coefficients: they stay float32 and are multiplied as tf32, which has as many digits.
     half = problem.queries.dtype == torch.bfloat16
@@ -261,7 +261,7 @@ def multiply(
 
 
 def own_negatives(problem: Problem, lses: Tensor, upstream: Tensor, row: Gradient) -> Tensor:
-    """Gradient of the own hard negatives; their share of the queries' is added to ``row``."""
+    """Compute the gradient of the own hard negatives; their share of the queries' is added to ``row``."""
     negatives = problem.negatives
     assert negatives is not None
     gradient = torch.zeros_like(negatives)

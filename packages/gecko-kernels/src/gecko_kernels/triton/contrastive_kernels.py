@@ -1,10 +1,9 @@
 """Triton kernels of the loss. Kernels only: shapes, launches and autograd are in ``contrastive``.
 
 Embeddings are row-major and unnormalised; ``*_inverse`` hold 1 / norm of every prefix, (N, M) float32, ``TINY`` for a
-zero vector. STARTS and DIMS are where each prefix
-adds its columns, ascending. Logits are kept in base 2 (times log2 e), since exp2 is what hardware has.
-A tile of logits walks the width once; at each prefix end it is rescaled and used. No atomics and no locks: what a
-program writes nobody else writes, so that the same inputs give the same bits.
+zero vector. STARTS and DIMS bound the columns that each prefix adds, ascending. Logits are kept in base 2 (times log2
+e), since exp2 is the hardware's exponential. A tile of logits walks the width once; at each prefix end it is rescaled
+and used. No atomics and no locks: no two programs write to the same place, so the same inputs give the same bits.
 """
 
 # No `from __future__ import annotations` here: Triton reads the annotations.
@@ -98,13 +97,13 @@ def empty_product(
 
 @triton.jit
 def pick(state, M_INDEX: tl.constexpr, MP: tl.constexpr):
-    """Column of a (BLOCK, MP) state."""
+    """Return one column of a (BLOCK, MP) state."""
     return tl.sum(tl.where(tl.arange(0, MP)[None, :] == M_INDEX, state, 0.0), 1)
 
 
 @triton.jit
 def put(state, values, M_INDEX: tl.constexpr, MP: tl.constexpr):
-    """The state with one column replaced."""
+    """Return the state with one column replaced."""
     return tl.where(tl.arange(0, MP)[None, :] == M_INDEX, values[:, None], state)
 
 
@@ -118,7 +117,7 @@ def walk_columns(
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """All tiles of one block of rows against one matrix of keys."""
+    """Walk all tiles of one block of rows against one matrix of keys."""
     first_own = tl.min(own, 0)
     last_own = tl.max(own, 0)
     for start in range(0, columns, BLOCK_N):
@@ -159,7 +158,7 @@ def forward_kernel(
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Loss and log-sum-exp of a block of rows at every prefix. Grid: (blocks of rows,)."""
+    """Compute loss and log-sum-exp of a block of rows at every prefix. Grid: (blocks of rows,)."""
     row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     inside = tl.minimum(row, rows - 1)
     rows64 = inside.to(tl.int64)
@@ -283,12 +282,12 @@ def coefficient_kernel(
         tiles = tiles + (g * by_row[:, None] * by_column[None, :],)  # type: ignore[assignment]  # noqa: RUF005
     combined = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     to = local.to(tl.int64)[:, None] * columns + column[None, :]
-    there = (local < strip)[:, None] & (column < columns)[None, :]
+    within = (local < strip)[:, None] & (column < columns)[None, :]
     plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
     plane = plane * columns
     for m in tl.static_range(M):
         combined += tiles[M - 1 - m]
-        tl.store(coefficients + (M - 1 - m) * plane + to, combined.to(coefficients.dtype.element_ty), mask=there)
+        tl.store(coefficients + (M - 1 - m) * plane + to, combined.to(coefficients.dtype.element_ty), mask=within)
 
 
 @triton.jit
@@ -300,7 +299,7 @@ def product_kernel(
     WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, LO: tl.constexpr, HI: tl.constexpr, TRANSPOSED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out[:, LO:HI] += C @ vectors[:, LO:HI], or C^T @ with TRANSPOSED. Grid: (tiles of HI - LO, tiles of count)."""
+    """Add C @ vectors[:, LO:HI] (C^T with TRANSPOSED) to out[:, LO:HI]. Grid: (tiles of HI - LO, tiles of count)."""
     row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     column = LO + tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     row64 = tl.minimum(row, count - 1).to(tl.int64)
@@ -317,8 +316,8 @@ def product_kernel(
         b = tl.load(vectors + at[:, None] * WIDTH + column64[None, :], mask=within[:, None], other=0.0)
         product = dot(a, b.to(a.dtype), product, PRECISION)
     to = out + row64[:, None] * OUT_WIDTH + column[None, :]
-    there = (row < count)[:, None] & (column < HI)[None, :]
-    tl.store(to, tl.load(to, mask=there, other=0.0) + product, mask=there)
+    valid = (row < count)[:, None] & (column < HI)[None, :]
+    tl.store(to, tl.load(to, mask=valid, other=0.0) + product, mask=valid)
 
 
 @triton.jit

@@ -39,7 +39,7 @@ def mean_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Mean of the valid tokens of one sequence over one block of columns. Grid: (B, column blocks).
+    """Average the valid tokens of one sequence over one block of columns. Grid: (B, column blocks).
 
     With NORMALIZE or M > 0 one block covers the width.
     """
@@ -93,7 +93,7 @@ def spread_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Writes a sequence's vector to its valid tokens; zero to the others where padded. Grid: (B, column blocks)."""
+    """Write a sequence's vector to its valid tokens, zero to padding. Grid: (B, column blocks)."""
     sequence = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     inside = column < width

@@ -1,8 +1,8 @@
 """Tile choices per architecture, as data. ``python -m gecko_kernels.tune`` measures and prints better ones.
 
-Nothing is tuned at a user's first step: a kernel takes the entry of its architecture, or the nearest older one.
-The values stand for what compiles without spilling and fits into shared memory on all of sm_80, sm_90 and sm_100 (the
-tests compile them); they have not been tuned by measurement yet.
+Nothing is tuned at run time: a kernel takes the entry of its architecture, or of the nearest older one. All entries
+compile without register spills and fit into shared memory on sm_80, sm_90 and sm_100 (the tests compile them). They
+have not been tuned by measurement yet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Tile:
     stages: int
 
 
-# kernel -> number of Matryoshka prefixes at most -> tile; float32 inputs halve columns and depth. The
+# Architecture -> kernel -> at most this many Matryoshka prefixes -> tile; float32 inputs halve columns and depth. The
 # coefficient kernel holds one float32 tile per prefix in registers, so its tile shrinks as prefixes are added.
 TILES: dict[int, dict[str, dict[int, Tile]]] = {
     80: {
@@ -43,13 +43,13 @@ TILES: dict[int, dict[str, dict[int, Tile]]] = {
         "product": {8: Tile(128, 128, 64, 8, 3)},
     },
 }
-# Triton's interpreter runs one program after the other: small tiles, so that small tests cross their borders.
+# Small, so that small tests span several tiles.
 INTERPRETED = Tile(16, 16, 16, 1, 1)
 MAX_PREFIXES = 8
 
 
 def choose_tile(kernel: str, prefixes: int, dtype: torch.dtype, architecture: int | None) -> Tile:
-    """The tile of a kernel.
+    """Choose the tile of a kernel.
 
     Args:
         kernel: "forward", "coefficient" or "product".
@@ -59,7 +59,7 @@ def choose_tile(kernel: str, prefixes: int, dtype: torch.dtype, architecture: in
     """
     if architecture is None:
         return INTERPRETED
-    known = max((one for one in TILES if one <= architecture), default=min(TILES))
+    known = max((entry for entry in TILES if entry <= architecture), default=min(TILES))
     table = TILES[known][kernel]
     tile = table[min(count for count in table if count >= prefixes)]
     if dtype == torch.float32:
@@ -69,7 +69,7 @@ def choose_tile(kernel: str, prefixes: int, dtype: torch.dtype, architecture: in
 
 @lru_cache
 def architecture_of(device: torch.device) -> int | None:
-    """80 for an A100, 90 for an H100 or H200, 100 for a B200; None off CUDA (interpreted)."""
+    """Return 80 for an A100, 90 for an H100 or H200, 100 for a B200; None off CUDA (interpreted)."""
     if device.type != "cuda":
         return None
     major, minor = torch.cuda.get_device_capability(device)

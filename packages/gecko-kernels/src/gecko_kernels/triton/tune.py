@@ -1,7 +1,7 @@
 """``python -m gecko_kernels.tune``: measure tile choices on this GPU and print the entries for ``tiles.TILES``.
 
-Runs only when asked. Each kernel's candidates are timed in turn, the others at their present choice: the forward kernel
-by the forward pass, the coefficient and product kernels by the backward pass.
+Each kernel's candidates are timed in turn while the other kernels keep their current tile: the forward kernel by the
+forward pass, the coefficient and product kernels by the backward pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KERNELS = ("forward", "coefficient", "product")
 
 
 def candidates() -> Iterator[Tile]:
-    """Tiles worth a try; those that do not fit the GPU are skipped when they fail to launch."""
+    """Yield the tiles to measure; those that do not fit the GPU are skipped when they fail to launch."""
     for rows, columns in ((128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32)):
         for depth in (32, 64, 128):
             for warps in (4, 8):
@@ -29,7 +29,7 @@ def candidates() -> Iterator[Tile]:
 
 
 def milliseconds(function: Callable[[], object], device: torch.device, runs: int) -> float:
-    """Median of several runs after one that compiles."""
+    """Return the median time of several runs after one that compiles."""
     function()
     times = []
     for _ in range(runs):
@@ -55,19 +55,19 @@ def tune(
     runs: int = 10,
     report: Callable[[str], None] = print,
 ) -> dict[str, Tile]:
-    """The fastest tile of each kernel for one batch size, width and list of prefixes.
+    """Find the fastest tile of each kernel for one batch size, width and list of prefixes.
 
     Args:
         rows: batch size B; queries and positives are random, (B, dims[-1]).
         dims: Matryoshka prefixes, ascending.
         dtype: of the embeddings.
         device: the GPU to measure.
-        tiles: what to try.
+        tiles: candidates.
         runs: timed runs per candidate.
-        report: gets one line per kernel.
+        report: called with one line per kernel.
 
     Returns:
-        Kernel -> tile; a kernel that no candidate of fits is missing.
+        Kernel -> tile, without the kernels that no candidate fits.
     """
     from gecko_kernels.triton.contrastive import backward, forward, make_problem
 
@@ -86,7 +86,7 @@ def tune(
             try:
                 took = milliseconds(passes[kernel], device, runs)
             except Exception as error:
-                # Too much shared memory, too many registers, a tile the compiler refuses: not a choice here.
+                # Too much shared memory, too many registers, a tile the compiler refuses: not an option on this GPU.
                 if "OutOfResources" not in type(error).__name__ and "Compilation" not in type(error).__name__:
                     raise
                 continue
@@ -100,7 +100,7 @@ def tune(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m gecko_kernels.tune", description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=32768, help="batch size")
     parser.add_argument("--width", type=int, default=768, help="embedding width")
