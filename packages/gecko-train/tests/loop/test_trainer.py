@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import shutil
 import signal
 import time
 
@@ -9,7 +10,7 @@ import torch
 from rich.console import Console
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_train.config import ObjectiveConfig, TrainerConfig
+from gecko_train.config import ObjectiveConfig, StageConfig, TrainerConfig
 from gecko_train.data.mixture import Mixture
 from gecko_train.loop import checkpoint
 from gecko_train.loop.trainer import Trainer
@@ -102,6 +103,20 @@ def test_a_checkpoint_of_other_settings_is_not_continued(tiny_model, row_set, tm
         run.identity[changed] = "other"
         with pytest.raises(ConfigError, match=f"step-000002: a checkpoint {message}"):
             run.train()
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_under_the_new_names(tiny_model, row_set, tmp_path):
+    stage = StageConfig.model_validate({"sets": [{"source": "fret", "objective": {"kl": {"weight": 0.5}}}]})
+    earlier = stage.model_dump(mode="json")
+    earlier["sets"][0] |= {"objective": None, "kl_weight": 0.5, "spread_out": None}
+    first = trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, checkpoint_every=1)
+    first.identity["stage"] = json.dumps(earlier)
+    first.train()
+    shutil.rmtree(tmp_path / "checkpoints" / "step-000002")
+    again = trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, checkpoint_every=1)
+    again.identity["stage"] = stage.model_dump_json()
+    assert again.train().steps == 2
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_rows_saved(tiny_model, row_set, tmp_path):

@@ -73,6 +73,9 @@ def test_all_cells_are_trained_and_measured_and_not_again(tiny_backbone, corpus_
     assert len(calls) == 14
     assert sum(1 for call in calls if call[3]) == 2
     assert json.loads((tmp_path / "run" / "ablation.json").read_text()) == table
-    assert "Labelling (known-item nDCG@10, 2 seeds)" in console.file.getvalue()
+    screen = console.file.getvalue()
+    assert "Labelling (known-item nDCG@10, 2 seeds)" in screen
+    assert "[1/15] read the corpus" in screen
+    assert "[15/15] p_1, p_N, KL (seed 1)" in screen
     assert run_ablation(recipe, seeds=2, console=console) == table
     assert len(calls) == 14

@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from gecko_core.errors import ConfigError
 from gecko_train.config import parse_recipe
@@ -31,6 +32,28 @@ def test_another_runs_folder_is_refused_and_left_alone(tmp_path):
     ):
         pass
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_an_earlier_version_is_the_same_run_under_the_new_names(tmp_path):
+    recipe = parse_recipe({"finetune": {"sets": [{"source": "fret"}], "objective": {"kl": {"weight": 0.5}}}})
+    with RunFolder.claim(tmp_path / "run", recipe):
+        pass
+    values = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    objective = values["finetune"]["objective"]
+    objective |= {"kl_weight": 0.5, "kl_documents": 8, "kl_teacher_temperature": 1.0, "spread_out": 0.0}
+    del objective["kl"]
+    values["finetune"]["sets"][0] |= {"kl_weight": None, "spread_out": None}
+    del values["finetune"]["sets"][0]["objective"]
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with RunFolder.claim(tmp_path / "run", recipe) as folder:
+        assert folder.writes
+    objective["kl_weight"] = 0.25
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with (
+        pytest.raises(ConfigError, match=r"finetune\.objective\.kl\.weight: 0\.25 there, 0\.5 here"),
+        RunFolder.claim(tmp_path / "run", recipe),
+    ):
+        pass
 
 
 def test_a_moved_run_is_still_the_same_run(tmp_path):

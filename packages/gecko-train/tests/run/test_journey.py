@@ -10,7 +10,10 @@ from rich.console import Console
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
 from gecko_train.config import parse_recipe
-from gecko_train.run.journey import run_recipe, run_stage
+from gecko_train.run.folder import RunFolder
+from gecko_train.run.journey import Journey, run_recipe, run_stage
+from gecko_train.run.steps.base import Step
+from gecko_train.run.steps.corpus import ReadCorpus
 
 TRAINER = {"batch_size": 8, "max_steps": 3, "learning_rate": 1e-3, "checkpoint_every": 2, "precision": "fp32"}
 
@@ -50,6 +53,7 @@ def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
     ]
     assert "Known-item search: 10 queries, 30 documents" in screen
     assert "fine-tuned, 16 dims: nDCG@10" in screen
+    assert [line[:5] for line in screen.splitlines() if line.startswith("[")] == [f"[{n}/6]" for n in range(1, 7)]
     for name in ("model/gecko.json", "results.json", "recipe.yaml", "finetune/curves.png", "prefinetune/metrics.jsonl"):
         assert (tmp_path / "run" / name).exists()
     assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
@@ -63,6 +67,34 @@ def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
     found = next(line for line in results["scores"] if (line["model"], line["dim"]) == ("fine-tuned", 16))
     assert f"| 16 | ndcg_at_10 | {found['ndcg_at_10']:.4f} |" in card
     assert "pairs.jsonl" in record["stages"]["finetune"]["sources"]
+
+
+def test_without_finetuning_the_prefinetuned_model_is_the_result(recipe, tmp_path):
+    recipe["finetune"]["enabled"] = False
+    results, screen = run(recipe)
+    assert "[4/4] evaluate" in screen
+    model, before = (tmp_path / "run" / folder / "model.safetensors" for folder in ("model", "prefinetune/model"))
+    assert model.read_bytes() == before.read_bytes()
+    score = next(line for line in results["scores"] if (line["model"], line["dim"]) == ("pre-finetuned", 32))
+    assert f"| 32 | ndcg_at_10 | {score['ndcg_at_10']:.4f} |" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+def test_a_new_step_is_one_class_in_the_list(recipe, tmp_path):
+    class CountWords(Step):
+        name, title = "words", "count words"
+
+        def work(self, journey):
+            words = sum(len(passage.text.split()) for passage in journey.held_out.training)
+            return {"words": words, "note": f"{words} words"}
+
+    for _ in range(2):
+        screen = io.StringIO()
+        with RunFolder.claim(tmp_path / "run", parse_recipe(recipe)) as folder:
+            steps = [ReadCorpus(), CountWords()]
+            results = Journey(parse_recipe(recipe), folder, Console(file=screen, width=150), steps).run()
+    assert json.loads((tmp_path / "run" / "stages" / "words.json").read_text()) == results["words"]
+    assert results["words"]["words"] > 45
+    assert f"[2/2] count words: done before ({results['words']['words']} words)" in screen.getvalue()
 
 
 def test_a_run_under_torchrun_is_sent_to_the_single_stages(recipe, monkeypatch):
@@ -97,8 +129,6 @@ def test_a_run_stopped_anywhere_goes_on_and_ends_the_same(recipe, tmp_path, monk
     whole, _ = run(recipe)
     model = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run")
-
-    from gecko_train.run.folder import RunFolder
 
     original, stops = RunFolder.stage, {"left": 0}
 
@@ -173,6 +203,8 @@ def test_one_stage_leaves_a_model_and_is_not_run_twice(tiny_backbone, tmp_path):
     run_stage(recipe, "finetune", Console(file=screen, width=200))
     assert str(tmp_path / "run" / "model") in screen.getvalue()
     assert (tmp_path / "run" / "finetune" / "metrics.jsonl").stat().st_mtime_ns == before
+    assert "[1/1] finetune: done before" in screen.getvalue()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2
 
 
 def test_fret_needs_its_folder(tiny_backbone, tmp_path):

@@ -42,10 +42,10 @@ def soup(folders: Sequence[str | Path], out: str | Path, weights: Sequence[float
             part = tensor.double() * (share / sum(shares))
             mean[name] = mean[name] + part if name in mean else part
     model = Gecko.from_pretrained(folders[0], device="cpu", dtype=torch.float32)
-    own = model.backbone.state_dict()
+    parameters = model.backbone.state_dict()
     with torch.no_grad():
         for name, tensor in mean.items():
-            own[name].copy_(tensor)
+            parameters[name].copy_(tensor)
     model.save_pretrained(out, record={"soup": [str(folder) for folder in folders], "weights": shares})
     return model
 

@@ -41,6 +41,10 @@ class StageResult:
 def load_student(config: StudentConfig, device: str | None = None) -> Gecko:
     """The start model with fp32 weights: an embedding model as it is, or a raw backbone with mean pooling on top.
 
+    Args:
+        config: the model and its dims.
+        device: None for the best one there is.
+
     Raises:
         ConfigError: dims wider than the model.
     """
@@ -74,11 +78,19 @@ def train_stage(
     """Train ``model`` in place on the sets of ``config``, from the last checkpoint in ``folder`` if there is one.
 
     Args:
+        model: the start model.
+        config: the sets, the objective and the trainer's options.
+        context: what the sets may draw on.
+        folder: where checkpoints, metrics and curves go.
         dims: Matryoshka dims of the loss.
-        identity: the start model's hash, which must be equal for a checkpoint to be continued.
+        title: name of the stage on the screen.
+        identity: the start model's hash; a checkpoint of another one is not continued.
+        console: a rich console to show progress on.
+        on_checkpoint: see ``Trainer``; by default the evaluation that ``config`` asks for.
 
     Raises:
-        ConfigError, DataError: from ``load_set`` or the trainer.
+        ConfigError: the sets, the objective and a checkpoint in ``folder`` do not go together.
+        DataError: a set cannot be read, the loss is not finite, or the disk is full.
     """
     from gecko_train.loop.trainer import Trainer
     from gecko_train.loss.objective import Objective
@@ -107,11 +119,14 @@ def train_stage(
         seed=context.seed, title=title, start=identity, identity=config.model_dump_json(),
         console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate), teacher=teacher,
     )  # fmt: skip
-    return StageResult(trainer.train(), {one.name: len(one) for one in sets}, _sources(config, sets))
+    return StageResult(trainer.train(), {row_set.name: len(row_set) for row_set in sets}, _sources(config, sets))
 
 
 def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping[str, float]] | None:
     """What the trainer calls before a checkpoint: small sets through gecko-eval, the mean over sets first.
+
+    Args:
+        config: the sets; None for no evaluation.
 
     Raises:
         DataError: a set is not there or cannot be read.
@@ -133,12 +148,14 @@ def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping
 
 
 def _sources(config: StageConfig, sets: Sequence[Any]) -> list[str]:
-    named = [one.name for one in sets]
-    paths = [Path(one.path.removeprefix("hub:")).name for one in config.sets if one.path]
-    return list(dict.fromkeys([*named, *paths]))
+    names = [row_set.name for row_set in sets]
+    paths = [Path(set_config.path.removeprefix("hub:")).name for set_config in config.sets if set_config.path]
+    return list(dict.fromkeys([*names, *paths]))
 
 
 def _weights(config: StageConfig, sets: Sequence[Any]) -> dict[str, float] | None:
     if config.sets[0].weight is None:
         return None
-    return {one.name: float(given.weight or 0.0) for one, given in zip(sets, config.sets, strict=True)}
+    return {
+        row_set.name: float(set_config.weight or 0.0) for row_set, set_config in zip(sets, config.sets, strict=True)
+    }
