@@ -30,7 +30,7 @@ from gecko_core.encode.texts import checked_max_length, checked_texts, token_ids
 from gecko_core.errors import ConfigError
 from gecko_core.folder.hub import local_folder, push_to_hub
 from gecko_core.folder.layout import Layout, gecko_settings, read_layout
-from gecko_core.folder.resolve import resolve
+from gecko_core.folder.names import resolve
 from gecko_core.folder.saving import write_folder
 from gecko_core.head import Dense, projection
 from gecko_core.network import Network

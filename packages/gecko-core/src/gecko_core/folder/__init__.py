@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gecko_core.folder.hub import local_folder, push_to_hub
-from gecko_core.folder.resolve import Resolved, resolve
+from gecko_core.folder.names import Resolved, resolve
 from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import BackendError, ModelError, first_line
-from gecko_core.folder.resolve import Resolved
+from gecko_core.folder.names import Resolved
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko

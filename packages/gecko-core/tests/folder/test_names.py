@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 
 from gecko_core.errors import ModelError
-from gecko_core.folder.resolve import PACKAGED, Packaged, resolve
+from gecko_core.folder.names import PACKAGED, Packaged, resolve
 
 
 def test_a_folder_comes_first(tmp_path, monkeypatch):
