@@ -30,7 +30,7 @@ class BuildFret(Step):
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         from gecko_fret import load_fret
-        from gecko_fret.build.pipeline import build
+        from gecko_fret.build import build
 
         journey.forget_model()  # the LLM needs the memory
         started = time.perf_counter()
