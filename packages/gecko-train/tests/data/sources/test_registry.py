@@ -35,9 +35,9 @@ def load(**config):
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch, config, error, message):
     monkeypatch.chdir(tmp_path)
     Path("latin.jsonl").write_bytes('{"query": "é", "positive": "p"}\n'.encode("latin-1"))
-    Path("broken.jsonl").write_text('{"query": "q", "positive": "p"}\n{"query": \n')
-    Path("empty.jsonl").write_text("")
-    Path("what.docx").write_text("x")
+    Path("broken.jsonl").write_text('{"query": "q", "positive": "p"}\n{"query": \n', encoding="utf-8")
+    Path("empty.jsonl").write_text("", encoding="utf-8")
+    Path("what.docx").write_text("x", encoding="utf-8")
     with pytest.raises(error, match=message) as caught:
         load(**config)
     assert "\n" not in str(caught.value)
