@@ -30,6 +30,9 @@ class Reject:
     text: str
 
 
+_REJECTS = layout_of(Reject)
+
+
 @dataclass(slots=True)
 class StepResult(Generic[Row]):
     """Rows that go on, rejected texts, and counters such as tokens."""
@@ -58,7 +61,7 @@ class BuildContext:
 
     def parts(self, step: Step[Row]) -> Parts[Row]:
         """The parts of a step."""
-        return step.parts(self.out, self.config)
+        return self.keep(f"parts of {step.name}", lambda: step.parts(self.out, self.config))
 
     def keep(self, name: str, make: Callable[[], Value]) -> Value:
         """What ``make`` returned the first time: indexes and loaded models serve all parts."""
@@ -153,7 +156,7 @@ class Step(ABC, Generic[Row]):
 
     def rejects(self, out: Path) -> Parts[Reject]:
         """What it rejected, part by part."""
-        return Parts(out / "rejects", layout_of(Reject), prefix=self.name)
+        return Parts(out / "rejects", _REJECTS, prefix=self.name)
 
     def part_files(self, out: Path) -> list[Path]:
         """Files of its parts."""
