@@ -28,7 +28,7 @@ def backward_through_batch(
     *,
     seed: int,
     cache: bool = True,
-    no_sync: Callable[[], AbstractContextManager] = nullcontext,
+    no_sync: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Tensor:
     """Accumulate the gradient of the batch's loss into the parameters.
 
