@@ -121,8 +121,8 @@ class SentenceTransformerEmbedder:
             _check_weights(self.model, name)
         except ModelError:
             raise
-        except Exception as e:  # whatever a broken folder makes of some library
-            raise ModelError(f"{name}: sentence-transformers cannot load it ({first_line(e)})") from e
+        except Exception as error:  # whatever a broken folder makes of some library
+            raise ModelError(f"{name}: sentence-transformers cannot load it ({first_line(error)})") from error
         self.label, self.progress, self.batch_size = label, progress, batch_size
         self.prompted = "the model's own"
         # Renamed in 6.x; older releases know the old name only.
@@ -233,7 +233,7 @@ def training_record(name: str) -> dict[str, Any]:
         return {}
     try:
         content = json.loads((path / "gecko.json").read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise ModelError(f"{path / 'gecko.json'}: not JSON ({e})") from e
+    except ValueError as error:
+        raise ModelError(f"{path / 'gecko.json'}: not JSON ({error})") from error
     record = content.get("record", {}) if isinstance(content, dict) else {}
     return record if isinstance(record, dict) else {}

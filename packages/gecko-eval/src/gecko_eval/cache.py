@@ -34,11 +34,11 @@ class EmbeddingCache:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
-        except (OSError, sqlite3.Error) as e:
+        except (OSError, sqlite3.Error) as error:
             raise DataError(
-                f"{self.path}: cannot keep embeddings there ({e}); delete the file, name another folder with --cache, "
+                f"{self.path}: cannot keep embeddings there ({error}); delete the file, name another folder with --cache, "
                 "or give --no-cache"
-            ) from e
+            ) from error
 
     def embed(self, texts: Sequence[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
         """(n, dim) float32 vectors of ``texts``; only those not seen before go through ``encode``, each once.
@@ -81,8 +81,8 @@ class EmbeddingCache:
         try:
             with self._db:
                 self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-        except sqlite3.Error as e:
-            raise DataError(f"{self.path}: {self._cure(e)}") from e
+        except sqlite3.Error as error:
+            raise DataError(f"{self.path}: {self._cure(error)}") from error
 
     def _lookup(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
         found = {}
@@ -92,10 +92,10 @@ class EmbeddingCache:
                 query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
                 rows = self._db.execute(query, some)
                 found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
-        except sqlite3.OperationalError as e:
-            raise DataError(f"{self.path}: {self._cure(e)}") from e
-        except (sqlite3.Error, ValueError, TypeError) as e:
-            raise DataError(f"{self.path}: the kept embeddings cannot be read ({e}); delete the file") from e
+        except sqlite3.OperationalError as error:
+            raise DataError(f"{self.path}: {self._cure(error)}") from error
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise DataError(f"{self.path}: the kept embeddings cannot be read ({error}); delete the file") from error
         for vector in found.values():
             self._width = self._width or len(vector)
             if len(vector) != self._width:
@@ -103,10 +103,10 @@ class EmbeddingCache:
         return found
 
     @staticmethod
-    def _cure(e: sqlite3.Error) -> str:
-        if "locked" in str(e):
+    def _cure(error: sqlite3.Error) -> str:
+        if "locked" in str(error):
             return "another program holds it for over a minute; wait for it, or give --no-cache"
-        return f"the kept embeddings cannot be used ({e}); delete the file, make room, or give --no-cache"
+        return f"the kept embeddings cannot be used ({error}); delete the file, make room, or give --no-cache"
 
     def close(self) -> None:
         """Closes the file; the cache cannot be used afterwards."""

@@ -5,16 +5,25 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gecko_core.errors import ConfigError, exit_on_error
+from gecko_core.errors import ConfigError, DataError, exit_on_error
+
+if TYPE_CHECKING:
+    from gecko_eval.baselines import Bm25
+    from gecko_eval.mteb.encoder import TextEmbedder
+    from gecko_eval.mteb.entries import Entry
+    from gecko_eval.mteb.local import LocalSet
+    from gecko_eval.report.compare import TaskComparison
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
 _TASK_STRING = "search result"
+_GIVE_UP_AFTER = 3  # tasks in a row that no network can be had for
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Touch no network; only local folders and what prefetch brought.")
@@ -64,7 +73,6 @@ def run_command(
     with exit_on_error(debug):
         _prepare(offline)
         from gecko_eval.baselines import load_model
-        from gecko_eval.in_training.retrieval import check_dims
         from gecko_eval.mteb.entries import entries_for
         from gecko_eval.mteb.run import run_tasks
 
@@ -77,22 +85,13 @@ def run_command(
         entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
         precision = None if dtype == "auto" else dtype
         embedder = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
-        wanted = (0,) if embedder.dims == (0,) else check_dims(embedder.dim, dims or embedder.dims)  # type: ignore[union-attr]
-        if task_string != _TASK_STRING and embedder.prompted:
-            _say(f"note: {embedder.label} is not prompted with task strings; --task-string changes nothing")
-        for dim in set(wanted) - set(embedder.dims):
-            _say(f"note: the model was not trained for {dim} dims (for {', '.join(map(str, embedder.dims))})")
+        chosen_dims = _check_dims(embedder, dims, task_string)
         out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
-        _say(_about(embedder, wanted, len(entries)))
+        _say(_describe(embedder, chosen_dims, len(entries)))
         folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
         how: dict[str, Any] = {"cache_folder": folder, "overwrite": overwrite, "rankings": rankings}
-        results = run_tasks(embedder, entries, wanted, out, **how, say=_say)
-        tried = [results["tasks"][entry.name] for entry in entries]
-        failed, skipped = (sum(what in found for found in tried) for what in ("error", "skipped"))
-        scored = len(tried) - failed - skipped
-        _say(f"{scored} of {len(tried)} tasks scored{f', {skipped} skipped' if skipped else ''}; results in {out}")
-        if failed or not scored:
-            raise SystemExit(1 if scored else 2)
+        results = run_tasks(embedder, entries, chosen_dims, out, **how, say=_say)
+        _close([results["tasks"][entry.name] for entry in entries], out)
 
 
 @app.command()
@@ -113,35 +112,29 @@ def compare(
     `compare A B` holds B against A; `compare A --dims 768 256` holds A at 256 dims against A at 768.
     """
     with exit_on_error(debug):
-        from gecko_eval.report.compare import compare_results, write_comparison
-        from gecko_eval.report.figures import plot_comparison
-        from gecko_eval.results import load_results, make_folder, name_apart, safe_name
+        from gecko_eval.report.compare import compare_results
+        from gecko_eval.report.console import comparison_summary, comparison_table
+        from gecko_eval.results import load_results, make_folder, name_apart
 
         if dim and dims:
             raise ConfigError("--dim and --dims do not go together; --dims names every dim to compare")
         if len(folders) < 2 and len(dims or []) < 2:
             raise ConfigError("compare needs at least two results folders, or one and --dims with two of its dims")
-        all_results = [load_results(f) for f in folders]
+        all_results = [load_results(folder) for folder in folders]
         name_apart(all_results)
-        each: list[int | None] = list(dims) if dims else [dim]
-        first, *others = [(results, at) for results in all_results for at in each]
+        at_dims: list[int | None] = list(dims) if dims else [dim]
+        base, *others = [(results, at) for results in all_results for at in at_dims]
         if out:
             make_folder(out)
-        taken: set[str] = set()
+        stems: set[str] = set()
         for side in others:
-            rows = compare_results(side[0], first[0], (side[1], first[1]), samples=samples)
-            at = [f" @{d}" if dims else "" for d in (side[1], first[1])]
-            names = (side[0]["model"]["label"] + at[0], first[0]["model"]["label"] + at[1])
-            _print_comparison(rows, *names)
+            rows = compare_results(side[0], base[0], (side[1], base[1]), samples=samples)
+            name, base_name = (results["model"]["label"] + (f" @{at}" if dims else "") for results, at in (side, base))
+            _print(comparison_table(rows, name, base_name))
+            for line in comparison_summary(rows, name):
+                _say(line)
             if out:
-                short = [Path(results["folder"]).resolve().name for results in (side[0], first[0])]
-                whole = [name + (f"-{d}" if dims else "") for name, d in zip(short, (side[1], first[1]), strict=True)]
-                stem = safe_name("-against-".join(whole))
-                stem += f"-{len(taken)}" if stem in taken else ""
-                taken.add(stem)
-                plot_comparison(rows, names, out / f"{stem}.png")
-                write_comparison(rows, out / f"{stem}.csv")
-                _say(f"figure and table: {out / stem}.png, .csv")
+                _save_comparison(rows, (name, base_name), out, _stem((side, base), bool(dims), stems))
 
 
 @app.command()
@@ -156,7 +149,7 @@ def report(
         from gecko_eval.report.page import write_report
         from gecko_eval.results import load_results, make_folder, name_apart
 
-        all_results = [load_results(f) for f in folders]
+        all_results = [load_results(folder) for folder in folders]
         name_apart(all_results)
         make_folder(out)
         for path in write_report(all_results, out):
@@ -199,31 +192,37 @@ def prefetch(
     with exit_on_error(debug):
         _prepare(offline=False)
         from gecko_eval.mteb.entries import entries_for
-        from gecko_eval.mteb.run import in_one_line, no_network
 
         wanted = _split(names)
         if not wanted:
             raise ConfigError('no task is named; name tasks or benchmarks, as `gecko-eval prefetch "MTEB(eng, v2)"`')
         entries = entries_for(wanted, None)
-        failed = in_a_row = 0
-        for number, entry in enumerate(entries, 1):
-            try:
-                entry.load().unload_data()
-                in_a_row = 0
-                _say(f"[{number}/{len(entries)}] {entry.name}: in the cache")
-            except Exception as e:
-                if debug:
-                    raise
-                failed += 1
-                _say(f"[{number}/{len(entries)}] {entry.name}: {in_one_line(e)}")
-                # One may be a hiccup of the hub's; each has waited for its retries already.
-                in_a_row = in_a_row + 1 if no_network(e) else 0
-                if in_a_row == 3 and number < len(entries):
-                    failed += len(entries) - number
-                    _say(f"the hub cannot be reached: {len(entries) - number} more not tried; the same command goes on")
-                    break
+        failed = _fetch_all(entries, debug)
         if failed:
             raise SystemExit(2 if failed == len(entries) else 1)
+
+
+def _fetch_all(entries: Sequence[Entry], debug: bool) -> int:
+    """Download the data of every entry; returns how many failed."""
+    from gecko_eval.mteb.run import in_one_line, no_network
+
+    failed = in_a_row = 0
+    for number, entry in enumerate(entries, 1):
+        try:
+            entry.load().unload_data()
+            in_a_row = 0
+            _say(f"[{number}/{len(entries)}] {entry.name}: in the cache")
+        except Exception as error:
+            if debug:
+                raise
+            failed += 1
+            _say(f"[{number}/{len(entries)}] {entry.name}: {in_one_line(error)}")
+            # A single failure may be a hiccup of the hub's; each task has waited for its retries already.
+            in_a_row = in_a_row + 1 if no_network(error) else 0
+            if in_a_row == _GIVE_UP_AFTER and number < len(entries):
+                _say(f"the hub cannot be reached: {len(entries) - number} more not tried; the same command goes on")
+                return failed + len(entries) - number
+    return failed
 
 
 def _prepare(offline: bool) -> None:
@@ -234,8 +233,21 @@ def _prepare(offline: bool) -> None:
         go_offline()
 
 
-def _about(embedder: Any, dims: Any, tasks: int) -> str:
-    """What is evaluated here: the same name may stand for other products (bf16, fp32) and dims."""
+def _check_dims(embedder: TextEmbedder | Bm25, dims: list[int] | None, task_string: str) -> tuple[int, ...]:
+    """The dims to evaluate, with notes on what a user may not expect."""
+    from gecko_eval.in_training.retrieval import check_dims
+
+    # (0,): a model without dims, which has no `dim` either.
+    chosen = (0,) if embedder.dims == (0,) else check_dims(embedder.dim, dims or embedder.dims)  # type: ignore[union-attr]
+    if task_string != _TASK_STRING and embedder.prompted:
+        _say(f"note: {embedder.label} is not prompted with task strings; --task-string changes nothing")
+    for dim in set(chosen) - set(embedder.dims):
+        _say(f"note: the model was not trained for {dim} dims (for {', '.join(map(str, embedder.dims))})")
+    return chosen
+
+
+def _describe(embedder: TextEmbedder | Bm25, dims: Sequence[int], tasks: int) -> str:
+    """What is evaluated: the same name may stand for other products (bf16, fp32) and dims."""
     where = getattr(getattr(embedder, "model", None), "device", None)
     parts = [embedder.label]
     if embedder.dims != (0,):
@@ -243,25 +255,53 @@ def _about(embedder: Any, dims: Any, tasks: int) -> str:
     return ", ".join([*parts, *([f"on {where}"] if where is not None else []), f"{tasks} tasks"])
 
 
-def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[Any]:
+def _close(outcomes: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """The last line of a run, and its exit code."""
+    failed, skipped = (sum(key in outcome for outcome in outcomes) for key in ("error", "skipped"))
+    scored = len(outcomes) - failed - skipped
+    _say(f"{scored} of {len(outcomes)} tasks scored{f', {skipped} skipped' if skipped else ''}; results in {out}")
+    if failed or not scored:
+        raise SystemExit(1 if scored else 2)
+
+
+def _stem(sides: Sequence[tuple[Any, int | None]], with_dims: bool, taken: set[str]) -> str:
+    """A file name for a comparison that none before it has; added to ``taken``."""
+    from gecko_eval.results import safe_name
+
+    names = [Path(results["folder"]).resolve().name + (f"-{dim}" if with_dims else "") for results, dim in sides]
+    stem = safe_name("-against-".join(names))
+    stem += f"-{len(taken)}" if stem in taken else ""
+    taken.add(stem)
+    return stem
+
+
+def _save_comparison(rows: Sequence[TaskComparison], names: tuple[str, str], out: Path, stem: str) -> None:
+    from gecko_eval.report.compare import write_comparison
+    from gecko_eval.report.figures import plot_comparison
+
+    plot_comparison(rows, names, out / f"{stem}.png")
+    write_comparison(rows, out / f"{stem}.csv")
+    _say(f"figure and table: {out / stem}.png, .csv")
+
+
+def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[LocalSet]:
     """The sets of --data. A broken one fails alone where there is something else to run."""
-    from gecko_core.errors import DataError
     from gecko_eval.mteb.local import broken_set
 
-    found: list[Any] = []
+    sets: list[LocalSet] = []
     errors = []
     for path in paths:
         try:
-            found.append(_own_set(path, **options))
-        except DataError as e:
-            errors.append(e)
-            found.append(broken_set(path, path.name, e))
-    if errors and len(errors) == len(found) and not others:
+            sets.append(_own_set(path, **options))
+        except DataError as error:
+            errors.append(error)
+            sets.append(broken_set(path, path.name, error))
+    if errors and len(errors) == len(sets) and not others:
         raise errors[0]
-    return found
+    return sets
 
 
-def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: bool) -> Any:
+def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: bool) -> LocalSet:
     from gecko_eval.data.beir import load_beir
     from gecko_eval.data.csv_set import find_queries, load_csv
     from gecko_eval.mteb.local import from_retrieval_set, local_set, recognise
@@ -284,40 +324,6 @@ def _split(names: list[str] | None) -> list[str]:
     for name in names or []:
         out += [name] if "(" in name else name.split()
     return out
-
-
-def _print_comparison(rows: list[Any], name: str, base: str) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"{name} against {base}", title_justify="left")
-    for column in ("task", name, base, "difference", "95% interval", "p", "p (Holm)", "wins / losses / ties", "over"):
-        table.add_column(column, justify="left" if column in ("task", "over") else "right")
-    table.add_column("verdict")
-    for row in rows:
-        a, b, found = row.score_a, row.score_b, row.found
-        cells = [f"{100 * s:.2f}" + (f" @{dim}" if dim != "0" else "") for s, dim in zip((a, b), row.dims, strict=True)]
-        scores = [row.task, *cells, f"{100 * (a - b):+.2f}"]
-        if found is None:
-            table.add_row(*scores, "", "", "", "", "", row.verdict)
-            continue
-        interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
-        counts = f"{found.wins} / {found.losses} / {found.ties}" if found.wins + found.losses + found.ties > 1 else ""
-        table.add_row(*scores, interval, f"{found.p_value:.4f}", f"{row.p_holm:.4f}", counts, row.note, row.verdict)
-    _print(table)
-    alike = [row for row in rows if row.same_data]
-    ahead = sum(row.score_a > row.score_b for row in alike)
-    sure = [row for row in alike if row.found and row.found.significant]
-    better, worse = (sum((row.found.difference > 0) is way for row in sure) for way in (True, False))
-    held = [row for row in sure if row.p_holm < 0.05]
-    still = f"{sum(row.found.difference > 0 for row in held)} and {sum(row.found.difference < 0 for row in held)}"
-    _say(
-        f"{name} is ahead on {ahead} of {len(alike)} tasks; significant at 95%: {better} better, {worse} worse "
-        f"({still} after Holm's correction for {len([row for row in alike if row.found])} tasks)"
-    )
-    if len({row.dims for row in rows if "0" not in row.dims}) > 1:
-        _say("note: the tasks are compared at different dims; --dim sets one for all")
-    elif any(a != b and "0" not in (a, b) for a, b in (row.dims for row in rows)) and "@" not in name:
-        _say("note: the two sides are compared at different dims; --dim sets one for both")
 
 
 def _print(table: Any) -> None:

@@ -41,8 +41,8 @@ def make_folder(path: Path) -> None:
     """Creates the folder; DataError where it cannot be one."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise DataError(f"{path}: cannot be a folder for results ({e.strerror}); choose another --out") from e
+    except OSError as error:
+        raise DataError(f"{path}: cannot be a folder for results ({error.strerror}); choose another --out") from error
 
 
 def open_results(model: Any, dims: Sequence[int], out: Path) -> dict[str, Any]:
@@ -78,12 +78,12 @@ def load_results(path: str | Path) -> dict[str, Any]:
     path = path if path.is_file() else path / RESULTS
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as e:
-        raise DataError(f"{path}: no results there; make them with `gecko-eval run --out {folder}`") from e
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror})") from e
-    except (ValueError, RecursionError) as e:
-        raise DataError(f"{path}: not JSON ({e}); delete it and run the tasks again") from e
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{path}: no results there; make them with `gecko-eval run --out {folder}`") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}); delete it and run the tasks again") from error
     if not isinstance(results, dict) or not {"model", "tasks"} <= results.keys():
         raise DataError(f"{path}: not a results file of gecko-eval")
     fault = _fault(results)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from gecko_core.errors import DataError
-from gecko_core.io import read_table
+from gecko_core.io import below_data_dir, read_table
 from gecko_eval.data.qrels import find_qrels, judged_queries, read_qrels
 from gecko_eval.data.sets import RetrievalSet
 
@@ -64,12 +63,6 @@ def load_beir(
         symmetric=symmetric,
         ignore_identical_ids=ignore_identical_ids,
     )
-
-
-def below_data_dir(path: str | Path) -> Path:
-    """The path as it is where it exists, else below GECKO_DATA_DIR where that has it."""
-    path, root = Path(path), os.environ.get("GECKO_DATA_DIR")
-    return Path(root) / path if root and not path.exists() and (Path(root) / path).exists() else path
 
 
 def find_file(folder: Path, name: str) -> Path:

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_core.io import read_table
-from gecko_eval.data.beir import below_data_dir, find_file
+from gecko_core.io import below_data_dir, read_table
+from gecko_eval.data.beir import find_file
 from gecko_eval.data.sets import StsSet
 
 

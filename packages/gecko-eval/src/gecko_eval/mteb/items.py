@@ -17,6 +17,9 @@ from gecko_eval.results import make_folder, safe_name
 #: query id -> document id -> score, by "split/subset".
 Rankings = Mapping[str, Mapping[str, Mapping[str, float]]]
 
+#: (statistic, items by "split/subset", gold by "split/subset").
+KeptItems = tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]
+
 #: What the items of a task type are called.
 UNITS = {
     **dict.fromkeys(("Reranking", "InstructionRetrieval", "InstructionReranking"), "queries"),
@@ -66,8 +69,8 @@ class ItemRecorder:
             self.rankings[f"{hf_split}/{hf_subset}"] = {query: dict(ranked) for query, ranked in results.items()}
         return self._original(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset, **kwargs)
 
-    def items(self, scores: Any) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """(statistic, items by "split/subset", gold by "split/subset"); empty where the task keeps none.
+    def items(self, scores: Any) -> KeptItems:
+        """The items; empty where the task keeps none.
 
         Args:
             scores: what mteb returned for the task.
@@ -79,7 +82,7 @@ class ItemRecorder:
             return "mean", _v_measures(scores) if self.task.metadata.main_score == "v_measure" else {}, {}
         return self._from_predictions()
 
-    def _from_predictions(self) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def _from_predictions(self) -> KeptItems:
         values: dict[str, np.ndarray] = {}
         gold: dict[str, np.ndarray] = {}
         statistic = "mean"
