@@ -100,6 +100,22 @@ def row_set():
     return lambda name, count, **options: RowSet.from_rows(name, make_rows(count, **options))
 
 
+class Formats:
+    """The gecko formats, written out again."""
+
+    def format_queries(self, texts, task):
+        return [f"task: {task} | query: {text}" for text in texts]
+
+    def format_documents(self, texts, titles):
+        return [f"title: {title or 'none'} | text: {text}" for text, title in zip(texts, titles, strict=True)]
+
+
+@pytest.fixture
+def formats():
+    """What applies prompts, without a model."""
+    return Formats()
+
+
 @pytest.fixture
 def corpus_file(tmp_path):
     """A .jsonl corpus of 60 titled passages."""

@@ -81,7 +81,7 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
         (
             "finetune: {sets: [{source: fret, objective: {matching: {weight: 1}}}]}",
             [],
-            "finetune: embedding matching needs both `teacher` and",
+            "finetune: `teacher` and `objective.matching.weight` go together",
         ),
         (
             "finetune: {sets: [{source: fret, objective: {dims: [8]}}], objective: {dims: [8, 4], dim_weights: [1, 1]}}",  # noqa: E501

@@ -1,4 +1,4 @@
-"""Recipes: YAML read by these models, overridden by ``--set a.b=c``. An unknown key is an error, not a default."""
+"""Recipes: the pydantic models that a recipe's YAML is checked by, and how recipes are found, read and written."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class StudentConfig(Section):
 
     model: str = Field(default="all-minilm-l6-v2", description="folder, packaged model or hub id")
     dims: list[int] = Field(default=[384, 128], description="Matryoshka dims, largest first")
-    max_seq_length: int = Field(default=256, ge=8, description="tokens; longer texts are cut")
+    max_seq_length: int = Field(default=256, ge=8, description="tokens; longer texts are truncated")
     backbone: bool = Field(
-        default=False, description="the model is a raw encoder or language model, not an embedding model yet"
+        default=False, description="whether the model is a raw encoder or language model, not yet an embedding model"
     )
 
     @field_validator("dims")
@@ -33,18 +33,18 @@ class StudentConfig(Section):
 
 
 class CorpusConfig(Section):
-    """The passages that FRet reads and the known-item test is drawn from."""
+    """The passages for FRet and for the known-item test."""
 
     path: str | None = Field(
         default=None, description="folder of .txt/.md, or .jsonl/.csv/.parquet; empty: the Python documentation"
     )
     max_passages: int | None = Field(
-        default=None, ge=10, description="use at most this many passages, drawn by the seed"
+        default=None, ge=10, description="use at most this many passages, sampled with the seed"
     )
 
 
 class EvaluationConfig(Section):
-    """The known-item test: title as the query, the rest of its passage as the one relevant document."""
+    """The known-item test: a title is the query, its passage's text the one relevant document."""
 
     queries: int = Field(default=300, ge=1, description="held-out passages; no stage of training sees them")
     max_documents: int = Field(default=1500, ge=2, description="size of the pool that is searched")
@@ -52,7 +52,7 @@ class EvaluationConfig(Section):
 
 
 class SetConfig(Section):
-    """One training set of a mixture: where it comes from and how its rows are written."""
+    """One training set of a mixture: its source and the format of its rows."""
 
     renamed: ClassVar = {
         "same_tower": "objective.same_tower",
@@ -72,27 +72,25 @@ class SetConfig(Section):
     name: str | None = Field(
         default=None, description="name in the plan and the metrics; default: the source, or the path's name"
     )
-    task: str | None = Field(default=None, description="task string; default: what the adapter says")
-    symmetric: bool | None = Field(
-        default=None, description="both sides in the query format; default: what the adapter says"
-    )
+    task: str | None = Field(default=None, description="task string; default: the source's")
+    symmetric: bool | None = Field(default=None, description="both sides in the query format; default: the source's")
     limit: int | None = Field(default=None, ge=1, description="use at most this many rows")
     weight: float | None = Field(default=None, ge=0, description="share of the batches; give it to all sets or to none")
     objective: ObjectiveConfig | None = Field(
         default=None, description="fields of the stage's objective that are different for this set"
     )
-    stream: bool = Field(default=False, description="read row after row while training, never whole; needs `rows`")
+    stream: bool = Field(
+        default=False, description="read row by row while training, without loading the whole set; needs `rows`"
+    )
     rows: int | None = Field(
-        default=None, ge=1, description="about how many rows a streamed set has: its size in the mixture"
+        default=None, ge=1, description="approximate number of rows of a streamed set, which is its size in the mixture"
     )
-    shuffle_rows: int = Field(
-        default=16_384, ge=1, description="rows of a streamed set that are shuffled among each other"
-    )
+    shuffle_rows: int = Field(default=16_384, ge=1, description="size of the shuffle buffer of a streamed set, in rows")
     label_ids: Literal["unique", "mask"] = Field(
         default="mask",
         description="classification rows: append a unique id to each row's texts (paper), or mask rows of one label",
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the adapter")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
 
     @field_serializer("objective")
     def _only_what_is_set(self, objective: ObjectiveConfig | None) -> dict[str, Any] | None:
@@ -101,7 +99,7 @@ class SetConfig(Section):
     @model_validator(mode="after")
     def _streamed(self) -> SetConfig:
         if self.stream and self.rows is None:
-            raise ValueError("a streamed set needs `rows`: about how many it has")
+            raise ValueError("a streamed set needs `rows`, the approximate number of its rows")
         return self
 
 
@@ -112,12 +110,12 @@ class LoraConfig(Section):
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: list[str] | Literal["all-linear"] = Field(
-        default="all-linear", description="names of the layers that get them"
+        default="all-linear", description="names of the layers that are adapted"
     )
 
 
 class LoopConfig(Section):
-    """Evaluation at every checkpoint, on small sets; choose others than those you report."""
+    """Evaluation at every checkpoint, on small sets; do not use the sets you report on."""
 
     sets: list[str] = Field(min_length=1, description="folders in BEIR layout or with sentence pairs, as for `path`")
     max_queries: int = Field(default=200, ge=1)
@@ -127,16 +125,17 @@ class LoopConfig(Section):
 class TrainerConfig(Section):
     """The optimisation loop."""
 
-    batch_size: int = Field(default=64, ge=2, description="rows that the loss sees together, over all ranks")
+    batch_size: int = Field(default=64, ge=2, description="rows in one loss, over all ranks")
     micro_batch_tokens: int = Field(
-        default=8192, ge=64, description="tokens in one forward pass, padding included: what fits in memory"
+        default=8192, ge=64, description="tokens in one forward pass, padding included; limited by memory"
     )
     padding_free: bool | Literal["auto"] = Field(
-        default="auto", description="lay texts end to end where the backbone can; auto: on a CPU, where it is faster"
+        default="auto",
+        description="pack texts without padding where the backbone supports it; auto: on CPUs, where it is faster",
     )
     grad_cache: bool | Literal["auto"] = Field(
         default="auto",
-        description="two forward passes, one micro-batch of activations; auto: only where a batch does not fit at once",
+        description="two forward passes, activations of one micro-batch; auto: only for a batch that does not fit",
     )
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1, description="optimizer steps; overrides epochs")
@@ -152,25 +151,27 @@ class TrainerConfig(Section):
     gradient_checkpointing: bool = False
     compile: bool = Field(default=False, description="torch.compile the backbone")
     parallel: Literal["ddp", "fsdp"] = Field(
-        default="ddp", description="fsdp: weights and optimizer cut over the ranks (FSDP2)"
+        default="ddp", description="fsdp: weights and optimizer sharded across ranks (FSDP2)"
     )
     lora: LoraConfig | None = Field(default=None, description="train low-rank adapters only")
     peak_tflops: float | None = Field(
         default=None, gt=0, description="for MFU; default: the GPU's rated bf16 peak, or measured"
     )
-    trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list, description="extras of the package")
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(
+        default_factory=list, description="each is an extra of the package"
+    )
     checkpoint_every: int = Field(default=50, ge=0, description="steps; 0: only at the end")
-    keep_checkpoints: int = Field(default=2, ge=1, description="the last so many; the best one is kept besides")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, description="most recent checkpoints to keep; the best one is kept too"
+    )
     evaluate: LoopConfig | None = Field(
-        default=None, description="evaluation in the loop, which says which checkpoint is best"
+        default=None, description="evaluation during training, which decides the best checkpoint"
     )
-    end_with: Literal["last", "best"] = Field(
-        default="last", description="best: the stage ends with the best checkpoint"
-    )
+    end_with: Literal["last", "best"] = Field(default="last", description="checkpoint whose weights the stage returns")
 
 
 class StageConfig(Section):
-    """One stage of training: its sets, its loss, its loop."""
+    """One stage of training: its sets, its loss and its trainer."""
 
     enabled: bool = True
     teacher: str | None = Field(default=None, description="model whose embeddings are matched (objective.matching)")
@@ -189,9 +190,9 @@ class StageConfig(Section):
             except ValidationError as error:
                 raise ValueError(f"sets.{number}.objective: {describe_error(error, ObjectiveConfig)}") from None
         if needs_teacher != (self.teacher is not None):
-            raise ValueError("embedding matching needs both `teacher` and `objective.matching.weight`")
+            raise ValueError("`teacher` and `objective.matching.weight` go together: embedding matching needs both")
         if self.trainer.end_with == "best" and self.trainer.evaluate is None:
-            raise ValueError("trainer.end_with: best needs trainer.evaluate, which says what is best")
+            raise ValueError("trainer.end_with: best needs trainer.evaluate, which decides the best checkpoint")
         return self
 
     @model_validator(mode="after")
@@ -211,7 +212,7 @@ def _stage(source: str, **objective: Any) -> Callable[[], StageConfig]:
 
 
 class Recipe(Section):
-    """The whole journey: corpus, two stages of training with FRet between them, evaluation after each."""
+    """The whole journey: a corpus, two stages of training with FRet between them, evaluation after each."""
 
     name: str = "recipe"
     output: str | None = Field(default=None, description="default: runs/<name> in the current folder")

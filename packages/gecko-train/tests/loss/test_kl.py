@@ -34,19 +34,9 @@ def test_kl_is_added_with_its_weight_over_the_listed_documents():
     assert float(found - plain) == pytest.approx(0.5 * wanted, rel=1e-4)
 
 
-class Formats:
-    """The gecko formats, written out again."""
-
-    def format_queries(self, texts, task):
-        return [f"task: {task} | query: {text}" for text in texts]
-
-    def format_documents(self, texts, titles):
-        return [f"title: {title or 'none'} | text: {text}" for text, title in zip(texts, titles, strict=True)]
-
-
-def test_a_row_without_negatives_and_without_scores_is_no_error():
+def test_a_row_without_negatives_and_without_scores_is_no_error(formats):
     rows = [TrainingRow("t", "q1", Document("p1")), TrainingRow("t", "q2", Document("p2"), (), scores=(1.0,))]
-    found = batch_texts(rows, Formats(), 4)
+    found = batch_texts(rows, formats, 4)
     q, d = torch.randn(2, 8), torch.randn(len(found.texts), 8)[found.documents]
     loss, watched = Objective(ObjectiveConfig(kl=KlConfig(weight=1.0, documents=4)), dims=(8,))(
         q, d, found.query_ids, found.document_ids, found.scores
