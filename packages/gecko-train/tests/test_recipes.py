@@ -24,10 +24,12 @@ def test_every_source_is_known_and_no_two_sets_share_a_name(name):
 
     recipe = load_recipe(find_recipe(name))
     for stage in (recipe.prefinetune, recipe.finetune):
-        names = [one.name or (Path(one.path).name.split(".")[0] if one.path else one.source) for one in stage.sets]
+        names = [
+            entry.name or (Path(entry.path).name.split(".")[0] if entry.path else entry.source) for entry in stage.sets
+        ]
         assert len(set(names)) == len(names)
-        for one in stage.sets:
-            assert one.source in SOURCES
+        for entry in stage.sets:
+            assert entry.source in SOURCES
 
 
 @pytest.mark.parametrize("name", ["gecko-1b", "multilingual"])
@@ -38,5 +40,5 @@ def test_the_papers_choices_are_the_papers(name):
     loss = recipe.finetune.objective
     assert (loss.same_tower, loss.negatives_scope, loss.hard_negatives) == (True, "own", 1)
     assert recipe.fret.retrieve.candidates == 20
-    sources = {one.source for one in recipe.finetune.sets}
+    sources = {entry.source for entry in recipe.finetune.sets}
     assert {"fret", "nq", "hotpotqa", "medmcqa", "snli", "mnli"} <= sources

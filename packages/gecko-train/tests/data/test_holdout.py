@@ -12,22 +12,22 @@ def corpus(count=40, **changes):
 
 
 def test_what_is_tested_is_in_no_training_material():
-    found = hold_out(corpus(), EvaluationConfig(queries=8, max_documents=20), seed=0)
-    tested = {next(iter(judged)) for judged in found.test.qrels.values()}
+    held_out = hold_out(corpus(), EvaluationConfig(queries=8, max_documents=20), seed=0)
+    tested = {next(iter(judged)) for judged in held_out.test.qrels.values()}
     assert len(tested) == 8
-    assert not tested & set(found.training.ids)
-    assert len(found.training) == 32
-    pairs = [query for query, _ in found.training.pairs()]
-    assert not set(found.test.queries) & set(pairs)
+    assert not tested & set(held_out.training.ids)
+    assert len(held_out.training) == 32
+    pairs = [query for query, _ in held_out.training.pairs()]
+    assert not set(held_out.test.queries) & set(pairs)
 
 
 def test_the_pool_holds_the_tested_bodies_and_drawn_others_without_titles():
-    found = hold_out(corpus(), EvaluationConfig(queries=8, max_documents=20), seed=0)
-    assert len(found.test.docs) == 20
-    assert found.test.titles is None
-    for query_id, query in zip(found.test.query_ids, found.test.queries, strict=True):
-        (document,) = found.test.qrels[query_id]
-        body = found.test.docs[found.test.doc_ids.index(document)]
+    held_out = hold_out(corpus(), EvaluationConfig(queries=8, max_documents=20), seed=0)
+    assert len(held_out.test.docs) == 20
+    assert held_out.test.titles is None
+    for query_id, query in zip(held_out.test.query_ids, held_out.test.queries, strict=True):
+        (document,) = held_out.test.qrels[query_id]
+        body = held_out.test.docs[held_out.test.doc_ids.index(document)]
         assert body.endswith(query.removeprefix("a telling title").strip())
         assert query not in body
 
@@ -36,9 +36,9 @@ def test_a_copy_of_a_tested_body_leaves_the_training_corpus_too():
     text = f"{'words ' * 50} number 3"
     same = Corpus([*corpus(), Passage("copy", "the same under another title", text.upper())])
     draws = (hold_out(same, EvaluationConfig(queries=9, max_documents=20), seed=seed) for seed in range(40))
-    found = next(draw for draw in draws if "p3" in draw.test.doc_ids[:9])
-    assert "copy" not in found.training.ids
-    assert len(found.training) == 41 - 10
+    held_out = next(draw for draw in draws if "p3" in draw.test.doc_ids[:9])
+    assert "copy" not in held_out.training.ids
+    assert len(held_out.training) == 41 - 10
 
 
 def test_the_draw_is_the_seeds():

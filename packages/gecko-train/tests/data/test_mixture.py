@@ -32,46 +32,46 @@ def unique(name, size):
 
 @st.composite
 def sets(draw):
-    found = []
+    row_sets = []
     for number in range(draw(st.integers(1, 4))):
         size = draw(st.integers(1, 60))
         queries = draw(st.lists(st.integers(0, 40), min_size=size, max_size=size))
         passages = draw(st.lists(st.integers(0, 40), min_size=size, max_size=size))
-        found.append(Ids(f"set{number}", queries, passages))
-    return found
+        row_sets.append(Ids(f"set{number}", queries, passages))
+    return row_sets
 
 
 @settings(max_examples=80, deadline=None)
 @given(sets(), st.integers(2, 12), st.integers(0, 5), st.integers(1, 9))
-def test_a_batch_is_of_one_set_and_repeats_no_query_and_no_passage(found, batch_size, seed, steps):
-    mixture = Mixture(found, batch_size=batch_size, seed=seed, steps_per_epoch=steps)
+def test_a_batch_is_of_one_set_and_repeats_no_query_and_no_passage(row_sets, batch_size, seed, steps):
+    mixture = Mixture(row_sets, batch_size=batch_size, seed=seed, steps_per_epoch=steps)
     for epoch in (0, 3):
         for step in range(steps):
             batch = mixture.batch(epoch, step)
-            one = found[batch.set_index]
+            row_set = row_sets[batch.set_index]
             assert 1 <= len(batch.indices) <= batch_size
             assert batch.indices.min() >= 0
-            assert batch.indices.max() < len(one)
-            assert len(set(one.query_ids[batch.indices])) == len(batch.indices)
-            assert len(set(one.positive_ids[batch.indices])) == len(batch.indices)
+            assert batch.indices.max() < len(row_set)
+            assert len(set(row_set.query_ids[batch.indices])) == len(batch.indices)
+            assert len(set(row_set.positive_ids[batch.indices])) == len(batch.indices)
 
 
 @settings(max_examples=40, deadline=None)
 @given(sets(), st.integers(2, 12), st.integers(0, 5))
-def test_the_plan_is_a_function_of_seed_epoch_and_step(found, batch_size, seed):
-    one, other = (Mixture(found, batch_size=batch_size, seed=seed) for _ in range(2))
-    forwards = [one.at(step).indices for step in range(2 * one.steps_per_epoch)]
+def test_the_plan_is_a_function_of_seed_epoch_and_step(row_sets, batch_size, seed):
+    mixture, other = (Mixture(row_sets, batch_size=batch_size, seed=seed) for _ in range(2))
+    forwards = [mixture.at(step).indices for step in range(2 * mixture.steps_per_epoch)]
     backwards = [other.at(step).indices for step in reversed(range(2 * other.steps_per_epoch))][::-1]
     for a, b in zip(forwards, backwards, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert one.fingerprint == other.fingerprint
-    assert one.fingerprint != Mixture(found, batch_size=batch_size, seed=seed + 1).fingerprint
+    assert mixture.fingerprint == other.fingerprint
+    assert mixture.fingerprint != Mixture(row_sets, batch_size=batch_size, seed=seed + 1).fingerprint
 
 
 @settings(max_examples=40, deadline=None)
 @given(sets(), st.integers(4, 12))
-def test_slices_of_any_world_size_are_the_global_batch(found, batch_size):
-    mixture = Mixture(found, batch_size=batch_size)
+def test_slices_of_any_world_size_are_the_global_batch(row_sets, batch_size):
+    mixture = Mixture(row_sets, batch_size=batch_size)
     batch = mixture.at(0)
     for world_size in (1, 2, 4):
         slices = [batch.slice(rank, world_size) for rank in range(world_size)]
@@ -105,12 +105,12 @@ def test_rows_postponed_for_a_repeat_come_in_a_later_batch_of_the_pass():
 
 
 def test_weights_are_met_to_within_a_step_and_alpha_bends_them():
-    found = [unique("big", 900), unique("small", 100)]
-    counts = np.bincount(Mixture(found, batch_size=10, steps_per_epoch=100).schedule(0), minlength=2)
+    row_sets = [unique("big", 900), unique("small", 100)]
+    counts = np.bincount(Mixture(row_sets, batch_size=10, steps_per_epoch=100).schedule(0), minlength=2)
     assert counts.tolist() == [90, 10]
-    counts = np.bincount(Mixture(found, batch_size=10, steps_per_epoch=100, alpha=0.5).schedule(0), minlength=2)
+    counts = np.bincount(Mixture(row_sets, batch_size=10, steps_per_epoch=100, alpha=0.5).schedule(0), minlength=2)
     assert counts.tolist() == [75, 25]
-    mixture = Mixture(found, batch_size=10, steps_per_epoch=7, weights={"big": 1, "small": 2})
+    mixture = Mixture(row_sets, batch_size=10, steps_per_epoch=7, weights={"big": 1, "small": 2})
     for epoch in range(5):
         assert np.bincount(mixture.schedule(epoch), minlength=2).tolist() in ([2, 5], [3, 4])
 

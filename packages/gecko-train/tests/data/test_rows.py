@@ -34,13 +34,13 @@ def test_rows_survive_the_file_and_come_back_in_the_asked_order(tmp_path, monkey
     monkeypatch.setattr("gecko_train.data.rows._BATCH_ROWS", 16)  # several record batches
     rows = some_rows(50)
     assert RowSet.write(tmp_path / "set.arrow", rows) == 50
-    found = RowSet.open(tmp_path / "set.arrow")
-    assert found.name == "set"
-    assert list(found) == rows
-    assert found.rows([49, 0, 17, 16, 0]) == [rows[49], rows[0], rows[17], rows[16], rows[0]]
-    assert found.query_ids[3] == rows[3].query_id
-    assert found.fingerprint == RowSet.from_rows("set", rows).fingerprint
-    assert found.fingerprint != RowSet.from_rows("set", rows[::-1]).fingerprint
+    row_set = RowSet.open(tmp_path / "set.arrow")
+    assert row_set.name == "set"
+    assert list(row_set) == rows
+    assert row_set.rows([49, 0, 17, 16, 0]) == [rows[49], rows[0], rows[17], rows[16], rows[0]]
+    assert row_set.query_ids[3] == rows[3].query_id
+    assert row_set.fingerprint == RowSet.from_rows("set", rows).fingerprint
+    assert row_set.fingerprint != RowSet.from_rows("set", rows[::-1]).fingerprint
 
 
 def test_an_empty_set_and_a_foreign_file_are_named(tmp_path):

@@ -21,19 +21,19 @@ def stream(count, *, name="s", seed=0, window=32, copies=1, read=None):
 
 
 def test_a_pass_shows_every_row_once_shuffled_and_then_begins_again():
-    one = stream(100)
-    first = np.concatenate([one.batch(number, 10) for number in range(10)])
+    streamed = stream(100)
+    first = np.concatenate([streamed.batch(number, 10) for number in range(10)])
     assert len(set(first)) == 100
     assert first.max() < 132
     assert list(first) != sorted(first)
-    later = [one.rows(one.batch(number, 10)) for number in range(10, 20)]
+    later = [streamed.rows(streamed.batch(number, 10)) for number in range(10, 20)]
     assert all(len({row.query for row in batch}) == 10 for batch in later)
 
 
 def test_no_query_and_no_passage_twice_and_the_length_is_exact():
-    one = stream(300, copies=3)
+    streamed = stream(300, copies=3)
     for number in range(25):
-        rows = one.rows(one.batch(number, 12))
+        rows = streamed.rows(streamed.batch(number, 12))
         assert len(rows) == len({row.query for row in rows}) == len({row.positive.text for row in rows}) == 12
 
 
@@ -47,9 +47,9 @@ def test_a_batch_is_a_function_of_seed_and_number():
 
 
 def test_a_set_with_fewer_distinct_rows_than_a_batch_gives_all_it_has():
-    one = stream(6, copies=2)
+    streamed = stream(6, copies=2)
     for number in range(5):
-        assert {row.query for row in one.rows(one.batch(number, 8))} == {"q0", "q1", "q2"}
+        assert {row.query for row in streamed.rows(streamed.batch(number, 8))} == {"q0", "q1", "q2"}
 
 
 def test_an_empty_stream_is_named():
@@ -64,14 +64,14 @@ def test_several_streams_and_a_table_in_one_mixture(row_set):
 
     whole, jumping = plan(), plan()
     batches = [whole.at(step) for step in range(30)]
-    shares = np.bincount([one.set_index for one in batches[:13]], minlength=3)
+    shares = np.bincount([batch.set_index for batch in batches[:13]], minlength=3)
     assert shares.tolist() == [6, 4, 3]
-    assert {len(one.indices) for one in batches} == {10}
+    assert {len(batch.indices) for batch in batches} == {10}
     for step in (29, 4, 17):
-        found = jumping.at(step)
-        assert found.set_index == batches[step].set_index
-        assert np.array_equal(found.indices, batches[step].indices)
-        assert np.array_equal(np.concatenate([found.slice(rank, 3) for rank in range(3)]), found.indices)
+        planned = jumping.at(step)
+        assert planned.set_index == batches[step].set_index
+        assert np.array_equal(planned.indices, batches[step].indices)
+        assert np.array_equal(np.concatenate([planned.slice(rank, 3) for rank in range(3)]), planned.indices)
 
 
 def test_a_recipe_streams_a_file_and_training_on_it_works(tiny_model, tmp_path):
@@ -83,10 +83,10 @@ def test_a_recipe_streams_a_file_and_training_on_it_works(tiny_model, tmp_path):
     path.write_text("".join(json.dumps({"title": f"bank {n}", "body": f"dort {n} lims"}) + "\n" for n in range(40)))
     options = {"columns": {"query": "title", "positive": "body"}}
     config = SetConfig(source="pairs", path=str(path), stream=True, rows=40, shuffle_rows=16, options=options)
-    one = load_set(config, SourceContext())
-    assert isinstance(one, StreamedSet)
+    streamed = load_set(config, SourceContext())
+    assert isinstance(streamed, StreamedSet)
     objective = Objective(ObjectiveConfig(hard_negatives=0), dims=tiny_model.dims)
-    mixture = Mixture([one], batch_size=8)
+    mixture = Mixture([streamed], batch_size=8)
     summary = Trainer(
         tiny_model, mixture, [objective], TrainerConfig(batch_size=8, epochs=2, precision="fp32"), tmp_path / "run"
     ).train()
@@ -114,8 +114,8 @@ def test_a_set_of_the_hub_is_read_through_datasets(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", fake)
     config = SetConfig(source="pairs", path="hub:owner/set/part", stream=True, rows=2)
-    one = load_set(config, SourceContext())
-    assert {row.query for row in one.rows(one.batch(0, 2))} == {"q", "r"}
+    streamed = load_set(config, SourceContext())
+    assert {row.query for row in streamed.rows(streamed.batch(0, 2))} == {"q", "r"}
     assert asked[0] == (("owner/set", "part"), {"split": "train", "streaming": True})
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such set")))
     with pytest.raises(DataError, match=r"hub:owner/set: cannot be read \(no such set\); check the name"):

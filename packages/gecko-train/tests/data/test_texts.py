@@ -6,32 +6,32 @@ from gecko_train.data.texts import batch_texts
 def test_formats_follow_the_row(formats):
     asymmetric = TrainingRow("search result", "q", Document("p", "t"), (Document("n"),))
     symmetric = TrainingRow("classification", "a", Document("b", "t"), (Document("c"),), symmetric=True)
-    found = batch_texts([asymmetric, symmetric], formats, 2)
-    texts = [found.texts[place] for place in found.documents.flatten()]
+    batch = batch_texts([asymmetric, symmetric], formats, 2)
+    texts = [batch.texts[place] for place in batch.documents.flatten()]
     assert texts == [
         "title: t | text: p", "title: none | text: n",
         "task: classification | query: b", "task: classification | query: c",
     ]  # fmt: skip
-    assert [found.texts[place] for place in found.queries] == [
+    assert [batch.texts[place] for place in batch.queries] == [
         "task: search result | query: q",
         "task: classification | query: a",
     ]
-    assert found.query_ids.tolist() == [text_id("q"), text_id("a")]
-    assert found.document_ids[0].tolist() == [text_id("t", "p"), text_id("n")]
+    assert batch.query_ids.tolist() == [text_id("q"), text_id("a")]
+    assert batch.document_ids[0].tolist() == [text_id("t", "p"), text_id("n")]
 
 
 def test_a_text_is_embedded_once_and_missing_negatives_repeat_the_positive(formats):
     shared = Document("same")
     rows = [TrainingRow("t", "q1", shared), TrainingRow("t", "q2", Document("other"), (shared,))]
-    found = batch_texts(rows, formats, 2)
-    assert len(found.texts) == 4
-    assert found.documents[0, 0] == found.documents[0, 1] == found.documents[1, 1]
-    assert found.document_ids[0, 0] == found.document_ids[0, 1]
+    batch = batch_texts(rows, formats, 2)
+    assert len(batch.texts) == 4
+    assert batch.documents[0, 0] == batch.documents[0, 1] == batch.documents[1, 1]
+    assert batch.document_ids[0, 0] == batch.document_ids[0, 1]
 
 
 def test_rows_of_one_label_are_no_negatives_of_each_other(formats):
     rows = [TrainingRow("t", f"q{n}", Document(f"p{n}"), (Document(f"n{n}"),), label="ab"[n % 2]) for n in range(4)]
-    found = batch_texts(rows, formats, 2)
-    assert found.query_ids[0] == found.query_ids[2] == found.document_ids[0, 0] == found.document_ids[2, 0]
-    assert found.query_ids[0] != found.query_ids[1]
-    assert len(set(found.document_ids[:, 1].tolist())) == 4
+    batch = batch_texts(rows, formats, 2)
+    assert batch.query_ids[0] == batch.query_ids[2] == batch.document_ids[0, 0] == batch.document_ids[2, 0]
+    assert batch.query_ids[0] != batch.query_ids[1]
+    assert len(set(batch.document_ids[:, 1].tolist())) == 4

@@ -23,7 +23,7 @@ def test_kl_is_added_with_its_weight_over_the_listed_documents():
     scores[0, 3] = float("nan")
     plain, _ = Objective(ObjectiveConfig(), dims=(8,))(q, d, *ids(3, 4))
     config = ObjectiveConfig(kl=KlConfig(weight=0.5, documents=4, teacher_temperature=2.0))
-    found, watched = Objective(config, dims=(8,))(q, d, *ids(3, 4), scores)
+    loss, watched = Objective(config, dims=(8,))(q, d, *ids(3, 4), scores)
     cosines = torch.einsum("bd,bmd->bm", normalize(q, dim=-1), normalize(d, dim=-1)) / 0.02
     wanted = 0.0
     for row in range(3):
@@ -31,15 +31,15 @@ def test_kl_is_added_with_its_weight_over_the_listed_documents():
         teacher = (scores[row, known] / 2).log_softmax(0)
         wanted += float((teacher.exp() * (teacher - cosines[row, known].log_softmax(0))).sum()) / 3
     assert watched["kl"] == pytest.approx(wanted, rel=1e-4)
-    assert float(found - plain) == pytest.approx(0.5 * wanted, rel=1e-4)
+    assert float(loss - plain) == pytest.approx(0.5 * wanted, rel=1e-4)
 
 
 def test_a_row_without_negatives_and_without_scores_is_no_error(formats):
     rows = [TrainingRow("t", "q1", Document("p1")), TrainingRow("t", "q2", Document("p2"), (), scores=(1.0,))]
-    found = batch_texts(rows, formats, 4)
-    q, d = torch.randn(2, 8), torch.randn(len(found.texts), 8)[found.documents]
+    texts = batch_texts(rows, formats, 4)
+    q, d = torch.randn(2, 8), torch.randn(len(texts.texts), 8)[texts.documents]
     loss, watched = Objective(ObjectiveConfig(kl=KlConfig(weight=1.0, documents=4)), dims=(8,))(
-        q, d, found.query_ids, found.document_ids, found.scores
+        q, d, texts.query_ids, texts.document_ids, texts.scores
     )
     assert torch.isfinite(loss)
     assert watched["kl"] == 0.0

@@ -24,9 +24,9 @@ def test_the_objective_adds_it_with_its_weight():
     assert torch.equal(teacher[2], vectors[[2, 4, 5]])
     ids = torch.arange(4), 10 + torch.arange(8).reshape(4, 2)
     plain, _ = Objective(ObjectiveConfig(), dims=(8,))(q, d, *ids)
-    found, watched = Objective(ObjectiveConfig(matching=MatchingConfig(weight=3.0)), dims=(8,))(
+    loss, watched = Objective(ObjectiveConfig(matching=MatchingConfig(weight=3.0)), dims=(8,))(
         q, d, *ids, None, teacher
     )
     wanted = matching_loss(torch.cat([q[:, None], d], 1).flatten(0, 1), teacher.flatten(0, 1))
-    torch.testing.assert_close(found - plain, 3 * wanted)
+    torch.testing.assert_close(loss - plain, 3 * wanted)
     assert watched["matching"] > 0

@@ -10,7 +10,7 @@ def test_hotpotqa_in_hub_and_release_layout(read_records):
         "supporting_facts": {"title": ["A", "C"], "sent_id": [0, 0]},
     }
     assert read_records("hotpotqa", [release]) == read_records("hotpotqa", [hub])
-    one, two = read_records("hotpotqa", [release])
-    assert one.positive == Document("a1. a2.", "A")
-    assert two.positive == Document("c1.", "C")
-    assert one.negatives == (Document("b1.", "B"),)
+    first, second = read_records("hotpotqa", [release])
+    assert first.positive == Document("a1. a2.", "A")
+    assert second.positive == Document("c1.", "C")
+    assert first.negatives == (Document("b1.", "B"),)

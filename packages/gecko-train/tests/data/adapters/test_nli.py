@@ -6,7 +6,7 @@ def test_nli_groups_by_premise_and_language(read_records):
         {"premise": "A", "hypothesis": "undecided", "label": -1},
         {"premise": "B", "hypothesis": "alone", "label": "entailment"},
     ]
-    one, two = read_records("snli", records)
-    assert (one.query, one.positive.text, [n.text for n in one.negatives]) == ("A", "yes", ["no"])
-    assert (two.query, two.negatives) == ("B", ())
-    assert one.symmetric
+    first, second = read_records("snli", records)
+    assert (first.query, first.positive.text, [n.text for n in first.negatives]) == ("A", "yes", ["no"])
+    assert (second.query, second.negatives) == ("B", ())
+    assert first.symmetric
