@@ -25,13 +25,13 @@ def test_names_that_resolve_nowhere_are_one_line(tmp_path):
 def test_fingerprints_tell_backends_and_types_apart(tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path)
     name = str(tmp_path)
-    found = {
+    fingerprints = {
         Models().llm_fingerprint(LLMConfig(model=name)),
         Models().llm_fingerprint(LLMConfig(model=name, dtype="float32")),
         Models().llm_fingerprint(LLMConfig(model=name, backend="vllm")),
         Models().llm_fingerprint(LLMConfig(model=name, backend="openai", url="http://h/v1")),
     }
-    assert len(found) == 4
+    assert len(fingerprints) == 4
 
 
 def test_llms_are_loaded_once(tmp_path, tiny_model, word_tokenizer):

@@ -64,7 +64,7 @@ def test_build_gives_rows_whose_labels_follow_from_their_scores(run, tmp_path):
     assert rows[0].query == next(iter(rows)).query == rows[:1][0].query
 
 
-def test_folder_holds_every_stage_and_a_manifest_that_adds_up(run, tmp_path):
+def test_folder_holds_every_step_and_a_manifest_that_adds_up(run, tmp_path):
     out = tmp_path / "fret"
     summary = run(out)
     for name in ("corpus", "attempts", "generated", "embeddings", "retrieved", "scored", "fret", "rejects"):
@@ -162,7 +162,7 @@ def test_changed_setting_says_what_it_would_delete_and_asks_for_force(run, tmp_p
     assert after == data_files(tmp_path / "fresh")
 
 
-def test_changed_setting_of_a_stage_that_has_no_part_yet_needs_no_force(run, tmp_path):
+def test_changed_setting_of_a_step_that_has_no_part_yet_needs_no_force(run, tmp_path):
     assert not run(tmp_path / "fret", stop=iter([False] * 4 + [True] * 99).__next__).complete
     assert run(tmp_path / "fret", {"mine.rrf_k": 60}).complete
     assert json.loads((tmp_path / "fret" / "manifest.json").read_text())["config"]["mine"]["rrf_k"] == 60

@@ -31,14 +31,14 @@ def test_bits_depend_neither_on_blocks_nor_on_threads(vectors):
     import torch
 
     queries, threads = vectors[:33] + 0.1, torch.get_num_threads()
-    found = []
+    searches = []
     for count, pieces in ((1, 1), (2, 1), (1, 7), (2, 100)):
         torch.set_num_threads(count)
-        found.append(ExactIndex(np.array_split(vectors, pieces)).search(queries, 20))
+        searches.append(ExactIndex(np.array_split(vectors, pieces)).search(queries, 20))
     torch.set_num_threads(threads)
-    for rows, similarities in found[1:]:
-        assert np.array_equal(rows, found[0][0])
-        assert np.array_equal(similarities, found[0][1])
+    for rows, similarities in searches[1:]:
+        assert np.array_equal(rows, searches[0][0])
+        assert np.array_equal(similarities, searches[0][1])
 
 
 def test_equal_similarities_are_ordered_by_row():

@@ -38,8 +38,8 @@ def mine(row=ROW, **settings):
 
 def test_fused_score_is_the_sum_of_inverse_ranks():
     scored = [candidate(n, 0.5, q, r) for n, q, r in (("a", -1, 1), ("b", -2, 3), ("c", -3, 2))]
-    found = {r.id: (r.rank_ql, r.rank_rc, r.fused) for r in fuse(scored)}
-    assert found == {"a": (1, 3, 1 + 1 / 3), "b": (2, 1, 1.5), "c": (3, 2, 1 / 3 + 1 / 2)}
+    fused = {r.id: (r.rank_ql, r.rank_rc, r.fused) for r in fuse(scored)}
+    assert fused == {"a": (1, 3, 1 + 1 / 3), "b": (2, 1, 1.5), "c": (3, 2, 1 / 3 + 1 / 2)}
     assert [r.id for r in fuse(scored)] == ["b", "a", "c"]
     assert fuse(scored, k=60)[0].fused == pytest.approx(1 / 62 + 1 / 61)
 

@@ -25,7 +25,7 @@ from gecko_fret.steps.score import SCORE
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A neighbour of a query with all that was found out about it.
+    """A neighbour of a query with its scores and ranks.
 
     ``ql`` is the mean log-probability of the query, ``rc`` the expected label 0 to 4; ranks count from 1. ``fused`` is
     the sum of 1/(k + rank) over the judges. ``scores`` holds every judge's value; folders of format 1, which have no
