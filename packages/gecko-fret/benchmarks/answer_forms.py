@@ -14,7 +14,8 @@ from gecko_core import Gecko
 from gecko_core.search import top_k
 from gecko_fret.config import parse_config
 from gecko_fret.corpus import python_docs
-from gecko_fret.llm.transformers import TransformersLLM
+from gecko_fret.llm import load_llm
+from gecko_fret.llm.config import LLMConfig
 from gecko_fret.prompting import load_prompts
 from gecko_fret.steps.filter import Filter
 from gecko_fret.steps.write import Write, sample_seeds
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    llm, embedder = TransformersLLM.load("smollm2-135m-instruct"), Gecko.from_pretrained("all-minilm-l6-v2")
+    llm, embedder = load_llm(LLMConfig()), Gecko.from_pretrained("all-minilm-l6-v2")
     corpus, config = python_docs(), parse_config({"generate": {"seeds": options.seeds, "attempts": 2}})
     documents, shipped = embedder.encode_documents(corpus.texts, corpus.titles), load_prompts("default")
     seeds = [corpus[row].id for row in sample_seeds(corpus, options.seeds, options.seed)]

@@ -18,6 +18,7 @@ from machine import described, publish, table
 from test_bench_scoring import joint, naive, shared
 
 from gecko_fret.corpus import python_docs
+from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.transformers import TransformersLLM
 from gecko_fret.prompting import load_prompts, prompt_text
 
@@ -26,7 +27,7 @@ QUERY = "how are elements of a list put in order"
 
 
 def main() -> None:
-    llm, prompts = TransformersLLM.load("smollm2-135m-instruct"), load_prompts("default")
+    llm, prompts = TransformersLLM.load(LLMConfig()), load_prompts("default")
     passages = random.Random(0).sample(list(python_docs()), PAIRS)
     texts = llm.truncate([prompt_text(passage) for passage in passages], 128)
     pairs = [(prompts.kinds[i % len(prompts.kinds)], text, QUERY) for i, text in enumerate(texts)]
@@ -51,7 +52,7 @@ def main() -> None:
         [
             "# Scoring",
             "",
-            f"{described('torch', 'transformers')}. SmolLM2-135M-Instruct, {str(llm._model.dtype)[6:]}; {PAIRS} pairs, "
+            f"{described('torch', 'transformers')}. SmolLM2-135M-Instruct, {llm.fingerprint.rpartition(':')[2]}; {PAIRS} pairs, "
             f"median of {ROUNDS} rounds, the ways in turn. Tokens per second count the two prompts of a pair in full, "
             f"{tokens} tokens in all, whichever way they are read.",
             "",

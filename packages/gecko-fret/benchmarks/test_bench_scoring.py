@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from gecko_fret.corpus import python_docs
-from gecko_fret.llm.transformers import TransformersLLM
+from gecko_fret.llm import load_llm
+from gecko_fret.llm.config import LLMConfig
 from gecko_fret.prompting import load_prompts, prompt_text
 
 pytest.importorskip("gguf")
@@ -20,7 +21,7 @@ PAIRS = 32
 
 @pytest.fixture(scope="module")
 def llm():
-    return TransformersLLM.load("smollm2-135m-instruct")
+    return load_llm(LLMConfig())
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def naive(llm, prompts, pairs, batch=8):
 
     With the attention that transformers chooses.
     """
-    model, segments = llm._model, llm._segments
+    model, segments = llm._decoder._model, llm._segments
     own = model.config._attn_implementation
     model.set_attn_implementation("sdpa")
     tokens = segments.labels(prompts.label_strings("separate"))

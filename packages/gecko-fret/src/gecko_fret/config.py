@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from gecko_core.io import Section, load_settings, parse_settings
+from gecko_fret.llm.config import LLMConfig as LLMConfig
 
 #: The judges of the paper. Rows have columns for them, so that every build asks them.
 DEFAULT_JUDGES = ("ql", "rc")
@@ -28,44 +29,6 @@ class CorpusConfig(Section):
     )
     limit: int | None = Field(default=None, ge=1)
     part_size: int = Field(default=1024, ge=1, description="passages per part, of the corpus and of its embeddings")
-
-
-class LLMConfig(Section):
-    """A language model and the backend that runs it."""
-
-    backend: Literal["transformers", "vllm", "openai"] = "transformers"
-    model: str = Field(
-        default="smollm2-135m-instruct", description="a folder, a packaged model, a hub id; the served name"
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    device: str | None = None
-    batch_tokens: int = Field(
-        default=8192, ge=64, description="padded tokens of one forward pass, the shared prefix not counted"
-    )
-    batch_rows: int = Field(default=64, ge=1, description="most rows of one forward pass")
-    weight: float = Field(default=1.0, gt=0, description="share of the queries, where several generators are mixed")
-    url: str | None = Field(
-        default=None, description="openai: base URL of the server, such as http://127.0.0.1:8000/v1"
-    )
-    tokenizer: str | None = Field(
-        default=None, description="openai: folder or hub id of the tokenizer; unset: text is sent"
-    )
-    api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable with the key")
-    concurrency: int = Field(default=8, ge=1, description="openai: requests in flight")
-    timeout_s: float = Field(default=120.0, gt=0, description="openai: one request")
-    retry_pause_s: float = Field(default=0.5, ge=0, description="openai: the first pause; it doubles every time")
-    send_seed: bool = Field(
-        default=True, description="vllm, openai: send a seed with every request; vLLM on CPU accepts none"
-    )
-    retries: int = Field(default=8, ge=0, description="openai: attempts after the first, with growing pauses")
-    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1, description="vllm")
-    max_model_len: int = Field(default=2048, ge=64, description="vllm")
-
-    @model_validator(mode="after")
-    def _server_needs_url(self) -> LLMConfig:
-        if self.backend == "openai" and not self.url:
-            raise ValueError("the openai backend needs llm.url, such as http://127.0.0.1:8000/v1")
-        return self
 
 
 class EmbedderConfig(Section):

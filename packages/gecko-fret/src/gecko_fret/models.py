@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gecko_core.errors import ModelError
-from gecko_core.folder import resolve
-from gecko_fret.config import EmbedderConfig, LLMConfig
-from gecko_fret.llm.protocol import LLM
+from gecko_fret.config import EmbedderConfig
+from gecko_fret.llm import LLM, llm_fingerprint, load_llm
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.loading import weights_fingerprint
 
 #: Settings that change how fast a result comes, not what it is: they may change between runs of one build.
 _LLM_SPEED = {
@@ -57,9 +57,7 @@ class Models:
         """What decides the LLM's answers (backend, weights, arithmetic), known without loading it."""
         if config.model in self._ready:
             return self._ready[config.model].fingerprint
-        if config.backend == "openai":
-            return f"openai:{config.model}"
-        return f"{config.backend}:{weights_fingerprint(config.model)}:{config.dtype}"
+        return llm_fingerprint(config)
 
     def embedder(self, config: EmbedderConfig) -> Any:
         """The embedder of a configuration section.
@@ -88,27 +86,6 @@ class Models:
         self._embedders.clear()
 
 
-def load_llm(config: LLMConfig) -> LLM:
-    """Load the LLM of a configuration section. Errors are those of ``Models.llm``."""
-    if config.backend == "transformers":
-        from gecko_fret.llm.transformers import TransformersLLM
-
-        return TransformersLLM.load(
-            config.model,
-            dtype=config.dtype,
-            device=config.device,
-            batch_tokens=config.batch_tokens,
-            batch_rows=config.batch_rows,
-        )
-    if config.backend == "vllm":
-        from gecko_fret.llm.vllm import VllmLLM
-
-        return VllmLLM.load(config)
-    from gecko_fret.llm.openai import OpenAILLM
-
-    return OpenAILLM.connect(config)
-
-
 def load_embedder(config: EmbedderConfig) -> Any:
     """Load the embedder of a configuration section, a ``gecko_core.Gecko``.
 
@@ -121,19 +98,6 @@ def load_embedder(config: EmbedderConfig) -> Any:
     if config.prompt_style != "auto":
         embedder.prompt_style = config.prompt_style
     return embedder
-
-
-def weights_fingerprint(model: str) -> str:
-    """Hash of a model's weight files, or its hub id. Raises `ModelError` for a name that resolves nowhere."""
-    from gecko_fret.llm.fingerprint import files_fingerprint
-
-    resolved = resolve(model)
-    if resolved.path is None:
-        return str(resolved.hub_id)
-    fingerprint = files_fingerprint(resolved.path, resolved.gguf_file)
-    if not fingerprint:
-        raise ModelError(f"model {model!r}: no weight files in {resolved.path}; name a folder that has them")
-    return fingerprint
 
 
 def llm_settings(config: LLMConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gecko_fret.llm import attention
-from gecko_fret.llm.attention import grouped_attention, grouped_sdpa
+from gecko_fret.llm.attention import GroupedAttention, grouped_attention
 
 
 class Module(torch.nn.Module):
@@ -24,9 +24,10 @@ def reference(query, key, value, mask, scale):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("length", [1, 7])
 @pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize("short", [1024, 0])
+@pytest.mark.parametrize("short", [True, False])
 def test_grouped_heads_equal_repeated_keys(length, groups, dtype, tolerance, short, monkeypatch):
-    monkeypatch.setattr(attention, "_SHORT", short)
+    monkeypatch.setattr(attention, "two_products_are_faster", lambda dtype, keys: short)
+    attend = GroupedAttention()
     torch.manual_seed(0)
     rows, heads, keys, width = 2, 2, 9, 8
     query = torch.randn(rows, heads * groups, length, width).to(dtype)
@@ -35,7 +36,7 @@ def test_grouped_heads_equal_repeated_keys(length, groups, dtype, tolerance, sho
     mask[..., 0] = True
     for given in (mask, ~mask):  # no mask is taken for the one before
         given[..., 0] = True
-        found, _ = grouped_sdpa(Module(groups), query, key, value, given, scaling=0.3)
+        found, _ = attend(Module(groups), query, key, value, given, scaling=0.3)
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), reference(query, key, value, given, 0.3), atol=tolerance, rtol=0)
 
@@ -45,7 +46,7 @@ def test_a_mask_longer_than_the_keys_is_cut_and_padding_is_finite():
     query, (key, value) = torch.randn(1, 4, 3, 8).bfloat16(), torch.randn(2, 1, 2, 6, 8).bfloat16()
     mask = torch.ones(1, 1, 3, 10, dtype=torch.bool).tril(3)
     mask[:, :, 0] = False  # a query of padding sees nothing
-    found, _ = grouped_sdpa(Module(2), query, key, value, mask, scaling=0.3)
+    found, _ = GroupedAttention()(Module(2), query, key, value, mask, scaling=0.3)
     assert found.isfinite().all()
     expected = reference(query, key, value, mask[..., :6], 0.3)
     torch.testing.assert_close(found[:, 1:].double(), expected[:, 1:], atol=3e-2, rtol=0)

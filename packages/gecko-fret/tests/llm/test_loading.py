@@ -1,9 +1,10 @@
+import os
+
 import pytest
 import torch
 
 from gecko_core.errors import ModelError
-from gecko_fret.llm.fingerprint import files_fingerprint
-from gecko_fret.llm.loading import load_tokenizer, plain_folder
+from gecko_fret.llm.loading import files_fingerprint, load_tokenizer, plain_folder, weights_fingerprint
 
 
 def test_folder_is_taken_as_it_is(tmp_path, tiny_model, word_tokenizer):
@@ -27,3 +28,30 @@ def test_fingerprint_follows_the_weights(tmp_path, tiny_model):
     assert files_fingerprint(tmp_path) == first
     torch.save({}, tmp_path / "more.pt")
     assert files_fingerprint(tmp_path) != first
+
+
+def test_names_that_resolve_nowhere_are_one_line(tmp_path):
+    for name in ("no-such-model", str(tmp_path)):
+        with pytest.raises(ModelError) as caught:
+            weights_fingerprint(name)
+        assert "\n" not in str(caught.value)
+
+
+def test_gguf_model_is_unpacked_once_into_a_folder(tmp_path, tiny_model, word_tokenizer, monkeypatch):
+    from gecko_core.folder import Resolved
+
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.gguf").write_bytes(b"weights")
+    loaded = []
+    monkeypatch.setattr(
+        "gecko_fret.llm.loading.resolve", lambda name: Resolved("tiny", path=source, gguf_file="model.gguf")
+    )
+    monkeypatch.setattr("gecko_fret.llm.loading.load_causal_lm", lambda *args: loaded.append(args) or tiny_model)
+    monkeypatch.setattr("gecko_fret.llm.loading.load_tokenizer", lambda name: word_tokenizer)
+    folders = {plain_folder("tiny", tmp_path / "cache") for _ in range(2)}
+    assert len(loaded) == len(folders) == 1
+    (folder,) = folders
+    assert "model.safetensors" in os.listdir(folder)
+    assert "tokenizer.json" in os.listdir(folder)
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1

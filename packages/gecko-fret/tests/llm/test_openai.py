@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gecko_core.errors import BackendError
-from gecko_fret.config import LLMConfig
+from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.openai import OpenAILLM
 from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest, WriteRequest
 from gecko_fret.llm.segments import SegmentTokenizer

@@ -1,8 +1,8 @@
 import pytest
 
 from gecko_core.errors import ModelError
-from gecko_fret.llm.protocol import ScoreRequest, WriteRequest, label_tokens
-from gecko_fret.llm.segments import SegmentTokenizer
+from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
+from gecko_fret.llm.segments import SegmentTokenizer, label_tokens
 
 
 @pytest.fixture

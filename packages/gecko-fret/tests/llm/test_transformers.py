@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from gecko_core.errors import ModelError
+from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest, WriteRequest
-from gecko_fret.llm.transformers import TransformersLLM, pick_dtype
+from gecko_fret.llm.transformers import TransformersLLM
 
 PREFIX = "Passage: a cat sat on the mat.\nQuery: where is the cat\n\n"
 OTHER = "Passage: the dog.\n\n"
@@ -104,9 +105,9 @@ def test_prefix_is_computed_once(make):
 def test_no_logits_over_the_vocabulary_for_context_tokens(make, monkeypatch):
     llm = make()
     sizes = []
-    whole = llm._logits
+    whole = llm._decoder.logits
     monkeypatch.setattr(
-        llm, "_logits", lambda hidden, rows=None: (sizes.append(hidden.shape[0]), whole(hidden, rows))[1]
+        llm._decoder, "logits", lambda hidden, rows=None: (sizes.append(hidden.shape[0]), whole(hidden, rows))[1]
     )
     scored = llm.score(REQUESTS)
     assert sum(sizes) == sum(result.tokens for result in scored)
@@ -151,15 +152,19 @@ def test_labels_of_several_tokens_are_refused(make):
 
 def test_unknown_model_is_one_line(tmp_path):
     with pytest.raises(ModelError):
-        TransformersLLM.load("no-such-model")
+        TransformersLLM.load(LLMConfig(model="no-such-model"))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot be loaded"):
-        TransformersLLM.load(str(tmp_path))
+        TransformersLLM.load(LLMConfig(model=str(tmp_path)))
 
 
-def test_auto_dtype_follows_the_device():
-    assert pick_dtype("float32", torch.device("cpu")) is torch.float32
-    assert pick_dtype("auto", torch.device("cuda")) is torch.bfloat16
+def test_dtype_is_the_configured_one_or_that_of_the_device(tmp_path, tiny_model, word_tokenizer, monkeypatch):
+    tiny_model.save_pretrained(tmp_path)
+    word_tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr("gecko_fret.llm.transformers.weights_dtype", lambda device: torch.float16)
+    for dtype, expected in (("float32", "float32"), ("auto", "float16")):
+        llm = TransformersLLM.load(LLMConfig(model=str(tmp_path), dtype=dtype))
+        assert llm.fingerprint.endswith(f":{expected}")
 
 
 def test_real_llm_prefers_the_right_passage_and_agrees_with_fp32(smollm2):
@@ -169,7 +174,8 @@ def test_real_llm_prefers_the_right_passage_and_agrees_with_fp32(smollm2):
     requests = [ScoreRequest(prefix, f"Passage: {p}\nQuery:", " what is bread made of") for p in passages]
     wrong, right = smollm2.score(requests)
     assert right.logprob > wrong.logprob
-    exact = [naive(smollm2._model.float(), smollm2._tokenizer, request)[0] for request in requests]
-    smollm2._model.bfloat16()
-    smollm2._prefixes.clear()
+    model = smollm2._decoder._model
+    exact = [naive(model.float(), smollm2._tokenizer, request)[0] for request in requests]
+    model.bfloat16()
+    smollm2.close()  # forgets the prefix
     assert [wrong.logprob, right.logprob] == pytest.approx(exact, abs=0.08)  # bf16 has 8 bits of mantissa

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gecko_core.errors import ModelError
-from gecko_fret.config import LLMConfig
+from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest, WriteRequest
 from gecko_fret.llm.transformers import TransformersLLM
 from gecko_fret.llm.vllm import VllmLLM

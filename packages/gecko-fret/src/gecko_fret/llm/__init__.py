@@ -1,5 +1,56 @@
 """Language models behind one protocol: write completions, score continuations and labels."""
 
-from gecko_fret.llm.protocol import LLM, Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from __future__ import annotations
 
-__all__ = ["LLM", "Completion", "Sampling", "ScoreRequest", "Scored", "Usage", "WriteRequest"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from gecko_fret.llm.protocol import LLM, Backend, Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+
+if TYPE_CHECKING:
+    from gecko_fret.llm.config import LLMConfig
+
+#: Values of ``llm.backend``, with the class behind each. To add a backend, write its file and put it here.
+BACKENDS = {
+    "transformers": "gecko_fret.llm.transformers.TransformersLLM",
+    "vllm": "gecko_fret.llm.vllm.VllmLLM",
+    "openai": "gecko_fret.llm.openai.OpenAILLM",
+}
+
+__all__ = [
+    "BACKENDS",
+    "LLM",
+    "Backend",
+    "Completion",
+    "Sampling",
+    "ScoreRequest",
+    "Scored",
+    "Usage",
+    "WriteRequest",
+    "llm_fingerprint",
+    "load_llm",
+]
+
+
+def load_llm(config: LLMConfig) -> LLM:
+    """Load the LLM of a configuration section.
+
+    Raises:
+        ModelError: the model cannot be loaded, or its backend is not installed.
+        BackendError: its server or engine does not work.
+    """
+    return _backend(config.backend).load(config)
+
+
+def llm_fingerprint(config: LLMConfig) -> str:
+    """What decides the LLM's answers (backend, weights, arithmetic), known without loading it.
+
+    Raises:
+        ModelError: the model's name resolves nowhere.
+    """
+    return _backend(config.backend).fingerprint_of(config)
+
+
+def _backend(name: str) -> type[Backend]:
+    module, _, attribute = BACKENDS[name].rpartition(".")
+    return getattr(import_module(module), attribute)

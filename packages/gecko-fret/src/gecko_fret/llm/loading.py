@@ -1,58 +1,121 @@
-"""Loading a model's files with transformers, and giving GGUF models a folder that other engines read."""
+"""Model files for every backend: tokenizers, fingerprints, and plain folders of GGUF models."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ModelError
-from gecko_fret.llm.fingerprint import files_fingerprint
+from gecko_core.folder import resolve
+from gecko_core.io import whole_folder
+
+_WEIGHTS = {".safetensors", ".bin", ".gguf", ".pt"}
 
 
 def load_tokenizer(model: str) -> Any:
-    """The tokenizer of a folder, a packaged model or a hub id. Raises `ModelError`."""
+    """Load the tokenizer of a folder, a packaged model or a hub id.
+
+    Raises:
+        ModelError: there is none.
+    """
     from transformers import AutoTokenizer
 
-    from gecko_core.folder import resolve
-
-    found = resolve(model)
-    options = {"gguf_file": found.gguf_file} if found.gguf_file else {}
+    resolved = resolve(model)
+    options = {"gguf_file": resolved.gguf_file} if resolved.gguf_file else {}
     try:
-        return AutoTokenizer.from_pretrained(str(found.path or found.hub_id), **options)
+        return AutoTokenizer.from_pretrained(str(resolved.path or resolved.hub_id), **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"model {model!r}: no tokenizer ({reason})") from None
+        raise ModelError(f"model {model!r}: no tokenizer ({short(error)}); name a folder or hub id with one") from None
+
+
+def load_causal_lm(model: str, dtype: Any, **options: Any) -> Any:
+    """Load a causal language model of transformers.
+
+    Args:
+        model: a folder, a packaged model or a hub id.
+        dtype: the torch dtype of the weights.
+        options: further arguments of ``from_pretrained``.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from gecko_core.backbones import gguf_options
+
+    resolved = resolve(model)
+    if resolved.gguf_file:
+        options |= gguf_options(resolved.gguf_file)
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(resolved.path or resolved.hub_id), dtype=dtype, **options)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({short(error)})") from None
 
 
 def plain_folder(model: str, cache: str | Path | None = None) -> str:
-    """A folder or hub id that servers read: a GGUF model is unpacked to safetensors in bf16, once, into `cache`.
+    """A folder or hub id that servers read; a GGUF model is unpacked to safetensors in bf16, once.
 
-    cache: by default the folder `gecko-fret` of the user's cache.
+    Args:
+        model: a folder, a packaged model or a hub id.
+        cache: where unpacked models are kept; by default ``gecko-fret/models`` in the user's cache.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        DataError: the unpacked model cannot be written.
     """
-    from gecko_core.folder import resolve
-
-    found = resolve(model)
-    if not found.gguf_file or found.path is None:
-        return str(found.path or found.hub_id)
+    resolved = resolve(model)
+    if not resolved.gguf_file or resolved.path is None:
+        return str(resolved.path or resolved.hub_id)
     root = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko-fret" / "models"
-    folder = root / f"{found.name}-{files_fingerprint(found.path, found.gguf_file)[:12]}"
+    folder = root / f"{resolved.name}-{files_fingerprint(resolved.path, resolved.gguf_file)[:12]}"
     if not folder.exists():
         import torch
-        from transformers import AutoModelForCausalLM, GgufConfig
 
-        loaded = AutoModelForCausalLM.from_pretrained(
-            str(found.path),
-            gguf_file=found.gguf_file,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-        loaded.save_pretrained(unfinished)
-        load_tokenizer(model).save_pretrained(unfinished)
-        try:
-            unfinished.rename(folder)
-        except OSError as error:  # another process was first
-            if not folder.exists():
-                raise ModelError(f"{folder}: the unpacked model cannot be put there ({error})") from None
+        with whole_folder(folder) as unfinished:
+            load_causal_lm(model, torch.bfloat16).save_pretrained(unfinished)
+            load_tokenizer(model).save_pretrained(unfinished)
     return str(folder)
+
+
+def weights_fingerprint(model: str) -> str:
+    """Hash of a model's weight files, or its hub id.
+
+    Raises:
+        ModelError: the name resolves nowhere, or the folder has no weights.
+    """
+    resolved = resolve(model)
+    if resolved.path is None:
+        return str(resolved.hub_id)
+    fingerprint = files_fingerprint(resolved.path, resolved.gguf_file)
+    if not fingerprint:
+        raise ModelError(f"model {model!r}: no weight files in {resolved.path}; name a folder that has them")
+    return fingerprint
+
+
+def files_fingerprint(folder: Path, gguf_file: str | None = None) -> str:
+    """Hash of names, sizes and the first and last MiB of the weight files, without reading gigabytes.
+
+    Args:
+        folder: the model's folder.
+        gguf_file: the one file in it that holds the weights.
+
+    Returns:
+        32 hex digits of a sha256; empty where there are no weights.
+    """
+    weights = [folder / gguf_file] if gguf_file else sorted(p for p in folder.rglob("*") if p.suffix in _WEIGHTS)
+    digest = hashlib.sha256()
+    for path in weights:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(2**20))
+            file.seek(max(0, size - 2**20))
+            digest.update(file.read(2**20))
+    return digest.hexdigest()[:32] if weights else ""
+
+
+def short(error: Exception) -> str:
+    """An error of a library on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]

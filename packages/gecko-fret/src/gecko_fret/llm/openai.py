@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gecko_core.errors import BackendError
-from gecko_fret.config import LLMConfig
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.protocol import Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
-from gecko_fret.llm.segments import SegmentTokenizer
+from gecko_fret.llm.segments import SegmentTokenizer, softmax
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 _LONGEST_PAUSE = 30.0
@@ -25,15 +26,19 @@ class OpenAILLM:
     """Completions over HTTP: several requests in flight, errors retried with growing pauses.
 
     With a tokenizer, prompts are sent as token ids and scores are those of the other backends; without one, as text,
-    and the continuation is found by its character offsets. A row is never skipped: when a request fails for good the
-    whole call raises `BackendError`, and the parts that are on disk stay.
+    and the continuation is found by its character offsets. A row is never skipped: when a request finally fails, the
+    whole call raises ``BackendError``, and the parts on disk stay.
+
+    Args:
+        config: the configuration section.
+        tokenizer: the tokenizer of the served model.
     """
 
     def __init__(self, config: LLMConfig, tokenizer: SegmentTokenizer | None = None):
         import requests
 
         self.name, self.usage = config.model, Usage()
-        self.fingerprint = f"openai:{config.model}"
+        self.fingerprint = self.fingerprint_of(config)
         self._config, self._tokenizer, self._requests = config, tokenizer, requests
         self._url = f"{str(config.url).rstrip('/')}/completions"
         self._key = os.environ.get(config.api_key_env, "")
@@ -42,25 +47,34 @@ class OpenAILLM:
         self._top_logprobs = 20
 
     @classmethod
-    def connect(cls, config: LLMConfig) -> OpenAILLM:
-        """Makes the backend, and the tokenizer that the configuration names. Raises `ModelError`."""
-        tokenizer = None
-        if config.tokenizer:
-            from gecko_fret.llm.loading import load_tokenizer
+    def load(cls, config: LLMConfig) -> OpenAILLM:
+        """Make the backend, with the tokenizer that the configuration names; see ``Backend``.
 
-            tokenizer = SegmentTokenizer(load_tokenizer(config.tokenizer), config.model)
-        return cls(config, tokenizer)
+        Raises:
+            ModelError: there is no such tokenizer.
+        """
+        if not config.tokenizer:
+            return cls(config)
+        return cls(config, SegmentTokenizer(load_tokenizer(config.tokenizer), config.model))
+
+    @classmethod
+    def fingerprint_of(cls, config: LLMConfig) -> str:
+        """The served name; what a server runs is not known here. See ``Backend``."""
+        return f"openai:{config.model}"
 
     def close(self) -> None:
+        """Cancel the requests that have not been sent."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        """See ``LLM``."""
         if self._tokenizer is not None:
             return self._tokenizer.truncate(texts, max_tokens)
         most = max_tokens * _CHARACTERS_PER_TOKEN
         return [text if len(text) <= most else text[:most].rsplit(" ", 1)[0] for text in texts]
 
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
+        """See ``LLM``."""
         prompts: Sequence[Prompt] = (
             self._tokenizer.write(requests) if self._tokenizer else [r.prefix + r.body for r in requests]
         )
@@ -77,6 +91,7 @@ class OpenAILLM:
         return [_completion(answer) for answer in self._pool.map(self._post, bodies)]
 
     def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
+        """See ``LLM``."""
         return list(self._pool.map(lambda request: self._score(request, labels), requests))
 
     # -- one request
@@ -130,14 +145,16 @@ class OpenAILLM:
             tokens = self._tokenizer.labels(labels)
             ids = self._tokenizer.score([request], tokens.lead)[0].ids
             names = [self._tokenizer.tokenizer.decode([token]) for token in tokens.ids]
-            found = self._likeliest(ids)
+            likeliest = self._likeliest(ids)
             values = [
-                found[name] if name in found else self._echoed_ids([*ids, token], len(ids))[0]
+                likeliest[name] if name in likeliest else self._echoed_ids([*ids, token], len(ids))[0]
                 for name, token in zip(names, tokens.ids, strict=True)
             ]
         else:
-            found = self._likeliest(before)
-            values = [found[label] if label in found else self._echoed_text(before, label)[0] for label in labels]
+            likeliest = self._likeliest(before)
+            values = [
+                likeliest[label] if label in likeliest else self._echoed_text(before, label)[0] for label in labels
+            ]
         return softmax(values)
 
     def _likeliest(self, prompt: Prompt) -> dict[str, float]:
@@ -149,7 +166,7 @@ class OpenAILLM:
     # -- HTTP
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Posts until an answer is whole. Raises `BackendError` for a refusal, or when all attempts are used up."""
+        """Post until an answer is complete; ``BackendError`` for a refusal, or when all attempts are used up."""
         problem = ""
         for attempt in range(self._config.retries + 1):
             if attempt:
@@ -165,10 +182,8 @@ class OpenAILLM:
                 problem = f"HTTP {response.status_code}"
                 continue
             if response.status_code >= 400:
-                reason = " ".join(response.text.split())[:200]
-                raise BackendError(
-                    f"{self._url}: the server refused the request (HTTP {response.status_code}: {reason})"
-                )
+                reason = f"HTTP {response.status_code}: {' '.join(response.text.split())[:200]}"
+                raise BackendError(f"{self._url}: the server refused the request ({reason}); see llm.model and llm.url")
             try:
                 answer = response.json()
             except ValueError:
@@ -205,10 +220,3 @@ def _completion(answer: dict[str, Any]) -> Completion:
     tokens = len(values) or (answer.get("usage") or {}).get("completion_tokens") or 0
     mean = sum(values) / len(values) if values else 0.0
     return Completion(choice.get("text") or "", mean, tokens, choice.get("finish_reason") == "stop")
-
-
-def softmax(values: Sequence[float]) -> tuple[float, ...]:
-    """Probabilities that sum to 1 from log-probabilities of part of a vocabulary."""
-    most = max(values)
-    weights = [math.exp(value - most) for value in values]
-    return tuple(weight / sum(weights) for weight in weights)

@@ -1,15 +1,26 @@
-"""What the stages ask of a language model."""
+"""What the steps ask of a language model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Protocol, runtime_checkable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from gecko_fret.llm.config import LLMConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are drawn. Temperature 0 takes the likeliest token. A completion ends before any stop string."""
+    """How completions are drawn.
+
+    Attributes:
+        max_new_tokens: most tokens of a completion.
+        temperature: 0 takes the likeliest token.
+        top_p: probability of the smallest set of tokens that is drawn from.
+        top_k: most tokens that are drawn from.
+        stop: a completion ends before any of these strings.
+    """
 
     max_new_tokens: int = 40
     temperature: float = 0.7
@@ -20,8 +31,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """One completion to write after prefix + body. The prefix is one of a few that many rows share; the seed alone
-    decides the row's random numbers."""
+    """One completion to write after prefix + body.
+
+    Attributes:
+        prefix: one of a few that many requests share.
+        body: the text after it.
+        seed: alone decides the request's random numbers.
+    """
 
     prefix: str
     body: str
@@ -30,7 +46,14 @@ class WriteRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Text written by the LLM up to the stop string; mean log-probability per token; `finished`: it did stop."""
+    """What the LLM wrote for a request.
+
+    Attributes:
+        text: up to the stop string.
+        logprob: mean log-probability per token.
+        tokens: number of tokens written.
+        finished: whether it came to a stop before ``max_new_tokens``.
+    """
 
     text: str
     logprob: float
@@ -40,7 +63,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """One row to score: prefix (shared by many rows), context, continuation (its tokens are scored), tail, label."""
+    """One row to score: prefix, context, continuation, tail and then a label.
+
+    Attributes:
+        prefix: one of a few that many requests share.
+        context: what the continuation is conditioned on.
+        continuation: its tokens are scored.
+        tail: what stands between the continuation and the label.
+    """
 
     prefix: str
     context: str
@@ -50,7 +80,13 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The continuation's mean log-probability per token (0 tokens: nan) and the labels' probabilities, summing to 1."""
+    """The scores of a request.
+
+    Attributes:
+        logprob: mean log-probability per token of the continuation; nan for an empty one.
+        tokens: number of tokens of the continuation.
+        labels: probabilities of the labels, summing to 1.
+    """
 
     logprob: float
     tokens: int
@@ -59,10 +95,14 @@ class Scored:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens counted since the model was made.
+    """Tokens counted since the model was loaded.
 
-    `prompt_tokens` depends on the requests alone, so that it may be written into parts; shared prefixes, computed when
-    first met, are counted apart. Backends that do not share them on our side count whole prompts.
+    Attributes:
+        prompt_tokens: depends on the requests alone, so that it may be written into parts. Backends that leave the
+            sharing of prefixes to their engine count whole prompts.
+        prefix_tokens: of shared prefixes, counted once, when they are first computed.
+        generated_tokens: written.
+        requests: answered.
     """
 
     prompt_tokens: int = 0
@@ -71,13 +111,16 @@ class Usage:
     requests: int = 0
 
     def as_dict(self) -> dict[str, int]:
+        """The counters by name."""
         return asdict(self)
 
 
 @runtime_checkable
 class LLM(Protocol):
-    """A language model. Results come in the order of the requests and do not depend on what else is in the call
-    beyond rounding; equal calls give equal results where the backend can promise that (`transformers` on one machine).
+    """A language model.
+
+    Results come in the order of the requests and do not depend on what else is in the call beyond rounding. Equal calls
+    give equal results where the backend can promise that (``transformers`` on one machine).
     """
 
     name: str
@@ -85,40 +128,40 @@ class LLM(Protocol):
     usage: Usage
 
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
-        """Each text cut, at its end, to at most `max_tokens` tokens."""
+        """Cut each text, at its end, to at most ``max_tokens`` tokens."""
         ...
 
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
-        """Completes prefix + body of every request."""
+        """Complete prefix + body of every request."""
         ...
 
     def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
-        """Log-probability of every request's continuation, and P(label | prefix, context, continuation, tail)
-        normalised over `labels`, each of which must be one token after what precedes it."""
+        """Score every request's continuation and labels.
+
+        Args:
+            requests: the rows.
+            labels: each must be one token after what precedes it.
+
+        Returns:
+            The log-probability of each continuation, and P(label | prefix, context, continuation, tail) normalised
+            over ``labels``.
+        """
         ...
 
     def close(self) -> None:
-        """Gives back memory, connections and processes. Calling it twice does no harm."""
+        """Release memory, connections and processes; closing twice does no harm."""
         ...
 
 
-@dataclass(slots=True)
-class LabelTokens:
-    """Labels as single tokens after a common lead-in, see `label_tokens`."""
+class Backend(LLM, Protocol):
+    """A class in ``gecko_fret.llm.BACKENDS``: an LLM that a configuration section describes."""
 
-    lead: list[int]
-    ids: list[int] = field(default_factory=list)
+    @classmethod
+    def load(cls, config: LLMConfig) -> LLM:
+        """Load the model of a configuration section; see ``gecko_fret.llm.load_llm``."""
+        ...
 
-
-def label_tokens(encoded: Sequence[Sequence[int]]) -> LabelTokens | None:
-    """Splits the labels' encodings into their longest common lead-in (often a space) and one token each.
-
-    None when the labels cannot be told apart by one token.
-    """
-    lead: list[int] = []
-    while all(len(ids) > len(lead) + 1 for ids in encoded) and len({ids[len(lead)] for ids in encoded}) == 1:
-        lead.append(encoded[0][len(lead)])
-    ids = [row[len(lead)] for row in encoded if len(row) == len(lead) + 1]
-    if len(ids) != len(encoded) or len(set(ids)) != len(ids):
-        return None
-    return LabelTokens(lead, ids)
+    @classmethod
+    def fingerprint_of(cls, config: LLMConfig) -> str:
+        """What decides the model's answers, known without loading it; it must never change for the same answers."""
+        ...

@@ -12,7 +12,7 @@ from gecko_fret.llm.protocol import Sampling
 
 
 def uniform_numbers(seeds: Sequence[int], count: int) -> Tensor:
-    """(rows, count) numbers in [0, 1): each row's from its own seed, so that they do not depend on the batch."""
+    """Numbers in [0, 1), (rows, count): each row's come from its own seed and do not depend on the batch."""
     rows = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
@@ -25,10 +25,13 @@ def draw_tokens(
     uniform: Tensor,  # (B,) in [0, 1)
     sampling: Sampling,
 ) -> tuple[Tensor, Tensor]:
-    """Chosen tokens (B,) and their log-probabilities (B,) under the model itself (temperature 1, nothing cut off).
+    """Draw one token per row by nucleus sampling and the inverse of the distribution function.
 
-    Nucleus sampling by inverse distribution: of the `top_k` likeliest tokens, the smallest set whose probability
-    reaches `top_p`, and in it the one that `uniform` points at. Temperature 0 takes the likeliest.
+    Of the ``top_k`` likeliest tokens, the smallest set whose probability reaches ``top_p``, and in it the one that
+    ``uniform`` points at. Temperature 0 takes the likeliest.
+
+    Returns:
+        The chosen tokens (B,) and their log-probabilities (B,) under the model itself (temperature 1, all tokens).
     """
     model_logprobs = logits.log_softmax(-1)
     if sampling.temperature == 0:
@@ -44,12 +47,19 @@ def draw_tokens(
 
 
 class StopWatch:
-    """Decides when a row has ended: an end token, or one of the stop strings in its text."""
+    """Decides when a row has ended: by an end token, or by one of the stop strings in its text.
+
+    Args:
+        tokenizer: of the model.
+        sampling: names the stop strings.
+        end_ids: the end tokens.
+    """
 
     def __init__(self, tokenizer: Any, sampling: Sampling, end_ids: set[int]):
         self._tokenizer, self._stop, self._ends = tokenizer, sampling.stop, end_ids
 
     def finished(self, tokens: list[int]) -> bool:
+        """Whether the row has ended with its last token."""
         if tokens[-1] in self._ends:
             return True
         tail = self._tokenizer.decode(tokens[-8:], clean_up_tokenization_spaces=False)

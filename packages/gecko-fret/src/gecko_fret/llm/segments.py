@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gecko_core.errors import ModelError
-from gecko_fret.llm.protocol import LabelTokens, ScoreRequest, WriteRequest, label_tokens
+from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,18 @@ class SegmentTokenizer:
     """Tokenises prefix, context, continuation and tail one by one, and joins them.
 
     Segment borders are then token borders: a prefix has the same tokens whatever follows it, and a continuation has
-    the same tokens whatever precedes it. `name` is for messages.
+    the same tokens whatever precedes it.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        name: the model's name, for messages.
     """
 
     def __init__(self, tokenizer: Any, name: str):
         self.tokenizer, self._name = tokenizer, name
 
     def encode(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
-        """Token ids; with `special`, a begin mark where the model has one, but no end mark."""
+        """Token ids; with ``special``, a begin mark where the model has one, but no end mark."""
         if not texts:
             return []
         encoded = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
@@ -40,7 +45,7 @@ class SegmentTokenizer:
         return encoded
 
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
-        """Each text cut after its first `max_tokens` tokens."""
+        """Cut each text after its first ``max_tokens`` tokens."""
         encoded = self.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
         return [
             text if len(ids) <= max_tokens else text[: offsets[max_tokens - 1][1]].rstrip()
@@ -48,11 +53,15 @@ class SegmentTokenizer:
         ]
 
     def labels(self, labels: Sequence[str]) -> LabelTokens:
-        """Labels as one token each after a common lead-in. Raises `ModelError`."""
-        found = label_tokens(self.encode(labels))
-        if found is None:
+        """Labels as one token each after a common lead-in.
+
+        Raises:
+            ModelError: they cannot be told apart by one token.
+        """
+        tokens = label_tokens(self.encode(labels))
+        if tokens is None:
             raise ModelError(f"LLM {self._name!r}: the labels {list(labels)} are not one token each; choose others")
-        return found
+        return tokens
 
     def write(self, requests: Sequence[WriteRequest]) -> list[list[int]]:
         """Whole prompts of completions."""
@@ -74,3 +83,33 @@ class SegmentTokenizer:
     def _prefixes(self, prefixes: Sequence[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(prefixes))
         return dict(zip(distinct, self.encode(distinct, special=True), strict=True))
+
+
+@dataclass(slots=True)
+class LabelTokens:
+    """Labels as single tokens after a common lead-in, see ``label_tokens``."""
+
+    lead: list[int]
+    ids: list[int] = field(default_factory=list)
+
+
+def label_tokens(encoded: Sequence[Sequence[int]]) -> LabelTokens | None:
+    """Split the labels' encodings into their longest common lead-in (often a space) and one token each.
+
+    Returns:
+        None when the labels cannot be told apart by one token.
+    """
+    lead: list[int] = []
+    while all(len(ids) > len(lead) + 1 for ids in encoded) and len({ids[len(lead)] for ids in encoded}) == 1:
+        lead.append(encoded[0][len(lead)])
+    ids = [row[len(lead)] for row in encoded if len(row) == len(lead) + 1]
+    if len(ids) != len(encoded) or len(set(ids)) != len(ids):
+        return None
+    return LabelTokens(lead, ids)
+
+
+def softmax(values: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities that sum to 1 from log-probabilities of part of a vocabulary."""
+    most = max(values)
+    weights = [math.exp(value - most) for value in values]
+    return tuple(weight / sum(weights) for weight in weights)

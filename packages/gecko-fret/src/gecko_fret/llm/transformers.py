@@ -1,9 +1,8 @@
-"""The transformers backend: batched, with the shared prefix computed once and logits only where they are read."""
+"""The transformers backend: batched, with shared prefixes computed once and logits only where they are read."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,24 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gecko_core.errors import ModelError
+from gecko_core.encode import plan_batches, weights_dtype
+from gecko_core.folder import resolve
 from gecko_fret.llm.attention import grouped_attention
-from gecko_fret.llm.fingerprint import files_fingerprint
-from gecko_fret.llm.loading import load_tokenizer
-from gecko_fret.llm.protocol import (
-    Completion,
-    LabelTokens,
-    Sampling,
-    Scored,
-    ScoreRequest,
-    Usage,
-    WriteRequest,
-)
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.decoder import Decoder
+from gecko_fret.llm.loading import files_fingerprint, load_causal_lm, load_tokenizer, weights_fingerprint
+from gecko_fret.llm.protocol import Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
 from gecko_fret.llm.sampling import StopWatch, draw_tokens, uniform_numbers
-from gecko_fret.llm.segments import SegmentTokenizer
-
-_PREFIXES_KEPT = 32
-_LOGIT_ROWS = 512  # rows of a logits block: 512 x 50k x 4 bytes = 100 MB
+from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer
 
 
 @dataclass(slots=True)
@@ -45,88 +35,90 @@ class _Row:
 class TransformersLLM:
     """A causal language model of the transformers library, on CPU or GPU.
 
-    Rows are sorted by length and packed into batches of at most `batch_tokens` padded tokens; which rows share a batch
-    depends only on the call, so equal calls give equal bits on one machine. Text segments (prefix, context,
+    Rows are sorted by length and packed into batches of at most ``batch_tokens`` padded tokens; which rows share a
+    batch depends only on the call, so equal calls give equal bits on one machine. Text segments (prefix, context,
     continuation, tail) are tokenised one by one, so that the prefix's keys and values serve all rows.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer.
+        name: the model's name, for messages and rows.
+        fingerprint: see ``LLM``.
+        batch_tokens: padded tokens of one forward pass, the shared prefix not counted.
+        batch_rows: most rows of one forward pass.
+
+    Raises:
+        ModelError: the model's logits are not those of its output layer.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, fingerprint: str, batch_tokens: int, batch_rows: int):
-        self.name, self.fingerprint, self.usage = name, fingerprint, Usage()
-        self._model, self._tokenizer = model.eval(), tokenizer
+        self.name, self.fingerprint = name, fingerprint
+        self._tokenizer, self._usage = tokenizer, Usage()
         self._segments = SegmentTokenizer(tokenizer, name)
-        self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
+        self._decoder = Decoder(model, name, lambda prefix: self._segments.encode([prefix], special=True)[0])
         self._batch_tokens, self._batch_rows = batch_tokens, batch_rows
-        self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
-        self._check_head()
 
     @classmethod
-    def load(
-        cls,
-        model: str,
-        *,
-        dtype: str = "auto",
-        device: str | None = None,
-        batch_tokens: int = 8192,
-        batch_rows: int = 64,
-    ) -> TransformersLLM:
-        """Loads a folder, a packaged model or a hub id. Raises `ModelError` naming the model and the cure."""
-        from transformers import AutoModelForCausalLM
+    def load(cls, config: LLMConfig) -> TransformersLLM:
+        """Load a folder, a packaged model or a hub id; see ``Backend``.
 
-        from gecko_core.folder import resolve
-
-        found = resolve(model)
-        where = str(found.path) if found.path is not None else found.hub_id
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        options: dict[str, Any] = {"gguf_file": found.gguf_file} if found.gguf_file else {}
-        try:
-            if found.gguf_file:
-                from transformers import GgufConfig
-
-                options["quantization_config"] = GgufConfig(dequantize=True)
-            loaded = AutoModelForCausalLM.from_pretrained(
-                where, dtype=pick_dtype(dtype, place), attn_implementation=grouped_attention(place), **options
-            )
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({reason})") from None
-        fingerprint = files_fingerprint(found.path, found.gguf_file) if found.path is not None else str(found.hub_id)
+        Raises:
+            ModelError: the model cannot be loaded; the line names it.
+        """
+        place = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = weights_dtype(place) if config.dtype == "auto" else getattr(torch, config.dtype)
+        model = load_causal_lm(config.model, dtype, attn_implementation=grouped_attention(place))
+        resolved = resolve(config.model)
+        weights = files_fingerprint(resolved.path, resolved.gguf_file) if resolved.path else str(resolved.hub_id)
         return cls(
-            loaded.to(place),
-            load_tokenizer(model),
-            name=model,
-            fingerprint=f"{fingerprint}:{str(loaded.dtype).removeprefix('torch.')}",
-            batch_tokens=batch_tokens,
-            batch_rows=batch_rows,
+            model.to(place),
+            load_tokenizer(config.model),
+            name=config.model,
+            fingerprint=f"{weights}:{str(model.dtype).removeprefix('torch.')}",
+            batch_tokens=config.batch_tokens,
+            batch_rows=config.batch_rows,
         )
+
+    @classmethod
+    def fingerprint_of(cls, config: LLMConfig) -> str:
+        """Weights and dtype; see ``Backend``."""
+        return f"transformers:{weights_fingerprint(config.model)}:{config.dtype}"
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens counted since the model was loaded."""
+        self._usage.prefix_tokens = self._decoder.prefix_tokens
+        return self._usage
 
     @property
     def device(self) -> torch.device:
-        return self._model.device
+        """Where the model is."""
+        return self._decoder.device
 
     def close(self) -> None:
-        self._prefixes.clear()
+        """Release the prefixes' keys and values."""
+        self._decoder.forget_prefixes()
 
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        """See ``LLM``."""
         return self._segments.truncate(texts, max_tokens)
 
     # -- writing
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
+        """See ``LLM``."""
         bodies = self._segments.encode([request.body for request in requests])
         rows = [_Row(i, r.prefix, ids, len(ids), []) for i, (r, ids) in enumerate(zip(requests, bodies, strict=True))]
-        results: list[Completion | None] = [None] * len(rows)
+        results: dict[int, Completion] = {}
         for batch in self._batches(rows, extra=sampling.max_new_tokens):
             seeds = [requests[row.index].seed for row in batch]
-            for row, completion in self._generate_batch(batch, seeds, sampling):
-                results[row.index] = completion
-        return [result for result in results if result is not None]
+            results |= self._generate_batch(batch, seeds, sampling)
+        return [results[row.index] for row in rows]
 
-    def _generate_batch(
-        self, batch: list[_Row], seeds: list[int], sampling: Sampling
-    ) -> Iterator[tuple[_Row, Completion]]:
-        """Decodes one batch; rows that have stopped leave it, so that late steps are not spent on finished rows."""
-        cache, prefix_mask = self._prefix_cache([row.prefix for row in batch])
+    def _generate_batch(self, batch: list[_Row], seeds: list[int], sampling: Sampling) -> dict[int, Completion]:
+        """Decode one batch; rows that have stopped leave it, so that late steps are not spent on finished rows."""
+        cache, prefix_mask = self._decoder.prefix_cache([row.prefix for row in batch])
         ids, mask = self._pad([row.ids for row in batch], left=True)
         mask = torch.cat([prefix_mask, mask], dim=1)
         watch = StopWatch(self._tokenizer, sampling, self._end_ids())
@@ -135,16 +127,16 @@ class TransformersLLM:
         positions = mask.cumsum(1)[:, prefix_mask.shape[1] :] - 1
         tokens: list[list[int]] = [[] for _ in batch]
         logprobs: list[list[float]] = [[] for _ in batch]
-        self.usage.prompt_tokens += sum(len(row.ids) for row in batch)
-        self.usage.requests += len(batch)
+        self._usage.prompt_tokens += sum(len(row.ids) for row in batch)
+        self._usage.requests += len(batch)
         for step in range(sampling.max_new_tokens):
-            hidden = self._forward(ids, mask, positions.clamp(min=0), cache)
-            logits = self._logits(hidden[:, -1])
+            hidden = self._decoder.forward(ids, mask, positions.clamp(min=0), cache)
+            logits = self._decoder.logits(hidden[:, -1])
             chosen, logprob = draw_tokens(logits, draws[alive, step], sampling)
-            for which, token, value in zip(alive, chosen.tolist(), logprob.tolist(), strict=True):
-                tokens[which].append(token)
-                logprobs[which].append(value)
-            going = [place for place, which in enumerate(alive) if not watch.finished(tokens[which])]
+            for place, token, value in zip(alive, chosen.tolist(), logprob.tolist(), strict=True):
+                tokens[place].append(token)
+                logprobs[place].append(value)
+            going = [number for number, place in enumerate(alive) if not watch.finished(tokens[place])]
             if not going:
                 break
             ids = chosen[:, None]
@@ -154,23 +146,25 @@ class TransformersLLM:
                 keep = torch.tensor(going, device=self.device)
                 cache.batch_select_indices(keep)
                 ids, mask, positions = ids[keep], mask[keep], positions[keep]
-                alive = [alive[place] for place in going]
+                alive = [alive[number] for number in going]
+        completions = {}
         for row, written, values in zip(batch, tokens, logprobs, strict=True):
-            self.usage.generated_tokens += len(written)
+            self._usage.generated_tokens += len(written)
             text, finished = watch.text(written)
-            yield row, Completion(text, sum(values) / max(len(values), 1), len(written), finished)
+            completions[row.index] = Completion(text, sum(values) / max(len(values), 1), len(written), finished)
+        return completions
 
     # -- scoring
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
-        lead_and_ids = self._segments.labels(labels) if labels else None
-        rows = self._score_rows(requests, lead_and_ids)
-        results: list[Scored | None] = [None] * len(rows)
+        """See ``LLM``."""
+        label_tokens = self._segments.labels(labels) if labels else None
+        rows = self._score_rows(requests, label_tokens)
+        results: dict[int, Scored] = {}
         for batch in self._batches(rows):
-            for row, scored in self._score_batch(batch, lead_and_ids):
-                results[row.index] = scored
-        return [result for result in results if result is not None]
+            results |= self._score_batch(batch, label_tokens)
+        return [results[row.index] for row in rows]
 
     def _score_rows(self, requests: Sequence[ScoreRequest], labels: LabelTokens | None) -> list[_Row]:
         contexts, continuations, tails = (
@@ -186,23 +180,25 @@ class TransformersLLM:
             rows.append(_Row(index, requests[index].prefix, context + read, len(context), continuation))
         return rows
 
-    def _score_batch(self, batch: list[_Row], labels: LabelTokens | None) -> Iterator[tuple[_Row, Scored]]:
-        cache, prefix_mask = self._prefix_cache([row.prefix for row in batch])  # (B, P)
+    def _score_batch(self, batch: list[_Row], labels: LabelTokens | None) -> dict[int, Scored]:
+        cache, prefix_mask = self._decoder.prefix_cache([row.prefix for row in batch])  # (B, P)
         ids, mask = self._pad([row.ids for row in batch], left=False)  # (B, L)
         positions = torch.arange(ids.shape[1], device=self.device) + prefix_mask.sum(1, keepdim=True)
         full_mask = torch.cat([prefix_mask, mask], dim=1)
-        hidden = self._forward(ids, full_mask, positions, cache)  # (B, L, D)
-        self.usage.prompt_tokens += sum(len(row.ids) for row in batch)
-        self.usage.requests += len(batch)
+        hidden = self._decoder.forward(ids, full_mask, positions, cache)  # (B, L, D)
+        self._usage.prompt_tokens += sum(len(row.ids) for row in batch)
+        self._usage.requests += len(batch)
         sums = self._continuation_logprobs(hidden, batch)
         probabilities: list[tuple[float, ...]] = [()] * len(batch)
         if labels is not None:
             last = hidden[torch.arange(len(batch), device=self.device), mask.sum(1) - 1]  # (B, D)
-            restricted = self._logits(last, labels.ids).softmax(-1)  # (B, labels)
+            restricted = self._decoder.logits(last, labels.ids).softmax(-1)  # (B, labels)
             probabilities = [tuple(row) for row in restricted.tolist()]
+        scores = {}
         for row, total, label in zip(batch, sums, probabilities, strict=True):
             count = len(row.continuation)
-            yield row, Scored(total / count if count else math.nan, count, label)
+            scores[row.index] = Scored(total / count if count else math.nan, count, label)
+        return scores
 
     def _continuation_logprobs(self, hidden: Tensor, batch: list[_Row]) -> list[float]:
         """Sum of log P(token | before it) over each row's continuation; logits are made for those positions alone."""
@@ -211,95 +207,21 @@ class TransformersLLM:
             return [0.0] * len(batch)
         index = torch.tensor(where, device=self.device)
         targets = torch.tensor([token for row in batch for token in row.continuation], device=self.device)
-        states = hidden[index[:, 0], index[:, 1]]  # (tokens, D)
-        values = []
-        for block, wanted in zip(states.split(_LOGIT_ROWS), targets.split(_LOGIT_ROWS), strict=True):
-            logits = self._logits(block)
-            values.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1))
+        values = self._decoder.logprobs(hidden[index[:, 0], index[:, 1]], targets)
         sums = torch.zeros(len(batch), dtype=torch.float64, device=self.device)
-        return sums.index_add_(0, index[:, 0], torch.cat(values).double()).tolist()
+        return sums.index_add_(0, index[:, 0], values.double()).tolist()
 
     # -- shared parts
 
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        output = self._decoder(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        return output.last_hidden_state
-
-    def _logits(self, hidden: Tensor, rows: list[int] | None = None) -> Tensor:
-        """fp32 logits over the vocabulary, or over the tokens in `rows` alone."""
-        if rows is None:
-            logits = self._head(hidden).float()
-        else:
-            bias = getattr(self._head, "bias", None)
-            logits = torch.nn.functional.linear(
-                hidden, self._head.weight[rows], None if bias is None else bias[rows]
-            ).float()
-        cap = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
-        return logits if not cap else torch.tanh(logits / cap) * cap
-
-    def _prefix_cache(self, prefixes: Sequence[str]) -> tuple[Any, Tensor]:
-        """Keys and values of every row's prefix, shorter ones padded on the left, and their mask (B, P)."""
-        from transformers import DynamicCache
-
-        distinct = {prefix: self._prefix(prefix) for prefix in dict.fromkeys(prefixes)}
-        width = max(length for length, _ in distinct.values())
-        lengths = torch.tensor([distinct[prefix][0] for prefix in prefixes], device=self.device)
-        mask = (torch.arange(width, device=self.device) >= width - lengths[:, None]).long()
-        cache = DynamicCache()
-        if not width:
-            return cache, mask
-        order = list(distinct)
-        which = torch.tensor([order.index(prefix) for prefix in prefixes], device=self.device)
-        for layer in range(len(next(layers for length, layers in distinct.values() if length))):
-            pair = []
-            for kind in (0, 1):
-                example = next(layers[layer][kind] for length, layers in distinct.values() if length)
-                states = example.new_zeros(len(order), example.shape[1], width, example.shape[3])  # (P, H, W, D)
-                for row, (length, layers) in enumerate(distinct.values()):
-                    if length:
-                        states[row, :, width - length :] = layers[layer][kind][0]
-                pair.append(states[which])
-            cache.update(*pair, layer)
-        return cache, mask
-
-    def _prefix(self, prefix: str) -> tuple[int, list[tuple[Tensor, Tensor]]]:
-        """Number of tokens of a prefix, and its keys and values, (1, H, P, D) each, by layer; computed once."""
-        if prefix not in self._prefixes:
-            ids = self._segments.encode([prefix], special=True)[0]
-            layers: list[tuple[Tensor, Tensor]] = []
-            if ids:
-                output = self._decoder(input_ids=torch.tensor([ids], device=self.device), use_cache=True)
-                layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-                self.usage.prefix_tokens += len(ids)
-            self._prefixes[prefix] = (len(ids), layers)
-            if len(self._prefixes) > _PREFIXES_KEPT:
-                self._prefixes.popitem(last=False)
-        self._prefixes.move_to_end(prefix)
-        return self._prefixes[prefix]
-
     def _end_ids(self) -> set[int]:
-        ends = self._model.generation_config.eos_token_id if self._model.generation_config else None
-        ids = set(ends if isinstance(ends, (list, tuple)) else [ends])
-        return {i for i in ids | {self._tokenizer.eos_token_id} if i is not None}
+        end = self._tokenizer.eos_token_id
+        return self._decoder.end_ids() | (set() if end is None else {end})
 
     def _batches(self, rows: list[_Row], extra: int = 0) -> Iterator[list[_Row]]:
-        """Rows of like length together, longest first, so that a batch that does not fit memory fails at once."""
-        batch: list[_Row] = []
-        width = 0
-        for row in sorted(rows, key=lambda r: (-len(r.ids), r.index)):
-            width = width or len(row.ids) + extra
-            if batch and ((len(batch) + 1) * width > self._batch_tokens or len(batch) == self._batch_rows):
-                yield batch
-                batch, width = [], len(row.ids) + extra
-            batch.append(row)
-        if batch:
-            yield batch
+        """Rows of similar length; every row will have ``extra`` more tokens."""
+        lengths = [len(row.ids) + extra for row in rows]
+        for numbers in plan_batches(lengths, self._batch_tokens, max_rows=self._batch_rows):
+            yield [rows[number] for number in numbers]
 
     def _pad(self, rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
         width = max(len(row) for row in rows)
@@ -309,24 +231,3 @@ class TransformersLLM:
             padded.append(gap + row if left else row + gap)
             mask.append(gap + [1] * len(row) if left else [1] * len(row) + gap)
         return torch.tensor(padded, device=self.device), torch.tensor(mask, device=self.device)
-
-    @torch.inference_mode()
-    def _check_head(self) -> None:
-        """Models may scale or cap logits after the head; scoring skips that code, so it must come out the same."""
-        ids = torch.arange(4, device=self.device)[None]
-        expected = self._model(input_ids=ids, use_cache=False).logits[0, -1].float().log_softmax(-1)
-        hidden = self._decoder(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
-        if not torch.allclose(self._logits(hidden)[0].log_softmax(-1), expected, atol=0.05):
-            raise ModelError(
-                f"LLM {self.name!r}: its logits are not its output layer's; use the vllm or openai backend"
-            )
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: bf16 on GPUs and on CPUs with bf16 arithmetic, else fp32."""
-    if name != "auto":
-        return getattr(torch, name)
-    if device.type == "cpu":
-        supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if supported else torch.float32
-    return torch.bfloat16

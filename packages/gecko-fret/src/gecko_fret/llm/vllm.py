@@ -5,22 +5,28 @@ from __future__ import annotations
 import gc
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from gecko_core.encode import plan_batches
 from gecko_core.errors import BackendError, ModelError
-from gecko_fret.config import LLMConfig
-from gecko_fret.llm.openai import softmax
-from gecko_fret.llm.protocol import Completion, LabelTokens, Sampling, Scored, ScoreRequest, Usage, WriteRequest
-from gecko_fret.llm.segments import SegmentTokenizer, Tokenised
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.loading import plain_folder, short, weights_fingerprint
+from gecko_fret.llm.protocol import Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, softmax
 
 
 class VllmLLM:
     """vLLM behind the protocol.
 
-    Prompt log-probabilities cost memory with every token of a call, so that calls are cut to `batch_tokens` tokens.
-    Labels are read from the log-probabilities of a step that may only choose among their tokens. The engine runs in
-    this process: when the process is killed, nothing of it stays behind.
+    Prompt log-probabilities take memory for every token of a call, so calls are cut to ``batch_tokens`` tokens. Labels
+    are read from the log-probabilities of a step that may only choose among their tokens. The engine runs in this
+    process: when the process is killed, nothing of it stays behind.
+
+    Args:
+        engine: a ``vllm.LLM``.
+        config: its configuration section.
+        fingerprint: see ``LLM``.
     """
 
     def __init__(self, engine: Any, config: LLMConfig, fingerprint: str):
@@ -31,7 +37,12 @@ class VllmLLM:
 
     @classmethod
     def load(cls, config: LLMConfig, seed: int = 0) -> VllmLLM:
-        """Starts the engine. Raises `ModelError` when vLLM is not installed, `BackendError` when it does not start."""
+        """Start the engine; see ``Backend``.
+
+        Raises:
+            ModelError: vLLM is not installed.
+            BackendError: the engine does not start.
+        """
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # read when vllm is imported
         try:
             import vllm
@@ -39,8 +50,6 @@ class VllmLLM:
             raise ModelError(
                 f"llm.backend vllm: vLLM cannot be imported ({error}); pip install 'gecko-fret[vllm]'"
             ) from None
-        from gecko_fret.llm.loading import plain_folder
-
         try:
             engine = vllm.LLM(
                 model=plain_folder(config.model),
@@ -52,21 +61,25 @@ class VllmLLM:
                 logprobs_mode="processed_logprobs",
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise BackendError(
-                f"llm.backend vllm: the engine did not start ({' '.join(str(error).split())[:200]})"
-            ) from None
-        from gecko_fret.build.models import weights_fingerprint
+            raise BackendError(f"llm.backend vllm: the engine did not start ({short(error)})") from None
+        return cls(engine, config, cls.fingerprint_of(config))
 
-        return cls(engine, config, f"vllm:{weights_fingerprint(config.model)}:{config.dtype}")
+    @classmethod
+    def fingerprint_of(cls, config: LLMConfig) -> str:
+        """Weights and dtype; see ``Backend``."""
+        return f"vllm:{weights_fingerprint(config.model)}:{config.dtype}"
 
     def close(self) -> None:
+        """Release the engine."""
         self._engine = None
         gc.collect()
 
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        """See ``LLM``."""
         return self._tokenizer.truncate(texts, max_tokens)
 
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
+        """See ``LLM``."""
         from vllm import SamplingParams
 
         params = [
@@ -85,12 +98,15 @@ class VllmLLM:
         return [_completion(output.outputs[0]) for output in outputs]
 
     def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
+        """See ``LLM``."""
         from vllm import SamplingParams
 
         tokens = self._tokenizer.labels(labels) if labels else None
         rows = self._tokenizer.score(requests, tokens.lead if tokens else ())
         results: list[Scored] = []
-        for chunk in self._chunks(rows):
+        lengths = [len(row.ids) for row in rows]
+        for numbers in plan_batches(lengths, self._batch_tokens, padded=False, longest_first=False):
+            chunk = [rows[number] for number in numbers]
             wanted = any(row.end > row.start for row in chunk)
             params = SamplingParams(
                 max_tokens=1,
@@ -115,18 +131,6 @@ class VllmLLM:
         self.usage.prompt_tokens += sum(len(ids) for ids in prompts)
         self.usage.generated_tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
         return outputs
-
-    def _chunks(self, rows: Sequence[Tokenised]) -> Iterator[list[Tokenised]]:
-        chunk: list[Tokenised] = []
-        size = 0
-        for row in rows:
-            if chunk and size + len(row.ids) > self._batch_tokens:
-                yield chunk
-                chunk, size = [], 0
-            chunk.append(row)
-            size += len(row.ids)
-        if chunk:
-            yield chunk
 
 
 def _completion(output: Any) -> Completion:

@@ -1,0 +1,144 @@
+"""A decoder of transformers: hidden states, logits where they are read, and prefixes computed once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gecko_core.errors import ModelError
+
+_PREFIXES_KEPT = 32
+_LOGIT_ROWS = 512  # rows of a logits block: 512 x 50k x 4 bytes = 100 MB
+
+
+class Decoder:
+    """The network of a causal language model.
+
+    Args:
+        model: a causal language model of transformers.
+        name: the model's name, for messages.
+        encode: token ids of a prefix, with a begin mark where the model has one.
+
+    Raises:
+        ModelError: the model's logits are not those of its output layer.
+    """
+
+    def __init__(self, model: Any, name: str, encode: Callable[[str], list[int]]):
+        self._model, self._name, self._encode = model.eval(), name, encode
+        self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
+        self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
+        self.prefix_tokens = 0
+        self._check_head()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._model.device
+
+    def end_ids(self) -> set[int]:
+        """Tokens that end a completion by the model's own configuration."""
+        ends = self._model.generation_config.eos_token_id if self._model.generation_config else None
+        return {end for end in (ends if isinstance(ends, list | tuple) else [ends]) if end is not None}
+
+    def forget_prefixes(self) -> None:
+        """Release the prefixes' keys and values."""
+        self._prefixes.clear()
+
+    def forward(
+        self,
+        ids: Tensor,  # (B, L)
+        mask: Tensor,  # (B, P + L), 1 where a token is
+        positions: Tensor,  # (B, L)
+        cache: Any,
+    ) -> Tensor:  # (B, L, D)
+        """Last hidden states; ``cache`` holds keys and values of the P tokens before and receives those of ``ids``."""
+        output = self._decoder(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state
+
+    def logits(self, hidden: Tensor, rows: list[int] | None = None) -> Tensor:  # (..., D) -> (..., V), fp32
+        """Logits over the vocabulary, or over the tokens in ``rows`` alone."""
+        if rows is None:
+            logits = self._head(hidden).float()
+        else:
+            bias = getattr(self._head, "bias", None)
+            logits = torch.nn.functional.linear(
+                hidden, self._head.weight[rows], None if bias is None else bias[rows]
+            ).float()
+        cap = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if not cap else torch.tanh(logits / cap) * cap
+
+    def logprobs(self, states: Tensor, targets: Tensor) -> Tensor:  # (T, D), (T,) -> (T,)
+        """Log-probabilities of the target tokens after these hidden states; logits are made in blocks."""
+        values = []
+        for block, tokens in zip(states.split(_LOGIT_ROWS), targets.split(_LOGIT_ROWS), strict=True):
+            logits = self.logits(block)
+            values.append(logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1))
+        return torch.cat(values)
+
+    def prefix_cache(self, prefixes: Sequence[str]) -> tuple[Any, Tensor]:
+        """Keys and values of every row's prefix, shorter ones padded on the left, and their mask (B, P)."""
+        from transformers import DynamicCache
+
+        distinct = {prefix: self._prefix(prefix) for prefix in dict.fromkeys(prefixes)}
+        width = max(length for length, _ in distinct.values())
+        lengths = torch.tensor([distinct[prefix][0] for prefix in prefixes], device=self.device)
+        mask = (torch.arange(width, device=self.device) >= width - lengths[:, None]).long()
+        cache = DynamicCache()
+        if not width:
+            return cache, mask
+        order = list(distinct)
+        which = torch.tensor([order.index(prefix) for prefix in prefixes], device=self.device)
+        for layer in range(max(len(layers) for _, layers in distinct.values())):
+            pairs = [layers[layer] if layers else None for _, layers in distinct.values()]
+            keys, values = (_padded([pair and pair[kind] for pair in pairs], width) for kind in (0, 1))
+            cache.update(keys[which], values[which], layer)
+        return cache, mask
+
+    def _prefix(self, prefix: str) -> tuple[int, list[tuple[Tensor, Tensor]]]:
+        """Number of tokens of a prefix, and its keys and values, (1, H, P, D) each, by layer; computed once."""
+        if prefix not in self._prefixes:
+            ids = self._encode(prefix)
+            layers: list[tuple[Tensor, Tensor]] = []
+            if ids:
+                output = self._decoder(input_ids=torch.tensor([ids], device=self.device), use_cache=True)
+                layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+                self.prefix_tokens += len(ids)
+            self._prefixes[prefix] = (len(ids), layers)
+            if len(self._prefixes) > _PREFIXES_KEPT:
+                self._prefixes.popitem(last=False)
+        self._prefixes.move_to_end(prefix)
+        return self._prefixes[prefix]
+
+    @torch.inference_mode()
+    def _check_head(self) -> None:
+        """Models may scale or cap logits after the head; scoring skips that code, so it must come out the same."""
+        ids = torch.arange(4, device=self.device)[None]
+        expected = self._model(input_ids=ids, use_cache=False).logits[0, -1].float().log_softmax(-1)
+        hidden = self._decoder(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
+        if not torch.allclose(self.logits(hidden)[0].log_softmax(-1), expected, atol=0.05):
+            raise ModelError(
+                f"LLM {self._name!r}: its logits are not its output layer's; use the vllm or openai backend"
+            )
+
+
+def _padded(states: Sequence[Tensor | None], width: int) -> Tensor:
+    """Keys or values (1, H, P, D) of several prefixes, padded on the left: (prefixes, H, width, D).
+
+    A prefix without tokens has None.
+    """
+    example = next(state for state in states if state is not None)
+    padded = example.new_zeros(len(states), example.shape[1], width, example.shape[3])
+    for row, state in enumerate(states):
+        if state is not None:
+            padded[row, :, width - state.shape[2] :] = state[0]
+    return padded

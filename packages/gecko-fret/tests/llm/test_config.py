@@ -1,0 +1,44 @@
+import sys
+from types import ModuleType
+
+import pytest
+from pydantic import ValidationError
+
+from gecko_fret.llm import BACKENDS, llm_fingerprint, load_llm
+from gecko_fret.llm.config import LLMConfig
+
+
+def test_unknown_backend_names_the_known_ones():
+    with pytest.raises(ValidationError, match=r"'llamacpp' is no backend; use one of transformers, vllm, openai"):
+        LLMConfig(backend="llamacpp")
+
+
+def test_a_backend_is_one_file_and_one_line(monkeypatch, fake_llm):
+    class Echo:
+        @classmethod
+        def load(cls, config):
+            return fake_llm(name=config.model)
+
+        @classmethod
+        def fingerprint_of(cls, config):
+            return f"echo:{config.model}"
+
+    module = ModuleType("toy_backend")
+    module.Echo = Echo
+    monkeypatch.setitem(sys.modules, "toy_backend", module)
+    monkeypatch.setitem(BACKENDS, "echo", "toy_backend.Echo")
+    config = LLMConfig(backend="echo", model="any")
+    assert load_llm(config).name == "any"
+    assert llm_fingerprint(config) == "echo:any"
+
+
+def test_a_name_loads_its_own_backend_only(tmp_path):
+    """Reading the configuration imports no backend, and thus neither torch nor an HTTP client."""
+    import subprocess
+
+    code = (
+        "import sys, gecko_fret.config;"
+        "print([m for m in ('torch', 'vllm', 'requests', 'gecko_fret.llm.openai') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
