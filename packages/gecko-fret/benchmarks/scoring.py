@@ -52,9 +52,9 @@ def main() -> None:
         [
             "# Scoring",
             "",
-            f"{described('torch', 'transformers')}. SmolLM2-135M-Instruct, {llm.fingerprint.rpartition(':')[2]}; {PAIRS} pairs, "
-            f"median of {ROUNDS} rounds, the ways in turn. Tokens per second count the two prompts of a pair in full, "
-            f"{tokens} tokens in all, whichever way they are read.",
+            f"{described('torch', 'transformers')}. SmolLM2-135M-Instruct, {llm.fingerprint.rpartition(':')[2]}; "
+            f"{PAIRS} pairs, median of {ROUNDS} rounds, the ways in turn. Tokens per second count the two prompts of a "
+            f"pair in full, {tokens} tokens in all, whichever way they are read.",
             "",
             *table(["way", "pairs/s", "prompt tokens/s", "gain"], rows),
             "",

@@ -1,11 +1,13 @@
 import re
+import shutil
 
 import pytest
 
 from gecko_core.errors import DataError
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build
-from gecko_fret.build.report import Section, to_html, to_markdown, write_report
+from gecko_fret.build.report.sections import SECTIONS, Section
+from gecko_fret.build.report.writing import render, write_report
 from gecko_fret.config import parse_config
 
 
@@ -40,7 +42,7 @@ def test_numbers_are_those_of_the_data(folder):
     assert sum(n for rank, n in ranks.items() if rank in "1234") == survives["queries with their seed in the top 4"]
 
 
-def test_best_rows_are_liked_better_than_worst(folder):
+def test_best_rows_are_judged_better_than_worst(folder):
     text = (folder / "report.md").read_text()
     label = lambda cells: float(re.match(r"label ([\d.]+)", cells[-1])[1])  # noqa: E731
     best, worst = table(text, "Best rows"), table(text, "Worst rows")
@@ -60,9 +62,24 @@ def test_writing_again_gives_the_same_bytes(folder):
 
 
 def test_texts_cannot_break_the_page_or_the_table():
-    section = Section("T", "n", ("a", "b"), [("<b>|x", 3)], bar=1)
-    assert "<b>" not in to_html([section])
-    assert "\\|x" in to_markdown([section])
+    section = Section("<i>T", "n", ("<u>a", "b"), [("<b>|x", 3), ("y", 6)], bar=1)
+    page = render([section], "report.html.j2")
+    assert not re.search("<i>|<u>|<b>", page)
+    assert [float(width) for width in re.findall(r"width:([\d.]+)%", page)] == [30, 60]
+    assert render([section], "report.md.j2") == (
+        "# FRet report\n\n## <i>T\n\nn\n\n| <u>a | b |\n|---|---|\n| <b>\\|x | 3 |\n| y | 6 |\n"
+    )
+
+
+def test_a_section_is_one_function_and_one_line(folder, tmp_path, monkeypatch):
+    out = tmp_path / "copy"
+    shutil.copytree(folder, out)
+    toy = lambda data: [Section("Seeds", "Distinct.", ("seeds",), [(len({row.seed_id for row in data.rows}),)])]  # noqa: E731
+    monkeypatch.setattr("gecko_fret.build.report.writing.SECTIONS", [*SECTIONS, toy])
+    write_report(out)
+    ((seeds,),) = table((out / "report.md").read_text(), "Seeds")
+    assert int(seeds) > 1
+    assert "<h2>Seeds</h2>" in (out / "report.html").read_text()
 
 
 def test_folder_without_a_build_is_one_line(tmp_path):

@@ -1,0 +1,8 @@
+"""The report of a build: sections of tables, written as Markdown and HTML."""
+
+from __future__ import annotations
+
+from gecko_fret.build.report.sections import SECTIONS, ReportData, Section
+from gecko_fret.build.report.writing import write_report
+
+__all__ = ["SECTIONS", "ReportData", "Section", "write_report"]

@@ -1,0 +1,241 @@
+"""The sections of the report: what was written, what survived, and how the two scores of the LLM relate.
+
+A section is a function from ``ReportData`` to sections, and one line in ``SECTIONS`` below.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gecko_fret.build.folder import Workspace
+from gecko_fret.corpus.splitting import count_words
+from gecko_fret.steps import FILTER, MINE, RETRIEVE, WRITE, Candidate, MinedRow, Step
+
+_EXAMPLES = 5
+_TEXT_CHARACTERS = 280
+
+
+@dataclass(slots=True)
+class Section:
+    """A titled table with a sentence above it.
+
+    Attributes:
+        title: the heading.
+        note: the sentence.
+        header: names of the columns.
+        rows: cells by row; without rows no table is shown.
+        bar: index of a column of numbers that is also drawn.
+    """
+
+    title: str
+    note: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]] = ()
+    bar: int | None = None
+
+    @property
+    def longest(self) -> float:
+        """The number whose bar fills the width."""
+        return max((row[self.bar] for row in self.rows), default=0) if self.bar is not None else 0
+
+
+@dataclass(slots=True)
+class ReportData:
+    """What the sections are made of.
+
+    Attributes:
+        workspace: the FRet folder.
+        manifest: its manifest.
+        rows: the rows of training data.
+        counts: rows of every step that counts them.
+        rejects: rejected rows by step and reason.
+    """
+
+    workspace: Workspace
+    manifest: dict[str, Any]
+    rows: list[MinedRow] = field(init=False)
+    counts: dict[str, int] = field(init=False)
+    rejects: dict[str, dict[str, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = list(self.workspace.parts(MINE))
+        self.counts, self.rejects = self.workspace.counts(), self.workspace.reject_counts()
+
+    def count(self, step: Step[Any]) -> int:
+        """Rows of a step."""
+        return self.counts[step.counted_as] if step.counted_as else 0
+
+    def full_text(self, identifier: str) -> str:
+        """Title and text of a passage."""
+        return self.workspace.corpus.get(identifier).full_text
+
+
+def made_from(data: ReportData) -> Iterable[Section]:
+    """Corpus, models and the settings that matter most."""
+    manifest = data.manifest
+    models, corpus, config = manifest["models"], manifest["corpus"], manifest["config"]
+    top_k = config["retrieve"]["seed_top_k"]
+    rows: list[Sequence[Any]] = [
+        ("corpus", f"{corpus['name']}, {corpus['passages']} passages, sha256 {corpus['sha256'][:12]}"),
+        *(("query writer", f"{g['name']} ({g['hash'][:26]})") for g in models["generators"]),
+        ("scorer", f"{models['llm']['name']} ({models['llm']['hash'][:26]})"),
+        ("embedder", f"{models['embedder']['name']} ({models['embedder']['hash'][:12]})"),
+        ("candidates per query", config["retrieve"]["candidates"]),
+        ("round trip", f"seed in the top {top_k}" if top_k else "off"),
+        ("scoring", config["score"]["mode"]),
+        ("labels", f"positive {config['mine']['positive']}, negative {config['mine']['negative']}"),
+        ("seed number", config["seed"]),
+    ]
+    yield Section("Made from", "The full configuration is in manifest.json.", ("what", "which"), rows)
+
+
+def survivors(data: ReportData) -> Iterable[Section]:
+    """How many attempts become rows, step by step."""
+    top_k = data.manifest["config"]["retrieve"]["seed_top_k"]
+    trip = f"queries with their seed in the top {top_k}" if top_k else "queries scored (round trip off)"
+    steps = [
+        ("attempts at a query", data.count(WRITE)),
+        ("queries that passed the filters", data.count(FILTER)),
+        (trip, data.count(RETRIEVE) - sum(data.rejects.get(RETRIEVE.name, {}).values())),
+        ("rows of training data", data.count(MINE)),
+    ]
+    first = max(steps[0][1], 1)
+    rows = [(label, count, f"{count / first:.1%}") for label, count in steps]
+    yield Section("What survives", "Each step as a share of the attempts.", ("step", "count", "share"), rows, bar=1)
+
+
+def rejects(data: ReportData) -> Iterable[Section]:
+    """Rejected texts by step and reason."""
+    rows = [(step, reason, count) for step, reasons in data.rejects.items() for reason, count in reasons.items()]
+    note = "Every rejected text is in rejects/ with its reason." if rows else "Nothing was rejected."
+    yield Section("Rejects", note, ("stage", "reason", "count"), rows, bar=2)
+
+
+def seed_ranks(data: ReportData) -> Iterable[Section]:
+    """Where queries find their own seeds."""
+    ranks = Counter(row.seed_rank for row in data.workspace.parts(RETRIEVE))
+    total = max(sum(ranks.values()), 1)
+    known = sorted(rank for rank in ranks if rank is not None)
+    rows: list[Sequence[Any]] = [(rank, ranks[rank], f"{ranks[rank] / total:.1%}") for rank in known]
+    if ranks[None]:
+        rows.append(("not found", ranks[None], f"{ranks[None] / total:.1%}"))
+    note = "Rank of the seed passage among the neighbours of its own query, all queries."
+    yield Section("Where the seed is", note, ("rank", "queries", "share"), rows, bar=1)
+
+
+def labels(data: ReportData) -> Iterable[Section]:
+    """What became of positives and negatives."""
+    rows = data.rows
+    if not rows:
+        return
+    moved = sum(row.positive_id != row.seed_id for row in rows)
+    without = sum(not row.negative_ids for row in rows)
+    ranks = [next((i for i, c in enumerate(r.candidates, 1) if c.id == r.seed_id), None) for r in rows]
+    fused = [rank for rank in ranks if rank is not None]
+    relevance = [_candidate(row, row.positive_id).rc for row in rows]
+    facts: list[Sequence[Any]] = [
+        ("rows", len(rows)),
+        ("positive is not the seed (the paper: about 15%)", f"{moved / len(rows):.1%}"),
+        ("median place of the seed after fusing", f"{np.median(fused):g}" if fused else "-"),
+        ("mean expected label of the positive, 0 to 4", f"{np.mean(relevance):.2f}"),
+        ("rows without a negative", without),
+    ]
+    yield Section("Labels", "What the fused ranking decided.", ("what", "value"), facts)
+
+
+def tasks(data: ReportData) -> Iterable[Section]:
+    """Rows by task."""
+    rows = data.rows
+    if not rows:
+        return
+    counts = Counter(row.task for row in rows)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:40]
+    table = [(task, n, f"{n / len(rows):.1%}") for task, n in ordered]
+    yield Section("Tasks", "Rows by task string, the 40 most frequent.", ("task", "rows", "share"), table, bar=1)
+
+
+def lengths(data: ReportData) -> Iterable[Section]:
+    """Queries by their number of words."""
+    rows = data.rows
+    if not rows:
+        return
+    counts = Counter(min(count_words(row.query) // 4, 10) for row in rows)
+    table = [
+        (f"{step * 4} to {step * 4 + 3}" if step < 10 else "40 and more", n, f"{n / len(rows):.1%}")
+        for step, n in sorted(counts.items())
+    ]
+    yield Section("Query lengths", "Words per query.", ("words", "rows", "share"), table, bar=1)
+
+
+def agreement(data: ReportData) -> Iterable[Section]:
+    """How similarly QL and RC order the candidates: Spearman's rho of the ranks, per query."""
+    rows = data.rows
+    if not rows:
+        return
+    values = [_spearman(row.candidates) for row in rows if len(row.candidates) > 2]
+    same_top = sum(any(c.rank_ql == 1 and c.rank_rc == 1 for c in row.candidates) for row in rows)
+    edges = [-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0]
+    counts = np.histogram(values, bins=edges)[0].tolist()
+    table = [(f"{low:+.2f} to {high:+.2f}", int(n)) for low, high, n in zip(edges, edges[1:], counts, strict=False)]
+    mean = f"{np.mean(values):.2f}" if values else "-"
+    same = f"{same_top / len(rows):.1%}"
+    note = f"Rank correlation of QL and RC per query: mean {mean}; the same first candidate in {same}."
+    yield Section("Agreement of the two scores", note, ("rank correlation", "queries"), table, bar=1)
+
+
+def _spearman(candidates: list[Candidate]) -> float:
+    """Spearman's rho of two rankings without ties, in closed form: 1 - 6 sum d^2 / (n (n^2 - 1))."""
+    n = len(candidates)
+    return 1 - 6 * sum((c.rank_ql - c.rank_rc) ** 2 for c in candidates) / (n * (n * n - 1))
+
+
+def examples(data: ReportData) -> Iterable[Section]:
+    """The rows whose positives the LLM judges best and worst, by expected label, then by query likelihood."""
+    if not data.rows:
+        return
+
+    def judgement(row: MinedRow) -> tuple[float, float, str]:
+        positive = _candidate(row, row.positive_id)
+        return positive.rc, positive.ql, row.id
+
+    ordered = sorted(data.rows, key=judgement, reverse=True)
+    count = min(_EXAMPLES, max(len(ordered) // 2, 1))
+    note = "By the positive's expected label, then its query likelihood."
+    header = ("task", "query", "positive", "negative", "scores of the positive")
+    for title, chosen in (("Best rows", ordered[:count]), ("Worst rows", ordered[-count:][::-1])):
+        yield Section(title, note, header, [_example(row, data) for row in chosen])
+
+
+def _example(row: MinedRow, data: ReportData) -> tuple[str, ...]:
+    positive = _candidate(row, row.positive_id)
+    negative = _short(data.full_text(row.negative_ids[0])) if row.negative_ids else "-"
+    scores = f"label {positive.rc:.2f}, ql {positive.ql:.2f}"
+    return row.task, row.query, _short(data.full_text(row.positive_id)), negative, scores
+
+
+def _candidate(row: MinedRow, identifier: str) -> Candidate:
+    return next(candidate for candidate in row.candidates if candidate.id == identifier)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _TEXT_CHARACTERS else line[: _TEXT_CHARACTERS - 1].rstrip() + "…"
+
+
+#: The report, section by section. To add one, write its function (in a file of its own) and put it here.
+SECTIONS: list[Callable[[ReportData], Iterable[Section]]] = [
+    made_from,
+    survivors,
+    rejects,
+    seed_ranks,
+    labels,
+    tasks,
+    lengths,
+    agreement,
+    examples,
+]
