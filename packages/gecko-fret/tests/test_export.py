@@ -7,7 +7,7 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build
 from gecko_fret.config import parse_config
-from gecko_fret.export import export_fret
+from gecko_fret.export import LAYOUTS, export_fret
 from gecko_fret.models import Models
 
 
@@ -80,3 +80,13 @@ def test_models_are_given_back(small_corpus, fake_llm, fake_embedder, tmp_path):
     config = parse_config({"llm": {"model": "fake"}, "generate": {"seeds": 3, "max_copied": 1.0}})
     build(config, tmp_path / "fret", corpus=small_corpus, models=models)
     assert llm.closed == 0  # a model that the caller made is the caller's to close
+
+
+def test_a_layout_is_one_function_and_one_line(folder, tmp_path, monkeypatch):
+    def queries_only(data, to, render):
+        to.write_text("\n".join(render.query(row) for row in data))
+        return len(data)
+
+    monkeypatch.setitem(LAYOUTS, "queries", queries_only)
+    assert export_fret(folder, tmp_path / "q.txt", "queries") == len(load_fret(folder))
+    assert (tmp_path / "q.txt").read_text().splitlines() == [row.query for row in load_fret(folder)]

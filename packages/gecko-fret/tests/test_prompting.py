@@ -67,10 +67,10 @@ def test_hash_follows_content(prompts, tmp_path):
         (lambda raw: raw["generate"].update(template="no mark"), r"generate.template does not mention \{passage\}"),
         (lambda raw: raw["relevance"]["demonstrations"][0].update(label="7"), "label '7' is not one of"),
         (lambda raw: raw["query_likelihood"]["instructions"].pop("fact checking"), "has no 'fact checking'"),
-        (lambda raw: raw.update(extra=1), "extra: Extra inputs"),
-        (lambda raw: raw["generate"].update(stop=["Query"]), "'Query' stands in generate.answer"),
-        (lambda raw: raw["generate"].update(answer="{task} {query}"), "nothing tells where the task ends"),
-        (lambda raw: raw.pop("relevance"), "relevance: Field required"),
+        (lambda raw: raw.update(extra=1), "unknown key 'extra'"),
+        (lambda raw: raw["generate"].update(stop=["Query"]), "'Query' is part of generate.answer"),
+        (lambda raw: raw["generate"].update(answer="{task} {query}"), "nothing separates the task from the query"),
+        (lambda raw: raw.pop("relevance"), "key 'relevance' is missing"),
     ],
 )
 def test_faulty_prompt_files_are_one_line(prompts, tmp_path, change, message):

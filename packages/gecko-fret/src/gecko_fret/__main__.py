@@ -1,4 +1,4 @@
-"""`python -m gecko_fret`."""
+"""``python -m gecko_fret``."""
 
 from gecko_fret.cli import main
 

@@ -1,4 +1,4 @@
-"""The gecko-fret command."""
+"""The gecko-fret command. Everything slow to import is imported by the command that needs it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 @app.command()
 def build(
-    config: Annotated[Path | None, typer.Argument(help="YAML file; nothing: the defaults.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder; run again to go on.")] = Path("runs/fret"),
+    config: Annotated[Path | None, typer.Argument(help="YAML file; without one: the defaults.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder; run again to resume.")] = Path("runs/fret"),
     corpus: Annotated[
-        str | None, typer.Option(help="Folder, .jsonl/.csv/.parquet file, hub:NAME, or python-docs.")
+        str | None, typer.Option(help="Folder, .jsonl/.csv/.tsv/.parquet file, hub:NAME, or python-docs.")
     ] = None,
     llm: Annotated[str | None, typer.Option(help="Folder, packaged model or hub id of the LLM.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Folder, packaged model or hub id of the embedder.")] = None,
@@ -31,14 +31,15 @@ def build(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value.")] = None,
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
     workers: Annotated[int, typer.Option(help="Workers of the ray engine.", min=1)] = 2,
-    force: Annotated[bool, typer.Option("--force", help="Delete parts that changed settings invalidate.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, and end.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete the parts that changed settings invalidate.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, then exit.")] = False,
     like: Annotated[
-        Path | None, typer.Option(help="Finished build by whose shares and speed the cost is reckoned.")
+        Path | None,
+        typer.Option(help="Finished build whose acceptance rates and throughput the estimate uses."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Build a data set, or go on with one that was interrupted."""
+    """Build a data set, or resume one that was interrupted."""
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):

@@ -12,10 +12,23 @@ from gecko_fret.build.folder import Workspace
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.steps import MINE, Candidate, MinedRow
 
+__all__ = ["Candidate", "FretData", "FretRow", "load_fret"]
+
 
 @dataclass(frozen=True, slots=True)
 class FretRow:
-    """One training example, and everything it was decided from. `candidates` are ordered by fused score, best first."""
+    """One training example, and everything it was decided from.
+
+    Attributes:
+        id: of the query.
+        task: the task line.
+        query: the query.
+        positive: the passage with the best fused score, unless ``mine.positive`` says otherwise.
+        negatives: hard negatives.
+        seed_id: the passage that the query was written from.
+        seed_rank: its rank, from 1, among the neighbours of the query; None where it is not among them.
+        candidates: every neighbour with its scores, ordered by fused score, best first.
+    """
 
     id: str
     task: str
@@ -28,7 +41,13 @@ class FretRow:
 
 
 class FretData(Sequence[FretRow]):
-    """The rows of a FRet folder; `corpus` holds the passages, `manifest` says how the rows were made."""
+    """The rows of a FRet folder.
+
+    Args:
+        rows: the rows with ids in place of passages.
+        corpus: the passages.
+        manifest: how the rows were made.
+    """
 
     def __init__(self, rows: list[MinedRow], corpus: Corpus, manifest: dict[str, Any]):
         self._rows, self.corpus, self.manifest = rows, corpus, manifest
@@ -49,7 +68,11 @@ class FretData(Sequence[FretRow]):
         return map(self._row, self._rows)
 
     def passage(self, identifier: str) -> Passage:
-        """The passage with this id, of any candidate."""
+        """The passage with this id, such as that of a candidate.
+
+        Raises:
+            KeyError: there is none.
+        """
         return self.corpus.get(identifier)
 
     def _row(self, row: MinedRow) -> FretRow:
@@ -66,7 +89,14 @@ class FretData(Sequence[FretRow]):
 
 
 def load_fret(path: str | Path) -> FretData:
-    """Reads a finished FRet folder. Raises `DataError` for a folder that is none, or is not finished."""
+    """Read a finished FRet folder.
+
+    Args:
+        path: the folder; formats 1 and 2 are read.
+
+    Raises:
+        DataError: it is no FRet folder, or its build is not finished.
+    """
     workspace = Workspace(path)
     manifest = workspace.read_manifest()
     if manifest is None:
@@ -74,6 +104,3 @@ def load_fret(path: str | Path) -> FretData:
     if not manifest.get("complete"):
         raise DataError(f"{path}: the build is not finished; run the same gecko-fret build command again to go on")
     return FretData(list(workspace.parts(MINE)), workspace.corpus, manifest)
-
-
-__all__ = ["Candidate", "FretData", "FretRow", "load_fret"]

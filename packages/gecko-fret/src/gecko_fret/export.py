@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +17,53 @@ from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
 from gecko_fret.steps.parts import write_parquet
 
-Render = tuple[Callable[[FretRow], str], Callable[[Passage], str]]
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """How queries and documents become texts."""
+
+    query: Callable[[FretRow], str]
+    document: Callable[[Passage], str]
+
+
+PLAIN = Render(lambda row: row.query, lambda passage: passage.full_text)
+GECKO = Render(
+    lambda row: format_query(row.query, row.task), lambda passage: format_document(passage.text, passage.title)
+)
 
 
 def export_fret(folder: str | Path, to: str | Path, layout: str, *, prompts: bool = False) -> int:
-    """Exports a finished FRet folder and returns the number of rows written.
+    """Export a finished FRet folder.
 
-    layout: "sentence-transformers": one Parquet file with columns anchor, positive, negative (negative_1.. where rows
-        have several; rows with fewer than most are left out), in the order that library reads as meaning;
-        "flagembedding": JSONL with query, pos, neg, pos_scores, neg_scores (fused scores), prompt;
-        "tevatron": a folder with train.jsonl (ids) and corpus.jsonl.
-    prompts: put the gecko prompts into the texts; else title and text are joined, queries stay as they are.
+    Args:
+        folder: the FRet folder.
+        to: the file or folder to write.
+        layout: a name in ``LAYOUTS``.
+        prompts: put the gecko prompts into the texts; else title and text are joined and queries stay as they are.
 
-    Raises `ConfigError` for an unknown layout, `DataError` for an unfinished folder.
+    Returns:
+        The number of rows written.
+
+    Raises:
+        ConfigError: an unknown layout.
+        DataError: the folder holds no finished build.
     """
-    writers = {
-        "sentence-transformers": _sentence_transformers,
-        "flagembedding": _flag_embedding,
-        "tevatron": _tevatron,
-    }
-    if layout not in writers:
-        raise ConfigError(f"--layout {layout}: use one of {', '.join(writers)}")
-    data = load_fret(folder)
-    return writers[layout](data, Path(to), _gecko_texts() if prompts else _plain_texts())
+    if layout not in LAYOUTS:
+        raise ConfigError(f"--layout {layout}: use one of {', '.join(LAYOUTS)}")
+    return LAYOUTS[layout](load_fret(folder), Path(to), GECKO if prompts else PLAIN)
 
 
-def _plain_texts() -> Render:
-    return (lambda row: row.query), (lambda passage: passage.full_text)
+def sentence_transformers(data: FretData, to: Path, render: Render) -> int:
+    """Write one Parquet file with the columns anchor, positive, negative, in the order that gives them their meaning.
 
-
-def _gecko_texts() -> Render:
-    return (
-        lambda row: format_query(row.query, row.task),
-        lambda passage: format_document(passage.text, passage.title),
-    )
-
-
-def _sentence_transformers(data: FretData, to: Path, render: Render) -> int:
-    query, document = render
+    Where rows have several negatives the columns are negative_1, negative_2 and so on; rows with fewer negatives than
+    the most are left out.
+    """
     width = max((len(row.negatives) for row in data), default=0)
     names = ["anchor", "positive"]
-    names += ["negative"] if width == 1 else [f"negative_{i + 1}" for i in range(width)]
+    names += ["negative"] if width == 1 else [f"negative_{number + 1}" for number in range(width)]
     rows = [
-        [query(row), document(row.positive), *map(document, row.negatives)]
+        [render.query(row), render.document(row.positive), *map(render.document, row.negatives)]
         for row in data
         if len(row.negatives) == width
     ]
@@ -67,45 +72,51 @@ def _sentence_transformers(data: FretData, to: Path, render: Render) -> int:
     return len(rows)
 
 
-def _flag_embedding(data: FretData, to: Path, render: Render) -> int:
-    query, document = render
+def flag_embedding(data: FretData, to: Path, render: Render) -> int:
+    """Write JSONL with query, pos, neg, pos_scores and neg_scores (fused scores), and the task as prompt."""
 
-    def lines() -> Iterator[dict[str, Any]]:
-        for row in data:
-            fused = {candidate.id: candidate.fused for candidate in row.candidates}
-            yield {
-                "query": query(row),
-                "pos": [document(row.positive)],
-                "neg": [document(negative) for negative in row.negatives],
-                "pos_scores": [fused[row.positive.id]],
-                "neg_scores": [fused[negative.id] for negative in row.negatives],
-                "prompt": row.task,
-            }
+    def line(row: FretRow) -> dict[str, Any]:
+        fused = {candidate.id: candidate.fused for candidate in row.candidates}
+        return {
+            "query": render.query(row),
+            "pos": [render.document(row.positive)],
+            "neg": [render.document(negative) for negative in row.negatives],
+            "pos_scores": [fused[row.positive.id]],
+            "neg_scores": [fused[negative.id] for negative in row.negatives],
+            "prompt": row.task,
+        }
 
-    return _write_jsonl(to, lines())
-
-
-def _tevatron(data: FretData, to: Path, render: Render) -> int:
-    query, document = render
-    _write_jsonl(to / "corpus.jsonl", ({"docid": p.id, "title": "", "text": document(p)} for p in data.corpus))
-    return _write_jsonl(
-        to / "train.jsonl",
-        (
-            {
-                "query_id": row.id,
-                "query_text": query(row),
-                "positive_document_ids": [row.positive.id],
-                "negative_document_ids": [negative.id for negative in row.negatives],
-            }
-            for row in data
-        ),
-    )
+    return _write_jsonl(to, map(line, data))
 
 
-def _write_jsonl(path: Path, rows: Iterator[dict[str, Any]]) -> int:
+def tevatron(data: FretData, to: Path, render: Render) -> int:
+    """Write a folder with train.jsonl, which names documents by id, and corpus.jsonl."""
+
+    def line(row: FretRow) -> dict[str, Any]:
+        return {
+            "query_id": row.id,
+            "query_text": render.query(row),
+            "positive_document_ids": [row.positive.id],
+            "negative_document_ids": [negative.id for negative in row.negatives],
+        }
+
+    documents = ({"docid": p.id, "title": "", "text": render.document(p)} for p in data.corpus)
+    _write_jsonl(to / "corpus.jsonl", documents)
+    return _write_jsonl(to / "train.jsonl", map(line, data))
+
+
+def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     count = 0
     with whole_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     return count
+
+
+#: Values of ``--layout``. To add a layout, write its function and put it here.
+LAYOUTS: dict[str, Callable[[FretData, Path, Render], int]] = {
+    "sentence-transformers": sentence_transformers,
+    "flagembedding": flag_embedding,
+    "tevatron": tevatron,
+}

@@ -1,29 +1,29 @@
-"""Few-shot prompts as data: reading a prompt file, and rendering it for writing and for scoring."""
+"""Few-shot prompts as data: read a prompt file, render it for writing and for scoring."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from gecko_core.errors import ConfigError
+from gecko_core.io import Section, parse_settings, read_yaml
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Block(Section):
+    model_config = ConfigDict(frozen=True)
 
 
 class Demonstration(_Block):
-    """A passage and a query of one kind of task; `task` is the task line shown, by default the kind."""
+    """A passage and a query of one kind of task; ``task`` is the task line shown, by default the kind."""
 
     kind: str
     passage: str
@@ -40,6 +40,8 @@ class JudgedPair(_Block):
 
 
 class GenerateBlock(_Block):
+    """How queries are asked for; the keys of ``instructions`` are the kinds of tasks."""
+
     instructions: dict[str, str] = Field(min_length=1)
     tasks: Literal["closed", "open"] = "closed"
     template: str
@@ -48,7 +50,7 @@ class GenerateBlock(_Block):
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches an answer of the form that the demonstrations show, once and nothing else: groups task and query."""
+        """Matches an answer of the form that the demonstrations show, and nothing else; groups task and query."""
         between = self.answer.partition("{task}")[2].partition("{query}")[0].strip()
         text = rf"(?:(?!{re.escape(between)})[^\n])+?" if between else r"[^\n]+?"
         shown = re.escape(self.answer.strip()).replace(r"\ ", r"[ \t]+")
@@ -58,12 +60,16 @@ class GenerateBlock(_Block):
 
 
 class LikelihoodBlock(_Block):
+    """How the likelihood of a query is asked for."""
+
     instructions: dict[str, str] = Field(min_length=1)
     template: str
     answer: str
 
 
 class RelevanceBlock(_Block):
+    """How a relevance label is asked for; ``labels`` is the scale from the lowest label up."""
+
     instruction: str
     template: str
     answer: str
@@ -72,6 +78,8 @@ class RelevanceBlock(_Block):
 
 
 class JointBlock(RelevanceBlock):
+    """How likelihood and label are asked for in one pass."""
+
     label_template: str
     label_answer: str
 
@@ -86,30 +94,39 @@ class PromptSet(_Block):
     joint: JointBlock | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> PromptSet:
-        for block, names in (
-            ("generate.template", ("passage",)),
-            ("generate.answer", ("task", "query")),
-            ("query_likelihood.template", ("passage",)),
-            ("query_likelihood.answer", ("query",)),
-            ("relevance.template", ("passage", "query")),
-            ("relevance.answer", ("label",)),
+    def _templates_have_their_marks(self) -> PromptSet:
+        for section, key, names in (
+            ("generate", "template", ("passage",)),
+            ("generate", "answer", ("task", "query")),
+            ("query_likelihood", "template", ("passage",)),
+            ("query_likelihood", "answer", ("query",)),
+            ("relevance", "template", ("passage", "query")),
+            ("relevance", "answer", ("label",)),
         ):
-            section, field = block.split(".")
-            text = getattr(getattr(self, section), field)
+            text = getattr(getattr(self, section), key)
             for name in names:
                 if f"{{{name}}}" not in text:
-                    raise ValueError(f"{block} does not mention {{{name}}}")
+                    raise ValueError(f"{section}.{key} does not mention {{{name}}}")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_can_be_read(self) -> PromptSet:
         for stop in self.generate.stop:
             if stop in self.generate.answer:
-                raise ValueError(f"generate.stop: {stop!r} stands in generate.answer, so that no answer would be whole")
+                raise ValueError(
+                    f"generate.stop: {stop!r} is part of generate.answer, so no answer would ever be complete"
+                )
         if re.search(r"\{task\}\s*\{query\}", self.generate.answer):
-            raise ValueError("generate.answer: nothing tells where the task ends and the query begins")
+            raise ValueError("generate.answer: nothing separates the task from the query")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> PromptSet:
         labelled = [("relevance", self.relevance)] + ([("joint", self.joint)] if self.joint else [])
-        for where, scale in labelled:
-            for pair in scale.demonstrations:
-                if pair.label not in scale.labels:
-                    raise ValueError(f"{where}.demonstrations: label {pair.label!r} is not one of {scale.labels}")
+        for section, block in labelled:
+            for pair in block.demonstrations:
+                if pair.label not in block.labels:
+                    raise ValueError(f"{section}.demonstrations: label {pair.label!r} is not one of {block.labels}")
         missing = [kind for kind in self.generate.instructions if kind not in self.query_likelihood.instructions]
         if missing:
             raise ValueError(f"query_likelihood.instructions has no {missing[0]!r}, which generate.instructions has")
@@ -127,7 +144,7 @@ class PromptSet(_Block):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def generation(self, kind: str, passage: str, seed: int) -> WriteRequest:
-        """What the LLM is to go on from with a task line and a query."""
+        """A request that the LLM completes with a task line and a query."""
         return WriteRequest(self._generation_prefix(kind), _fill(self.generate.template, passage=passage), seed)
 
     def likelihood(self, kind: str, passage: str, query: str) -> ScoreRequest:
@@ -154,7 +171,11 @@ class PromptSet(_Block):
         return ScoreRequest(_prefix(block.instruction, shown), context)
 
     def joint_scoring(self, passage: str, query: str) -> ScoreRequest:
-        """A request that gives the query's log-probabilities and the label in one pass."""
+        """A request that gives the query's log-probabilities and the label in one pass.
+
+        Raises:
+            ConfigError: the prompt file has no section for it.
+        """
         block = self.joint
         if block is None:
             raise ConfigError("score.mode joint: the prompt file has no 'joint' section; add one or use separate")
@@ -201,26 +222,25 @@ def prompt_text(passage: Passage) -> str:
 
 
 def load_prompts(name: str) -> PromptSet:
-    """The packaged prompts of that name, or those of a YAML file. Raises `ConfigError`."""
-    packaged = resources.files("gecko_fret") / "prompts" / f"{name}.yaml"
-    path: Any = packaged if "/" not in name and packaged.is_file() else Path(name)
-    if not path.is_file():
-        names = sorted(p.name[:-5] for p in (resources.files("gecko_fret") / "prompts").iterdir())
+    """Load packaged prompts, or those of a YAML file.
+
+    Args:
+        name: a packaged prompt's name, or the path of a YAML file.
+
+    Raises:
+        ConfigError: neither, or the file does not hold valid prompts; one line that names the key.
+    """
+    folder = resources.files("gecko_fret") / "prompts"
+    packaged = folder / f"{name}.yaml"
+    if "/" not in name and packaged.is_file():
+        with resources.as_file(packaged) as path:
+            values = read_yaml(path, "prompt")
+    elif Path(name).is_file():
+        values = read_yaml(name, "prompt")
+    else:
+        names = sorted(path.name[:-5] for path in folder.iterdir())
         raise ConfigError(f"prompt {name!r}: neither a packaged prompt ({', '.join(names)}) nor a YAML file")
-    try:
-        return _parse(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompt {name!r}: not YAML ({one_line(str(error))})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"prompt {name!r}: {key + ': ' if key else ''}{message}") from None
-
-
-@lru_cache(maxsize=16)
-def _parse(text: str) -> PromptSet:
-    return PromptSet.model_validate(yaml.safe_load(text))
+    return parse_settings(PromptSet, values, f"prompt {name!r}")
 
 
 def _prefix(instruction: str, shown: list[str]) -> str:
@@ -228,5 +248,5 @@ def _prefix(instruction: str, shown: list[str]) -> str:
 
 
 def _fill(template: str, **values: str) -> str:
-    """Replaces {name} marks in one pass: other braces stay, and a value is never read as a template itself."""
+    """Replace {name} marks in one pass: other braces stay, and a value is never read as a template itself."""
     return re.sub(r"\{(\w+)\}", lambda mark: values.get(mark[1], mark[0]), template)
