@@ -1,0 +1,81 @@
+"""Folders of earlier versions go on without rebuilding: what they were made from has the fingerprints it had."""
+
+from pathlib import Path
+
+import pytest
+
+from gecko_core.errors import ConfigError
+from gecko_fret.build.fingerprints import check_config, fingerprints, prompt_hashes
+from gecko_fret.config import parse_config
+from gecko_fret.corpus import Corpus, Passage
+from gecko_fret.steps import STEPS, BuildContext
+
+# Computed by version 0.1.0. Whoever changes one of these makes every existing folder build again from that step on.
+DEFAULTS = {
+    "corpus": "d45aa0430ce8cdb703e3fd6f8cb28370",
+    "write": "978ddb2c6dcf084a6edc04084aace101",
+    "filter": "b5b7fa70376a4bcbc2fd4b0363713f14",
+    "embed": "e18a16eb3bb5e40900a5397eef286ae5",
+    "retrieve": "12c5e0c211d7d070a87c1708d3439bff",
+    "score": "53f24e8ac39edb3f0a07fb412c337202",
+    "mine": "d1bb5e38096848edbbf0434ef1e59290",
+}
+FIRST_PASS = {
+    "corpus": "d45aa0430ce8cdb703e3fd6f8cb28370",
+    "write": "6722383868ed6379ee9dd928bba1144e",
+    "filter": "c0e8fdf06361a3a662096de952914201",
+    "embed": "bab0c7b81f0d7e00771d6bb015c1f5a2",
+    "retrieve": "c8c80b3ceb9988eb17cb1f3531a73f51",
+    "score": "28e84f9b1608094cb5152f8f42b4d661",
+    "mine": "d4a9640e376633b9b350cf148880acc1",
+}
+
+
+@pytest.fixture
+def fingerprints_of(make_models):
+    corpus = Corpus([Passage("a", "T", "some text"), Passage("b", None, "more text", "source")])
+
+    def fingerprints_of(**settings):
+        config = parse_config({"llm": {"model": "fake"}} | settings)
+        return fingerprints(BuildContext(Path("absent"), config, corpus, make_models()))
+
+    return fingerprints_of
+
+
+def test_fingerprints_are_those_of_earlier_versions(fingerprints_of):
+    assert fingerprints_of() == DEFAULTS
+    mixed = {"retrieve": {"first_pass": True}, "generators": [{"model": "fake", "weight": 2}]}
+    assert fingerprints_of(**mixed) == FIRST_PASS
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({"corpus": {"part_size": 9}}, "corpus"),
+        ({"generate": {"attempts": 3}}, "write"),
+        ({"generate": {"min_words": 4}}, "filter"),
+        ({"retrieve": {"candidates": 7}}, "retrieve"),
+        ({"score": {"mode": "joint"}}, "score"),
+        ({"mine": {"rrf_k": 60}}, "mine"),
+    ],
+)
+def test_a_setting_changes_its_step_and_what_follows(fingerprints_of, settings, first):
+    changed = fingerprints_of(**settings)
+    names = [step.name for step in STEPS if changed[step.name] != DEFAULTS[step.name]]
+    assert names[0] == first
+    assert names[-1] == "mine"
+
+
+def test_speed_and_place_change_nothing(fingerprints_of):
+    assert fingerprints_of(llm={"model": "fake", "batch_rows": 2}, retrieve={"cache": "x"}) == DEFAULTS
+
+
+def test_both_prompt_files_are_recorded():
+    assert set(prompt_hashes(parse_config({}))) == {"generate", "score"}
+
+
+def test_every_step_checks_the_configuration():
+    with pytest.raises(ConfigError, match="'poetry' is not in the prompts"):
+        check_config(parse_config({"generate": {"kinds": {"poetry": 1}}}))
+    with pytest.raises(ConfigError, match="no judge is called 'oracle'"):
+        check_config(parse_config({"score": {"judges": ["ql", "rc", "oracle"]}}))

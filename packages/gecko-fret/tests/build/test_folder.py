@@ -1,0 +1,51 @@
+import pyarrow as pa
+
+from gecko_fret.build.folder import Workspace
+from gecko_fret.config import FretConfig
+from gecko_fret.steps import EMBED, STEPS
+
+TEXT = pa.string()
+CANDIDATE = pa.struct(
+    [
+        ("id", TEXT),
+        ("similarity", pa.float32()),
+        ("ql", pa.float32()),
+        ("rc", pa.float32()),
+        ("rank_ql", pa.int32()),
+        ("rank_rc", pa.int32()),
+        ("fused", pa.float64()),
+    ]
+)
+# Format 1 of FRet folders, which other tools read: folders, columns and their types.
+FORMAT_1 = {
+    "corpus": [(name, pa.large_string()) for name in ("id", "title", "text", "source")],
+    "attempts": [
+        *[("id", TEXT), ("seed_id", TEXT), ("attempt", pa.int32()), ("kind", TEXT), ("generator", TEXT)],
+        *[("text", TEXT), ("logprob", pa.float32()), ("tokens", pa.int32()), ("finished", pa.bool_())],
+    ],
+    "generated": [
+        *[("id", TEXT), ("seed_id", TEXT), ("attempt", pa.int32()), ("kind", TEXT), ("task", TEXT)],
+        *[("query", TEXT), ("generator", TEXT), ("logprob", pa.float32())],
+    ],
+    "retrieved": [
+        *[("query_id", TEXT), ("seed_rank", pa.int32())],
+        *[("candidate_ids", pa.list_(TEXT)), ("similarities", pa.list_(pa.float32()))],
+    ],
+    "scored": [("query_id", TEXT), ("candidate_id", TEXT), ("ql", pa.float32()), ("rc", pa.list_(pa.float32()))],
+    "fret": [
+        *[("id", TEXT), ("task", TEXT), ("query", TEXT), ("positive_id", TEXT), ("negative_ids", pa.list_(TEXT))],
+        *[("seed_id", TEXT), ("seed_rank", pa.int32()), ("candidates", pa.list_(CANDIDATE))],
+    ],
+}
+
+
+def test_folders_and_columns_are_those_of_format_one():
+    schemas = {step.folder: step.layout(FretConfig()).schema for step in STEPS if step is not EMBED}
+    assert schemas == {folder: pa.schema(columns) for folder, columns in FORMAT_1.items()}
+
+
+def test_an_empty_folder_counts_nothing(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert set(workspace.counts().values()) == {0}
+    assert workspace.reject_counts() == {}
+    assert workspace.token_counts() == {"write": {}, "score": {}}
