@@ -36,7 +36,7 @@ def run(out: Path, reduced: bool, queries: int, documents: int) -> dict[str, obj
 
     from gecko_core import Gecko
     from gecko_train.config import find_recipe, load_recipe
-    from gecko_train.run.single import run_single
+    from gecko_train.run.journey import run_stage
     from gecko_train.run.stage import load_student
 
     recipe = load_recipe(find_recipe("smollm2-135m"), ["student.max_seq_length=128"] if reduced else [])
@@ -49,7 +49,7 @@ def run(out: Path, reduced: bool, queries: int, documents: int) -> dict[str, obj
             config["output"], config["student"] = str(out / name), student.model_dump()
             if reduced:
                 config[name]["trainer"] |= REDUCED[name] | {"checkpoint_every": 20}
-            run_single(type(recipe).model_validate(config), name)
+            run_stage(type(recipe).model_validate(config), name)
             seconds[name] = json.loads((out / name / "summary.json").read_text())["seconds"]
             student = student.model_copy(update={"model": str(out / name / "model"), "backbone": False})
         known = out / f"scores-{name}.json"

@@ -43,7 +43,7 @@ _TINY = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What the flags of a command say about its recipe; None leaves the recipe's value.
 
@@ -99,7 +99,10 @@ def main_command(
 ) -> None:  # fmt: skip
     """Distil an LLM into an embedding model. Without a command: run the quickstart recipe."""
     if context.invoked_subcommand is None:
-        _run("quickstart", Options(corpus, out, llm, student, seeds, seed, set_, tiny), debug)
+        options = Options(
+            corpus=corpus, out=out, llm=llm, student=student, seeds=seeds, seed=seed, overrides=set_, tiny=tiny
+        )
+        _run("quickstart", options, debug)
 
 
 @app.command()
@@ -109,7 +112,10 @@ def run(
     seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Run a recipe: corpus, pre-finetuning, FRet, fine-tuning, evaluation after each. Goes on where it was stopped."""
-    _run(recipe, Options(corpus, out, llm, student, seeds, seed, set_, tiny), debug)
+    options = Options(
+        corpus=corpus, out=out, llm=llm, student=student, seeds=seeds, seed=seed, overrides=set_, tiny=tiny
+    )
+    _run(recipe, options, debug)
 
 
 @app.command()
@@ -142,8 +148,11 @@ def ablate(
     """The paper's labelling table on your data: seed or p_1 as positive x none, random or p_N as negative, and KL."""
     from gecko_core.errors import exit_on_error
 
+    options = Options(
+        corpus=corpus, out=out, llm=llm, student=student, seeds=seeds, seed=seed, overrides=set_, tiny=tiny
+    )
     with exit_on_error(debug):
-        resolved = Options(corpus, out, llm, student, seeds, seed, set_, tiny).recipe(recipe)
+        resolved = options.recipe(recipe)
         from gecko_train.run.ablate import default_output, run_ablation
 
         run_ablation(resolved.model_copy(update={"output": str(default_output(resolved))}), runs)

@@ -53,6 +53,7 @@ def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
     ]
     assert "Known-item search: 10 queries, 30 documents" in screen
     assert "fine-tuned, 16 dims: nDCG@10" in screen
+    assert [stage["title"] for stage in results["stages"]][:2] == ["read the corpus", "evaluate the start model"]
     assert [line[:5] for line in screen.splitlines() if line.startswith("[")] == [f"[{n}/6]" for n in range(1, 7)]
     for name in ("model/gecko.json", "results.json", "recipe.yaml", "finetune/curves.png", "prefinetune/metrics.jsonl"):
         assert (tmp_path / "run" / name).exists()

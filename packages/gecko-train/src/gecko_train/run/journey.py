@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # What `gecko-train run` does, in this order; a step that the recipe does not want is left out.
 STEPS: tuple[Step, ...] = (
     ReadCorpus(),
-    Evaluate(START),
+    Evaluate(START, "evaluate the start model"),
     Train(PREFINETUNED, "pre-finetune on title-body pairs"),
     Evaluate(PREFINETUNED),
     BuildFret(),
