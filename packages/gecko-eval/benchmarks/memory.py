@@ -39,7 +39,7 @@ class RandomModel:
             row[:] = np.random.Generator(np.random.SFC64(seed)).standard_normal(self.dim, dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def dress(self, texts, titles, task, side):
+    def with_prompts(self, texts, titles, task, side):
         return texts
 
     def encode_queries(self, texts, task="search result"):

@@ -104,6 +104,29 @@ def test_weights_that_are_made_up_are_refused(tmp_path):
         load_model("st:all-minilm-l6-v2", device="nowhere")
 
 
+@needs_minilm
+def test_made_up_weights_are_found_in_a_subfolder_too(tmp_path):
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    from gecko_core.folder import resolve
+
+    folder, inner = tmp_path / "model", tmp_path / "model" / "0_Transformer"
+    shutil.copytree(resolve("all-minilm-l6-v2").path, folder)
+    inner.mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file() and path.name != "modules.json"]:
+        path.rename(inner / path.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = inner.name
+    (folder / "modules.json").write_text(json.dumps(modules))
+    tensors = load_file(inner / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if "layer.3" not in name}
+    save_file(kept, inner / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="model: the weights lack 16 tensors"):
+        load_model(f"st:{folder}")
+
+
 def test_bm25_without_words_says_so():
     with pytest.raises(DataError, match="no document holds a word"):
         bm25_search(["", "the of"], ["a query"], 10)

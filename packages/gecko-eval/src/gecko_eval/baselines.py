@@ -1,4 +1,4 @@
-"""The models a result is compared with: BM25, any sentence-transformers model, any Gecko. One name, one model."""
+"""Models by name: a Gecko, any sentence-transformers model, BM25."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Bm25:
 
     @property
     def mteb_model_meta(self) -> Any:
-        """mteb's description: a sparse model without dims."""
+        """The description for mteb: a sparse model without dims."""
         return model_meta(self, None, model_type=["sparse"], similarity_fn_name=None, use_instructions=False)  # type: ignore[arg-type]
 
     def index(self, corpus: Any, **_: Any) -> None:
-        """Notes the corpus."""
+        """Keep the corpus for the search."""
         self._corpus = corpus
 
     def search(self, queries: Any, *, top_k: int, top_ranked: Any = None, **_: Any) -> dict[str, dict[str, float]]:
-        """query id -> document id -> BM25 score; documents that share no word with the query are left out."""
+        """Query id -> document id -> BM25 score; documents that share no word with the query are left out."""
         titles = self._corpus["title"] if "title" in self._corpus.column_names else [""] * len(self._corpus)
         docs = [f"{title or ''} {text}".strip() for title, text in zip(titles, self._corpus["text"], strict=True)]
         doc_ids, query_ids = list(self._corpus["id"]), list(queries["id"])
@@ -80,8 +80,8 @@ def bm25_search(docs: list[str], queries: list[str], k: int) -> tuple[np.ndarray
 
     index = _build(docs)
     tokens = bm25s.tokenize(queries, stopwords="en", show_progress=False)
-    found = index.retrieve(tokens, k=min(k, len(docs)), show_progress=False)
-    return found[0], found[1]
+    documents, scores = index.retrieve(tokens, k=min(k, len(docs)), show_progress=False)
+    return documents, scores
 
 
 def _build(docs: list[str]) -> Any:
@@ -137,7 +137,8 @@ class SentenceTransformerEmbedder:
             digest.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())
         self.key = digest.hexdigest()
 
-    def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+    def with_prompts(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+        """See ``TextEmbedder``."""
         from mteb.models.abs_encoder import get_prompt_name
         from mteb.types import PromptType
 
@@ -147,11 +148,12 @@ class SentenceTransformerEmbedder:
             texts = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
         return [prompt + text for text in texts]
 
-    def embed(self, dressed: list[str]) -> np.ndarray:
-        # prompt="": the text is dressed already, and the model's default prompt must not come on top.
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """See ``TextEmbedder``."""
+        # prompt="": the text has its prompt already, and the model's default prompt must not come on top.
         return np.asarray(
             self.model.encode(
-                dressed,
+                texts,
                 prompt="",
                 batch_size=self.batch_size,
                 normalize_embeddings=True,
@@ -199,13 +201,18 @@ def _missing_keys(module: Any) -> list[str]:
 def load_model(
     name: str, *, device: str | None = None, dtype: str | None = "float32", progress: bool = False
 ) -> TextEmbedder | Bm25:
-    """``bm25``; ``st:NAME`` for a sentence-transformers model as it is; anything else is a Gecko's folder or name.
+    """Load a model.
 
-    ``dtype`` is float32 by default, for scores that compare with public ones to the last digit; None leaves it to the
-    model, which takes bf16 products where the device has them (faster, some hundredths of a point off). For Geckos.
+    Args:
+        name: ``bm25``; ``st:NAME`` for a sentence-transformers model as it is; else a Gecko's folder or name.
+        device: where it runs; the best there is by default.
+        dtype: of a Gecko's weights and products. float32 gives scores that compare with public ones to the last
+            digit; None leaves it to the model, which takes bf16 products where the device has them (faster, some
+            hundredths of a point off).
+        progress: whether bars are shown while it encodes.
 
     Raises:
-        ModelError: the name leads nowhere.
+        ModelError: no such model, or one that cannot be loaded.
     """
     if name == "bm25":
         return Bm25()
@@ -213,8 +220,8 @@ def load_model(
     if name.startswith("st:"):
         from gecko_core.folder import resolve
 
-        found = resolve(name.removeprefix("st:"))
-        return SentenceTransformerEmbedder(str(found.path or found.hub_id), label, progress, device=device)
+        resolved = resolve(name.removeprefix("st:"))
+        return SentenceTransformerEmbedder(str(resolved.path or resolved.hub_id), label, progress, device=device)
     from gecko_core import Gecko
 
     return GeckoEmbedder(
@@ -223,7 +230,11 @@ def load_model(
 
 
 def training_record(name: str) -> dict[str, Any]:
-    """What the model's gecko.json says of its training; empty where it says nothing."""
+    """What the model's gecko.json says about its training; empty where it says nothing.
+
+    Raises:
+        ModelError: the file is not JSON.
+    """
     import json
 
     from gecko_core.folder import resolve

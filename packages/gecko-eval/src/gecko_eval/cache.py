@@ -1,4 +1,4 @@
-"""Embeddings on disk, found again by what was embedded and by which weights."""
+"""Embeddings on disk, known again by what was embedded and by which weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from gecko_core.errors import DataError, ModelError
 class EmbeddingCache:
     """Vectors of one model, keyed by the exact text the model saw (prompt included).
 
-    One SQLite file per model: ``model_key`` is the weights' hash together with all else that decides a vector
-    (maximum length, pooling). A killed run loses at most the chunk in flight, several processes may share the file,
-    and memory does not grow with what is stored. ``folder=None`` keeps them in a temporary file that vanishes with the
-    object: enough for all dims of a task to come from one encoding.
+    One SQLite file per model. A killed run loses at most the chunk in flight, several processes may share the file,
+    and memory does not grow with what is stored.
+
+    Args:
+        folder: where the file is kept; None for a temporary file that vanishes with the object, which is enough for
+            all dims of a task to come from one encoding.
+        model_key: hash of the weights and of all else that decides a vector (maximum length, pooling).
+        chunk_size: texts encoded before they are written.
+
+    Raises:
+        DataError: the file cannot be made or opened.
     """
 
     def __init__(self, folder: Path | None, model_key: str, chunk_size: int = 4096) -> None:
@@ -36,8 +43,8 @@ class EmbeddingCache:
             self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
         except (OSError, sqlite3.Error) as error:
             raise DataError(
-                f"{self.path}: cannot keep embeddings there ({error}); delete the file, name another folder with --cache, "
-                "or give --no-cache"
+                f"{self.path}: cannot keep embeddings there ({error}); delete the file, name another folder with "
+                "--cache, or give --no-cache"
             ) from error
 
     def embed(self, texts: Sequence[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
@@ -60,8 +67,8 @@ class EmbeddingCache:
 
     def _chunk(self, texts: list[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
         keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
-        found = self._lookup(keys)
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        known = self._lookup(keys)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         self.hits += len(texts) - len(missing)
         if missing:
             self.misses += len(missing)
@@ -73,8 +80,8 @@ class EmbeddingCache:
             _check_finite(vectors, new)
             fresh = dict(zip(missing, vectors, strict=True))
             self._store(fresh)
-            found.update(fresh)
-        return np.stack([found[key] for key in keys])
+            known.update(fresh)
+        return np.stack([known[key] for key in keys])
 
     def _store(self, fresh: dict[bytes, np.ndarray]) -> None:
         rows = [(key, vector.tobytes()) for key, vector in fresh.items()]
@@ -85,22 +92,22 @@ class EmbeddingCache:
             raise DataError(f"{self.path}: {self._cure(error)}") from error
 
     def _lookup(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
-        found = {}
+        known = {}
         try:
             for start in range(0, len(keys), 500):
                 some = keys[start : start + 500]
                 query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
                 rows = self._db.execute(query, some)
-                found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
+                known.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
         except sqlite3.OperationalError as error:
             raise DataError(f"{self.path}: {self._cure(error)}") from error
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise DataError(f"{self.path}: the kept embeddings cannot be read ({error}); delete the file") from error
-        for vector in found.values():
+        for vector in known.values():
             self._width = self._width or len(vector)
             if len(vector) != self._width:
                 raise DataError(f"{self.path}: the kept embeddings differ in length; delete the file")
-        return found
+        return known
 
     @staticmethod
     def _cure(error: sqlite3.Error) -> str:
@@ -109,7 +116,7 @@ class EmbeddingCache:
         return f"the kept embeddings cannot be used ({error}); delete the file, make room, or give --no-cache"
 
     def close(self) -> None:
-        """Closes the file; the cache cannot be used afterwards."""
+        """Close the file; the cache cannot be used afterwards."""
         self._db.close()
 
 

@@ -25,10 +25,11 @@ RESULTS = "results.json"
 
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Makes the folder and keeps other runs out of it meanwhile.
+    """Make the folder and keep other runs out of it meanwhile.
 
     Raises:
-        ConfigError: another run is writing there. DataError: it cannot be a folder, or cannot be written to.
+        ConfigError: another run is writing there.
+        DataError: it cannot be a folder, or cannot be written to.
     """
     make_folder(out)
     busy = ConfigError(f"{out}: another gecko-eval run is writing there; wait for it, or choose another --out")
@@ -38,7 +39,11 @@ def claimed(out: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Creates the folder; DataError where it cannot be one."""
+    """Create the folder where it is missing.
+
+    Raises:
+        DataError: it cannot be a folder.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,7 +54,8 @@ def open_results(model: Any, dims: Sequence[int], out: Path) -> dict[str, Any]:
     """What ``out`` holds already, or a new set of results for ``model``.
 
     Raises:
-        ConfigError: ``out`` holds the results of another model. DataError: what it holds is damaged.
+        ConfigError: ``out`` holds the results of another model.
+        DataError: what it holds is damaged.
     """
     if (out / RESULTS).exists():
         results = load_results(out)
@@ -94,13 +100,13 @@ def load_results(path: str | Path) -> dict[str, Any]:
 
 
 def save_results(out: Path, results: Mapping[str, Any]) -> None:
-    """Writes results.json, whole or not at all."""
+    """Write results.json, whole or not at all."""
     content = {k: v for k, v in results.items() if k != "folder"}
     write_text(out / RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def save_items(out: Path, task: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keeps the arrays behind a task's scores, in the form ``load_items`` gives."""
+    """Keep the arrays behind a task's scores, in the form that ``load_items`` gives."""
     make_folder(out / "items")
     with whole_file(_items_path(out, task)) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -117,17 +123,17 @@ def load_items(results: Mapping[str, Any], task: str) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = dict(arrays)
-        sound = all(a.ndim == 1 and np.isfinite(a.astype(np.float64)).all() for a in found.values())
+            items = dict(arrays)
+        sound = all(a.ndim == 1 and np.isfinite(a.astype(np.float64)).all() for a in items.values())
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
         sound = False
     if not sound:
         raise DataError(f"{path}: the items of {task} are damaged; run the task again with --overwrite")
-    return found
+    return items
 
 
 def name_apart(all_results: Sequence[dict[str, Any]]) -> None:
-    """Gives models of one label (two checkpoints, say) their results folder's name as well, so that they tell apart."""
+    """Add the results folder's name to the label of models that share one (two checkpoints, say)."""
     labels = [results["model"]["label"] for results in all_results]
     folders = [Path(results["folder"]).resolve() for results in all_results]
     short = [folder.name for folder in folders]
@@ -138,7 +144,7 @@ def name_apart(all_results: Sequence[dict[str, Any]]) -> None:
 
 
 def safe_name(name: str) -> str:
-    """A file name for any text: the text itself where it is one, else what can be kept of it and a hash."""
+    """A file name for any text: the text itself where that is one, else what can be kept of it and a hash."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100]
     if plain == name and plain.strip("."):
         return name

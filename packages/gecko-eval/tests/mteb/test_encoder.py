@@ -26,7 +26,7 @@ class PlainEncoder:
         side = getattr(prompt_type, "value", None)
         titles = [row.get("title", "") for row in rows] if side == "document" else None
         texts = [row["body"] if side == "document" else row["text"] for row in rows]
-        vectors = self._embedder.embed(self._embedder.dress(texts, titles, task_metadata, side))[:, : self._dim]
+        vectors = self._embedder.embed(self._embedder.with_prompts(texts, titles, task_metadata, side))[:, : self._dim]
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -60,11 +60,11 @@ def test_prompts_of_each_side(make_word_model, data_root):
     model.prompt_style = "gecko"
     embedder = GeckoEmbedder(model, "words")
     metadata = local_set(data_root / "toy").load().metadata
-    assert embedder.dress(["x"], None, metadata, "query") == ["task: search result | query: x"]
-    assert embedder.dress(["x"], ["T"], metadata, "document") == ["title: T | text: x"]
-    assert embedder.dress(["x"], None, metadata, "document") == ["title: none | text: x"]
+    assert embedder.with_prompts(["x"], None, metadata, "query") == ["task: search result | query: x"]
+    assert embedder.with_prompts(["x"], ["T"], metadata, "document") == ["title: T | text: x"]
+    assert embedder.with_prompts(["x"], None, metadata, "document") == ["title: none | text: x"]
     metadata = local_set(data_root / "topics").load().metadata
-    assert embedder.dress(["x"], None, metadata, None) == ["task: classification | query: x"]
+    assert embedder.with_prompts(["x"], None, metadata, None) == ["task: classification | query: x"]
 
 
 def test_names_follow_weights_prompts_and_dim(make_word_model):

@@ -88,7 +88,7 @@ def test_bm25_runs_beside_models_and_compares_with_them(embedder, data_root, tmp
     assert results["tasks"]["similar"]["skipped"] == "bm25 ranks documents and cannot do STS"
     rows = compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 16)
     assert [(row.task, row.note) for row in rows] == [("toy", "12 queries")]
-    found = rows[0].found
+    found = rows[0].comparison
     assert found.wins + found.losses + found.ties == 12
     assert (found.mean_a, found.mean_b) == pytest.approx((rows[0].score_a, rows[0].score_b), abs=1e-5)
     with pytest.raises(DataError, match="no scored task in common at 32 dims"):
@@ -108,8 +108,8 @@ def test_comparing_dims_of_one_model_covers_every_kind(embedder, make_word_model
         "toy": "12 queries",
     }
     for row in rows:
-        assert row.found.low <= row.found.difference <= row.found.high
-        assert row.found.difference == pytest.approx(row.score_a - row.score_b, abs=1e-5)
+        assert row.comparison.low <= row.comparison.difference <= row.comparison.high
+        assert row.comparison.difference == pytest.approx(row.score_a - row.score_b, abs=1e-5)
 
 
 def test_changed_data_is_run_again_and_not_compared_with_the_old(embedder, data_root, tmp_path):
@@ -122,7 +122,7 @@ def test_changed_data_is_run_again_and_not_compared_with_the_old(embedder, data_
     run_tasks(embedder, entries_for(["similar", "toy"], data_root), [64], tmp_path / "after", say=said.append)
     assert ["done before" in line for line in said] == [False, True]
     rows = compare_results(load_results(tmp_path / "after"), load_results(tmp_path / "before"))
-    assert rows[0].found is None
+    assert rows[0].comparison is None
     assert rows[0].verdict == "no interval: run on different data"
     assert rows[1].verdict == "not significant"
 

@@ -113,7 +113,7 @@ def two_runs(tmp_path, **change):
 
 def test_p_values_are_corrected_for_the_number_of_tasks(tmp_path):
     rows = {row.task: row for row in compare_results(*two_runs(tmp_path), samples=2000)}
-    p = sorted((row.found.p_value, row.p_holm) for row in rows.values())
+    p = sorted((row.comparison.p_value, row.p_holm) for row in rows.values())
     assert p[0][1] == pytest.approx(3 * p[0][0])
     assert p[1][1] == pytest.approx(max(p[0][1], 2 * p[1][0]))
     assert p[2][1] == pytest.approx(max(p[1][1], p[2][0]))
@@ -127,7 +127,7 @@ def test_damaged_or_changed_data_costs_its_own_interval_only(tmp_path):
     rows = {row.task: row for row in compare_results(a, b, samples=100)}
     assert (rows["clear"].verdict, rows["clear"].same_data) == ("no interval: run on different data", False)
     assert "damaged" in rows["small"].verdict
-    assert rows["none"].found is not None
+    assert rows["none"].comparison is not None
 
 
 @pytest.mark.parametrize("samples", [0, -5, 10**12])

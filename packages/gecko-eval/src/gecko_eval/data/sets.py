@@ -14,16 +14,22 @@ from gecko_core.errors import DataError
 class RetrievalSet:
     """Queries, documents and graded judgements, checked when built.
 
-    ``query_ids[i]`` names ``queries[i]``, ``doc_ids[i]`` names ``docs[i]`` (and ``titles[i]`` where titles are given).
-    ``qrels[query_id][doc_id]`` is the grade: > 0 is relevant, 0 is judged and not relevant.
-
-    ``task`` is the string of the query prompt; with ``symmetric`` documents get the query's format too (paper, section
-    on the unified format). ``ignore_identical_ids`` drops a document that carries its query's own id from the ranking,
-    as ArguAna and Quora want.
+    Attributes:
+        name: what results call it.
+        query_ids: the id of every query.
+        queries: their texts.
+        doc_ids: the id of every document.
+        docs: their texts.
+        titles: their titles; None where no document has one.
+        qrels: query id -> document id -> grade; above 0 is relevant, 0 is judged and not relevant.
+        task: the task string of the query prompt.
+        symmetric: whether documents get the query's format, too (paper, section on the unified format).
+        ignore_identical_ids: whether a document with its query's own id is left out of the ranking, as ArguAna and
+            Quora want.
 
     Raises:
         DataError: lists of unequal length, an id that occurs twice, judgements of an unknown query or document, or a
-            query without any judgement. One line each; it names the set and the first culprit.
+            query without any judgement. The line names the set and the first culprit.
     """
 
     name: str
@@ -82,7 +88,11 @@ class RetrievalSet:
 
 @dataclass(frozen=True)
 class StsSet:
-    """Sentence pairs with human scores; ``sentences1[i]`` and ``sentences2[i]`` got ``scores[i]``."""
+    """Sentence pairs with human scores: ``sentences1[i]`` and ``sentences2[i]`` got ``scores[i]``.
+
+    Raises:
+        DataError: lists of unequal length, or fewer than two pairs.
+    """
 
     name: str
     sentences1: Sequence[str]

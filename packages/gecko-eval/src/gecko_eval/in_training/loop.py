@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def subsample(data: RetrievalSet, max_queries: int = 200, max_documents: int = 2000, seed: int = 0) -> RetrievalSet:
-    """A smaller set for the loop: some queries, all documents judged for them, filled up with random other documents.
+    """A smaller set for the loop: some queries, all documents judged for them, and random other documents.
 
     Scores are higher than on the whole set (fewer distractors) and compare only with each other. The same seed gives
     the same subset; judged documents stay even where they alone exceed ``max_documents``.
@@ -59,9 +59,15 @@ class LoopEvaluation:
         watch = LoopEvaluation([subsample(load_beir("scifact"))], every=100)
         numbers = watch(model, step)      # {} between evaluations
 
-    ``sets`` are retrieval sets and sentence pairs. Keys of the numbers are ``eval/<set>/<metric>@<dim>``; the value
-    that ``best`` follows is the mean over sets of nDCG@10 or Spearman at the first dim, under ``eval/mean@<dim>``.
-    The model's training mode is restored afterwards.
+    Keys of the numbers are ``eval/<set>/<metric>@<dim>``; ``best`` is the highest mean over sets of nDCG@10 or
+    Spearman at the first dim, which is under ``eval/mean@<dim>``. The model's training mode is restored afterwards.
+
+    Attributes:
+        sets: retrieval sets and sentence pairs.
+        every: steps between two evaluations.
+        dims: dims to score; the model's by default.
+        scores: step -> the mean that ``best`` follows.
+        history: the numbers of every evaluation, and its step.
     """
 
     sets: Sequence[RetrievalSet | StsSet]

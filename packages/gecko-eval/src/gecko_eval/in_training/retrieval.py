@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Means over queries, and under ``per_query`` the arrays they are the means of (order of ``query_ids``)."""
+    """Means over queries, and under ``per_query`` the arrays behind them (in the order of ``query_ids``)."""
 
     ndcg_at_10: float
     mrr_at_10: float
@@ -83,7 +83,11 @@ def evaluate_retrieval(
 
 
 def check_dims(full: int, dims: Sequence[int]) -> tuple[int, ...]:
-    """The dims as a tuple without repeats; ConfigError where one is not a prefix of a ``full``-wide embedding."""
+    """The dims as a tuple without repeats.
+
+    Raises:
+        ConfigError: a dim is not a prefix of an embedding ``full`` wide, or there is none.
+    """
     wrong = [d for d in dims if not 1 <= d <= full]
     if wrong or not dims:
         raise ConfigError(f"dims {list(dims)}: the model gives {full} dims, so each must be between 1 and {full}")

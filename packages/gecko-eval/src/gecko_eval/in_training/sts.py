@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 
 def evaluate_sts(model: Gecko, data: StsSet, dims: Sequence[int] | None = None) -> dict[int, float]:
-    """dim -> Spearman's correlation of cosine and score, all dims from one encoding (mteb's cosine_spearman)."""
+    """Spearman's correlation of cosine and score (mteb's cosine_spearman), all dims from one encoding.
+
+    Args:
+        model: encodes the sentences under ``data.task``.
+        data: the pairs.
+        dims: prefixes to score; ``model.dims`` by default.
+
+    Returns:
+        dim -> correlation.
+
+    Raises:
+        ConfigError: a dim that the model does not have.
+    """
     dims = check_dims(model.dim, model.dims if dims is None else dims)
     texts = list(dict.fromkeys([*data.sentences1, *data.sentences2]))
     place = {text: i for i, text in enumerate(texts)}

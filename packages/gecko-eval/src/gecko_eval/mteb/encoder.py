@@ -1,4 +1,4 @@
-"""A Gecko (or any text embedder) as a model of mteb: the paper's prompts, one encoding for all dims, an honest name."""
+"""A Gecko, or any text embedder, as a model of mteb: the paper's prompts, and one encoding for all dims."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 
 
 class TextEmbedder(Protocol):
-    """What evaluation needs of a model: how it dresses a text for a task, and vectors of dressed texts.
+    """What evaluation needs of a model: the prompt for a task, and vectors of texts.
 
-    ``key`` identifies weights, prompts and ``precision`` (the number format of the products): equal keys, equal
-    vectors. ``prompts`` overrides the paper's table by task name, for data that the table does not know; ``prompted``
-    says what a model has instead of it ("" where it follows the table).
+    Attributes:
+        label: what results call it.
+        key: identifies weights, prompts and precision: equal keys, equal vectors.
+        precision: the number format of the matrix products.
+        prompted: what the model has instead of the paper's table of prompts; "" where it follows the table.
+        dim: the width of its vectors.
+        dims: the Matryoshka dims it was trained for.
+        record: what its folder says about its training.
+        prompts: prompts by task name, for data that the paper's table does not know.
     """
 
     label: str
@@ -37,12 +43,19 @@ class TextEmbedder(Protocol):
     record: dict[str, Any]
     prompts: dict[str, TaskPrompt]
 
-    def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
-        """Prompted texts. ``task`` is mteb's task metadata; ``side`` is "query", "document" or None (no sides)."""
+    def with_prompts(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+        """The texts with the prompt of a task.
+
+        Args:
+            texts: the bare texts.
+            titles: their titles, for documents that have some.
+            task: mteb's task metadata.
+            side: "query", "document", or None for a task without sides.
+        """
         ...
 
-    def embed(self, dressed: list[str]) -> np.ndarray:
-        """(n, dim) float32, L2-normalised."""
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """(n, dim) float32, L2-normalised, of texts that have their prompt already."""
         ...
 
 
@@ -62,7 +75,8 @@ class GeckoEmbedder:
         )
         self.key = hashlib.sha256(repr(what).encode()).hexdigest()
 
-    def dress(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+    def with_prompts(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
+        """See ``TextEmbedder``."""
         prompt = self.prompts.get(task.name) or task_prompt(task.name, task.type)
         if side == "document" and not prompt.symmetric:
             return self.model.format_documents(texts, titles)
@@ -70,12 +84,13 @@ class GeckoEmbedder:
             texts = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
         return self.model.format_queries(texts, prompt.task)
 
-    def embed(self, dressed: list[str]) -> np.ndarray:
-        return np.asarray(self.model.encode(dressed, task=None, progress=self.progress), dtype=np.float32)
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """See ``TextEmbedder``."""
+        return np.asarray(self.model.encode(texts, task=None, progress=self.progress), dtype=np.float32)
 
 
 def _tokens_of_probe(model: Gecko) -> Any:
-    """What the tokenizer makes of a few hard texts: two folders of the same weights may differ in it."""
+    """The tokens of a few hard texts: two folders of the same weights may differ in them."""
     tokenize = getattr(model, "tokenize", None)
     return tokenize(["Ünïcode, CASE and 12,407.50; 守宫 ヤモリ", "gecko " * 600]) if tokenize else None
 
@@ -101,7 +116,7 @@ class SharedSearch:
 
 
 class MtebEncoder:
-    """One embedder at one dim, in the shape mteb wants (its EncoderProtocol and SearchProtocol).
+    """One embedder at one dim, as mteb wants it (its EncoderProtocol and SearchProtocol).
 
     Encoders of the same embedder at other dims share ``cache`` and ``shared``, so each text is encoded once. Search is
     exact, in chunks, with trec_eval's tie rule; only ``top_k`` results per query and dim are kept.
@@ -130,12 +145,12 @@ class MtebEncoder:
     def encode(
         self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **_: Any
     ) -> np.ndarray:
-        """(n, dim) vectors of a data loader's texts; documents are dressed with their own titles."""
+        """(n, dim) vectors of a data loader's texts; documents keep their own titles."""
         return self._cut(self._full(*_texts(inputs), task_metadata, prompt_type))
 
     def _full(self, texts: list[str], titles: list[str] | None, task: Any, prompt_type: Any) -> np.ndarray:
         side = None if prompt_type is None else str(getattr(prompt_type, "value", prompt_type))
-        return self.cache.embed(self.embedder.dress(texts, titles, task, side), self.embedder.embed)
+        return self.cache.embed(self.embedder.with_prompts(texts, titles, task, side), self.embedder.embed)
 
     def _cut(self, vectors: np.ndarray, dim: int | None = None) -> np.ndarray:
         dim = dim or self.dim
@@ -157,7 +172,7 @@ class MtebEncoder:
         return pairwise_cos_sim(embeddings1, embeddings2)
 
     def index(self, corpus: Any, **_: Any) -> None:
-        """Notes the corpus; it is encoded during search, chunk by chunk."""
+        """Keep the corpus; it is encoded during search, chunk by chunk."""
         self._corpus = corpus
 
     def search(
@@ -173,7 +188,7 @@ class MtebEncoder:
         num_proc: int | None = None,
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
-        """query id -> document id -> cosine, of the best ``top_k`` documents (or of the given candidates)."""
+        """Query id -> document id -> cosine, of the best ``top_k`` documents (or of the given candidates)."""
         if top_ranked is not None:
             return self._rerank(
                 queries,
@@ -192,7 +207,7 @@ class MtebEncoder:
         return {query: dict(ranking) for query, ranking in self.shared.by_dim[self.dim].items()}
 
     def _search_all_dims(self, queries: Any, task: Any, top_k: int) -> dict[int, dict[str, dict[str, float]]]:
-        from mteb._create_dataloaders import create_dataloader
+        from mteb._create_dataloaders import create_dataloader  # noqa: PLC2701 (mteb has no public one)
         from mteb.types import PromptType
 
         loader = create_dataloader(queries, task_metadata=task, prompt_type=PromptType.query, batch_size=512)
@@ -242,7 +257,7 @@ def _named(
 
 
 def model_meta(embedder: TextEmbedder, dim: int | None, **change: Any) -> Any:
-    """mteb's description of the model: ``gecko-eval/<label>-<hash>-d<dim>`` at a revision that is the full hash."""
+    """The model's description for mteb: ``gecko-eval/<label>-<hash>-d<dim>``, at a revision that is the full hash."""
     from mteb.models.model_meta import ModelMeta
 
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", embedder.label).strip("-") or "model"

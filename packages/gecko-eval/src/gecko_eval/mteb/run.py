@@ -199,7 +199,7 @@ class _Run:
 
     def _ask_mteb(self, task: Any, encoder: Any, keeps_rankings: bool) -> tuple[Any, ItemRecorder, KeptItems]:
         import mteb
-        from mteb._set_seed import _set_seed
+        from mteb._set_seed import _set_seed  # noqa: PLC2701 (what mteb.evaluate itself calls)
 
         # A task draws its samples from a generator that runs on: every dim must see a fresh one, as mteb alone would.
         task.rng_state, task.np_rng = _set_seed(task.seed)

@@ -1,4 +1,4 @@
-"""Which task string and format each evaluation task gets (Lee et al. 2024, Table 9), and which tasks a name means."""
+"""Which prompt each evaluation task gets (Lee et al. 2024, Table 9), and which tasks a name stands for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskPrompt:
-    """The task string of a query, and whether documents get the query's format (symmetric) or their own."""
+    """A task's prompt.
+
+    Attributes:
+        task: the task string of a query.
+        symmetric: whether documents get the query's format, or their own.
+        source: where it comes from: ``paper``, ``ours``, or ``yours`` (given by the user).
+    """
 
     task: str
     symmetric: bool
@@ -77,7 +83,7 @@ def prompt_fingerprint() -> str:
 
 
 def expand_names(names: Iterable[str]) -> list[AbsTask]:
-    """mteb tasks from names of benchmarks (``MTEB(eng, v2)``, ``BEIR``, ...), groups (``MIRACL``) and single tasks.
+    """The tasks of mteb that benchmarks (``MTEB(eng, v2)``, ...), groups (``MIRACL``) and single names stand for.
 
     Tasks made of other tasks (CQADupstack) are replaced by their parts. Nothing is loaded.
 

@@ -12,16 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.io import write_text
 from gecko_eval.metrics import average_precision, spearman
 from gecko_eval.mteb.items import UNITS
+from gecko_eval.results import load_items
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``a`` against ``b`` on the same queries. ``difference`` is ``mean_a - mean_b``: above 0, ``a`` is better.
+    """``a`` against ``b`` on the same queries.
 
-    ``low`` and ``high`` bound the 95% percentile interval of the difference; ``p_value`` is two-sided. ``wins`` counts
-    the queries on which ``a`` scores higher, ``losses`` those on which it scores lower.
+    Attributes:
+        mean_a: mean score of ``a``.
+        mean_b: mean score of ``b``.
+        difference: ``mean_a - mean_b``; above 0, ``a`` is better.
+        low: lower bound of the 95% percentile interval of the difference.
+        high: its upper bound.
+        p_value: two-sided.
+        wins: the queries on which ``a`` scores higher.
+        losses: those on which it scores lower.
+        ties: those on which both score the same.
     """
 
     mean_a: float
@@ -41,15 +51,16 @@ class Comparison:
 
 
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, seed: int = 0) -> Comparison:
-    """Compares two arrays of per-query scores, query by query.
+    """Compare two arrays of per-query scores, query by query.
 
     Queries are drawn with replacement ``samples`` times, the same draw for both systems (Efron and Tibshirani 1993;
     Sakai 2006 for retrieval). The same seed gives the same interval.
 
     Args:
-        a, b: scores of the same queries in the same order, shape (n,).
+        a: scores of one system, shape (n,).
+        b: scores of the other system on the same queries in the same order, shape (n,).
         samples: bootstrap replicates.
-        seed: of the draws.
+        seed: seeds the draws.
 
     Raises:
         DataError: the arrays are empty, differ in length, or hold something that is not finite.
@@ -107,12 +118,15 @@ def compare_task(
     samples: int = 10_000,
     seed: int = 0,
 ) -> Comparison | None:
-    """Compares the items of one task, subset by subset; the task's score is the mean over its subsets.
+    """Compare the items of one task, subset by subset; the task's score is the mean over its subsets.
 
     Args:
         kind: ``mean``, ``spearman`` or ``ap``: how items make the score (``gecko_eval.mteb.items``).
-        a, b: items by subset. gold: what ``spearman`` and ``ap`` hold them against.
+        a: items of one system by subset.
+        b: items of the other system by subset.
+        gold: what ``spearman`` and ``ap`` compare the items with, by subset.
         samples: replicates; a tenth of them for ``spearman`` and ``ap``, whose every replicate sorts all pairs.
+        seed: seeds the draws.
 
     Returns:
         None where the two do not cover the same items. Wins and losses are counted over items for ``mean`` and over
@@ -158,14 +172,21 @@ def _bootstrap_statistic(
 
 
 class TaskComparison(NamedTuple):
-    """One task of two result folders. ``found`` is None where there is no interval, and ``note`` says why.
+    """One task of two results folders.
 
-    ``dims``: the dim of each side, "0" for a model without dims. ``same_data``: whether both were run on one content.
-    ``p_holm``: the p-value after Holm's correction for the number of tasks with an interval.
+    Attributes:
+        task: the task's name.
+        comparison: the interval; None where there is none, and ``note`` says why.
+        score_a: main score of the first side, as mteb has it.
+        score_b: main score of the second side.
+        note: what the interval is over, or why there is none.
+        dims: the dim of each side, "0" for a model without dims.
+        same_data: whether both sides were run on the same content.
+        p_holm: the p-value after Holm's correction for the number of tasks with an interval.
     """
 
     task: str
-    found: Comparison | None
+    comparison: Comparison | None
     score_a: float
     score_b: float
     note: str
@@ -175,12 +196,12 @@ class TaskComparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """better, worse (both significant) or not significant, seen from a; the note where there is no interval."""
-        if self.found is None:
+        """Better, worse (both significant) or not significant, seen from a; the note where there is no interval."""
+        if self.comparison is None:
             return self.note
-        if not self.found.significant:
+        if not self.comparison.significant:
             return "not significant"
-        return "better" if self.found.difference > 0 else "worse"
+        return "better" if self.comparison.difference > 0 else "worse"
 
 
 def compare_results(
@@ -190,16 +211,20 @@ def compare_results(
     *,
     samples: int = 10_000,
 ) -> list[TaskComparison]:
-    """Compares two result folders on the tasks both have.
+    """Compare two results folders on the tasks that both have.
 
     Args:
-        a, b: from ``load_results``. dim: the dim of both, or of each; default each model's largest.
+        a: one side, from ``load_results``.
+        b: the other side.
+        dim: the dim of both sides, or of each; each model's largest by default.
+        samples: bootstrap replicates.
 
     Returns:
         One row per common task. ``note`` says what the interval is over (300 queries, 10 draws, ...).
 
     Raises:
-        DataError: no task in common. ConfigError: ``samples`` that cannot be.
+        DataError: the two have no task in common.
+        ConfigError: ``samples`` is out of range.
     """
     if not 1 <= samples <= _MOST_SAMPLES:
         raise ConfigError(f"samples must be 1 to {_MOST_SAMPLES:,}, found {samples}")
@@ -217,8 +242,6 @@ def compare_results(
 
 
 def _compare_one(task: str, side_a: tuple[Any, str], side_b: tuple[Any, str], samples: int) -> TaskComparison:
-    from gecko_eval.results import load_items
-
     (a, dim_a), (b, dim_b) = side_a, side_b
     of_a, of_b = a["tasks"][task], b["tasks"][task]
     row = TaskComparison(
@@ -231,13 +254,13 @@ def _compare_one(task: str, side_a: tuple[Any, str], side_b: tuple[Any, str], sa
     except DataError:
         return row._replace(note="no interval: the kept items are damaged; run it again with --overwrite")
     under_a, gold = _under(items_a, dim_a), _under(items_a, "gold")
-    found = compare_task(of_a.get("items", "mean"), under_a, _under(items_b, dim_b), gold, samples=samples)
-    return row._replace(found=found, note=_note(of_a["type"], found, under_a))
+    comparison = compare_task(of_a.get("items", "mean"), under_a, _under(items_b, dim_b), gold, samples=samples)
+    return row._replace(comparison=comparison, note=_note(of_a["type"], comparison, under_a))
 
 
 def _with_holm(rows: list[TaskComparison]) -> list[TaskComparison]:
     """With p-values that hold for all tasks at once (Holm 1979): of 44 tasks, two are "significant" by chance."""
-    tested = sorted((row.found.p_value, i) for i, row in enumerate(rows) if row.found is not None)
+    tested = sorted((row.comparison.p_value, i) for i, row in enumerate(rows) if row.comparison is not None)
     out, largest = list(rows), 0.0
     for rank, (p, i) in enumerate(tested):
         largest = max(largest, min(1.0, p * (len(tested) - rank)))
@@ -245,8 +268,8 @@ def _with_holm(rows: list[TaskComparison]) -> list[TaskComparison]:
     return out
 
 
-def _note(kind: str, found: Comparison | None, items: Mapping[str, np.ndarray]) -> str:
-    if found is None:
+def _note(kind: str, comparison: Comparison | None, items: Mapping[str, np.ndarray]) -> str:
+    if comparison is None:
         why = "the two cover different items" if items else f"{kind} keeps no items here"
         return f"no interval: {why}"
     return f"{sum(map(len, items.values()))} {UNITS.get(kind, 'items')}"
@@ -274,20 +297,21 @@ COLUMNS = (
 
 def as_record(row: TaskComparison) -> dict[str, Any]:
     """The row as plain values under the names in ``COLUMNS``; scores as mteb has them, not times 100."""
-    found = row.found
-    values: tuple[Any, ...] = ("",) * 7
-    if found is not None:
-        values = (found.low, found.high, found.p_value, row.p_holm, found.wins, found.losses, found.ties)
-    low, high, p, p_holm, wins, losses, ties = values
     scores = (row.task, row.score_a, row.score_b, *row.dims, row.score_a - row.score_b)
-    over = row.note if found is not None else ""
-    return dict(zip(COLUMNS, (*scores, low, high, p, p_holm, wins, losses, ties, over, row.verdict), strict=True))
+    tested: tuple[Any, ...] = ("",) * 8
+    if row.comparison is not None:
+        low, high, p_value = row.comparison.low, row.comparison.high, row.comparison.p_value
+        counts = (row.comparison.wins, row.comparison.losses, row.comparison.ties)
+        tested = (low, high, p_value, row.p_holm, *counts, row.note)
+    return dict(zip(COLUMNS, (*scores, *tested, row.verdict), strict=True))
 
 
 def write_comparison(rows: Sequence[TaskComparison], path: Path) -> None:
-    """The rows as a CSV of ``COLUMNS``."""
-    from gecko_core.io import write_text
+    """Write the rows as a CSV of ``COLUMNS``.
 
+    Raises:
+        DataError: the file cannot be written.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -38,8 +38,8 @@ def comparison_summary(rows: Sequence[TaskComparison], name: str) -> Iterator[st
         name: the model that is compared.
     """
     alike = [row for row in rows if row.same_data]
-    tested = [row.found for row in alike if row.found]
-    sure = [row for row in alike if row.found and row.found.significant]
+    tested = [row.comparison for row in alike if row.comparison]
+    sure = [row for row in alike if row.comparison and row.comparison.significant]
     better, worse = _signs(sure)
     better_held, worse_held = _signs([row for row in sure if row.p_holm is not None and row.p_holm < 0.05])
     yield (
@@ -57,16 +57,16 @@ def _cells(row: TaskComparison) -> list[str]:
     sides = zip((row.score_a, row.score_b), row.dims, strict=True)
     scores = [f"{100 * score:.2f}" + (f" @{dim}" if dim != "0" else "") for score, dim in sides]
     cells = [row.task, *scores, f"{100 * (row.score_a - row.score_b):+.2f}"]
-    found = row.found
-    if found is None:
+    comparison = row.comparison
+    if comparison is None:
         return [*cells, "", "", "", "", "", row.verdict]
-    interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
-    counts = (found.wins, found.losses, found.ties)
+    interval = f"{100 * comparison.low:+.2f} to {100 * comparison.high:+.2f}"
+    counts = (comparison.wins, comparison.losses, comparison.ties)
     compared = " / ".join(map(str, counts)) if sum(counts) > 1 else ""
-    return [*cells, interval, f"{found.p_value:.4f}", f"{row.p_holm:.4f}", compared, row.note, row.verdict]
+    return [*cells, interval, f"{comparison.p_value:.4f}", f"{row.p_holm:.4f}", compared, row.note, row.verdict]
 
 
 def _signs(rows: Sequence[TaskComparison]) -> tuple[int, int]:
     """How many rows are above zero, and how many are not."""
-    above = sum(row.found is not None and row.found.difference > 0 for row in rows)
+    above = sum(row.comparison is not None and row.comparison.difference > 0 for row in rows)
     return above, len(rows) - above

@@ -1,4 +1,4 @@
-"""Which evaluation tasks a model has met in training, as far as its own record tells."""
+"""Which evaluation tasks share data with a model's training, as far as its own record tells."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def _listed(value: Any) -> Iterator[str]:
 
 
 def overlaps(record: dict[str, Any], tasks: Iterable[str]) -> dict[str, list[str]]:
-    """task -> the training sets that overlap it, for the tasks where there are some."""
+    """For every task that a training set overlaps: the task -> those training sets."""
     sets = {name: _stem(name) for name in training_sets(record)}
-    found = {}
+    overlapped = {}
     for task in tasks:
         stem = _stem(task)
         hits = [name for name, training in sets.items() if training and _meets(training, stem)]
         if hits:
-            found[task] = hits
-    return found
+            overlapped[task] = hits
+    return overlapped
 
 
 def _meets(training: str, task: str) -> bool:

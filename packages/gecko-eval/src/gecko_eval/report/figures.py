@@ -15,7 +15,14 @@ _BAR = 0.22  # inches of height
 
 @dataclass(frozen=True)
 class Bar:
-    """A column of the report. ``model`` chooses the colour, ``paleness`` (0 to below 1) its shade: a model's dims."""
+    """A column of the report.
+
+    Attributes:
+        name: the legend's text.
+        model: the model's number, which chooses the colour.
+        paleness: 0 to below 1, the shade of the colour: one for each dim of a model.
+        scores: task -> score x 100.
+    """
 
     name: str
     model: int
@@ -24,7 +31,13 @@ class Bar:
 
 
 def plot_scores(groups: Mapping[str, Sequence[str]], bars: Sequence[Bar], path: Path) -> None:
-    """A bar for every task and column that has a score, tasks under the name of their type, as a PNG."""
+    """Draw a bar for every task and column that has a score, as a PNG.
+
+    Args:
+        groups: task type -> its tasks, in order.
+        bars: the columns.
+        path: the file.
+    """
     places: list[tuple[float, str]] = []
     drawn: dict[int, list[tuple[float, float]]] = {i: [] for i in range(len(bars))}
     heads: list[tuple[float, str]] = []
@@ -33,11 +46,11 @@ def plot_scores(groups: Mapping[str, Sequence[str]], bars: Sequence[Bar], path: 
         heads.append((y, kind))
         y += 1.4
         for task in tasks:
-            there = [i for i, bar in enumerate(bars) if task in bar.scores]
-            for offset, i in enumerate(there):
+            scored = [i for i, bar in enumerate(bars) if task in bar.scores]
+            for offset, i in enumerate(scored):
                 drawn[i].append((y + offset, bars[i].scores[task]))
-            places.append((y + (len(there) - 1) / 2, task))
-            y += len(there) + 0.7
+            places.append((y + (len(scored) - 1) / 2, task))
+            y += len(scored) + 0.7
     figure, axes = _figure(9.5, 1.3 + _BAR * max(y, 2.0))
     for i, bar in enumerate(bars):
         where, scores = [at for at, _ in drawn[i]], [score for _, score in drawn[i]]
@@ -62,18 +75,24 @@ _LOOKS = {
 
 
 def plot_comparison(rows: Sequence[TaskComparison], names: tuple[str, str], path: Path) -> None:
-    """Difference per task with its 95% interval, as a PNG; tasks without an interval are hollow."""
+    """Draw the difference per task with its 95% interval, as a PNG; tasks without an interval are hollow.
+
+    Args:
+        rows: from ``compare_results``.
+        names: what the two sides are called.
+        path: the file.
+    """
     figure, axes = _figure(9, 1.9 + 0.3 * len(rows))
     labelled: set[str] = set()
     for i, row in enumerate(rows):
         colour, label = _LOOKS.get(row.verdict, ("tab:gray", "no interval"))
         style: dict[str, Any] = {"color": colour, "label": "" if label in labelled else label}
         labelled.add(label)
-        if row.found is None:
+        if row.comparison is None:
             axes.plot(100 * (row.score_a - row.score_b), i, "o", mfc="none", **style)
             continue
-        axes.plot([100 * row.found.low, 100 * row.found.high], [i, i], color=colour, linewidth=2)
-        axes.plot(100 * row.found.difference, i, "o", **style)
+        axes.plot([100 * row.comparison.low, 100 * row.comparison.high], [i, i], color=colour, linewidth=2)
+        axes.plot(100 * row.comparison.difference, i, "o", **style)
     axes.axvline(0, color="black", linewidth=0.8)
     low, high = axes.get_xlim()
     # Noise of a hundredth of a point must not fill the figure and look like a finding.

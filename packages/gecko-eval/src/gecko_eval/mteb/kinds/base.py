@@ -84,7 +84,7 @@ class Kind(ABC):
 
 
 def public_task(public: PublicContent | None) -> Any:
-    """mteb's own task for public content, restricted to its test split and one subset; None where there is none."""
+    """The task of mteb with this public content, its test split and one subset only; None where there is none."""
     if public is None or public.task is None:
         return None
     import mteb

@@ -56,7 +56,7 @@ class Retrieval(Kind):
 
 
 def retrieval_task(data: RetrievalSet, public: PublicContent | None = None) -> AbsTask:
-    """mteb's retrieval task on this data: its own class where ``public`` names one."""
+    """A retrieval task of mteb on this data: its own class where ``public`` names one."""
     from datasets import Dataset
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
