@@ -97,7 +97,7 @@ class _ChunkedInForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, queries, positives, negatives, dims, rows):  # type: ignore[no-untyped-def]
-        gradients = [None if one is None else torch.zeros_like(one) for one in (queries, positives, negatives)]
+        gradients = [None if tensor is None else torch.zeros_like(tensor) for tensor in (queries, positives, negatives)]
         total = queries.new_zeros((), dtype=torch.float32)
         for start in range(0, len(queries), rows):
             part = slice(start, start + rows)
@@ -123,7 +123,7 @@ class _ChunkedInForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):  # type: ignore[no-untyped-def]
-        return *(None if one is None else one * upstream for one in ctx.gradients), None, None
+        return *(None if tensor is None else tensor * upstream for tensor in ctx.gradients), None, None
 
 
 def chunked_in_forward(dims: Sequence[int]) -> Loss:
@@ -155,9 +155,9 @@ def make_inputs(
 
 def backward(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
     """Forward and backward, gradients cleared first."""
-    for one in inputs:
-        if one is not None:
-            one.grad = None
+    for tensor in inputs:
+        if tensor is not None:
+            tensor.grad = None
     value = loss(*inputs)
     value.backward()
     return value

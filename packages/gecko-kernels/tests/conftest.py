@@ -28,15 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """GPU tests need a GPU; kernel tests on CPU belong to the process that ``test_interpreted`` starts."""
     if not torch.cuda.is_available():
-        for one in items:
-            if "gpu" in one.keywords:
-                one.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     if os.environ.get("TRITON_INTERPRET") == "1":
         return
-    there = [one for one in items if one.path.parent == TRITON and one.path.name in INTERPRETED]
-    elsewhere = [one for one in there if "gpu" not in one.keywords]
+    interpreted = [item for item in items if item.path.parent == TRITON and item.path.name in INTERPRETED]
+    elsewhere = [item for item in interpreted if "gpu" not in item.keywords]
     config.hook.pytest_deselected(items=elsewhere)
-    items[:] = [one for one in items if one not in elsewhere]
+    items[:] = [item for item in items if item not in elsewhere]
 
 
 @pytest.fixture

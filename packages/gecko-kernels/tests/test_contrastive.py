@@ -73,8 +73,8 @@ def test_agrees_with_reference(case, dtype, strips, make_problem, with_gradients
     found, gradients = with_gradients(same_tower_softmax_loss, "torch", tensors, options)
     sharp = 0.05 / float(options["temperature"])  # errors of cosines reach the loss divided by t
     assert_near(found, expected, tolerances[dtype] * sharp, floor=1.0)
-    for one, other in zip(gradients, wanted, strict=True):
-        assert_near(one, other, tolerances[dtype] * sharp, floor=1e-3)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert_near(tensor, other, tolerances[dtype] * sharp, floor=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -85,8 +85,8 @@ def test_half_precision(dtype, rows, make_problem, with_gradients, assert_near, 
     found, gradients = with_gradients(same_tower_softmax_loss, "torch", tensors, options)
     assert found.dtype == torch.float32
     assert_near(found, expected, 1e-5, floor=1.0)
-    for one, other in zip(gradients, wanted, strict=True):
-        assert_near(one, other, tolerances[dtype], floor=1e-3)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert_near(tensor, other, tolerances[dtype], floor=1e-3)
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
@@ -153,7 +153,7 @@ def test_what_beats_the_positive_by_the_margin_does_not_count(backend, same_towe
     loss, left_out = same_tower_softmax_loss(
         q, p, n, temperature=0.5, dims=(3,), same_tower=same_tower, false_negative_margin=0.1, return_left_out=True
     )
-    full, narrow = ([normalize(one[..., :d], dim=-1) for one in (q, p, n[:, 0])] for d in (6, 3))
+    full, narrow = ([normalize(tensor[..., :d], dim=-1) for tensor in (q, p, n[:, 0])] for d in (6, 3))
     expected, count = 0.0, 0
     for i in range(9):
         terms = [narrow[0][i] @ narrow[1][i], narrow[0][i] @ narrow[2][i]]
@@ -185,7 +185,7 @@ def test_a_margin_that_nothing_exceeds_changes_nothing(backend, make_problem, wi
     expected, wanted = with_gradients(same_tower_softmax_loss, backend, tensors, options)
     loss, gradients = with_gradients(same_tower_softmax_loss, backend, tensors, {**options, "false_negative_margin": 2})
     assert torch.equal(loss, expected)
-    assert all(torch.equal(one, other) for one, other in zip(gradients, wanted, strict=True))
+    assert all(torch.equal(tensor, other) for tensor, other in zip(gradients, wanted, strict=True))
     for margin in (None, 2.0):
         _, left_out = same_tower_softmax_loss(*tensors, **options, false_negative_margin=margin, return_left_out=True)
         assert left_out == 0
@@ -209,8 +209,8 @@ def test_margin_at_extremes(backend, temperature, make_problem, with_gradients, 
     assert loss.isfinite()
     assert_near(loss, expected, 1e-4, floor=1.0)
     assert all(gradient.isfinite().all() for gradient in gradients)
-    for one, other in zip(gradients[:2], wanted[:2], strict=True):
-        assert_near(one, other, 1e-4, floor=1e-3)
+    for tensor, other in zip(gradients[:2], wanted[:2], strict=True):
+        assert_near(tensor, other, 1e-4, floor=1e-3)
     assert not gradients[0][0].any()
 
 
@@ -234,7 +234,7 @@ def test_fully_masked_rows_have_loss_and_gradient_zero(temperature, make_problem
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_logits_of_ten_thousand(backend, scale, make_problem, with_gradients):
     tensors, options = make_problem(rows=12, dtype=torch.float32, temperature=1e-4, dims=(24, 8), ids=True)
-    loss, gradients = with_gradients(same_tower_softmax_loss, backend, [scale * one for one in tensors], options)
+    loss, gradients = with_gradients(same_tower_softmax_loss, backend, [scale * tensor for tensor in tensors], options)
     assert loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in gradients)
 
@@ -263,16 +263,16 @@ def test_twenty_runs_give_the_same_bits(make_problem, with_gradients, monkeypatc
     for _ in range(19):
         again, more = with_gradients(same_tower_softmax_loss, "torch", tensors, options)
         assert torch.equal(again, loss)
-        assert all(torch.equal(one, other) for one, other in zip(more, gradients, strict=True))
+        assert all(torch.equal(tensor, other) for tensor, other in zip(more, gradients, strict=True))
 
 
 def test_devices_together_equal_one_device(make_problem):
     """Two ranks with half the rows each and gathered keys add up to the whole batch, gradients included."""
     (q, p, n), options = make_problem(rows=10, hard=2, ids=True, dims=(24, 8))
-    whole = [one.clone().requires_grad_() for one in (q, p, n)]
+    whole = [tensor.clone().requires_grad_() for tensor in (q, p, n)]
     expected = same_tower_softmax_loss(*whole, **options)
     expected.backward()
-    shared = [one.clone().requires_grad_() for one in (q, p, n)]
+    shared = [tensor.clone().requires_grad_() for tensor in (q, p, n)]
     total = 0.0
     for rank in range(2):
         part = slice(5 * rank, 5 * rank + 5)
@@ -283,8 +283,8 @@ def test_devices_together_equal_one_device(make_problem):
         total = total + loss / 2
     total.backward()
     torch.testing.assert_close(total, expected)
-    for one, other in zip(shared, whole, strict=True):
-        torch.testing.assert_close(one.grad, other.grad)
+    for tensor, other in zip(shared, whole, strict=True):
+        torch.testing.assert_close(tensor.grad, other.grad)
 
 
 @pytest.mark.parametrize("margin", [None, 0.05])
@@ -338,7 +338,7 @@ def test_compiles_without_graph_breaks(margin, make_problem):
     tensors, options = make_problem(
         rows=7, dims=(24, 8), ids=True, dtype=torch.float32, false_negative_margin=margin, return_left_out=True
     )
-    leaves, eager = ([one.clone().requires_grad_() for one in tensors] for _ in range(2))
+    leaves, eager = ([tensor.clone().requires_grad_() for tensor in tensors] for _ in range(2))
 
     def loss(*given):
         loss, left_out = same_tower_softmax_loss(*given, **options)
@@ -349,8 +349,8 @@ def test_compiles_without_graph_breaks(margin, make_problem):
     expected = loss(*eager)
     expected.backward()
     torch.testing.assert_close(found, expected)
-    for one, other in zip(leaves, eager, strict=True):
-        torch.testing.assert_close(one.grad, other.grad)
+    for tensor, other in zip(leaves, eager, strict=True):
+        torch.testing.assert_close(tensor.grad, other.grad)
 
 
 def test_upstream_gradients_and_unneeded_ones(make_problem):

@@ -48,12 +48,12 @@ def test_gradcheck(lists):
     queries, candidates, scores = lists
     scores[0, 0] = torch.nan
     temperature = torch.tensor(0.3, dtype=torch.float64)
-    leaves = [one.requires_grad_() for one in (queries, candidates, temperature)]
+    leaves = [tensor.requires_grad_() for tensor in (queries, candidates, temperature)]
     assert gradcheck(lambda q, c, t: kl_list_loss(q, c, scores, temperature=t, dims=(12, 5)), leaves)
 
 
 def test_zero_vectors_and_sharp_temperatures_are_finite(lists):
-    queries, candidates, scores = (one.float() for one in lists)
+    queries, candidates, scores = (tensor.float() for tensor in lists)
     queries[0], candidates[1, 2] = 0, 0
     queries.requires_grad_()
     loss = kl_list_loss(queries, candidates, scores * 1e4, temperature=1e-4)

@@ -30,8 +30,8 @@ def test_agrees_with_reference(case, make_problem, with_gradients, assert_near, 
     found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
     sharp = max(1.0, 0.05 / float(options["temperature"]))
     assert_near(found, expected, tolerances[torch.float32] * sharp, floor=1.0)
-    for one, other in zip(gradients, wanted, strict=True):
-        assert_near(one, other, tolerances[torch.float32] * sharp, floor=1e-3)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert_near(tensor, other, tolerances[torch.float32] * sharp, floor=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -41,8 +41,8 @@ def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, 
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
     found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
     assert_near(found, expected, 1e-5, floor=1.0)
-    for one, other in zip(gradients, wanted, strict=True):
-        assert_near(one, other, tolerances[dtype], floor=1e-3)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert_near(tensor, other, tolerances[dtype], floor=1e-3)
 
 
 def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
@@ -53,8 +53,8 @@ def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
     found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
     assert_near(found, expected, 2e-5, floor=1.0)
-    for one, other in zip(gradients, wanted, strict=True):
-        assert_near(one, other, 5e-5, floor=1e-3)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert_near(tensor, other, 5e-5, floor=1e-3)
 
 
 def test_zero_vectors_masked_rows_and_extremes(make_problem, with_gradients, assert_near):
@@ -83,7 +83,7 @@ def test_runs_give_the_same_bits(make_problem, with_gradients):
     for _ in range(3):
         again, more = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
         assert torch.equal(again, loss)
-        assert all(torch.equal(one, other) for one, other in zip(more, gradients, strict=True))
+        assert all(torch.equal(tensor, other) for tensor, other in zip(more, gradients, strict=True))
 
 
 def test_operators_pass_opcheck(make_problem):
@@ -121,8 +121,8 @@ def test_gpu_agrees_with_reference(dtype, case, make_problem, with_gradients, as
     for _ in range(20):
         found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
         assert_near(found, expected, 5e-5 * sharp, floor=1.0)
-        for one, other in zip(gradients, wanted, strict=True):
-            assert_near(one, other, tolerances[dtype] * sharp, floor=1e-3)
+        for tensor, other in zip(gradients, wanted, strict=True):
+            assert_near(tensor, other, tolerances[dtype] * sharp, floor=1e-3)
         first = locals().get("first", (found, gradients))
         assert torch.equal(first[0], found)
-        assert all(torch.equal(one, other) for one, other in zip(first[1], gradients, strict=True))
+        assert all(torch.equal(tensor, other) for tensor, other in zip(first[1], gradients, strict=True))
