@@ -43,6 +43,7 @@ class StopFlag:
         self.stopped = False
 
     def __call__(self) -> bool:
+        """Return whether the build should stop."""
         return self.stopped
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
