@@ -24,16 +24,16 @@ def test_help_names_the_commands_and_imports_nothing_heavy(tmp_path):
         "print(CliRunner().invoke(app, ['--help']).output); "
         "print('HEAVY', [m for m in ('torch', 'transformers', 'pydantic', 'numpy', 'matplotlib') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
-    assert "HEAVY []" in found.stdout
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert "HEAVY []" in result.stdout
     for command in ("run", "prefinetune", "finetune", "ablate", "soup"):
-        assert command in found.stdout
+        assert command in result.stdout
 
 
 def test_a_command_without_a_recipe_is_a_usage_error(tmp_path):
-    found = gecko_train("finetune", cwd=tmp_path)
-    assert found.returncode == 2
-    assert "Traceback" not in found.stderr
+    result = gecko_train("finetune", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,11 +54,11 @@ GOOD = {"id": "a", "title": "one two three four", "text": "word " * 60}
 def test_a_corpus_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    found = gecko_train("--corpus", name, "--out", "out", cwd=tmp_path)
-    assert found.returncode == 2
-    assert found.stderr.count("\n") == 1
-    assert found.stderr.startswith("error: ")
-    assert message in found.stderr
+    result = gecko_train("--corpus", name, "--out", "out", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
     assert not (tmp_path / "out" / "stages").exists()
 
 
@@ -76,31 +76,31 @@ def test_what_cannot_be_run_is_one_line_and_changes_nothing(tmp_path, arguments,
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("meow")
     before = files(tmp_path)
-    found = gecko_train(*arguments, cwd=tmp_path)
-    assert found.returncode == 2
-    assert found.stderr.count("\n") == 1
-    assert message in found.stderr
+    result = gecko_train(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
     assert files(tmp_path) == before
 
 
 def test_a_model_that_resolves_nowhere_is_one_line(tmp_path, corpus_file):
-    found = gecko_train("--corpus", corpus_file, "--student", "no-such/model", "--out", "out", cwd=tmp_path)
-    assert found.returncode == 2
-    assert found.stderr.count("error: ") == 1
-    assert "no-such/model" in found.stderr
-    assert "Traceback" not in found.stderr
+    result = gecko_train("--corpus", corpus_file, "--student", "no-such/model", "--out", "out", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("error: ") == 1
+    assert "no-such/model" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    found = gecko_train("run", "none.yaml", "--debug", cwd=tmp_path)
-    assert found.returncode != 0
-    assert "Traceback" in found.stderr
+    result = gecko_train("run", "none.yaml", "--debug", cwd=tmp_path)
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
 
 
 def test_a_soup_of_one_model_is_a_usage_error_in_one_line(tmp_path):
-    found = gecko_train("soup", "a", "--out", "soup", cwd=tmp_path)
-    assert found.returncode == 2
-    assert found.stderr == "error: soup: 1 model folder given; name at least two\n"
+    result = gecko_train("soup", "a", "--out", "soup", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: soup: 1 model folder given; name at least two\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -153,9 +153,9 @@ def ablate(
     )
     with exit_on_error(debug):
         resolved = options.recipe(recipe)
-        from gecko_train.run.ablate import default_output, run_ablation
+        from gecko_train.run.ablate import run_ablation
 
-        run_ablation(resolved.model_copy(update={"output": str(default_output(resolved))}), runs)
+        run_ablation(resolved, runs)
 
 
 @app.command()

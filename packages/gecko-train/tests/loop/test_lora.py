@@ -52,7 +52,7 @@ def test_a_run_with_adapters_goes_on_from_its_checkpoint(tiny_backbone, row_set,
 
     from gecko_core import Gecko
 
-    found = []
+    trained = []
     for name in ("whole", "stopped"):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
         torch.manual_seed(ord(name[0]))  # what happened before must not matter
@@ -62,8 +62,8 @@ def test_a_run_with_adapters_goes_on_from_its_checkpoint(tiny_backbone, row_set,
                 shutil.rmtree(tmp_path / name / "checkpoints" / step)
             model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
             run(model, row_set, tmp_path / name, 6)
-        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
-    assert torch.equal(*found)
+        trained.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert torch.equal(*trained)
 
 
 @needs_peft

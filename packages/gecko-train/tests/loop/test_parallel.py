@@ -47,16 +47,16 @@ def lines(folder):
 
 @pytest.mark.parametrize("other", ["2", "fsdp"])
 def test_loss_gradient_and_weights_do_not_depend_on_the_number_of_ranks(runs, other):
-    one, two = lines(runs / "1"), lines(runs / other)
-    assert {line["set"] for line in one} == {"triplets", "pairs"}
-    for a, b in zip(one, two, strict=True):
+    alone, several = lines(runs / "1"), lines(runs / other)
+    assert {line["set"] for line in alone} == {"triplets", "pairs"}
+    for a, b in zip(alone, several, strict=True):
         assert a["set"] == b["set"]
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
         assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
     for step in ("step-000002", "step-000004"):
-        found = [load_file(runs / n / "checkpoints" / step / "model.safetensors") for n in ("1", other)]
-        for name, tensor in found[0].items():
-            torch.testing.assert_close(tensor, found[1][name], rtol=1e-3, atol=3e-5)
+        weights = [load_file(runs / n / "checkpoints" / step / "model.safetensors") for n in ("1", other)]
+        for name, tensor in weights[0].items():
+            torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=3e-5)
 
 
 def test_a_step_reduces_gradients_once_however_many_micro_batches_it_has(runs):

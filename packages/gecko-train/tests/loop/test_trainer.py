@@ -46,7 +46,7 @@ def test_training_lowers_the_loss_and_leaves_checkpoints_and_curves(tiny_model, 
     assert [line["step"] for line in lines] == list(range(1, 61))
     assert {line["set"] for line in lines} == {"a", "b"}
     assert (tmp_path / "curves.png").exists()
-    assert [one.step for one in checkpoint.checkpoints(tmp_path / "checkpoints")] == [50, 60]
+    assert [kept.step for kept in checkpoint.checkpoints(tmp_path / "checkpoints")] == [50, 60]
 
 
 def test_gradient_caching_changes_nothing_but_memory(tiny_backbone, tiny_model, row_set, tmp_path):
@@ -61,13 +61,13 @@ def test_gradient_caching_changes_nothing_but_memory(tiny_backbone, tiny_model, 
 def test_the_same_seed_gives_the_same_bits(tiny_backbone, row_set, tmp_path):
     from gecko_core import Gecko
 
-    found = []
+    trained = []
     for name in "ab":
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
         torch.manual_seed(ord(name))  # what happened before must not matter
         trainer(model, [row_set("a", 32)], tmp_path / name, max_steps=4).train()
-        found.append(weights(model))
-    assert torch.equal(*found)
+        trained.append(weights(model))
+    assert torch.equal(*trained)
 
 
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_path, start_training):
@@ -139,7 +139,7 @@ def test_the_best_checkpoint_is_kept_beside_the_last(tiny_model, row_set, tmp_pa
         hook=lambda step, model: scores[step],
     )  # fmt: skip
     run.train()
-    assert [one.step for one in checkpoint.checkpoints(tmp_path / "checkpoints")] == [4, 8, 10]
+    assert [kept.step for kept in checkpoint.checkpoints(tmp_path / "checkpoints")] == [4, 8, 10]
 
 
 def test_bf16_autocast_leaves_the_weights_in_fp32(tiny_model, row_set, tmp_path):
@@ -191,7 +191,7 @@ def test_a_batch_that_fits_is_computed_once_and_another_gives_the_same(
 ):
     from gecko_core import Gecko
 
-    found, passes = [], []
+    trained, passes = [], []
     for budget in (64, 100_000):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
         without_dropout(model)
@@ -200,39 +200,39 @@ def test_a_batch_that_fits_is_computed_once_and_another_gives_the_same(
         run = trainer(model, [row_set("a", 32)], tmp_path / str(budget), max_steps=1, micro_batch_tokens=budget)
         run._quick = 64
         run.train()
-        found.append(weights(model))
+        trained.append(weights(model))
         passes.append(len(calls))
     assert passes[0] == 2 * passes[1] > 4
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-6)
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone, row_set, tmp_path):
     from gecko_core import Gecko
 
-    found = []
+    trained = []
     for enabled in (False, True):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
-        model.padding_free = False  # checkpointing is padded, and dropout falls otherwise there
+        model.padding_free = False  # checkpointing is padded, and dropout drops other units there
         trainer(model, [row_set("a", 32)], tmp_path / str(enabled), max_steps=2, gradient_checkpointing=enabled).train()
-        found.append(weights(model))
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+        trained.append(weights(model))
+    torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-6)
 
 
 def test_without_padding_the_same_is_learned(tiny_backbone, row_set, tmp_path, without_dropout):
     from gecko_core import Gecko
 
-    found, packs = [], []
+    trained, packs = [], []
     for padding_free in (False, True, "auto"):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
         without_dropout(model)
         start = weights(model)
         run = trainer(model, [row_set("a", 32)], tmp_path / str(padding_free), max_steps=1, padding_free=padding_free)
         run.train()
-        found.append(weights(model))
+        trained.append(weights(model))
         packs.append(model.runs_packed)
     assert packs == [False, True, True]
-    assert (found[0] - found[1]).norm() < 1e-3 * (found[0] - start).norm()
-    assert torch.equal(found[1], found[2])
+    assert (trained[0] - trained[1]).norm() < 1e-3 * (trained[0] - start).norm()
+    assert torch.equal(trained[1], trained[2])
 
 
 def test_a_teachers_embeddings_are_matched(tiny_backbone, tiny_model, row_set, tmp_path):
@@ -256,10 +256,10 @@ def test_a_teachers_embeddings_are_matched(tiny_backbone, tiny_model, row_set, t
 def test_a_compiled_backbone_trains_to_the_same_weights(tiny_backbone, row_set, tmp_path, without_dropout):
     from gecko_core import Gecko
 
-    found = []
+    trained = []
     for compiled in (False, True):
         model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
         without_dropout(model)
         trainer(model, [row_set("a", 32)], tmp_path / str(compiled), max_steps=3, compile=compiled).train()
-        found.append(weights(model))
-    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
+        trained.append(weights(model))
+    torch.testing.assert_close(*trained, rtol=1e-3, atol=1e-5)

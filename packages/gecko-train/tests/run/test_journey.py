@@ -65,8 +65,8 @@ def test_the_journey_ends_with_a_table_a_verdict_and_a_model(recipe, tmp_path):
     record = json.loads((tmp_path / "run" / "model" / "gecko.json").read_text())["record"]
     assert record["name"] == "tiny"
     card = (tmp_path / "run" / "model" / "README.md").read_text()
-    found = next(line for line in results["scores"] if (line["model"], line["dim"]) == ("fine-tuned", 16))
-    assert f"| 16 | ndcg_at_10 | {found['ndcg_at_10']:.4f} |" in card
+    score = next(line for line in results["scores"] if (line["model"], line["dim"]) == ("fine-tuned", 16))
+    assert f"| 16 | ndcg_at_10 | {score['ndcg_at_10']:.4f} |" in card
     assert "pairs.jsonl" in record["stages"]["finetune"]["sources"]
 
 
@@ -170,9 +170,9 @@ def test_the_tested_passages_are_in_nothing_that_trains(recipe, tmp_path, monkey
     original = stage.load_set
 
     def watched(config, context):
-        found = original(config, context)
-        seen.append((config.source, [row.query for row in found], context.corpus.ids))
-        return found
+        row_set = original(config, context)
+        seen.append((config.source, [row.query for row in row_set], context.corpus.ids))
+        return row_set
 
     monkeypatch.setattr(stage, "load_set", watched)
     recipe["finetune"]["sets"] = [{"source": "title-body", "name": "again"}]

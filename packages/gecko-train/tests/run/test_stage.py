@@ -56,9 +56,9 @@ def test_evaluation_in_the_loop_marks_the_best_checkpoint_and_the_record_names_t
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert ["eval/mean@32" in line for line in lines] == [False, True, False, True]
     assert lines[1]["eval/beir/ndcg_at_10@16"] >= 0
-    there = checkpoint.checkpoints(tmp_path / "run" / "checkpoints")
-    assert result.summary.best_step in {one.step for one in there}
-    assert there[-1].state["score"] == lines[3]["eval/mean@32"]
+    kept = checkpoint.checkpoints(tmp_path / "run" / "checkpoints")
+    assert result.summary.best_step in {saved.step for saved in kept}
+    assert kept[-1].state["score"] == lines[3]["eval/mean@32"]
     record = result.record(config)
     assert record["sources"] == ["mine", "natural.jsonl"]
     from gecko_eval.report import training_sets

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +56,7 @@ CELLS = (
     PAPER,
     Cell("p_1", "p_N", kl_weight=1.0),
 )
+_COLUMNS = ("positive", "hard negative", "KL", "nDCG@10", "sd over seeds", "against p_1, p_N (95% interval)")
 
 
 @dataclass
@@ -117,6 +117,8 @@ def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> 
     if not any(set_config.source == "fret" for set_config in recipe.finetune.sets):
         raise ConfigError("ablate: finetune.sets holds no set with source 'fret'; the table is about its labels")
     console = console or make_console()
+    output = recipe.output or f"runs/{recipe.name}-ablation"  # not in the folder of the plain run
+    recipe = recipe.model_copy(update={"output": output})
     runs = {cell: [TrainCell(cell, seed) for seed in range(seeds)] for cell in CELLS}
     finetuned = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update={"enabled": True})})
     with RunFolder.claim(recipe.folder, recipe) as folder:
@@ -190,7 +192,7 @@ def interval(differences: np.ndarray, draws: int = 4_000, seed: int = 0) -> tupl
 def as_table(table: Sequence[Mapping[str, Any]]) -> Table:
     """The table for the screen."""
     shown = Table(title=f"Labelling (known-item nDCG@10, {table[0]['seeds']} seeds)", title_justify="left")
-    for column in ("positive", "hard negative", "KL", "nDCG@10", "sd over seeds", "against p_1, p_N with 95% interval"):
+    for column in _COLUMNS:
         shown.add_column(column)
     for row in _rows(table):
         shown.add_row(*row)
@@ -199,11 +201,8 @@ def as_table(table: Sequence[Mapping[str, Any]]) -> Table:
 
 def as_markdown(table: Sequence[Mapping[str, Any]]) -> str:
     """The table for a page."""
-    head = (
-        "| positive | hard negative | KL | nDCG@10 | sd over seeds | against p_1, p_N (95% interval) |\n"
-        "|---|---|---|---|---|---|\n"
-    )
-    return head + "".join("| " + " | ".join(row) + " |\n" for row in _rows(table))
+    head, *rows = ("| " + " | ".join(row) + " |" for row in (_COLUMNS, *_rows(table)))
+    return "\n".join([head, "|" + "---|" * len(_COLUMNS), *rows, ""])
 
 
 def _rows(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -218,8 +217,3 @@ def _rows(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         ]
         for line in table
     ]
-
-
-def default_output(recipe: Recipe) -> Path:
-    """Ablations do not share the folder of the plain run."""
-    return Path(recipe.output or f"runs/{recipe.name}-ablation")
