@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from importlib import import_module
+from types import ModuleType
 
 import pytest
 
@@ -24,3 +26,15 @@ def test_gecko_is_fetched_when_asked_for():
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'Newt'"):
         _ = gecko_core.Newt
+
+
+@pytest.mark.parametrize(
+    "room", ["gecko_core", *(f"gecko_core.{name}" for name in ("backbones", "encode", "folder", "io"))]
+)
+def test_a_room_exports_what_it_says(room):
+    module = import_module(room)
+    for name in module.__all__:
+        assert name in dir(module)
+        # A file of the same name would take the export's place once it is imported.
+        assert not isinstance(getattr(module, name), ModuleType)
+        assert not isinstance(getattr(module, name), ModuleType)

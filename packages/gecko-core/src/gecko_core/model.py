@@ -16,7 +16,7 @@ from gecko_core.backbones.loading import load_backbone, load_tokenizer
 from gecko_core.devices import as_dtype, checked_device
 from gecko_core.encode.batches import encode_windows
 from gecko_core.encode.pool import EncoderPool
-from gecko_core.encode.quantize import (
+from gecko_core.encode.quantization import (
     Precision,
     Ranges,
     check_precision,

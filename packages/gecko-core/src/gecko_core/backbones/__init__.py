@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gecko_core.errors import first_line
 from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from gecko_core.backbones.loading import gguf_options, quiet, quiet_bars
     from gecko_core.backbones.registry import ADAPTERS, adapter_for
 
-__all__ = ["ADAPTERS", "Adapter", "adapter_for", "first_line", "gguf_options", "quiet", "quiet_bars"]
+__all__ = ["ADAPTERS", "Adapter", "adapter_for", "gguf_options", "quiet", "quiet_bars"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gecko_core.encode.batches import WINDOW, plan_batches
     from gecko_core.encode.pool import EncoderPool
     from gecko_core.encode.precision import probed_autocast
-    from gecko_core.encode.quantize import Ranges, dequantize, quantize
+    from gecko_core.encode.quantization import Ranges, dequantize, quantize
     from gecko_core.encode.rows import Columns, Row, read_rows
     from gecko_core.encode.stream import encode_stream
 
@@ -43,17 +43,17 @@ __getattr__, __dir__ = lazy_exports(
         "BiasOfLastMask": "gecko_core.encode.attention",
         "Columns": "gecko_core.encode.rows",
         "EncoderPool": "gecko_core.encode.pool",
-        "Ranges": "gecko_core.encode.quantize",
+        "Ranges": "gecko_core.encode.quantization",
         "Row": "gecko_core.encode.rows",
         "WINDOW": "gecko_core.encode.batches",
         "attention_bias": "gecko_core.encode.attention",
         "compute_dtype": "gecko_core.devices",
-        "dequantize": "gecko_core.encode.quantize",
+        "dequantize": "gecko_core.encode.quantization",
         "encode_stream": "gecko_core.encode.stream",
         "has_fast_bf16": "gecko_core.devices",
         "plan_batches": "gecko_core.encode.batches",
         "probed_autocast": "gecko_core.encode.precision",
-        "quantize": "gecko_core.encode.quantize",
+        "quantize": "gecko_core.encode.quantization",
         "read_rows": "gecko_core.encode.rows",
         "two_products": "gecko_core.encode.attention",
         "two_products_are_faster": "gecko_core.encode.attention",

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gecko_core.encode.precision import probed_autocast
-from gecko_core.encode.quantize import check_truncate_dim
+from gecko_core.encode.quantization import check_truncate_dim
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.io import Progress, make_progress
 

@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from gecko_core.devices import checked_device
 from gecko_core.encode.batches import plan_batches
-from gecko_core.encode.quantize import Precision, quantize
+from gecko_core.encode.quantization import Precision, quantize
 from gecko_core.encode.texts import checked_texts
 from gecko_core.errors import BackendError, ConfigError
 from gecko_core.io import Progress, make_progress

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from gecko_core.encode.batches import WINDOW
-from gecko_core.encode.quantize import Precision, check_precision, check_truncate_dim, stored_width
+from gecko_core.encode.quantization import Precision, check_precision, check_truncate_dim, stored_width
 from gecko_core.encode.rows import Row
 from gecko_core.encode.texts import checked_texts
 from gecko_core.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gecko_core.backbones.loading import read_json
-from gecko_core.encode.quantize import Ranges
+from gecko_core.encode.quantization import Ranges
 from gecko_core.errors import ModelError
 from gecko_core.head import ACTIVATIONS, DenseSpec
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gecko_core.encode.quantize import Ranges, checked_dims, dequantize, quantize, ranges_of, stored_width
+from gecko_core.encode.quantization import Ranges, checked_dims, dequantize, quantize, ranges_of, stored_width
 from gecko_core.errors import ConfigError, DataError, ModelError
 
 
