@@ -6,7 +6,8 @@ import pytest
 from gecko_core.errors import DataError
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build
-from gecko_fret.build.report.sections import SECTIONS, Section
+from gecko_fret.build.report.base import Section
+from gecko_fret.build.report.sections import SECTIONS
 from gecko_fret.build.report.writing import render, write_report
 from gecko_fret.config import parse_config
 

@@ -1,78 +1,22 @@
 """The sections of the report: what was written, what survived, and how the two scores of the LLM relate.
 
-A section is a function from ``ReportData`` to sections, and one line in ``SECTIONS`` below.
+Further sections are functions in files of their own, listed in ``SECTIONS`` below.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gecko_fret.build.folder import Workspace
+from gecko_fret.build.report.base import ReportData, Section
 from gecko_fret.corpus.splitting import count_words
-from gecko_fret.steps import FILTER, MINE, RETRIEVE, WRITE, Candidate, MinedRow, Step
+from gecko_fret.steps import FILTER, MINE, RETRIEVE, WRITE, Candidate, MinedRow
 
 _EXAMPLES = 5
 _TEXT_CHARACTERS = 280
-
-
-@dataclass(slots=True)
-class Section:
-    """A titled table with a sentence above it.
-
-    Attributes:
-        title: the heading.
-        note: the sentence.
-        header: names of the columns.
-        rows: cells by row; without rows no table is shown.
-        bar: index of a column of numbers that is also drawn.
-    """
-
-    title: str
-    note: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Any]] = ()
-    bar: int | None = None
-
-    @property
-    def longest(self) -> float:
-        """The number whose bar fills the width."""
-        return max((row[self.bar] for row in self.rows), default=0) if self.bar is not None else 0
-
-
-@dataclass(slots=True)
-class ReportData:
-    """What the sections are made of.
-
-    Attributes:
-        workspace: the FRet folder.
-        manifest: its manifest.
-        rows: the rows of training data.
-        counts: rows of every step that counts them.
-        rejects: rejected rows by step and reason.
-    """
-
-    workspace: Workspace
-    manifest: dict[str, Any]
-    rows: list[MinedRow] = field(init=False)
-    counts: dict[str, int] = field(init=False)
-    rejects: dict[str, dict[str, int]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rows = list(self.workspace.parts(MINE))
-        self.counts, self.rejects = self.workspace.counts(), self.workspace.reject_counts()
-
-    def count(self, step: Step[Any]) -> int:
-        """Rows of a step."""
-        return self.counts[step.counted_as] if step.counted_as else 0
-
-    def full_text(self, identifier: str) -> str:
-        """Title and text of a passage."""
-        return self.workspace.corpus.get(identifier).full_text
 
 
 def made_from(data: ReportData) -> Iterable[Section]:
@@ -189,9 +133,9 @@ def agreement(data: ReportData) -> Iterable[Section]:
 
 
 def _spearman(candidates: list[Candidate]) -> float:
-    """Spearman's rho of two rankings without ties, in closed form: 1 - 6 sum d^2 / (n (n^2 - 1))."""
-    n = len(candidates)
-    return 1 - 6 * sum((c.rank_ql - c.rank_rc) ** 2 for c in candidates) / (n * (n * n - 1))
+    """Spearman's rho: the correlation of the ranks, which have no ties."""
+    ranks = np.array([(candidate.rank_ql, candidate.rank_rc) for candidate in candidates])
+    return float(np.corrcoef(ranks.T)[0, 1])
 
 
 def examples(data: ReportData) -> Iterable[Section]:

@@ -9,7 +9,8 @@ from typing import Any
 from gecko_core.errors import DataError
 from gecko_core.io import write_text
 from gecko_fret.build.folder import Workspace
-from gecko_fret.build.report.sections import SECTIONS, ReportData, Section
+from gecko_fret.build.report.base import ReportData, Section
+from gecko_fret.build.report.sections import SECTIONS
 
 _NAMES = ("report.md", "report.html")
 

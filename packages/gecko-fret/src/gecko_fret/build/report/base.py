@@ -1,0 +1,65 @@
+"""What a section of the report is, and what it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gecko_fret.build.folder import Workspace
+from gecko_fret.steps import MINE, MinedRow, Step
+
+
+@dataclass(slots=True)
+class Section:
+    """A titled table with a sentence above it.
+
+    Attributes:
+        title: the heading.
+        note: the sentence.
+        header: names of the columns.
+        rows: cells by row; without rows no table is shown.
+        bar: index of a column of numbers that is also drawn.
+    """
+
+    title: str
+    note: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]] = ()
+    bar: int | None = None
+
+    @property
+    def longest(self) -> float:
+        """The number whose bar fills the width."""
+        return max((row[self.bar] for row in self.rows), default=0) if self.bar is not None else 0
+
+
+@dataclass(slots=True)
+class ReportData:
+    """What the sections are made of.
+
+    Attributes:
+        workspace: the FRet folder.
+        manifest: its manifest.
+        rows: the rows of training data.
+        counts: rows of every step that counts them.
+        rejects: rejected rows by step and reason.
+    """
+
+    workspace: Workspace
+    manifest: dict[str, Any]
+    rows: list[MinedRow] = field(init=False)
+    counts: dict[str, int] = field(init=False)
+    rejects: dict[str, dict[str, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = list(self.workspace.parts(MINE))
+        self.counts, self.rejects = self.workspace.counts(), self.workspace.reject_counts()
+
+    def count(self, step: Step[Any]) -> int:
+        """Rows of a step."""
+        return self.counts[step.counted_as] if step.counted_as else 0
+
+    def full_text(self, identifier: str) -> str:
+        """Title and text of a passage."""
+        return self.workspace.corpus.get(identifier).full_text
