@@ -47,8 +47,8 @@ def measure(size: int) -> list[object]:
     asked = timed(lambda: graph.search(queries, NEIGHBOURS))
     gain = (exact - asked) / QUERIES
     crossing = f"{build / gain:,.0f} queries" if gain > 0 else "never"
-    found = recall(graph, blocks, NEIGHBOURS)
-    return [f"{size:,}", f"{exact:.2f}", f"{build:.1f}", f"{asked:.2f}", f"{found:.4f}", crossing]
+    measured = recall(graph, blocks, NEIGHBOURS)
+    return [f"{size:,}", f"{exact:.2f}", f"{build:.1f}", f"{asked:.2f}", f"{measured:.4f}", crossing]
 
 
 def timed(work: object) -> float:

@@ -53,7 +53,7 @@ def naive(llm, prompts, pairs, batch=8):
     With the attention that transformers chooses.
     """
     model, segments = llm._decoder._model, llm._segments
-    own = model.config._attn_implementation
+    attention = model.config._attn_implementation
     model.set_attn_implementation("sdpa")
     tokens = segments.labels(prompts.label_strings("separate"))
     likelihoods, labels = [], []
@@ -74,7 +74,7 @@ def naive(llm, prompts, pairs, batch=8):
                     wanted.append(logprobs.gather(1, targets[:, None]).mean().item())
                 else:
                     wanted.append(tuple(logits[place, len(row.ids) - 1, tokens.ids].softmax(-1).tolist()))
-    model.set_attn_implementation(own)
+    model.set_attn_implementation(attention)
     return likelihoods, labels
 
 

@@ -31,7 +31,7 @@ def test_thousand_queries(benchmark, kind, size):
     benchmark.extra_info["build_seconds"] = round(time.perf_counter() - began, 3)
     queries = vectors(QUERIES, seed=1)
     rows, _ = benchmark.pedantic(index.search, args=(queries, NEIGHBOURS), rounds=2, iterations=1)
-    found = recall(index, blocks, NEIGHBOURS)
-    benchmark.extra_info["recall"] = round(found, 4)
+    measured = recall(index, blocks, NEIGHBOURS)
+    benchmark.extra_info["recall"] = round(measured, 4)
     assert rows.shape == (QUERIES, NEIGHBOURS)
-    assert found > 0.9
+    assert measured > 0.9

@@ -52,16 +52,16 @@ def main() -> None:
     options = parser.parse_args()
     bench = Bench(Path(options.work), Path(options.vllm_python).absolute(), options.seeds)
     bench.work.mkdir(parents=True, exist_ok=True)
-    own = bench.build("transformers", TRANSFORMERS)
-    scored = {"vllm": bench.rescore(own, "vllm", VLLM, bench.vllm_python)}
+    baseline = bench.build("transformers", TRANSFORMERS)
+    scored = {"vllm": bench.rescore(baseline, "vllm", VLLM, bench.vllm_python)}
     bench.build("vllm-own", VLLM, bench.vllm_python)
     with bench.server() as server:
-        scored["http"] = bench.rescore(own, "http", server)
+        scored["http"] = bench.rescore(baseline, "http", server)
         bench.build("http-own", server)
     left = bench.kill_build()
-    lines = report(bench, own, scored, left)
+    lines = report(bench, baseline, scored, left)
     publish("three_backends", lines)
-    check(own, scored, left)
+    check(baseline, scored, left)
 
 
 # The command `vllm`, also of the build for CPUs.
@@ -109,11 +109,11 @@ class Bench:
         subprocess.run(self.command(self.config(name, llm, llm), out, python), env=self.environment(), check=True)
         return out
 
-    def rescore(self, own: Path, name: str, llm: dict[str, object], python: Path | None = None) -> Path:
+    def rescore(self, baseline: Path, name: str, llm: dict[str, object], python: Path | None = None) -> Path:
         """A copy of a build whose pairs are scored again by another LLM; everything before stays as it is."""
         out = self.work / f"{name}-scores"
         if not out.exists():
-            shutil.copytree(own, out)
+            shutil.copytree(baseline, out)
         command = [*self.command(self.config(out.name, llm, TRANSFORMERS), out, python), "--force"]
         subprocess.run(command, env=self.environment(), check=True)
         return out
@@ -217,20 +217,20 @@ def scores(folder: Path) -> dict[tuple[str, str], tuple[float, list[float]]]:
     return {(pair.query_id, pair.candidate_id): (pair.judgements["ql"], pair.judgements["rc"]) for pair in pairs}
 
 
-def compare(own: Path, other: Path) -> dict[str, float]:
+def compare(baseline: Path, other: Path) -> dict[str, float]:
     """Largest and mean differences over all pairs, and how often the labels that follow are the same."""
-    left, right = scores(own), scores(other)
+    left, right = scores(baseline), scores(other)
     if left.keys() != right.keys():
-        sys.exit(f"error: {other} holds other pairs than {own}")
+        sys.exit(f"error: {other} holds other pairs than {baseline}")
     ql = np.array([abs(left[pair][0] - right[pair][0]) for pair in left])
     rc = np.array([np.abs(np.subtract(left[pair][1], right[pair][1])).max() for pair in left])
-    positives = [{row.id: row.positive_id for row in Workspace(folder).parts(MINE)} for folder in (own, other)]
+    positives = [{row.id: row.positive_id for row in Workspace(folder).parts(MINE)} for folder in (baseline, other)]
     same = np.mean([positives[0][row] == positives[1][row] for row in positives[0]])
     values = {"pairs": len(ql), "ql_max": ql.max(), "ql_mean": ql.mean(), "rc_max": rc.max(), "rc_mean": rc.mean()}
     return {name: float(value) for name, value in values.items()} | {"same": float(same)}
 
 
-def report(bench: Bench, own: Path, scored: dict[str, Path], left: list[str]) -> list[str]:
+def report(bench: Bench, baseline: Path, scored: dict[str, Path], left: list[str]) -> list[str]:
     versions = subprocess.run(
         [str(bench.vllm_python), "-c", "import vllm, torch; print(vllm.__version__, torch.__version__)"],
         capture_output=True,
@@ -238,7 +238,7 @@ def report(bench: Bench, own: Path, scored: dict[str, Path], left: list[str]) ->
         check=True,
         env=bench.environment(),
     ).stdout.split()
-    manifest = Workspace(own).read_manifest() or {}
+    manifest = Workspace(baseline).read_manifest() or {}
     lines = [
         "# Three backends",
         "",
@@ -253,7 +253,7 @@ def report(bench: Bench, own: Path, scored: dict[str, Path], left: list[str]) ->
         "|---" * 7 + "|",
     ]
     for name, folder in scored.items():
-        v = compare(own, folder)
+        v = compare(baseline, folder)
         lines.append(
             f"| {name} | {v['pairs']:.0f} | {v['ql_max']:.4f} | {v['ql_mean']:.4f} | {v['rc_max']:.4f} | "
             f"{v['rc_mean']:.4f} | {v['same']:.0%} |"
@@ -272,10 +272,10 @@ def report(bench: Bench, own: Path, scored: dict[str, Path], left: list[str]) ->
     return [*lines, "", f"Processes of a vLLM build ten seconds after SIGKILL in the middle of it: {verdict}."]
 
 
-def check(own: Path, scored: dict[str, Path], left: list[str]) -> None:
+def check(baseline: Path, scored: dict[str, Path], left: list[str]) -> None:
     """Ends with an error where a score is beyond the tolerance or the engine outlived its build."""
     for name, folder in scored.items():
-        values = compare(own, folder)
+        values = compare(baseline, folder)
         for score, most in TOLERANCE.items():
             if not values[f"{score}_max"] < most:
                 sys.exit(f"error: {name}: {score} differs by {values[f'{score}_max']:.4f}, tolerance {most}")

@@ -9,8 +9,8 @@ WORDS = [f"word{i}" for i in range(40)]
 
 
 def test_equal_texts_are_found_whatever_their_spacing():
-    found = Contamination([("set", "A cat, sat.")]).find("a CAT sat")
-    assert found == "equals a text of set"
+    reason = Contamination([("set", "A cat, sat.")]).find("a CAT sat")
+    assert reason == "equals a text of set"
     assert Contamination([("set", "A cat, sat.")]).find("a cat sat down") is None
     assert Contamination([("set", "")]).find("") is None
 

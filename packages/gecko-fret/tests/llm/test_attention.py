@@ -34,11 +34,11 @@ def test_grouped_heads_equal_repeated_keys(length, groups, dtype, tolerance, sho
     key, value = torch.randn(2, rows, heads, keys, width).to(dtype)
     mask = torch.rand(rows, 1, length, keys) > 0.3
     mask[..., 0] = True
-    for given in (mask, ~mask):  # no mask is taken for the one before
-        given[..., 0] = True
-        found, _ = attend(Module(groups), query, key, value, given, scaling=0.3)
-        assert found.dtype == dtype
-        torch.testing.assert_close(found.double(), reference(query, key, value, given, 0.3), atol=tolerance, rtol=0)
+    for seen in (mask, ~mask):  # no mask is taken for the one before
+        seen[..., 0] = True
+        attended, _ = attend(Module(groups), query, key, value, seen, scaling=0.3)
+        assert attended.dtype == dtype
+        torch.testing.assert_close(attended.double(), reference(query, key, value, seen, 0.3), atol=tolerance, rtol=0)
 
 
 def test_a_mask_longer_than_the_keys_is_cut_and_padding_is_finite():
@@ -46,10 +46,10 @@ def test_a_mask_longer_than_the_keys_is_cut_and_padding_is_finite():
     query, (key, value) = torch.randn(1, 4, 3, 8).bfloat16(), torch.randn(2, 1, 2, 6, 8).bfloat16()
     mask = torch.ones(1, 1, 3, 10, dtype=torch.bool).tril(3)
     mask[:, :, 0] = False  # a query of padding sees nothing
-    found, _ = GroupedAttention()(Module(2), query, key, value, mask, scaling=0.3)
-    assert found.isfinite().all()
+    attended, _ = GroupedAttention()(Module(2), query, key, value, mask, scaling=0.3)
+    assert attended.isfinite().all()
     expected = reference(query, key, value, mask[..., :6], 0.3)
-    torch.testing.assert_close(found[:, 1:].double(), expected[:, 1:], atol=3e-2, rtol=0)
+    torch.testing.assert_close(attended[:, 1:].double(), expected[:, 1:], atol=3e-2, rtol=0)
 
 
 def test_gpus_keep_the_library_s_attention(tiny_model):

@@ -141,17 +141,17 @@ def reference(tiny_model, word_tokenizer):
 def test_scores_are_those_of_the_transformers_backend(connect, reference, tokenizer):
     llm = connect(tokenizer)
     assert isinstance(llm, LLM)
-    for found, expected in zip(llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS), strict=True):
-        assert found.logprob == pytest.approx(expected.logprob, abs=1e-4)
-        assert found.tokens == expected.tokens
-        assert found.labels == pytest.approx(expected.labels, abs=1e-4)
+    for result, expected in zip(llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS), strict=True):
+        assert result.logprob == pytest.approx(expected.logprob, abs=1e-4)
+        assert result.tokens == expected.tokens
+        assert result.labels == pytest.approx(expected.labels, abs=1e-4)
 
 
 def test_labels_outside_the_likeliest_tokens_are_looked_up(connect, reference, server):
     llm = connect()
     llm._top_logprobs = 1
-    found, expected = llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS)
-    assert [row.labels for row in found] == [pytest.approx(row.labels, abs=1e-4) for row in expected]
+    result, expected = llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS)
+    assert [row.labels for row in result] == [pytest.approx(row.labels, abs=1e-4) for row in expected]
     assert sum(body.get("echo", False) for body in server.seen) > len(REQUESTS)
 
 
@@ -159,9 +159,9 @@ def test_completions_stop_and_are_counted(connect, reference):
     requests = [WriteRequest(PREFIX, request.context, 3) for request in REQUESTS]
     sampling = Sampling(max_new_tokens=12, temperature=0, stop=("\n",))
     llm = connect()
-    for found, expected in zip(llm.generate(requests, sampling), reference.generate(requests, sampling), strict=True):
-        assert found.text.partition("\n")[0] == expected.text
-        assert found.finished == expected.finished
+    for result, expected in zip(llm.generate(requests, sampling), reference.generate(requests, sampling), strict=True):
+        assert result.text.partition("\n")[0] == expected.text
+        assert result.finished == expected.finished
     assert llm.usage.requests == 3
     assert llm.usage.generated_tokens > 0
 
@@ -176,9 +176,9 @@ def test_seeds_are_sent_unless_the_server_cannot_take_them(connect, server):
 
 def test_faults_cost_time_but_never_a_row(connect, server, reference):
     server.faults = [500, "truncated", "cut", "empty", 429, "stall", 503, "truncated"]
-    found = connect(timeout_s=0.7).score(REQUESTS, LABELS)
+    result = connect(timeout_s=0.7).score(REQUESTS, LABELS)
     expected = reference.score(REQUESTS, LABELS)
-    assert [row.logprob for row in found] == [pytest.approx(row.logprob, abs=1e-4) for row in expected]
+    assert [row.logprob for row in result] == [pytest.approx(row.logprob, abs=1e-4) for row in expected]
     assert not server.faults
 
 
@@ -189,10 +189,10 @@ def test_one_answer_in_five_broken_at_random_loses_no_row(connect, server, refer
     server.faults = [chance.choice(kinds) if chance.random() < 0.2 else None for _ in range(4 * rows)]
     before = len(server.faults)
     requests = [REQUESTS[row % len(REQUESTS)] for row in range(rows)]
-    found = connect(timeout_s=0.7, concurrency=8, retries=6).score(requests, LABELS)
+    result = connect(timeout_s=0.7, concurrency=8, retries=6).score(requests, LABELS)
     expected = reference.score(REQUESTS, LABELS)
-    assert len(found) == rows
-    for row, one in enumerate(found):
+    assert len(result) == rows
+    for row, one in enumerate(result):
         assert one.logprob == pytest.approx(expected[row % len(REQUESTS)].logprob, abs=1e-4)
         assert one.labels == pytest.approx(expected[row % len(REQUESTS)].labels, abs=1e-4)
     assert before - len(server.faults) > rows  # some were asked again

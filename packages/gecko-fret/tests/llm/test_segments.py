@@ -23,9 +23,9 @@ def test_whole_prompts_join_prefix_and_body(segments, word_tokenizer):
 
 
 def test_labels_share_a_lead_and_differ_in_one_token(segments):
-    found = segments.labels([" 0", " 1", " 2"])
-    assert len(found.lead) == 1
-    assert len(set(found.ids)) == 3
+    result = segments.labels([" 0", " 1", " 2"])
+    assert len(result.lead) == 1
+    assert len(set(result.ids)) == 3
     with pytest.raises(ModelError, match="not one token each"):
         segments.labels(["the cat", "a"])
 
@@ -42,5 +42,5 @@ def test_labels_share_a_lead_and_differ_in_one_token(segments):
     ],
 )
 def test_label_tokens(encoded, expected):
-    found = label_tokens(encoded)
-    assert (found and (found.lead, found.ids)) == expected
+    result = label_tokens(encoded)
+    assert (result and (result.lead, result.ids)) == expected

@@ -87,10 +87,10 @@ def reference(tiny_model, word_tokenizer):
 def test_scores_are_those_of_the_transformers_backend(make, reference):
     llm = make()
     assert isinstance(llm, LLM)
-    for found, expected in zip(llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS), strict=True):
-        assert found.logprob == pytest.approx(expected.logprob, abs=1e-4)
-        assert found.tokens == expected.tokens
-        assert found.labels == pytest.approx(expected.labels, abs=1e-4)
+    for result, expected in zip(llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS), strict=True):
+        assert result.logprob == pytest.approx(expected.logprob, abs=1e-4)
+        assert result.tokens == expected.tokens
+        assert result.labels == pytest.approx(expected.labels, abs=1e-4)
 
 
 def test_prompt_logprobs_are_asked_for_only_where_read(make):
@@ -103,9 +103,9 @@ def test_prompt_logprobs_are_asked_for_only_where_read(make):
 
 def test_calls_are_bounded_by_tokens(make, reference):
     llm = make(batch_tokens=64)
-    found = llm.score(REQUESTS * 3)
+    result = llm.score(REQUESTS * 3)
     assert len(llm._engine.calls) == 6
-    assert [row.logprob for row in found] == pytest.approx(
+    assert [row.logprob for row in result] == pytest.approx(
         [row.logprob for row in reference.score(REQUESTS * 3)], abs=1e-4
     )
 
@@ -114,8 +114,8 @@ def test_completions_and_their_seeds(make, reference):
     requests = [WriteRequest(PREFIX, request.context, 2**33 + i) for i, request in enumerate(REQUESTS)]
     sampling = Sampling(max_new_tokens=6, temperature=0, stop=())
     llm = make()
-    found, expected = llm.generate(requests, sampling), reference.generate(requests, sampling)
-    assert [row.text for row in found] == [row.text for row in expected]
+    result, expected = llm.generate(requests, sampling), reference.generate(requests, sampling)
+    assert [row.text for row in result] == [row.text for row in expected]
     assert [params.seed for params in llm._engine.calls[0][1]] == [0, 1]
     assert llm.usage.requests == 2
     without = make(send_seed=False)

@@ -126,8 +126,8 @@ def _stands_alone(documentation: str) -> bool:
 
 def _summary(documentation: str) -> tuple[str, str]:
     """The first paragraph on one line, and the rest."""
-    first, _, rest = documentation.strip().partition("\n\n")
-    return _one_line(first), rest
+    first, _, body = documentation.strip().partition("\n\n")
+    return _one_line(first), body
 
 
 def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:

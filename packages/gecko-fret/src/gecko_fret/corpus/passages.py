@@ -197,8 +197,8 @@ class Corpus(Sequence[Passage]):
                 if repeats[words_key(passage.title)] == 1 and _informative(passage.title, min_words):
                     pairs.append((passage.title, replace(passage, title=None)))
                 continue
-            first, *rest = split_sentences(passage.text)
-            body = " ".join(rest)
+            first, *others = split_sentences(passage.text)
+            body = " ".join(others)
             if _informative(first, min_words) and count_words(first) <= 40 and count_words(body) >= 20:
                 pairs.append((first, replace(passage, text=body)))
         return pairs
