@@ -19,6 +19,7 @@ from rich.console import Console
 from gecko_core.errors import ConfigError
 from gecko_train.config import Recipe
 from gecko_train.data.holdout import HeldOut, hold_out
+from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.watch import make_console
 from gecko_train.run.closing import closing_screen
 from gecko_train.run.folder import RunFolder, peak_memory_gb
@@ -89,7 +90,7 @@ def run_stage(recipe: Recipe, stage: Literal["prefinetune", "finetune"], console
         ConfigError: a FRet set has no path, or the output folder is another run's.
     """
     step = TrainAlone(stage)
-    if any(set_config.source == "fret" and set_config.path is None for set_config in step.model.config(recipe).sets):
+    if "fret" in run_inputs(step.model.config(recipe).sets):
         raise ConfigError(f"{stage}.sets: source 'fret' needs a path here; give the folder `gecko-fret build` wrote")
     console = console or make_console()
     with RunFolder.claim(recipe.folder, recipe) as folder:

@@ -6,7 +6,7 @@ import pytest
 from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import SetConfig
 from gecko_train.data.sources.base import SourceContext
-from gecko_train.data.sources.registry import load_set
+from gecko_train.data.sources.registry import load_set, run_inputs
 
 
 def load(**config):
@@ -66,3 +66,13 @@ def test_the_real_samples_become_rows(source, path, options):
         assert row.query.strip()
         assert row.positive.text.strip()
         assert row.positive.text not in [negative.text for negative in row.negatives]
+
+
+def test_what_sets_without_a_path_read_of_the_run(tmp_path):
+    def inputs(*sets):
+        return run_inputs(SetConfig(source=source, path=path) for source, path in sets)
+
+    assert inputs(("title-body", None), ("fret", None)) == {"corpus", "fret"}
+    assert (
+        inputs(("title-body", "a.jsonl"), ("fret", "folder"), ("pairs", "b.jsonl"), ("no such source", None)) == set()
+    )

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from gecko_core.io import Section, parse_settings
 from gecko_fret.corpus import Corpus
@@ -38,10 +38,12 @@ class Source(ABC):
 
     Attributes:
         needs_path: whether a set of this source must name a ``path``.
+        run_input: what a set without a path reads of the run: its ``corpus``, its ``fret`` folder, or nothing.
         not_streamed: why its rows cannot be read one after the other while training; empty where they can.
     """
 
     needs_path: ClassVar[bool] = True
+    run_input: ClassVar[Literal["corpus", "fret"] | None] = None
     not_streamed: str = ""
 
     @abstractmethod

@@ -30,6 +30,7 @@ class Fret(Source):
     """The FRet folder at ``path``, or the run's."""
 
     needs_path = False
+    run_input = "fret"
     not_streamed = "looks at all its rows at once"
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:

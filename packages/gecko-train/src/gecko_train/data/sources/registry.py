@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gecko_core.errors import ConfigError
@@ -25,6 +25,12 @@ SOURCES: dict[str, Source] = {
     "beir": Beir(),
     **{name: AdaptedRecords(adapter) for name, adapter in ADAPTERS.items()},
 }
+
+
+def run_inputs(sets: Iterable[SetConfig]) -> set[str]:
+    """What the sets without a path read of the run: ``corpus``, ``fret``; see ``Source.run_input``."""
+    sources = (SOURCES.get(set_config.source) for set_config in sets if set_config.path is None)
+    return {source.run_input for source in sources if source is not None and source.run_input is not None}
 
 
 def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet:

@@ -16,6 +16,7 @@ class TitleBody(Source):
     """The corpus at ``path``, or the run's."""
 
     needs_path = False
+    run_input = "corpus"
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``."""

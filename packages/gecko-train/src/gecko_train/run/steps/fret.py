@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import DataError
 from gecko_train.config import Recipe
+from gecko_train.data.sources.registry import run_inputs
 from gecko_train.run.steps.base import FINETUNED, Step
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ class BuildFret(Step):
 
     def wanted(self, recipe: Recipe) -> bool:
         """See ``Step``; sets with a path of their own need no build."""
-        sets = recipe.finetune.sets
-        reads_fret = any(set_config.source == "fret" and set_config.path is None for set_config in sets)
-        return FINETUNED.made_by(recipe) and reads_fret
+        return FINETUNED.made_by(recipe) and "fret" in run_inputs(recipe.finetune.sets)
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""

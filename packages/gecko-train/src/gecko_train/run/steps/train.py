@@ -11,6 +11,7 @@ from gecko_core.io import write_json
 from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
 from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.registry import run_inputs
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import START, JourneyModel, Step
 
@@ -76,9 +77,8 @@ class TrainAlone(Train):
 
     def context(self, journey: Journey) -> SourceContext:
         """The whole corpus, where a set is made of it."""
-        sets = self.model.config(journey.recipe).sets
-        needs_corpus = any(set_config.source == "title-body" and set_config.path is None for set_config in sets)
-        corpus = load_corpus(journey.recipe.corpus.path) if needs_corpus else None
+        reads_corpus = "corpus" in run_inputs(self.model.config(journey.recipe).sets)
+        corpus = load_corpus(journey.recipe.corpus.path) if reads_corpus else None
         return SourceContext(corpus, None, journey.recipe.seed)
 
     def save(self, journey: Journey, record: Mapping[str, Any], summary: TrainingSummary) -> None:
