@@ -6,8 +6,18 @@ import sys
 
 import pytest
 
-from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import files, locked, remove_leftovers, whole_file, whole_folder, whole_path, write_json, write_text
+from gecko_core.errors import ConfigError, DataError, ModelError
+from gecko_core.io import (
+    files,
+    locked,
+    read_json,
+    remove_leftovers,
+    whole_file,
+    whole_folder,
+    whole_path,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -45,6 +55,38 @@ def test_json_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"v": object()})
     assert json.loads(path.read_text()) == {"v": 1}
+
+
+def test_json_comes_back(tmp_path):
+    write_json(tmp_path / "a.json", {"v": "ü"})
+    assert read_json(tmp_path / "a.json") == {"v": "ü"}
+    write_json(tmp_path / "b.json", [1])
+    assert read_json(str(tmp_path / "b.json"), list) == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "missing"),
+        (b"{", "cannot be read as JSON"),
+        (b"\xff", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        (b"[1]", "must hold a JSON object, holds a list"),
+    ],
+)
+def test_a_file_that_is_not_the_json_it_should_be_is_one_line(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        read_json(path, error=ModelError)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_json_in_a_place_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match=r"cannot be read as JSON \(Is a directory\)"):
+        read_json(tmp_path)
 
 
 def test_a_disk_that_is_full_when_flushed(tmp_path, monkeypatch):

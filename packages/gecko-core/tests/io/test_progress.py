@@ -1,4 +1,5 @@
 import io
+import sys
 
 from gecko_core.io import progress
 from gecko_core.io.progress import Bars, Lines, Silent, format_seconds, make_progress
@@ -48,6 +49,17 @@ def test_choice_of_progress(capsys):
     own.advance(1)
     own.finish()
     assert capsys.readouterr() == ("", "")
+
+
+def test_lines_come_as_often_as_asked_for(capsys):
+    for every in (0.0, 1000.0):
+        lines = make_progress(True, every=every)
+        lines.start("a", 3, 0, "b")
+        lines.advance(1)
+        lines.advance(1)
+        print("--", file=sys.stderr)
+    often, seldom, _ = capsys.readouterr().err.split("--\n")
+    assert (len(often.splitlines()), len(seldom.splitlines())) == (3, 1)
 
 
 def test_durations_are_short_to_read():

@@ -26,3 +26,8 @@ def test_html_is_escaped_and_markdown_is_not(package):
 def test_a_value_that_is_missing_is_an_error(package):
     with pytest.raises(jinja2.UndefinedError, match="rows"):
         render(package, "page.md.j2")
+
+
+def test_a_cell_of_a_markdown_table_stays_one_cell(package, tmp_path):
+    (tmp_path / package / "table.md.j2").write_text('{{ rows | map("cell") | join(" | ") }}', encoding="utf-8")
+    assert render(package, "table.md.j2", rows=["a|b", "two\nlines", 3]) == "a\\|b | two lines | 3"

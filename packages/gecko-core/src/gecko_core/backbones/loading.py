@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import nn
 from gecko_core.backbones.base import Adapter
 from gecko_core.backbones.registry import adapter_for
 from gecko_core.errors import ModelError, first_line
+from gecko_core.io import read_json
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
@@ -38,7 +38,7 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
         model_type = _gguf_model_type(folder, gguf_file)
         extra = gguf_options(gguf_file)
     else:
-        model_type = read_json(folder / "config.json").get("model_type", "")
+        model_type = read_model_json(folder / "config.json").get("model_type", "")
         _check_weights(folder)
         extra = {"use_safetensors": True}
     adapter = adapter_for(model_type, folder / "config.json")
@@ -103,7 +103,7 @@ def gguf_options(gguf_file: str | None) -> dict[str, Any]:
     return {"gguf_file": gguf_file} | ({"quantization_config": config(dequantize=True)} if config is not None else {})
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
+def read_model_json(path: Path, kind: type = dict) -> Any:
     """Read a JSON file of a model folder.
 
     Args:
@@ -116,16 +116,9 @@ def read_json(path: Path, kind: type = dict) -> Any:
     Raises:
         ModelError: the file is missing, is not JSON or holds something else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: missing; this folder is not a model (or its download is incomplete)") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({first_line(error)})") from None
-    if not isinstance(value, kind):
-        wanted = "object" if kind is dict else "list"
-        raise ModelError(f"{path}: must hold a JSON {wanted}, holds a {type(value).__name__}")
-    return value
+    if not path.exists():
+        raise ModelError(f"{path}: missing; this folder is not a model (or its download is incomplete)")
+    return read_json(path, kind, error=ModelError)
 
 
 @contextmanager

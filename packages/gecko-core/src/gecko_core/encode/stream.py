@@ -23,7 +23,7 @@ from gecko_core.encode.quantization import Precision, check_precision, check_tru
 from gecko_core.encode.rows import Row
 from gecko_core.encode.texts import checked_texts
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import Progress, locked, make_progress, pyarrow, unwritable, whole_file
+from gecko_core.io import Progress, locked, make_progress, pyarrow, read_json, unwritable, whole_file
 from gecko_core.prompts import DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -166,15 +166,15 @@ class _Parts:
         self.numbers.append(number)
         name = self.folder / f"{number:05}"
         try:
-            note = json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))
+            note = read_json(name.with_suffix(".json"))
             saved = np.load(name.with_suffix(".npy"), mmap_mode="r").shape
-        except (OSError, ValueError):
+        except (DataError, OSError, ValueError, EOFError):
             return False
         return bool(note.get("texts") == _digest(texts) and saved == shape)
 
     def write(self, number: int, texts: list[str], vectors: np.ndarray, ids: list[str]) -> None:
         name = self.folder / f"{number:05}"
-        # The note comes last: with it, the part counts.
+        # A part is complete once its note exists, so the note is written last.
         name.with_suffix(".json").unlink(missing_ok=True)
         with whole_file(name.with_suffix(".npy")) as file:
             # Not numpy.save: where the disk is full, the C library under it drops the last bytes without an error.
@@ -219,6 +219,6 @@ def _join_parquet(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dty
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for part in parts:
             vectors = np.load(part.with_suffix(".npy"), mmap_mode="r")
-            ids = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))["ids"]
+            ids = read_json(part.with_suffix(".json"))["ids"]
             column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(vectors).reshape(-1)), type=kind)
             writer.write_table(pa.Table.from_arrays([pa.array(ids, pa.string()), column], schema=schema))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gecko_core.backbones.loading import read_json
+from gecko_core.backbones.loading import read_model_json
 from gecko_core.encode.quantization import Ranges
 from gecko_core.errors import ModelError
 from gecko_core.head import ACTIVATIONS, DenseSpec
@@ -76,7 +76,7 @@ def _module_list(folder: Path) -> list[dict[str, Any]]:
         raise ModelError(
             f"{folder}: no modules.json, so no sentence-transformers folder; load bare backbones by Gecko.from_backbone"
         )
-    modules = read_json(path, list)
+    modules = read_model_json(path, list)
     if not all(isinstance(entry, dict) for entry in modules):
         raise ModelError(f"{path}: must hold a list of modules")
     return sorted(modules, key=lambda entry: int(entry.get("idx", 0)))
@@ -97,7 +97,7 @@ def _module_kinds(folder: Path, modules: list[dict[str, Any]]) -> list[str]:
 
 
 def _check_pooling(path: Path, prompted: bool) -> None:
-    config = read_json(path)
+    config = read_model_json(path)
     if "pooling_mode" in config:
         modes = config["pooling_mode"]
         chosen = [modes] if isinstance(modes, str) else list(modes)
@@ -111,7 +111,7 @@ def _check_pooling(path: Path, prompted: bool) -> None:
 
 
 def _dense_spec(folder: Path) -> DenseSpec:
-    config = read_json(folder / "config.json")
+    config = read_model_json(folder / "config.json")
     activation = str(config.get("activation_function", "torch.nn.modules.linear.Identity")).rsplit(".", 1)[-1]
     if activation not in ACTIVATIONS:
         raise ModelError(f"{folder / 'config.json'}: activation {activation} is not one of {', '.join(ACTIVATIONS)}")
@@ -129,7 +129,7 @@ def _dense_spec(folder: Path) -> DenseSpec:
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+    return read_model_json(path) if path.is_file() else {}
 
 
 def gecko_settings(layout: Layout, folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.backbones.loading import quiet, read_json
+from gecko_core.backbones.loading import quiet, read_model_json
 from gecko_core.errors import ModelError
 from gecko_core.folder.card import model_card
 from gecko_core.folder.layout import FORMAT, POOLING_MODES
@@ -115,7 +115,7 @@ def _own_version() -> str:
 
 
 def _patch_config(path: Path, dims: tuple[int, ...], window: int | None) -> None:
-    config = read_json(path)
+    config = read_model_json(path)
     if len(dims) > 1:
         config["is_matryoshka"] = True
         config["matryoshka_dimensions"] = list(dims)
@@ -136,7 +136,7 @@ def _save_tokenizer(model: Gecko, folder: Path) -> None:
         backend.no_padding()
     model.tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    config = read_json(path)
+    config = read_model_json(path)
     if config.get("tokenizer_class") in (None, "TokenizersBackend"):
         config["tokenizer_class"] = GENERIC_TOKENIZER
     # The generic class would add token_type_ids, which half of the backbones do not take; for the others they are zero.

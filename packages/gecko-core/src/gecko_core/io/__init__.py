@@ -5,6 +5,7 @@ from __future__ import annotations
 from gecko_core.io.files import (
     flush,
     locked,
+    read_json,
     remove_leftovers,
     unwritable,
     whole_file,
@@ -62,6 +63,7 @@ __all__ = [
     "parse_settings",
     "pyarrow",
     "read_hub",
+    "read_json",
     "read_lines",
     "read_table",
     "read_yaml",

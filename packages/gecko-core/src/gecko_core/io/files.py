@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gecko_core.errors import DataError, GeckoError
+from gecko_core.errors import DataError, GeckoError, first_line
 
 _CURE = "make room or choose another place"
 
@@ -137,6 +137,33 @@ def write_json(path: str | Path, value: Any, *, indent: int = 2) -> None:
         DataError: see :func:`whole_path`.
     """
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path, kind: type = dict, *, error: type[GeckoError] = DataError) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        kind: what it must hold, ``dict`` or ``list``.
+        error: the class of what is raised.
+
+    Returns:
+        The value.
+
+    Raises:
+        GeckoError: ``error``; the file is missing, cannot be read, is not JSON or holds something else.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: missing; check the path") from None
+    except (OSError, ValueError, RecursionError) as reason:
+        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else first_line(reason)
+        raise error(f"{path}: cannot be read as JSON ({text})") from None
+    if not isinstance(value, kind):
+        wanted = "object" if kind is dict else kind.__name__
+        raise error(f"{path}: must hold a JSON {wanted}, holds a {type(value).__name__}")
+    return value
 
 
 def remove_leftovers(folder: str | Path) -> None:

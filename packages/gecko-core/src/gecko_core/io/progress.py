@@ -133,12 +133,16 @@ class Bars:
         self._bars.stop()
 
 
-def make_progress(wanted: Progress | bool | None, console: Any = None) -> Progress:
-    """True: bars on a terminal, else lines; False or None: nothing; or a progress object of the caller's own.
+def make_progress(wanted: Progress | bool | None, console: Any = None, *, every: float = 10.0) -> Progress:
+    """Return what long work reports to.
 
     Args:
-        wanted: what is asked for.
+        wanted: True for bars on a terminal and lines elsewhere, False or None for nothing, or the object to use.
         console: a rich console to draw on instead of stderr; its ``is_terminal`` decides between bars and lines.
+        every: seconds between two lines.
+
+    Returns:
+        A :class:`Progress`.
     """
     if wanted is None or wanted is False:
         return Silent()
@@ -147,8 +151,8 @@ def make_progress(wanted: Progress | bool | None, console: Any = None) -> Progre
     if console is not None:
         if console.is_terminal:
             return Bars(console)
-        return Lines(write=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
-    return Bars() if sys.stderr.isatty() else Lines()
+        return Lines(every=every, write=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+    return Bars() if sys.stderr.isatty() else Lines(every=every)
 
 
 def format_seconds(seconds: float) -> str:
