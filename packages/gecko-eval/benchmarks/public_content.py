@@ -1,4 +1,4 @@
-"""Writes src/gecko_eval/mteb/public_content.json: hashes of judged sets whose content is public, and what they are.
+"""Writes src/gecko_eval/mteb/public_content.json: hashes of the public sets, and mteb's names for them.
 
     GECKO_DATA_DIR=... uv run python packages/gecko-eval/benchmarks/public_content.py
 
@@ -38,23 +38,12 @@ SAME: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Folder (or folder of folders) reduced from a task, or of a kind, that has another prompt than plain retrieval.
-REDUCED = {
-    "dbpedia_5k": {"task": "question answering", "symmetric": False, "source": "paper"},
-    "fiqa_gold": {"task": "question answering", "symmetric": False, "source": "paper"},
-    "hotpotqa_sample": {"task": "search result", "symmetric": False, "source": "paper"},
-    "msmarco_5k": {"task": "question answering", "symmetric": False, "source": "paper"},
-    "tydiqa": {"task": "question answering", "symmetric": False, "source": "ours"},
-    "xquad": {"task": "question answering", "symmetric": False, "source": "ours"},
-}
-
 
 def main() -> None:
     """Hash the sets below GECKO_DATA_DIR and write the table."""
     entries = []
     for local in discover(os.environ["GECKO_DATA_DIR"]):
-        family = local.name.split("-")[0]
-        public = SAME.get(local.name) or ({"prompt": REDUCED[family]} if family in REDUCED else None)
+        public = SAME.get(local.name)
         kind = kind_named(local.kind)
         if public is None or kind is None:
             continue

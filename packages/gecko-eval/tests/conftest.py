@@ -171,7 +171,7 @@ def make_public(monkeypatch):
     table = []
     monkeypatch.setattr(public_content, "public_contents", lambda: tuple(table))
 
-    def make(folder: Path, task: str | None, **fields):
+    def make(folder: Path, task: str, **fields):
         kind = recognise(folder)
         rows = list(kind.rows(folder))
         first, content = public_content.content_hash(rows[:1]), public_content.content_hash(rows)

@@ -65,12 +65,12 @@ class Bm25:
         import bm25s
 
         index = _build(docs)
-        place = {doc: i for i, doc in enumerate(doc_ids)}
+        position = {doc: i for i, doc in enumerate(doc_ids)}
         out = {}
         for query, text in zip(queries["id"], queries["text"], strict=True):
             tokens = bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)[0]
             scores = index.get_scores(tokens) if tokens else np.zeros(len(docs))
-            out[query] = {doc: float(scores[place[doc]]) for doc in candidates.get(query, [])}
+            out[query] = {doc: float(scores[position[doc]]) for doc in candidates.get(query, [])}
         return out
 
 
@@ -164,7 +164,7 @@ class SentenceTransformerEmbedder:
 
 
 def _check_weights(model: Any, name: str) -> None:
-    """Refuse a model some of whose weights its folder lacks: transformers makes them up and goes on.
+    """Refuse a folder that lacks some of the model's weights: transformers would initialise them at random.
 
     Raises:
         ModelError: tensors are missing.

@@ -47,9 +47,13 @@ def run_command(
     model: Annotated[str, typer.Option("--model", "-m", help="Folder, packaged name, hub id, st:NAME, or bm25.")],
     tasks: Tasks = None,
     data: Annotated[
-        list[Path] | None, typer.Option(help="Your own judged set: a BEIR folder or a queries.csv.")
+        list[Path] | None,
+        typer.Option(help="Your own judged set: a BEIR folder, or a table of queries: .csv, .tsv or .jsonl, also .gz."),
     ] = None,
-    corpus: Annotated[Path | None, typer.Option(help="The corpus of a queries.csv; default: beside it.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Corpus of a table of queries: .csv, .tsv or .jsonl, also .gz; default: beside it."),
+    ] = None,
     task_string: Annotated[str, typer.Option(help="Task string of the query prompt for --data.")] = _TASK_STRING,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="Documents of --data get the query's format.")] = False,
     drop_unjudged: Annotated[
@@ -310,7 +314,7 @@ def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: 
     if table:
         return from_retrieval_set(load_csv(table, corpus, task=task, symmetric=symmetric), table.parent)
     kind = recognise(path) if path.is_dir() else None
-    if kind is not None and kind.name != "Retrieval":
+    if kind is not None and not kind.searches:
         return local_set(path, own=True)
     if corpus is not None:
         raise ConfigError(f"--corpus belongs to a queries.csv; {path} is not one")

@@ -55,9 +55,9 @@ def tie_order(doc_ids: Sequence[str]) -> np.ndarray:
     hand, because no library ranks by score and then by descending id.
     """
     order = sorted(range(len(doc_ids)), key=lambda i: doc_ids[i], reverse=True)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return place
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,8 +16,8 @@ def test_a_subsample_keeps_what_is_judged_and_repeats(beir_folder):
     assert all(doc in set(small.doc_ids) for judged in small.judgements for doc in judged)
     assert small == subsample(data, max_queries=5, max_documents=20, seed=1)
     assert small != subsample(data, max_queries=5, max_documents=20, seed=2)
-    place = data.doc_ids.index(small.doc_ids[3])
-    assert (small.docs[3], small.titles[3]) == (data.docs[place], data.titles[place])
+    index = data.doc_ids.index(small.doc_ids[3])
+    assert (small.docs[3], small.titles[3]) == (data.docs[index], data.titles[index])
 
 
 def test_judged_documents_stay_beyond_the_limit(beir_folder):

@@ -4,7 +4,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_eval.mteb.local import discover, local_set, recognise
-from gecko_eval.mteb.tasks import TaskPrompt
+from gecko_eval.mteb.tasks import task_prompt
 
 
 def test_every_kind_is_recognised(data_root):
@@ -49,10 +49,11 @@ def test_the_public_name_goes_with_the_content_and_not_with_the_folder(data_root
     assert local_set(data_root / "emotion", own=True).mteb_name is None  # --data: the user's own set
 
 
-def test_a_reduced_set_gets_the_prompt_of_its_task_and_keeps_its_name(data_root, make_public):
-    make_public(data_root / "toy", None, prompt=TaskPrompt("question answering", False))
+def test_a_set_that_is_no_public_task_keeps_its_name_and_gets_the_prompt_of_its_kind(data_root, make_public):
+    make_public(data_root / "similar", "STSBenchmark")
     local = local_set(data_root / "toy")
-    assert (local.name, local.mteb_name, local.prompt.task) == ("toy", None, "question answering")
+    assert (local.name, local.mteb_name, local.prompt) == ("toy", None, task_prompt("toy", "Retrieval"))
+    assert local.prompt.task == "search result"
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,12 @@ def test_public_content_that_is_damaged_is_public_no_more(data_root, make_public
 def test_the_table_names_mtebs_tasks():
     import mteb
 
-    tasks = [public for public in public_contents() if public.task]
-    assert {public.task: mteb.get_task(public.task).metadata.type for public in tasks} == {
-        public.task: public.kind for public in tasks
+    assert {public.task: mteb.get_task(public.task).metadata.type for public in public_contents()} == {
+        public.task: public.kind for public in public_contents()
     }
     assert len({public.content for public in public_contents()}) == len(public_contents())
 
 
 def test_the_public_sets_are_recognised(data_dir):
     names = {local.mteb_name for local in discover(data_dir) if local.mteb_name}
-    assert names == {public.task for public in public_contents() if public.task}
+    assert names == {public.task for public in public_contents()}

@@ -213,7 +213,7 @@ def test_a_refusal_is_not_retried(connect, server):
     assert len(server.seen) == 1
 
 
-def test_nobody_listening_is_one_line(word_tokenizer):
+def test_an_unreachable_server_is_one_line(word_tokenizer):
     config = LLMConfig(backend="openai", model="m", url="http://127.0.0.1:9", retries=1, retry_pause_s=0)
     with pytest.raises(BackendError, match=r"no answer in 2 attempts \(last: ConnectionError\)"):
         OpenAILLM(config).generate([WriteRequest("", "a", 0)], Sampling())

@@ -1,4 +1,4 @@
-"""Reads a table of (query, relevant id) and a corpus: what people have before they have qrels."""
+"""Reads a judged set without qrels: a table of queries and relevant ids beside a corpus."""
 
 from __future__ import annotations
 

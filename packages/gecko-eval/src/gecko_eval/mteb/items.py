@@ -78,9 +78,9 @@ class ItemRecorder:
         if self._original is not None:
             self.task.task_specific_scores = self._original
             return "mean", self._per_query, {}
-        if self.task.metadata.type == "Clustering":
-            return "mean", _v_measures(scores) if self.task.metadata.main_score == "v_measure" else {}, {}
-        return self._from_predictions()
+        kind = kind_named(self.task.metadata.type)
+        scored = kind.scored_items(self.task, scores) if kind is not None else None
+        return ("mean", scored, {}) if scored is not None else self._from_predictions()
 
     def _from_predictions(self) -> KeptItems:
         values: dict[str, np.ndarray] = {}
@@ -136,18 +136,6 @@ def has_rankings(out: Path, score: Mapping[str, Any]) -> bool:
     """Whether the files that ``save_rankings`` named for a score exist."""
     names = score.get("rankings", [])
     return bool(names) and all((out / "rankings" / str(name)).is_file() for name in names)
-
-
-def _v_measures(scores: Any) -> dict[str, np.ndarray]:
-    measures = {}
-    for split, rows in scores.items():
-        for row in rows:
-            draws = row.get("v_measures") or []
-            if isinstance(draws, dict):  # by level of a hierarchy; the score is the mean over all of them
-                draws = [value for level in draws.values() for value in level]
-            if len(draws) > 1:
-                measures[f"{split}/{row['hf_subset']}"] = np.array(draws, dtype=np.float64)
-    return measures
 
 
 def _trec_lines(task: str, query: str, documents: Mapping[str, float], tag: str) -> str:

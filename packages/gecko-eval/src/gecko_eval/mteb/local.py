@@ -73,7 +73,7 @@ def discover(root: str | Path, drop_unjudged: bool = False) -> list[LocalSet]:
             except DataError as error:
                 sets.append(broken_set(path, name, error))
                 continue
-            if kind and (path == folder or kind.name == "Retrieval"):
+            if kind and (path == folder or kind.searches):
                 sets.append(_local_set(path, name, kind, drop_unjudged))
     return sets
 
@@ -158,13 +158,12 @@ def files_fingerprint(folder: Path, further: tuple[str, ...] = ()) -> str:
 def _local_set(folder: Path, name: str, kind: Kind, drop_unjudged: bool, own: bool = False) -> LocalSet:
     public = None if own else find_public(kind.name, kind.rows(folder))
     task = public.task if public is not None else None
-    prompt = public.prompt if public is not None and public.prompt is not None else task_prompt(task or name, kind.name)
     return LocalSet(
         name,
         folder,
         kind.name,
         task,
-        prompt,
+        task_prompt(task or name, kind.name),
         lambda: kind.load(folder, name, public, drop_unjudged=drop_unjudged),
         lambda: files_fingerprint(folder, kind.files),
     )

@@ -11,7 +11,6 @@ from importlib.resources import files
 from typing import Any
 
 from gecko_core.errors import DataError
-from gecko_eval.mteb.tasks import TaskPrompt
 
 
 @dataclass(frozen=True)
@@ -22,26 +21,24 @@ class PublicContent:
         kind: mteb's task type.
         first: hash of the first row, so that other data is told apart without reading it whole.
         content: hash of all rows.
-        task: mteb's task with the same content; None for a reduced set, whose scores do not compare with public ones.
+        task: mteb's task with the same content.
         subset: the subset of that task.
         labels: names of the labels in the order of mteb's numbers for them.
-        prompt: the prompt of a reduced set: that of the task it was reduced from.
     """
 
     kind: str
     first: str
     content: str
-    task: str | None = None
+    task: str
     subset: str = "default"
     labels: tuple[str, ...] = ()
-    prompt: TaskPrompt | None = None
 
 
 @cache
 def public_contents() -> tuple[PublicContent, ...]:
     """The table in ``public_content.json``, which ``benchmarks/public_content.py`` writes."""
     table = json.loads((files("gecko_eval.mteb") / "public_content.json").read_text(encoding="utf-8"))
-    return tuple(_public_content(**entry) for entry in table)
+    return tuple(PublicContent(**entry | {"labels": tuple(entry.get("labels", ()))}) for entry in table)
 
 
 def find_public(kind: str, rows: Iterable[Sequence[Any]]) -> PublicContent | None:
@@ -71,9 +68,3 @@ def content_hash(rows: Iterable[Sequence[Any]]) -> str:
     for row in rows:
         digest.update(json.dumps(list(row), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
-
-
-def _public_content(
-    *, labels: Sequence[str] = (), prompt: dict[str, Any] | None = None, **values: Any
-) -> PublicContent:
-    return PublicContent(labels=tuple(labels), prompt=TaskPrompt(**prompt) if prompt else None, **values)

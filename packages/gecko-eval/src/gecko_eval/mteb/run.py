@@ -163,7 +163,7 @@ class _Run:
         except GeckoError as error:
             outcome["error"] = str(error)
         except Exception as error:
-            # Whatever one task's data or mteb throws must not take the other tasks with it.
+            # An error in one task's data or in mteb must not end the run.
             logging.getLogger(__name__).debug("task failed", exc_info=True)
             outcome["error"] = f"{entry.name}: {in_one_line(error)}"
         return outcome, arrays

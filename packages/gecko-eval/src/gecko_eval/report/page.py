@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from gecko_core.io import write_text
 from gecko_eval.report.figures import Bar, plot_scores
-from gecko_eval.report.sections import SECTIONS, Page, Section, task_groups
+from gecko_eval.report.sections import SECTIONS, Page, ReportSection, task_groups
 from gecko_eval.report.sections.base import columns_of
 
 
@@ -40,7 +40,7 @@ def write_report(all_results: Sequence[dict[str, Any]], out: Path) -> list[Path]
     return [*paths, figure]
 
 
-def build_sections(page: Page) -> list[Section]:
+def build_sections(page: Page) -> list[ReportSection]:
     """The sections of the page that have something to show."""
     sections = [section for make in SECTIONS for section in make(page)]
     return [section for section in sections if section.rows or section.notes]

@@ -37,7 +37,7 @@ def test_a_classifier_needs_two_classes_to_learn(tmp_path, write_jsonl):
         local_set(tmp_path).load()
 
 
-def test_labels_that_nobody_could_learn_are_refused(tmp_path, write_jsonl):
+def test_test_labels_missing_from_training_are_refused(tmp_path, write_jsonl):
     write_jsonl(tmp_path / "train.jsonl", [text("1"), text("2")])
     write_jsonl(tmp_path / "test.jsonl", [text(1), text(2)])
     with pytest.raises(DataError, match=r"no label of test\.jsonl stands in train\.jsonl"):

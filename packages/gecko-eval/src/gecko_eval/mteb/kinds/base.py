@@ -36,11 +36,14 @@ class Kind(ABC):
     Attributes:
         name: mteb's task type.
         unit: what its items are called: "pairs".
+        searches: whether it ranks the documents of a corpus. Such sets may come as a folder of folders, one per
+            language, and take ``--task-string``.
         files: files whose content decides scores, beside those that ``files_fingerprint`` reads for all kinds.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
+    searches: ClassVar[bool] = False
     files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -67,7 +70,7 @@ class Kind(ABC):
         Args:
             folder: the folder.
             name: what to call the task.
-            public: the public set with this content; where it names a task of mteb's, that task gets the data.
+            public: the public set with this content, whose task of mteb gets the data; None for any other content.
             drop_unjudged: whether queries without judgement are left out instead of refused.
 
         Raises:
@@ -78,6 +81,10 @@ class Kind(ABC):
         """The task as it is run: a loaded one, from a folder or from mteb, as it is for most kinds."""
         return task
 
+    def scored_items(self, task: Any, scores: Any) -> dict[str, np.ndarray] | None:
+        """The items that mteb's scores hold, by "split/subset"; None for kinds whose items come from predictions."""
+        return None
+
     def items(self, task: Any, predicted: Any, data: Any) -> Items | None:
         """The items of one split, from the predictions that mteb wrote; None where the kind keeps none."""
         return None
@@ -85,7 +92,7 @@ class Kind(ABC):
 
 def public_task(public: PublicContent | None) -> Any:
     """The task of mteb with this public content, its test split and one subset only; None where there is none."""
-    if public is None or public.task is None:
+    if public is None:
         return None
     import mteb
 

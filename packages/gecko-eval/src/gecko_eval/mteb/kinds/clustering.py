@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gecko_core.errors import DataError
 from gecko_eval.data.beir import find_file
 from gecko_eval.data.labelled import Column
@@ -38,6 +40,10 @@ class Clustering(LabelledKind):
                 f"{path}: each of the {len(labels)} texts has a label of its own; there are no groups to find"
             )
 
+    def scored_items(self, task: Any, scores: Any) -> dict[str, np.ndarray]:
+        """See ``Kind``: the V-measures of mteb's draws, or given sets, of documents, the same for every model."""
+        return _v_measures(scores) if task.metadata.main_score == "v_measure" else {}
+
     def make_task(self, name: str, splits: Mapping[str, Columns]) -> Any:
         """See ``LabelledKind``."""
         from mteb.abstasks.clustering import AbsTaskClustering
@@ -51,3 +57,15 @@ class Clustering(LabelledKind):
             max_document_to_embed=4096,
             max_documents_per_cluster=4096,
         )
+
+
+def _v_measures(scores: Any) -> dict[str, np.ndarray]:
+    measures = {}
+    for split, rows in scores.items():
+        for row in rows:
+            draws = row.get("v_measures") or []
+            if isinstance(draws, dict):  # by level of a hierarchy; the score is the mean over all of them
+                draws = [value for level in draws.values() for value in level]
+            if len(draws) > 1:
+                measures[f"{split}/{row['hf_subset']}"] = np.array(draws, dtype=np.float64)
+    return measures

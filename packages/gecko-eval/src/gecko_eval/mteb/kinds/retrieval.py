@@ -24,6 +24,7 @@ class Retrieval(Kind):
     """A BEIR folder, or a table of queries and relevant ids beside a corpus; scored by nDCG@10."""
 
     name, unit = "Retrieval", "queries"
+    searches = True
 
     def recognise(self, folder: Path, fields: Collection[str]) -> bool:
         """See ``Kind``."""

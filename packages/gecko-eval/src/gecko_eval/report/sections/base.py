@@ -13,7 +13,7 @@ from gecko_eval.report.contamination import overlaps, training_sets
 Results = dict[str, Any]
 
 
-class Section(NamedTuple):
+class ReportSection(NamedTuple):
     """A heading, paragraphs and a table; left out of the report where it has neither notes nor rows."""
 
     heading: str
@@ -68,7 +68,7 @@ def columns_of(results: Results) -> list[Shown]:
 
 
 #: Makes any number of sections of a page.
-MakeSections = Callable[[Page], Iterable[Section]]
+MakeSections = Callable[[Page], Iterable[ReportSection]]
 
 
 def has_record(results: Results) -> bool:

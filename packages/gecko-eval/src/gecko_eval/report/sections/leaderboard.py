@@ -7,7 +7,7 @@ from statistics import mean
 
 from gecko_eval.report.contamination import overlaps
 from gecko_eval.report.published import TASKS_ENG_V2
-from gecko_eval.report.sections.base import Page, Results, Section, by_category, has_record
+from gecko_eval.report.sections.base import Page, ReportSection, Results, by_category, has_record
 
 _NOTE = (
     "Means over the tasks of the leaderboard's present English benchmark that were run, written `mean (n of all)`: "
@@ -16,7 +16,7 @@ _NOTE = (
 )
 
 
-def leaderboard_sections(page: Page) -> Iterator[Section]:
+def leaderboard_sections(page: Page) -> Iterator[ReportSection]:
     """One row per column that has a score of the benchmark; nothing where none was run."""
     every = {name for names in TASKS_ENG_V2.values() for name in names.split()}
     rows = []
@@ -28,7 +28,7 @@ def leaderboard_sections(page: Page) -> Iterator[Section]:
             unseen = f"{_share_unseen(shown.results, every):.0%}" if has_record(shown.results) else "not known"
             rows.append([shown.name, cells[-1], mean_types, *cells[:-1], unseen])
     header = ["model", "Mean (Task)", "Mean (TaskType)", *TASKS_ENG_V2, "zero-shot"]
-    yield Section("MTEB(eng, v2)", [_NOTE] if rows else [], header, rows)
+    yield ReportSection("MTEB(eng, v2)", [_NOTE] if rows else [], header, rows)
 
 
 def _share_unseen(results: Results, tasks: set[str]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from statistics import mean
 
 from gecko_eval.report.published import CATEGORIES, MTEB_ENG_V1, TASKS_ENG_V1
-from gecko_eval.report.sections.base import Page, Results, Section, by_category, has_record
+from gecko_eval.report.sections.base import Page, ReportSection, Results, by_category, has_record
 
 _EXPLAINED = (
     "Rows of the paper (Lee et al. 2024): MTEB(eng, v1), all 56 tasks. Measured rows are means over those of the "
@@ -19,7 +19,7 @@ _NOTES = {
 }
 
 
-def paper_sections(page: Page) -> Iterator[Section]:
+def paper_sections(page: Page) -> Iterator[ReportSection]:
     """One table per kind of training, so that no zero-shot row stands under an in-domain one."""
     rows: dict[str, list[list[str]]] = {training: [] for training in _NOTES}
     for name, dims, training, scores in MTEB_ENG_V1:
@@ -32,7 +32,7 @@ def paper_sections(page: Page) -> Iterator[Section]:
                 rows[training].append([shown.name, shown.dim if shown.dim != "0" else "", *cells, "measured here"])
     header = ["model", "dims", *CATEGORIES, "avg", "source"]
     for training, notes in _NOTES.items():
-        yield Section(f"Beside the paper: {training}", notes, header, rows[training])
+        yield ReportSection(f"Beside the paper: {training}", notes, header, rows[training])
 
 
 def merge_forums(scores: Mapping[str, float]) -> dict[str, float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gecko_eval.report.published import CATEGORIES
-from gecko_eval.report.sections.base import Page, Results, Section
+from gecko_eval.report.sections.base import Page, ReportSection, Results
 
 
-def task_sections(page: Page) -> Iterator[Section]:
+def task_sections(page: Page) -> Iterator[ReportSection]:
     """One row per task, one column per model and dim."""
     columns = page.columns()
     changed = _on_different_data(page)
@@ -24,7 +24,7 @@ def task_sections(page: Page) -> Iterator[Section]:
     notes = ["Scores are mteb's main scores, times 100. `*`: the model's record names training data of this task."]
     if changed:
         notes.append("†: its data changed between the runs; scores of different models do not compare.")
-    yield Section("Tasks", notes, ["task", "type", "metric", *(shown.name for shown in columns)], rows)
+    yield ReportSection("Tasks", notes, ["task", "type", "metric", *(shown.name for shown in columns)], rows)
 
 
 def task_names(page: Page) -> list[str]:
