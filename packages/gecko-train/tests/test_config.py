@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,19 @@ def test_what_a_set_overrides_survives_the_resolved_recipe():
     again = parse_recipe(written).finetune
     assert again.objective_of(again.sets[0]) == recipe.finetune.objective_of(recipe.finetune.sets[0])
     assert again.objective_of(again.sets[0]).temperature == 0.05
+
+
+def test_fields_that_go_together_may_come_from_the_stage_and_the_set():
+    sets = [{"source": "fret", "objective": {"dim_weights": [1, 2]}}]
+    recipe = parse_recipe({"finetune": {"sets": sets, "objective": {"dims": [8, 4]}}})
+    merged = recipe.finetune.objective_of(recipe.finetune.sets[0])
+    assert (merged.dims, merged.dim_weights) == ([8, 4], [1.0, 2.0])
+    assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+def test_reading_a_recipe_loads_no_torch():
+    code = "import sys, gecko_train.config as c; c.load_recipe(c.find_recipe('quickstart')); sys.exit('torch' in sys.modules)"  # noqa: E501
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
@@ -87,6 +102,16 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
             "finetune: {sets: [{source: fret, objective: {dims: [8]}}], objective: {dims: [8, 4], dim_weights: [1, 1]}}",  # noqa: E501
             [],
             "finetune: sets.0.objective: dim_weights needs dims of the same length",
+        ),
+        (
+            "finetune: {sets: [{source: fret}, {source: nli, objective: {dim_weights: [1, 2]}}]}",
+            [],
+            "finetune: sets.1.objective: dim_weights needs dims of the same length",
+        ),
+        (
+            "finetune: {sets: [{source: fret}], objective: {dim_weights: [1, 2]}}",
+            [],
+            "finetune.objective: dim_weights needs dims of the same length",
         ),
         (
             "finetune: {sets: [{source: fret, hard_negatives: 0}]}",

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_serializer, field_validator, 
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, describe_error, dump_settings, load_settings, parse_settings
 from gecko_fret.config import FretConfig
-from gecko_train.loss.objective import ObjectiveConfig
+from gecko_train.loss.objective import ObjectiveConfig, ObjectiveFields
 
 
 class StudentConfig(Section):
@@ -36,7 +36,7 @@ class CorpusConfig(Section):
     """The passages for FRet and for the known-item test."""
 
     path: str | None = Field(
-        default=None, description="folder of .txt/.md, or .jsonl/.csv/.parquet; empty: the Python documentation"
+        default=None, description="folder of .txt/.md, or .jsonl/.csv/.tsv/.parquet; empty: the Python documentation"
     )
     max_passages: int | None = Field(
         default=None, ge=10, description="use at most this many passages, sampled with the seed"
@@ -76,7 +76,7 @@ class SetConfig(Section):
     symmetric: bool | None = Field(default=None, description="both sides in the query format; default: the source's")
     limit: int | None = Field(default=None, ge=1, description="use at most this many rows")
     weight: float | None = Field(default=None, ge=0, description="share of the batches; give it to all sets or to none")
-    objective: ObjectiveConfig | None = Field(
+    objective: ObjectiveFields | None = Field(
         default=None, description="fields of the stage's objective that are different for this set"
     )
     stream: bool = Field(
@@ -93,7 +93,7 @@ class SetConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
 
     @field_serializer("objective")
-    def _only_what_is_set(self, objective: ObjectiveConfig | None) -> dict[str, Any] | None:
+    def _only_what_is_set(self, objective: ObjectiveFields | None) -> dict[str, Any] | None:
         return None if objective is None else objective.model_dump(exclude_unset=True)
 
     @model_validator(mode="after")
@@ -174,7 +174,9 @@ class StageConfig(Section):
     """One stage of training: its sets, its loss and its trainer."""
 
     enabled: bool = True
-    teacher: str | None = Field(default=None, description="model whose embeddings are matched (objective.matching)")
+    teacher: str | None = Field(
+        default=None, description="model whose embeddings terms such as objective.matching read"
+    )
     sets: list[SetConfig] = Field(min_length=1)
     alpha: float = Field(default=1.0, ge=0, description="sampling weight of a set: size ** alpha")
     steps_per_epoch: int | None = Field(default=None, ge=1)
@@ -190,7 +192,8 @@ class StageConfig(Section):
             except ValidationError as error:
                 raise ValueError(f"sets.{number}.objective: {describe_error(error, ObjectiveConfig)}") from None
         if needs_teacher != (self.teacher is not None):
-            raise ValueError("`teacher` and `objective.matching.weight` go together: embedding matching needs both")
+            weights = " or ".join(f"`objective.{name}.weight`" for name in self.objective.teacher_terms)
+            raise ValueError(f"`teacher` and {weights} go together: set both or neither")
         if self.trainer.end_with == "best" and self.trainer.evaluate is None:
             raise ValueError("trainer.end_with: best needs trainer.evaluate, which decides the best checkpoint")
         return self

@@ -80,6 +80,23 @@ def test_foreign_folders_files_and_running_neighbours_are_refused(tmp_path):
         pass
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    with RunFolder.claim(tmp_path / "run", parse_recipe({})) as folder:
+        folder.stage("one", lambda: {"x": 1})
+    (tmp_path / "run" / ".model.123.tmp").mkdir()
+    (tmp_path / "run" / ".model.123.tmp" / "half").write_text("x")
+    with RunFolder.claim(tmp_path / "run", parse_recipe({})) as folder:
+        assert not (tmp_path / "run" / ".model.123.tmp").exists()
+        assert folder.finished("one") == {"x": 1}
+
+
+def test_a_run_killed_while_its_recipe_was_written_can_start_again(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".recipe.yaml.123.tmp").write_text("na")
+    with RunFolder.claim(tmp_path, parse_recipe({"name": "a"})):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "recipe.yaml"]
+
+
 def test_memory_is_counted_in_gigabytes():
     assert 0.01 < peak_memory_gb() < 1000
 

@@ -27,15 +27,15 @@ class Formatter(Protocol):
 
 @dataclass(frozen=True)
 class BatchTexts:
-    """The distinct texts of some rows, and the place of each query and document among them.
+    """The distinct texts of some rows, and the index of each query and document among them.
 
     A text that occurs several times (a padded negative, a passage that is positive here and negative there) is embedded
     once.
     """
 
     texts: list[str]
-    queries: Tensor  # (b,) places in texts
-    documents: Tensor  # (b, M) places in texts; column 0 is the positive
+    queries: Tensor  # (b,) indices into texts
+    documents: Tensor  # (b, M) indices into texts; column 0 is the positive
     query_ids: Tensor  # (b,) int64
     document_ids: Tensor  # (b, M) int64; a row with fewer documents repeats its positive, which the id masks
     scores: Tensor  # (b, M) float32, teacher's scores; NaN where there is none
@@ -43,15 +43,15 @@ class BatchTexts:
 
 def batch_texts(rows: Sequence[TrainingRow], formatter: Formatter, documents: int) -> BatchTexts:
     """Format rows with ``documents`` documents each: the positive and the first negatives."""
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
 
-    def place(text: str) -> int:
-        return places.setdefault(text, len(places))
+    def index(text: str) -> int:
+        return indices.setdefault(text, len(indices))
 
     columns = [_documents(row, documents) for row in rows]
-    queries = [place(formatter.format_queries([row.query], row.task)[0]) for row in rows]
-    document_places = [
-        [place(_format(document, row, formatter)) for document in column]
+    queries = [index(formatter.format_queries([row.query], row.task)[0]) for row in rows]
+    document_indices = [
+        [index(_format(document, row, formatter)) for document in column]
         for row, column in zip(rows, columns, strict=True)
     ]
     document_ids = [
@@ -64,13 +64,20 @@ def batch_texts(rows: Sequence[TrainingRow], formatter: Formatter, documents: in
             known = row.scores[:documents]
             scores[number, : len(known)] = torch.tensor(known)
     return BatchTexts(
-        texts=list(places),
+        texts=list(indices),
         queries=torch.tensor(queries),
-        documents=torch.tensor(document_places).reshape(len(rows), documents),
+        documents=torch.tensor(document_indices).reshape(len(rows), documents),
         query_ids=torch.tensor([_label_id(row) or row.query_id for row in rows]),
         document_ids=torch.tensor(document_ids).reshape(len(rows), documents),
         scores=scores,
     )
+
+
+@torch.no_grad()
+def teacher_rows(vectors: Tensor, texts: BatchTexts) -> Tensor:
+    """Lay out teacher vectors (T, E) of the distinct texts as the objective sees rows: (b, 1 + M, E), query first."""
+    queries, documents = texts.queries.to(vectors.device), texts.documents.to(vectors.device)
+    return torch.cat([vectors[queries][:, None], vectors[documents]], 1)
 
 
 def _documents(row: TrainingRow, count: int) -> list[Document]:

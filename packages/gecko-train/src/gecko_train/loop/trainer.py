@@ -28,7 +28,7 @@ from gecko_eval.in_training import best_step
 from gecko_train.config import StageConfig, TrainerConfig
 from gecko_train.data.mixture import Mixture, PlannedBatch
 from gecko_train.data.rows import TrainingRow
-from gecko_train.data.texts import BatchTexts, batch_texts
+from gecko_train.data.texts import BatchTexts, batch_texts, teacher_rows
 from gecko_train.loop import checkpoint as checkpoints
 from gecko_train.loop.flops import peak_flops, step_flops
 from gecko_train.loop.grad_cache import backward_through_batch, split_batch
@@ -44,7 +44,6 @@ from gecko_train.loop.parallel import (
 )
 from gecko_train.loop.schedule import autocast_for, forward_dtype, learning_rate_factor, make_optimizer
 from gecko_train.loop.watch import TrainingSummary, Watch, read_metrics, summarise
-from gecko_train.loss.matching import teacher_rows
 from gecko_train.loss.objective import Objective
 
 # Tokens of one forward pass beyond which the device gets no faster; shorter pieces carry less padding, if any.
@@ -178,18 +177,18 @@ class Trainer:
         lengths = [len(ids) for ids in prepared.tokens]
         groups, cache = self._micro_batches(lengths)
         order = torch.cat([torch.from_numpy(group) for group in groups])
-        place_of = torch.empty(len(prepared.tokens), dtype=torch.long)  # text -> row of the sorted embeddings
-        place_of[order] = torch.arange(len(order))
-        place_of = place_of.to(self.device)
+        row_of = torch.empty(len(prepared.tokens), dtype=torch.long)  # text -> row of the sorted embeddings
+        row_of[order] = torch.arange(len(order))
+        row_of = row_of.to(self.device)
         teacher = self._teacher_rows(prepared)
         watched: dict[str, float] = {}
 
         def embed(group: Any) -> Tensor:
             with self.autocast():
-                return wrapped(rows=[prepared.tokens[place] for place in group]).float()
+                return wrapped(rows=[prepared.tokens[index] for index in group]).float()
 
         def loss_of(sorted_embeddings: Tensor) -> Tensor:
-            loss, numbers = self._global_loss(sorted_embeddings[place_of], prepared, objective, teacher)
+            loss, numbers = self._global_loss(sorted_embeddings[row_of], prepared, objective, teacher)
             watched.update(numbers)
             return loss * self.world_size
 
@@ -230,8 +229,7 @@ class Trainer:
         if self.teacher is None:
             return None
         vectors = self.teacher.encode(prepared.texts.texts, output="torch").to(self.device)
-        texts = prepared.texts
-        return teacher_rows(vectors, texts.queries.to(self.device), texts.documents.to(self.device))
+        return teacher_rows(vectors, prepared.texts)
 
     def _speed(self, tokens: int, prepared: _Prepared, seconds: float) -> dict[str, float]:
         work = step_flops(self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from gecko_core.io import Section
+
+if TYPE_CHECKING:  # reading a recipe loads no torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ false negatives (Qwen3-Embedding, arXiv 2506.05176).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from pydantic import Field, model_validator
-from torch import Tensor
-from torch.nn.functional import normalize
+from pydantic import Field
 
 from gecko_core.io import Section
-from gecko_kernels import same_tower_softmax_loss
 from gecko_train.loss.base import LossBatch, Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ContrastiveConfig(Section):
@@ -41,11 +40,14 @@ class ContrastiveConfig(Section):
         description="in-batch negatives this much nearer to the query than its positive do not count",
     )
 
-    @model_validator(mode="after")
-    def _weights_match(self) -> ContrastiveConfig:
+    def check(self) -> None:
+        """Check what the types of single fields cannot: that the fields go together.
+
+        Raises:
+            ValueError: they do not.
+        """
         if self.dim_weights is not None and (self.dims is None or len(self.dim_weights) != len(self.dims)):
             raise ValueError("dim_weights needs dims of the same length")
-        return self
 
 
 class ContrastiveTerm:
@@ -63,6 +65,8 @@ class ContrastiveTerm:
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``Term``; watched are mean similarities and the share of pairs that the margin left out."""
+        from gecko_kernels import same_tower_softmax_loss
+
         config, hard, positives = self.config, self.config.hard_negatives, batch.positives
         negatives = batch.documents[:, 1 : 1 + hard] if hard else None
         options: dict[str, Any] = {
@@ -77,17 +81,20 @@ class ContrastiveTerm:
             "hardness": config.hardness,
             "false_negative_margin": config.false_negative_margin,
         }
-        watched = _similarities(batch.queries, positives, negatives)
+        watched = _similarities(
+            batch.queries.detach(), positives.detach(), None if negatives is None else negatives.detach()
+        )
         loss, left_out = same_tower_softmax_loss(batch.queries, positives, negatives, return_left_out=True, **options)
         return loss, watched if config.false_negative_margin is None else {**watched, "left_out": left_out}
 
 
-@torch.no_grad()
 def _similarities(queries: Tensor, positives: Tensor, negatives: Tensor | None) -> dict[str, Tensor]:
-    q, p = normalize(queries.detach(), dim=-1), normalize(positives.detach(), dim=-1)
+    from torch.nn.functional import normalize
+
+    q, p = normalize(queries, dim=-1), normalize(positives, dim=-1)
     watched = {"positive_similarity": (q * p).sum(-1).mean()}
     if len(q) > 1:
         watched["in_batch_similarity"] = (q * p.roll(1, 0)).sum(-1).mean()
     if negatives is not None:
-        watched["negative_similarity"] = (q[:, None] * normalize(negatives.detach(), dim=-1)).sum(-1).mean()
+        watched["negative_similarity"] = (q[:, None] * normalize(negatives, dim=-1)).sum(-1).mean()
     return watched

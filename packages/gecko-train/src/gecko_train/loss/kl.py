@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from gecko_kernels import kl_list_loss
+from pydantic import Field
+
 from gecko_train.loss.base import LossBatch, Needs, TermConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class KlConfig(TermConfig):
@@ -29,6 +32,8 @@ class KlTerm:
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``Term``."""
+        from gecko_kernels import kl_list_loss
+
         assert batch.scores is not None
         count = self.config.documents
         loss = kl_list_loss(

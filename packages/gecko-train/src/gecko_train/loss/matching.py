@@ -7,11 +7,12 @@ negatives with its teacher); where they differ, by the similarities among the te
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+from typing import TYPE_CHECKING
 
 from gecko_train.loss.base import LossBatch, Needs, TermConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MatchingConfig(TermConfig):
@@ -29,6 +30,8 @@ class MatchingTerm:
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``Term``."""
+        import torch
+
         assert batch.teacher is not None
         student = torch.cat([batch.queries[:, None], batch.documents], 1)
         return matching_loss(student.flatten(0, 1), batch.teacher.flatten(0, 1)), {}
@@ -39,13 +42,9 @@ def matching_loss(
     teacher: Tensor,  # (N, E)
 ) -> Tensor:
     """Mean of 1 - cosine for equal widths, else the mean squared difference of all pairwise cosines. Scalar."""
+    from torch.nn.functional import normalize
+
     s, t = normalize(student.float(), dim=-1), normalize(teacher.detach().float(), dim=-1)
     if s.shape[1] == t.shape[1]:
         return 1 - (s * t).sum(-1).mean()
     return (s @ s.T - t @ t.T).square().mean()
-
-
-@torch.no_grad()
-def teacher_rows(vectors: Tensor, queries: Tensor, documents: Tensor) -> Tensor:
-    """Lay out teacher vectors (T, E) of distinct texts as the objective sees rows: (b, 1 + M, E), query first."""
-    return torch.cat([vectors[queries][:, None], vectors[documents]], 1)

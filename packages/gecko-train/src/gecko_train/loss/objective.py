@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, model_validator
 
 from gecko_core.errors import ConfigError
 from gecko_train.loss.base import LossBatch, TermConfig
@@ -15,9 +14,12 @@ from gecko_train.loss.kl import KlConfig
 from gecko_train.loss.matching import MatchingConfig
 from gecko_train.loss.spread_out import SpreadOutConfig
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class ObjectiveConfig(ContrastiveConfig):
-    """The Gecko loss with its options, and a section for each further term.
+
+class ObjectiveFields(ContrastiveConfig):
+    """The options of the Gecko loss and a section for each further term, some of which a set may override.
 
     A field whose type is a ``TermConfig`` is a term: it is added to the loss in the order of the fields.
     """
@@ -33,18 +35,29 @@ class ObjectiveConfig(ContrastiveConfig):
     matching: MatchingConfig = Field(default_factory=MatchingConfig)
     spread_out: SpreadOutConfig = Field(default_factory=SpreadOutConfig)
 
+
+class ObjectiveConfig(ObjectiveFields):
+    """A whole objective, whose fields go together."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> ObjectiveConfig:
+        self.check()
+        return self
+
     @property
     def terms(self) -> dict[str, TermConfig]:
         """The sections of the terms whose weight is not 0, by name."""
-        sections = {name: getattr(self, name) for name in type(self).model_fields}
-        return {
-            name: section for name, section in sections.items() if isinstance(section, TermConfig) and section.weight
-        }
+        return {name: section for name, section in self._sections.items() if section.weight}
+
+    @property
+    def teacher_terms(self) -> list[str]:
+        """The names of the terms, on or off, that read the vectors of a teacher model."""
+        return [name for name, section in self._sections.items() if section.term().needs.teacher]
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a term reads the vectors of a teacher model."""
-        return any(section.term().needs.teacher for section in self.terms.values())
+        """Whether a term that is on reads the vectors of a teacher model."""
+        return any(name in self.terms for name in self.teacher_terms)
 
     @property
     def scored_documents(self) -> int:
@@ -52,7 +65,12 @@ class ObjectiveConfig(ContrastiveConfig):
         needs = [section.term().needs for section in self.terms.values()]
         return max((need.documents for need in needs if need.scores), default=0)
 
-    def overridden(self, override: ObjectiveConfig | None) -> ObjectiveConfig:
+    @property
+    def _sections(self) -> dict[str, TermConfig]:
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: section for name, section in sections.items() if isinstance(section, TermConfig)}
+
+    def overridden(self, override: ObjectiveFields | None) -> ObjectiveConfig:
         """A copy with the fields that were set in ``override``, nested sections included.
 
         Raises:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import normalize
+from typing import TYPE_CHECKING
 
 from gecko_train.loss.base import LossBatch, Needs, TermConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SpreadOutConfig(TermConfig):
@@ -31,6 +33,8 @@ def spread_out(vectors: Tensor) -> Tensor:  # (B, D) -> scalar
 
     Computed from the (D, D) Gram matrix, so that no (B, B) matrix is made: ||V V^T||^2 = ||V^T V||^2.
     """
+    from torch.nn.functional import normalize
+
     v = normalize(vectors.float(), dim=-1)
     count = len(v)
     if count < 2:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, read_yaml, write_json, write_text
+from gecko_core.io import locked, read_yaml, remove_leftovers, write_json, write_text
 from gecko_train.config import Recipe, dump_recipe
 
 _RECIPE = "recipe.yaml"
@@ -59,6 +59,7 @@ class RunFolder:
             ) from None
         busy = ConfigError(f"{path}: another gecko-train is running there; wait for it, or use --out")
         with locked(path / ".lock", busy):
+            remove_leftovers(path)
             if not (path / _RECIPE).exists():
                 write_text(path / _RECIPE, dump_recipe(recipe))
             yield cls(path)
@@ -91,8 +92,8 @@ class RunFolder:
 def _check(path: Path, recipe: Recipe) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: is a file; choose a folder with --out")
-    if not path.is_dir() or all(entry.name == ".lock" for entry in path.iterdir()):
-        return
+    if not path.is_dir() or all(entry.name == ".lock" or entry.match(".*.tmp") for entry in path.iterdir()):
+        return  # a process that was killed while it wrote the recipe leaves a lock and a temporary file
     if not (path / _RECIPE).exists():
         raise ConfigError(f"{path}: holds files that are not a run of gecko-train; choose another folder with --out")
     earlier = read_yaml(path / _RECIPE, "recipe")

@@ -83,7 +83,7 @@ def read_files(path: Path, file: str = "train") -> Iterator[Record]:
         paths = paths or sorted(path.glob(f"**/{file}-*.parquet"))
         if not paths:
             raise DataError(
-                f"{path}: no file {file}.jsonl, .csv or .parquet in it; name one in the set's options (file: ...)"
+                f"{path}: no file {file}.jsonl, .csv, .tsv or .parquet in it; name one in the set's options (file: ...)"
             )
     for table in paths:
         yield from read_table(table)
