@@ -56,7 +56,7 @@ def test_the_training_record_comes_from_the_folder(tmp_path):
     (tmp_path / "gecko.json").write_text(json.dumps({"record": {"sources": ["nq"]}}))
     assert training_record(str(tmp_path)) == {"sources": ["nq"]}
     (tmp_path / "gecko.json").write_text("{broken")
-    with pytest.raises(ModelError, match=r"gecko.json: not JSON"):
+    with pytest.raises(ModelError, match=r"gecko.json: cannot be read as JSON"):
         training_record(str(tmp_path))
 
 

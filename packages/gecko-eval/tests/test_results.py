@@ -13,7 +13,6 @@ from gecko_eval.results import (
     safe_name,
     save_items,
     save_results,
-    write_text,
 )
 
 TASK = {"type": "STS", "main_score": "cosine_spearman", "scores": {"64": {"main": 0.5, "splits": {}}}}
@@ -58,7 +57,12 @@ def test_damage_is_named_in_one_line(tmp_path, change, where):
 def test_what_is_no_results_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"absent/results\.json: no results there; .* --out .*absent`"):
         load_results(tmp_path / "absent")
-    for text, message in (("{", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "not a results file")):
+    for text, message in (
+        ("{", r"cannot be read as JSON .* delete it and run the tasks again"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[]", "must hold a JSON object"),
+        ("{}", "not a results file"),
+    ):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(DataError, match=message):
             load_results(tmp_path)
@@ -124,5 +128,6 @@ def test_equal_labels_are_told_apart_by_their_folders(tmp_path):
 
 
 def test_text_that_is_no_utf8_is_escaped(tmp_path):
-    write_text(tmp_path / "t", '"\udcff"')
-    assert json.loads((tmp_path / "t").read_text(encoding="utf-8")) == "\udcff"
+    model = {"label": "\udcff", "key": "k", "record": {}}
+    save_results(tmp_path, sound(model=model))
+    assert load_results(tmp_path)["model"] == model

@@ -11,6 +11,7 @@ import numpy as np
 
 from gecko_core.backbones import quiet
 from gecko_core.errors import DataError, ModelError, first_line
+from gecko_core.io import read_json
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.in_training.retrieval import RetrievalScores
 from gecko_eval.metrics import METRICS, ranking_metrics
@@ -233,18 +234,12 @@ def training_record(name: str) -> dict[str, Any]:
     """What the model's gecko.json says about its training; empty where it says nothing.
 
     Raises:
-        ModelError: the file is not JSON.
+        ModelError: the file does not hold a JSON object.
     """
-    import json
-
     from gecko_core.folder import resolve
 
     path = resolve(name).path
     if path is None or not (path / "gecko.json").is_file():
         return {}
-    try:
-        content = json.loads((path / "gecko.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path / 'gecko.json'}: not JSON ({error})") from error
-    record = content.get("record", {}) if isinstance(content, dict) else {}
+    record = read_json(path / "gecko.json", error=ModelError).get("record", {})
     return record if isinstance(record, dict) else {}

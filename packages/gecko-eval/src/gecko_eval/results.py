@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import math
+import os
 import platform
 import re
 import zipfile
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, remove_leftovers, whole_file, write_text
+from gecko_core.io import locked, read_json, remove_leftovers, whole_file, write_json
 
 RESULTS = "results.json"
 
@@ -82,15 +82,13 @@ def load_results(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     folder = path.parent if path.is_file() else path
     path = path if path.is_file() else path / RESULTS
+    if not os.path.exists(path):  # unlike Path.exists, it raises nothing where the folder cannot be entered
+        raise DataError(f"{path}: no results there; make them with `gecko-eval run --out {folder}`")
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(f"{path}: no results there; make them with `gecko-eval run --out {folder}`") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error}); delete it and run the tasks again") from error
-    if not isinstance(results, dict) or not {"model", "tasks"} <= results.keys():
+        results: dict[str, Any] = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; if it is damaged, delete it and run the tasks again") from None
+    if not {"model", "tasks"} <= results.keys():
         raise DataError(f"{path}: not a results file of gecko-eval")
     fault = _fault(results)
     if fault:
@@ -102,7 +100,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
 def save_results(out: Path, results: Mapping[str, Any]) -> None:
     """Write results.json, whole or not at all."""
     content = {k: v for k, v in results.items() if k != "folder"}
-    write_text(out / RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
+    write_json(out / RESULTS, content, indent=1)
 
 
 def save_items(out: Path, task: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -159,7 +159,7 @@ def test_foreign_files_are_not_taken_for_results(tmp_path, content):
     with pytest.raises(DataError, match="no results there"):
         load_results(tmp_path)
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(DataError, match=r"not JSON|not a results file"):
+    with pytest.raises(DataError, match=r"cannot be read as JSON|must hold a JSON object|not a results file"):
         load_results(tmp_path)
 
 

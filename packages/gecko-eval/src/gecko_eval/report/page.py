@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-from gecko_core.io import write_text
+from gecko_core.io import render, write_text
 from gecko_eval.report.figures import Bar, plot_scores
 from gecko_eval.report.sections import SECTIONS, Page, ReportSection, task_groups
 from gecko_eval.report.sections.base import columns_of
@@ -34,7 +32,7 @@ def write_report(all_results: Sequence[dict[str, Any]], out: Path) -> list[Path]
     sections = build_sections(page)
     paths = []
     for name in ("report.md", "report.html"):
-        text = _environment().get_template(f"{name}.jinja").render(sections=sections)
+        text = render("gecko_eval.report", f"templates/{name}.j2", sections=sections)
         write_text(out / name, text.strip() + "\n")
         paths.append(out / name)
     return [*paths, figure]
@@ -44,18 +42,6 @@ def build_sections(page: Page) -> list[ReportSection]:
     """The sections of the page that have something to show."""
     sections = [section for make in SECTIONS for section in make(page)]
     return [section for section in sections if section.rows or section.notes]
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("gecko_eval.report"),
-        autoescape=select_autoescape(["html.jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
-    return environment
 
 
 def _bars(all_results: Sequence[dict[str, Any]]) -> list[Bar]:
