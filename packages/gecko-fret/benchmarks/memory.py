@@ -65,10 +65,10 @@ def measure(size: int, folder: Path) -> list[object]:
 
 
 def one_build(corpus: str, out: str) -> None:
-    from gecko_fret.build.pipeline import build
+    from gecko_fret.build.pipeline import build_fret
     from gecko_fret.config import load_config
 
-    build(load_config(None, [f"corpus.path={corpus}", *SETTINGS]), out, progress=True)
+    build_fret(load_config(None, [f"corpus.path={corpus}", *SETTINGS]), out, progress=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB on Linux
 
 

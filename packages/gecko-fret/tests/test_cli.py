@@ -21,9 +21,9 @@ def faked(monkeypatch, make_models, small_corpus):
     from gecko_fret.build import pipeline
 
     def build(config, out, **options):
-        return pipeline.build(config, out, models=make_models(), **options)
+        return pipeline.build_fret(config, out, models=make_models(), **options)
 
-    monkeypatch.setattr(build_command, "build", build)
+    monkeypatch.setattr(build_command, "build_fret", build)
     monkeypatch.setattr(build_command, "read_corpus", lambda section: small_corpus)
     return ["--llm", "fake", "--set", "generate.max_copied=1.0", "--limit", "12", "--set", "retrieve.candidates=6"]
 
@@ -113,7 +113,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path):
 
 def test_interrupted_build_says_how_to_go_on(monkeypatch, small_corpus, tmp_path, capsys):
     monkeypatch.setattr(build_command, "read_corpus", lambda section: small_corpus)
-    monkeypatch.setattr(build_command, "build", lambda *args, **options: FretSummary(tmp_path, complete=False))
+    monkeypatch.setattr(build_command, "build_fret", lambda *args, **options: FretSummary(tmp_path, complete=False))
     monkeypatch.setattr(sys, "argv", ["gecko-fret", "build", "--out", "my runs/x", "--force"])
     options = build_command.BuildOptions(None, tmp_path, [])
     assert build_command.run_build(options) == 130

@@ -5,7 +5,7 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_fret import load_fret
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.export import LAYOUTS, export_fret
 from gecko_fret.models import Models
@@ -22,7 +22,7 @@ def folder(tmp_path_factory, small_corpus, make_models):
             "mine": {"negatives": 2, "max_similarity": None},
         }
     )
-    build(config, out, corpus=small_corpus, models=make_models())
+    build_fret(config, out, corpus=small_corpus, models=make_models())
     return out
 
 
@@ -78,7 +78,7 @@ def test_models_are_given_back(small_corpus, fake_llm, fake_embedder, tmp_path):
     llm = fake_llm()
     models = Models(llms={"fake": llm}, embedder=fake_embedder())
     config = parse_config({"llm": {"model": "fake"}, "generate": {"seeds": 3, "max_copied": 1.0}})
-    build(config, tmp_path / "fret", corpus=small_corpus, models=models)
+    build_fret(config, tmp_path / "fret", corpus=small_corpus, models=models)
     assert llm.closed == 0  # a model that the caller made is the caller's to close
 
 

@@ -3,7 +3,7 @@ import yaml
 
 from gecko_core.errors import ConfigError
 from gecko_fret.corpus.passages import Passage
-from gecko_fret.prompting import load_prompts, prompt_text
+from gecko_fret.prompting import RelevanceBlock, load_prompt, load_prompts, prompt_text
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,14 @@ def test_answers_are_read_in_the_form_that_the_prompt_shows(prompts, between):
         f"a{between}b\nc",
     ):
         assert pattern.fullmatch(text) is None
+
+
+def test_a_file_may_hold_one_block_alone(prompts, tmp_path):
+    path = tmp_path / "block.yaml"
+    path.write_text(yaml.safe_dump(prompts.relevance.model_dump(mode="json")))
+    block = load_prompt(str(path), RelevanceBlock)
+    assert block.hash == prompts.relevance.hash != prompts.hash
+    assert block.classification("Some text.", "what") == prompts.classification("Some text.", "what")
+    path.write_text("labels: [a, b]")
+    with pytest.raises(ConfigError, match="instruction"):
+        load_prompt(str(path), RelevanceBlock)

@@ -3,7 +3,7 @@
 import pytest
 
 from gecko_fret import load_fret
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.models import Models
 
@@ -18,7 +18,7 @@ def test_packaged_models_build_rows(smollm2, python_docs_corpus, tmp_path):
             "score": {"passage_tokens": 64},
         }
     )
-    summary = build(config, tmp_path / "fret", corpus=corpus, models=Models(llms={config.llm.model: smollm2}))
+    summary = build_fret(config, tmp_path / "fret", corpus=corpus, models=Models(llms={config.llm.model: smollm2}))
     rows = load_fret(tmp_path / "fret")
     assert summary.complete
     assert summary.counts["attempts"] == 12

@@ -19,7 +19,7 @@ class CorpusConfig(Section):
     """Which passages are read, see ``gecko_fret.corpus.load_corpus``."""
 
     path: str | None = Field(
-        default=None, description="folder, .jsonl/.csv/.parquet file, or hub:NAME; unset: python-docs"
+        default=None, description="folder, .jsonl/.csv/.tsv/.parquet file, or hub:NAME; unset: python-docs"
     )
     split: Literal["auto", "always", "never"] = "auto"
     deduplicate: Literal["none", "exact", "near"] = "exact"
@@ -72,6 +72,11 @@ class GenerateConfig(Section):
         default="all", description="best: per seed, the attempt with the highest mean log-prob"
     )
     part_size: int = Field(default=32, ge=1, description="seeds per part")
+
+
+#: The keys of ``generate`` that step filter reads, and step write does not: changing them writes no attempt again. They
+#: are in this section, and step write has the others in its fingerprint, because folders of version 0.1 have it so.
+FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep"}
 
 
 class RetrieveConfig(Section):

@@ -8,7 +8,7 @@ import re
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -18,11 +18,22 @@ from gecko_fret.corpus.passages import Passage
 from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
 
 
-class _Block(Section):
+class PromptBlock(Section):
+    """A block of a prompt file. A judge with a prompt of its own subclasses it, or takes one of the blocks below."""
+
     model_config = ConfigDict(frozen=True)
 
+    @property
+    def hash(self) -> str:
+        """sha256 of everything in the block."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
-class Demonstration(_Block):
+
+Block = TypeVar("Block", bound=PromptBlock)
+
+
+class Demonstration(PromptBlock):
     """A passage and a query of one kind of task; ``task`` is the task line shown, by default the kind."""
 
     kind: str
@@ -31,7 +42,7 @@ class Demonstration(_Block):
     task: str | None = None
 
 
-class JudgedPair(_Block):
+class JudgedPair(PromptBlock):
     """A query and a passage with a relevance label."""
 
     query: str
@@ -39,7 +50,7 @@ class JudgedPair(_Block):
     label: str
 
 
-class GenerateBlock(_Block):
+class GenerateBlock(PromptBlock):
     """How queries are asked for; the keys of ``instructions`` are the kinds of tasks."""
 
     instructions: dict[str, str] = Field(min_length=1)
@@ -59,7 +70,7 @@ class GenerateBlock(_Block):
         return re.compile(rf"\s*{shown}\s*")
 
 
-class LikelihoodBlock(_Block):
+class LikelihoodBlock(PromptBlock):
     """How the likelihood of a query is asked for."""
 
     instructions: dict[str, str] = Field(min_length=1)
@@ -67,7 +78,7 @@ class LikelihoodBlock(_Block):
     answer: str
 
 
-class RelevanceBlock(_Block):
+class RelevanceBlock(PromptBlock):
     """How a relevance label is asked for; ``labels`` is the scale from the lowest label up."""
 
     instruction: str
@@ -76,6 +87,19 @@ class RelevanceBlock(_Block):
     labels: list[str] = Field(min_length=2)
     demonstrations: list[JudgedPair] = Field(default_factory=list)
 
+    @property
+    def label_strings(self) -> list[str]:
+        """What the LLM would write for each label, in the order of the scale."""
+        return [fill(self.answer, label=label) for label in self.labels]
+
+    def classification(self, passage: str, query: str) -> ScoreRequest:
+        """A request after which the LLM gives a label."""
+        shown = [
+            fill(self.template, passage=d.passage, query=d.query) + fill(self.answer, label=d.label)
+            for d in self.demonstrations
+        ]
+        return ScoreRequest(_prefix(self.instruction, shown), fill(self.template, passage=passage, query=query))
+
 
 class JointBlock(RelevanceBlock):
     """How likelihood and label are asked for in one pass."""
@@ -83,8 +107,13 @@ class JointBlock(RelevanceBlock):
     label_template: str
     label_answer: str
 
+    @property
+    def label_strings(self) -> list[str]:
+        """What the LLM would write for each label, in the order of the scale."""
+        return [fill(self.label_answer, label=label) for label in self.labels]
 
-class PromptSet(_Block):
+
+class PromptSet(PromptBlock):
     """The prompts of one file. Rendering gives requests whose prefix is the same for all rows of a kind."""
 
     demonstrations: list[Demonstration]
@@ -137,15 +166,9 @@ class PromptSet(_Block):
         """The kinds of tasks that queries are written for, in the file's order."""
         return list(self.generate.instructions)
 
-    @cached_property
-    def hash(self) -> str:
-        """sha256 of everything in the file that reaches an LLM."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
-
     def generation(self, kind: str, passage: str, seed: int) -> WriteRequest:
         """A request that the LLM completes with a task line and a query."""
-        return WriteRequest(self._generation_prefix(kind), _fill(self.generate.template, passage=passage), seed)
+        return WriteRequest(self._generation_prefix(kind), fill(self.generate.template, passage=passage), seed)
 
     def likelihood(self, kind: str, passage: str, query: str) -> ScoreRequest:
         """A request whose continuation is the query: log P(query | passage, instruction, demonstrations)."""
@@ -153,22 +176,16 @@ class PromptSet(_Block):
         prefix = _prefix(
             block.instructions.get(kind, next(iter(block.instructions.values()))),
             [
-                _fill(block.template, passage=d.passage) + _fill(block.answer, query=d.query)
+                fill(block.template, passage=d.passage) + fill(block.answer, query=d.query)
                 for d in self._demonstrations_of(kind)
             ],
         )
-        context = _fill(block.template, passage=passage)
-        return ScoreRequest(prefix, context, continuation=_fill(block.answer, query=query))
+        context = fill(block.template, passage=passage)
+        return ScoreRequest(prefix, context, continuation=fill(block.answer, query=query))
 
     def classification(self, passage: str, query: str) -> ScoreRequest:
         """A request after which the LLM gives a relevance label."""
-        block = self.relevance
-        shown = [
-            _fill(block.template, passage=d.passage, query=d.query) + _fill(block.answer, label=d.label)
-            for d in block.demonstrations
-        ]
-        context = _fill(block.template, passage=passage, query=query)
-        return ScoreRequest(_prefix(block.instruction, shown), context)
+        return self.relevance.classification(passage, query)
 
     def joint_scoring(self, passage: str, query: str) -> ScoreRequest:
         """A request that gives the query's log-probabilities and the label in one pass.
@@ -180,29 +197,27 @@ class PromptSet(_Block):
         if block is None:
             raise ConfigError("score.mode joint: the prompt file has no 'joint' section; add one or use separate")
         shown = [
-            _fill(block.template, passage=d.passage)
-            + _fill(block.answer, query=d.query)
+            fill(block.template, passage=d.passage)
+            + fill(block.answer, query=d.query)
             + block.label_template
-            + _fill(block.label_answer, label=d.label)
+            + fill(block.label_answer, label=d.label)
             for d in block.demonstrations
         ]
         return ScoreRequest(
             prefix=_prefix(block.instruction, shown),
-            context=_fill(block.template, passage=passage),
-            continuation=_fill(block.answer, query=query),
+            context=fill(block.template, passage=passage),
+            continuation=fill(block.answer, query=query),
             tail=block.label_template,
         )
 
     def label_strings(self, mode: str) -> list[str]:
         """What the LLM would write for each label, in the order of the scale."""
-        if mode == "joint" and self.joint:
-            return [_fill(self.joint.label_answer, label=label) for label in self.joint.labels]
-        return [_fill(self.relevance.answer, label=label) for label in self.relevance.labels]
+        return (self.joint if mode == "joint" and self.joint else self.relevance).label_strings
 
     def _generation_prefix(self, kind: str) -> str:
         block = self.generate
         shown = [
-            _fill(block.template, passage=d.passage) + _fill(block.answer, task=d.task or d.kind, query=d.query)
+            fill(block.template, passage=d.passage) + fill(block.answer, task=d.task or d.kind, query=d.query)
             for d in self._demonstrations_of(kind)
         ]
         return _prefix(block.instructions[kind], shown)
@@ -222,10 +237,16 @@ def prompt_text(passage: Passage) -> str:
 
 
 def load_prompts(name: str) -> PromptSet:
-    """Load packaged prompts, or those of a YAML file.
+    """Load packaged prompts, or those of a YAML file; see ``load_prompt``."""
+    return load_prompt(name, PromptSet)
+
+
+def load_prompt(name: str, kind: type[Block]) -> Block:
+    """Load a packaged prompt file (``prompts/NAME.yaml``), or another YAML file.
 
     Args:
         name: a packaged prompt's name, or the path of a YAML file.
+        kind: what the file holds.
 
     Raises:
         ConfigError: neither, or the file does not hold valid prompts; one line that names the key.
@@ -240,13 +261,13 @@ def load_prompts(name: str) -> PromptSet:
     else:
         names = sorted(path.name[:-5] for path in folder.iterdir())
         raise ConfigError(f"prompt {name!r}: neither a packaged prompt ({', '.join(names)}) nor a YAML file")
-    return parse_settings(PromptSet, values, f"prompt {name!r}")
+    return parse_settings(kind, values, f"prompt {name!r}")
 
 
 def _prefix(instruction: str, shown: list[str]) -> str:
     return "\n\n".join([one_line(instruction), *shown]) + "\n\n"
 
 
-def _fill(template: str, **values: str) -> str:
+def fill(template: str, **values: str) -> str:
     """Replace {name} marks in one pass: other braces stay, and a value is never read as a template itself."""
     return re.sub(r"\{(\w+)\}", lambda mark: values.get(mark[1], mark[0]), template)

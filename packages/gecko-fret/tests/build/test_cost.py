@@ -6,6 +6,7 @@ from gecko_core.errors import DataError
 from gecko_fret.build.cost import describe_cost, estimate, read_measured, scale_to_rows
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.judges import JUDGES, Judge
 from gecko_fret.steps.plan import Measured
 
 MANIFEST = {
@@ -36,6 +37,28 @@ def test_joint_scoring_reads_about_half():
     joint = estimate(parse_config({"score": {"mode": "joint"}}), 1000, 600)
     assert joint.costs["score"].requests * 2 == separate.costs["score"].requests
     assert joint.costs["score"].read * 2 == separate.costs["score"].read
+
+
+def test_every_judge_adds_its_passes(monkeypatch):
+    class Asking(Judge):
+        name = "asking"
+
+        def judge(self, batch):
+            return [0.0] * len(batch.pairs)
+
+        @classmethod
+        def passes(cls, config):
+            return 1
+
+    monkeypatch.setitem(JUDGES, "asking", Asking)
+    two, three = (
+        estimate(parse_config({"score": {"judges": judges}}), 1000, 600).costs["score"]
+        for judges in (["ql", "rc"], ["ql", "rc", "asking"])
+    )
+    assert three.requests * 2 == two.requests * 3
+    measured = Measured.from_manifest(MANIFEST)
+    plan = estimate(parse_config({"score": {"judges": ["ql", "rc", "asking"]}}), 1000, 600, measured)
+    assert plan.costs["score"].read == pytest.approx(1.5 * plan.rows["scored_pairs"] / 400 * 120_000)
 
 
 def test_long_passages_cost_what_is_read_of_them():

@@ -12,7 +12,7 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError, GeckoError
 from gecko_fret import load_fret
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.models import Models
@@ -42,7 +42,7 @@ def run(small_corpus, fake_llm, fake_embedder):
             else:
                 raw[section] = value
         models = Models(llms={"fake": llm or fake_llm()}, embedder=fake_embedder())
-        return build(parse_config(raw), out, corpus=corpus, models=models, **options)
+        return build_fret(parse_config(raw), out, corpus=corpus, models=models, **options)
 
     return run
 
@@ -303,12 +303,12 @@ sys.path.insert(0, sys.argv[2])
 import conftest, numpy
 from gecko_fret.config import parse_config
 from gecko_fret.models import Models
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from build import test_pipeline
 corpus = conftest.small_corpus.__wrapped__() if hasattr(conftest.small_corpus, "__wrapped__") else None
 models = Models(llms={"fake": conftest.FakeLLM(on_call=lambda: time.sleep(0.02))}, embedder=conftest.FakeEmbedder())
 print("ready", flush=True)
-build(parse_config(test_pipeline.SMALL), sys.argv[1], corpus=corpus, models=models)
+build_fret(parse_config(test_pipeline.SMALL), sys.argv[1], corpus=corpus, models=models)
 """
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gecko_core.errors import BackendError, ConfigError, DataError, ModelError
 from gecko_fret.build.fingerprints import prompt_hashes
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.build.ray import PartWorker, RayEngine, raise_from
 from gecko_fret.config import parse_config
 
@@ -35,7 +35,7 @@ def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp
     """Workers know nothing but folder, configuration and step; no Ray is needed to see that this is enough."""
     parsed = parse_config(json.loads(json.dumps(config)))
     for name in ("local", "worker"):
-        build(parsed, tmp_path / name, corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
+        build_fret(parsed, tmp_path / name, corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
     for part in (tmp_path / "worker" / "attempts").glob("*.parquet"):
         part.unlink()
     prompts = prompt_hashes(parsed)
@@ -71,8 +71,8 @@ def test_a_local_cluster_gives_the_same_bytes(config, small_corpus, tmp_path, fi
     settings = config | {"corpus": {"part_size": 10}, "llm": {"model": "smollm2-135m-instruct", "dtype": "float32"}}
     settings["retrieve"] = {"candidates": 4, "part_size": 2, "seed_top_k": None, "first_pass": first_pass}
     parsed = parse_config(settings | {"generate": {"seeds": 8, "part_size": 2}})
-    build(parsed, tmp_path / "local", corpus=small_corpus)
-    build(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(2))
+    build_fret(parsed, tmp_path / "local", corpus=small_corpus)
+    build_fret(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(2))
     assert len(list((tmp_path / "ray" / "scored").glob("*"))) > 1
     assert files(tmp_path / "local") == files(tmp_path / "ray")
 
@@ -82,7 +82,7 @@ def test_a_local_cluster_gives_the_same_bytes(config, small_corpus, tmp_path, fi
 def test_an_error_in_a_worker_is_the_one_line_it_would_be_here(config, small_corpus, tmp_path):
     pytest.importorskip("ray")
     parsed = parse_config(config)
-    build(parsed, tmp_path / "ray", corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
+    build_fret(parsed, tmp_path / "ray", corpus=small_corpus, stop=iter([False] * 3 + [True] * 9).__next__)
     for part in (tmp_path / "ray" / "attempts").glob("*.parquet"):
         part.unlink()
     part = tmp_path / "ray" / "corpus" / "part-00000.parquet"
@@ -90,4 +90,4 @@ def test_an_error_in_a_worker_is_the_one_line_it_would_be_here(config, small_cor
     whole[8:400] = bytes(392)  # the footer is left: the driver counts rows, the worker reads them
     part.write_bytes(whole)
     with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged"):
-        build(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(1))
+        build_fret(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(1))

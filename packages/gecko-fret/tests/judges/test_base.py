@@ -7,11 +7,11 @@ import pytest
 
 from gecko_core.errors import ConfigError
 from gecko_fret import load_fret
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import ScoreConfig, parse_config
 from gecko_fret.judges import JUDGES, Batch, Judge, Pair, QueryLikelihood, RelevanceClassification
 from gecko_fret.models import Models
-from gecko_fret.prompting import load_prompts
+from gecko_fret.prompting import RelevanceBlock, load_prompts
 
 
 class Nearest(Judge):
@@ -28,6 +28,30 @@ class Nearest(Judge):
         return [cls.version]
 
 
+class Readable(Judge):
+    """A judge that asks the LLM in its own words; the packaged prompt files know nothing of it."""
+
+    name = "readable"
+    prompt = RelevanceBlock(
+        instruction="Is the passage easy to read?",
+        template="Passage: {passage}\nQuery: {query}\nEasy:",
+        answer=" {label}",
+        labels=["no", "yes"],
+    )
+
+    def judge(self, batch):
+        requests = [self.prompt.classification(pair.passage, pair.query) for pair in batch.prompted]
+        return [scored.labels[1] for scored in batch.llm.score(requests, self.prompt.label_strings)]
+
+    @classmethod
+    def passes(cls, config):
+        return 1
+
+    @classmethod
+    def fingerprint(cls, config, models):
+        return [cls.prompt.hash]
+
+
 @pytest.fixture
 def registered(monkeypatch):
     monkeypatch.setitem(JUDGES, "nearest", Nearest)
@@ -42,7 +66,7 @@ def run(small_corpus, make_models, tmp_path):
             "retrieve": {"candidates": 6},
             "score": {"judges": judges},
         }
-        return build(parse_config(config), tmp_path / name, corpus=small_corpus, models=make_models(), **options)
+        return build_fret(parse_config(config), tmp_path / name, corpus=small_corpus, models=make_models(), **options)
 
     return run
 
@@ -69,6 +93,16 @@ def test_judges_are_part_of_the_fingerprint_once_there_are_further_ones(register
     monkeypatch.setattr(Nearest, "version", 2)
     with pytest.raises(ConfigError, match="the settings of 'score' have changed"):
         run(["ql", "rc", "nearest"])
+
+
+def test_a_judge_with_a_prompt_of_its_own_is_built_again_when_the_prompt_changes(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(JUDGES, "readable", Readable)
+    run(["ql", "rc", "readable"])
+    assert all(0 <= c.scores["readable"] <= 1 for row in load_fret(tmp_path / "fret") for c in row.candidates)
+    assert run(["ql", "rc", "readable"]).complete
+    monkeypatch.setattr(Readable, "prompt", Readable.prompt.model_copy(update={"instruction": "Is it short?"}))
+    with pytest.raises(ConfigError, match="the settings of 'score' have changed"):
+        run(["ql", "rc", "readable"])
 
 
 def test_an_unknown_judge_is_refused_before_anything_is_written(run, tmp_path):

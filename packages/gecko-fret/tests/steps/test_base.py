@@ -7,7 +7,7 @@ import pytest
 
 from gecko_core.errors import ConfigError
 from gecko_fret.build.folder import Workspace
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.steps import FILTER, RETRIEVE, STEPS, PartStep, StepResult
 
@@ -65,7 +65,9 @@ def step(request):
 @pytest.fixture
 def run(small_corpus, make_models, tmp_path):
     def run(**options):
-        return build(parse_config(SETTINGS), tmp_path / "fret", corpus=small_corpus, models=make_models(), **options)
+        return build_fret(
+            parse_config(SETTINGS), tmp_path / "fret", corpus=small_corpus, models=make_models(), **options
+        )
 
     return run
 
@@ -105,7 +107,7 @@ def test_a_changed_step_is_refused_by_name_and_made_again_by_force(run, step):
 
 def test_a_folder_built_without_the_step_gets_its_parts(small_corpus, make_models, tmp_path):
     def run():
-        return build(parse_config(SETTINGS), tmp_path / "fret", corpus=small_corpus, models=make_models())
+        return build_fret(parse_config(SETTINGS), tmp_path / "fret", corpus=small_corpus, models=make_models())
 
     run()
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}

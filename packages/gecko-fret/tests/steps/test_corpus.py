@@ -2,7 +2,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus import Corpus, Dropped
 from gecko_fret.steps import CORPUS
@@ -12,7 +12,7 @@ from gecko_fret.steps import CORPUS
 def folder(small_corpus, make_models, tmp_path):
     corpus = Corpus(small_corpus, dropped=[Dropped("x", "duplicate", "doc-01", "the same again")])
     config = {"llm": {"model": "fake"}, "generate": {"seeds": 6, "max_copied": 1.0}, "corpus": {"part_size": 15}}
-    build(parse_config(config), tmp_path / "fret", corpus=corpus, models=make_models())
+    build_fret(parse_config(config), tmp_path / "fret", corpus=corpus, models=make_models())
     return tmp_path / "fret"
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from gecko_core import Gecko
-from gecko_fret.build.pipeline import build
+from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.models import Models
 from gecko_fret.steps.filter import Query
@@ -43,7 +43,7 @@ def test_a_build_keeps_its_trained_embedder_and_goes_on_with_it(embedder, small_
 
     def run(name, stop=None):
         models = Models(llms={"fake": fake_llm()}, embedder=Gecko.from_pretrained("all-minilm-l6-v2"))
-        return build(parse_config(settings), tmp_path / name, corpus=small_corpus, models=models, stop=stop)
+        return build_fret(parse_config(settings), tmp_path / name, corpus=small_corpus, models=models, stop=stop)
 
     run("whole")
     assert not run("halves", stop=iter([False] * 7 + [True] * 9).__next__).complete

@@ -4,7 +4,8 @@ import pytest
 from gecko_fret.config import RetrieveConfig
 from gecko_fret.steps.filter import Query
 from gecko_fret.steps.index import ExactIndex
-from gecko_fret.steps.retrieve import Retrieve, passes_round_trip
+from gecko_fret.steps.plan import Measured
+from gecko_fret.steps.retrieve import RETRIEVE, Retrieve, passes_round_trip
 
 
 @pytest.fixture
@@ -75,3 +76,8 @@ def test_similarities_are_inner_products(retrieve, small_corpus, fake_embedder):
     passage = small_corpus.get(result.candidate_ids[0])
     expected = embedder.encode_queries([query])[0] @ embedder.encode_documents([passage.text], [passage.title])[0]
     assert result.similarities[0] == pytest.approx(float(np.float32(expected)), abs=1e-6)
+
+
+def test_queries_that_failed_the_round_trip_did_not_pass():
+    measured = Measured({"retrieved": 10}, {"retrieve": {"seed_not_found": 3}}, {}, {}, {})
+    assert RETRIEVE.passed(measured) == 7

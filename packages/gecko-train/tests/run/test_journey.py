@@ -109,7 +109,7 @@ def test_fret_that_was_stopped_is_not_trained_on(recipe, monkeypatch):
 
     from gecko_core.errors import DataError
 
-    monkeypatch.setattr("gecko_fret.build.pipeline.build", lambda *_, **__: SimpleNamespace(complete=False))
+    monkeypatch.setattr("gecko_fret.build.pipeline.build_fret", lambda *_, **__: SimpleNamespace(complete=False))
     recipe["finetune"]["sets"] = [{"source": "fret"}]
     recipe["prefinetune"]["enabled"] = False
     with pytest.raises(DataError, match="FRet was stopped before its end; the same command goes on with it"):

@@ -8,10 +8,10 @@ from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_fret.build.folder import Workspace
-    from gecko_fret.build.pipeline import Build, Engine, FretSummary, build, read_corpus
+    from gecko_fret.build.pipeline import Build, Engine, FretSummary, build_fret, read_corpus
     from gecko_fret.build.report import write_report
 
-__all__ = ["Build", "Engine", "FretSummary", "Workspace", "build", "read_corpus", "write_report"]
+__all__ = ["Build", "Engine", "FretSummary", "Workspace", "build_fret", "read_corpus", "write_report"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -20,7 +20,7 @@ __getattr__, __dir__ = lazy_exports(
         "Engine": "gecko_fret.build.pipeline",
         "FretSummary": "gecko_fret.build.pipeline",
         "Workspace": "gecko_fret.build.folder",
-        "build": "gecko_fret.build.pipeline",
+        "build_fret": "gecko_fret.build.pipeline",
         "read_corpus": "gecko_fret.build.pipeline",
         "write_report": "gecko_fret.build.report",
     },

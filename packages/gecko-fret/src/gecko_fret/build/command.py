@@ -16,7 +16,7 @@ from gecko_core.io import format_seconds
 from gecko_fret.build.cost import describe_cost
 from gecko_fret.build.fingerprints import check_config
 from gecko_fret.build.folder import Workspace
-from gecko_fret.build.pipeline import Engine, FretSummary, build, read_corpus
+from gecko_fret.build.pipeline import Engine, FretSummary, build_fret, read_corpus
 from gecko_fret.config import load_config
 
 INTERRUPTED = 130
@@ -80,7 +80,7 @@ def run_build(options: BuildOptions) -> int:
     print(plan, file=sys.stderr, flush=True)
     flag = StopFlag()
     with _ctrl_c(flag):
-        summary = build(
+        summary = build_fret(
             config, options.out, corpus=corpus, progress=True, stop=flag, force=options.force, engine=engine
         )
     if not summary.complete:

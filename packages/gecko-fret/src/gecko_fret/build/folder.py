@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, remove_leftovers, write_json
+from gecko_core.io import locked, read_json, remove_leftovers, write_json
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.steps import CORPUS, STEPS, Step
 from gecko_fret.steps.parts import Parts, Row
@@ -46,12 +45,13 @@ class Workspace:
             DataError: the file is something else.
         """
         try:
-            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            self.manifest_path.stat()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.manifest_path}: not readable ({error}); choose another output folder") from None
-        if not isinstance(manifest, dict) or manifest.get("format") not in FORMATS or "stages" not in manifest:
+        except OSError:
+            pass  # read_json says what is wrong
+        manifest = read_json(self.manifest_path)
+        if manifest.get("format") not in FORMATS or "stages" not in manifest:
             raise DataError(f"{self.manifest_path}: not the manifest of a FRet folder; choose another output folder")
         return manifest
 

@@ -63,7 +63,7 @@ def read_corpus(section: CorpusConfig) -> Corpus:
     )
 
 
-def build(
+def build_fret(
     config: FretConfig,
     out: str | Path,
     *,
@@ -115,10 +115,6 @@ def build(
         finally:
             job.progress.finish()
             context.close()
-
-
-#: Its name at the package's root, where ``build`` is this room.
-build_fret = build
 
 
 class Build:

@@ -74,6 +74,11 @@ class Judge(ABC):
 
     One is made for every process that scores; models that it needs of its own are loaded in ``__init__``.
 
+    A judge with a prompt of its own leaves ``PromptSet`` and its files alone, because their hash is part of existing
+    folders. It keeps the prompt in its module, as a ``RelevanceBlock(...)`` or a subclass of ``PromptBlock`` (both in
+    ``gecko_fret.prompting``), or in ``prompts/NAME.yaml``, read by ``load_prompt(NAME, RelevanceBlock)``, and returns
+    the block's ``hash`` from ``fingerprint``.
+
     Attributes:
         name: its name in ``score.judges``, and its column in the scored parts.
         column: Arrow type of its column.
@@ -97,6 +102,15 @@ class Judge(ABC):
     def value(cls, judgement: Any) -> float:
         """The number that candidates are ranked by, higher is better: the judgement itself by default."""
         return float(judgement)
+
+    @classmethod
+    def passes(cls, config: ScoreConfig) -> int:
+        """Forward passes of the scoring LLM for each pair, for the cost of a build.
+
+        Args:
+            config: section ``score``.
+        """
+        return 0
 
     @classmethod
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:

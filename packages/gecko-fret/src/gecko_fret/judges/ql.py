@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gecko_fret.config import ScoreConfig
 from gecko_fret.judges.base import Batch, Judge
 
 
@@ -18,3 +19,8 @@ class QueryLikelihood(Judge):
             return [scored.logprob for scored in batch.joint]
         requests = [batch.prompts.likelihood(pair.kind, pair.passage, pair.query) for pair in batch.prompted]
         return [scored.logprob for scored in batch.llm.score(requests)]
+
+    @classmethod
+    def passes(cls, config: ScoreConfig) -> int:
+        """One."""
+        return 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from gecko_fret.config import ScoreConfig
 from gecko_fret.judges.base import Batch, Judge
 
 
@@ -21,6 +22,11 @@ class RelevanceClassification(Judge):
             return [list(scored.labels) for scored in batch.joint]
         requests = [batch.prompts.classification(pair.passage, pair.query) for pair in batch.prompted]
         return [list(scored.labels) for scored in batch.llm.score(requests, batch.prompts.label_strings("separate"))]
+
+    @classmethod
+    def passes(cls, config: ScoreConfig) -> int:
+        """One; in joint mode the labels come from the pass of ``ql``."""
+        return 0 if config.mode == "joint" else 1
 
     @classmethod
     def value(cls, judgement: Sequence[float]) -> float:

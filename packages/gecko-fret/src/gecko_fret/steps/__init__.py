@@ -1,4 +1,17 @@
-"""The steps of a build in their order: one file each, and one line in `STEPS`."""
+"""The steps of a build in their order: one file each, and one line in `STEPS`.
+
+Names on disk and in the configuration are those of version 0.1, so that its folders stay valid:
+
+| step | configuration | folder | rows counted as | stage in rejects/ |
+|---|---|---|---|---|
+| corpus | corpus | corpus | passages | |
+| write | generate, llm, generators | attempts | attempts | |
+| filter | generate (`FILTER_KEYS`) | generated | queries | generate |
+| embed | embedder, retrieve.first_pass | embeddings | | |
+| retrieve | retrieve | retrieved | retrieved | retrieve |
+| score | score, llm | scored | scored_pairs | |
+| mine | mine | fret | rows | mine |
+"""
 
 from __future__ import annotations
 

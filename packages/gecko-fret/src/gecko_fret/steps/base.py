@@ -76,7 +76,10 @@ class BuildContext:
 
 
 class Step(ABC, Generic[Row]):
-    """One step of a build. ``gecko_fret.steps.STEPS`` lists the steps in their order; nothing else names them.
+    """One step of a build. ``gecko_fret.steps.STEPS`` lists the steps in their order.
+
+    The pipeline, resuming, fingerprints, counts, rejects and cost loop over that list. Besides the steps that read its
+    parts, a step is named only where its numbers are shown: in sections of the report, and in the totals of the cost.
 
     Subclass :class:`PartStep` for work that goes part by part, :class:`WholeStep` for a pass over everything.
 

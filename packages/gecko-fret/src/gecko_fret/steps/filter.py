@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from gecko_core.errors import DataError
 from gecko_core.text_identity import words_key
-from gecko_fret.config import GenerateConfig
+from gecko_fret.config import FILTER_KEYS, GenerateConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import PromptSet, load_prompts
 from gecko_fret.steps.base import BuildContext, Reject, StepResult, WholeStep
 from gecko_fret.steps.plan import Plan
-from gecko_fret.steps.write import FILTER_KEYS, WRITE, Attempt
+from gecko_fret.steps.write import WRITE, Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Filter:
 
 
 class FilterStep(WholeStep[Query]):
-    """All attempts in their order; the queries that are left are laid into parts of their own size."""
+    """All attempts in their order; the queries that remain are stored in parts of their own size."""
 
     name = "filter"
     folder = "generated"  # folders of version 0.1 call it so

@@ -208,7 +208,7 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
 
     def estimate(self, plan: Plan) -> None:
         """See ``Step.estimate``."""
-        kept = plan.like.counts["rows"] / plan.like.passed if plan.like else 1.0
+        kept = plan.like.counts["rows"] / RETRIEVE.passed(plan.like) if plan.like else 1.0
         plan.rows["rows"] = plan.rows["passed"] * kept
 
     def layout(self, config: FretConfig) -> Layout[MinedRow]:

@@ -28,11 +28,6 @@ class Measured:
         seconds = {name: stage["seconds"] for name, stage in manifest["stages"].items()}
         return cls(manifest["counts"], manifest["rejects"], manifest["tokens"], seconds, manifest["config"])
 
-    @property
-    def passed(self) -> int:
-        """Queries that passed the round trip."""
-        return self.counts["retrieved"] - sum(self.rejects.get("retrieve", {}).values())
-
 
 @dataclass(frozen=True, slots=True)
 class StepCost:

@@ -16,7 +16,7 @@ from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder, prepare_first_pass
 from gecko_fret.steps.index import Index, make_index, recall
-from gecko_fret.steps.plan import Plan
+from gecko_fret.steps.plan import Measured, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,13 @@ class RetrieveStep(PartStep[Query, Retrieved]):
 
     def estimate(self, plan: Plan) -> None:
         """See ``Step.estimate``; ``passed`` are the queries that find their seed."""
-        kept = plan.like.passed / plan.like.counts["queries"] if plan.like else 1.0
+        kept = self.passed(plan.like) / plan.like.counts["queries"] if plan.like else 1.0
         plan.rows["retrieved"] = plan.rows["queries"]
         plan.rows["passed"] = plan.rows["queries"] * kept
+
+    def passed(self, like: Measured) -> int:
+        """Queries of a finished build that found their seed."""
+        return like.counts["retrieved"] - sum(like.rejects.get(self.name, {}).values())
 
     def prepare(self, build: BuildContext, progress: Progress) -> None:
         """Train the embedder again where it was deleted after embedding."""

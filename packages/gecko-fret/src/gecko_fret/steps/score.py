@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class ScoredPair:
 
     query_id: str
     candidate_id: str
-    judgements: dict[str, Any]
+    judgements: Mapping[str, float | list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,13 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
     def estimate(self, plan: Plan) -> StepCost:
         """See ``Step.estimate``."""
         config, like = plan.config, plan.like
-        passes = _passes(config.score.mode)
+        passes = _passes(config.score)
         pairs = plan.rows["scored_pairs"] = plan.rows["passed"] * min(config.retrieve.candidates, plan.passages)
         tokens = plan.text_tokens(config.score.passage_tokens) + config.generate.max_new_tokens + TEMPLATE_TOKENS
         read, seconds = float(round(pairs * passes * tokens)), 0.0
         if like:
-            share = pairs * passes / (like.counts["scored_pairs"] * _passes(like.config["score"]["mode"]))
+            earlier = _passes(ScoreConfig.model_validate(like.config["score"]))
+            share = pairs * passes / (like.counts["scored_pairs"] * earlier)
             read, seconds = share * like.tokens[self.name]["prompt_tokens"], share * like.seconds[self.name]
         line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read"
         return StepCost(line, pairs * passes, read, seconds=seconds)
@@ -161,5 +162,6 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
 SCORE = ScoreStep()
 
 
-def _passes(mode: str) -> int:
-    return 1 if mode == "joint" else 2
+def _passes(config: ScoreConfig) -> int:
+    # A measured build may name a judge that is not registered here.
+    return sum(JUDGES[name].passes(config) for name in config.all_judges if name in JUDGES)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gecko_core.errors import ConfigError
 from gecko_core.randomness import generator, seed_of, weighted_order
-from gecko_fret.config import FretConfig, GenerateConfig
+from gecko_fret.config import FILTER_KEYS, FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.llm.protocol import LLM, Completion, Sampling
 from gecko_fret.models import llm_settings
@@ -19,9 +19,6 @@ from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.parts import part_count
 from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
-
-#: Keys of ``generate`` that the filter reads, so that changing them does not write anything again.
-FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class PlannedAttempt:
     """An attempt to be written; ``llm`` numbers the generators."""
 
     id: str
@@ -85,7 +82,7 @@ class Write:
         usages = [llm.usage for llm, _ in self._llms]
         return sum(usage.prompt_tokens for usage in usages), sum(usage.generated_tokens for usage in usages)
 
-    def _plan(self, seed_id: str) -> list[_Plan]:
+    def _plan(self, seed_id: str) -> list[PlannedAttempt]:
         kinds = weighted_order(self._weights, "kind", self._seed, seed_id)
         weights = [weight for _, weight in self._llms]
         plans = []
@@ -93,10 +90,10 @@ class Write:
             identifier = f"{seed_id}/{attempt}"
             draw = generator("llm", self._seed, identifier).random() * sum(weights)
             chosen = next((i for i in range(len(weights)) if draw < sum(weights[: i + 1])), len(weights) - 1)
-            plans.append(_Plan(identifier, seed_id, attempt, kinds[attempt % len(kinds)], chosen))
+            plans.append(PlannedAttempt(identifier, seed_id, attempt, kinds[attempt % len(kinds)], chosen))
         return plans
 
-    def _attempt(self, plan: _Plan, completion: Completion) -> Attempt:
+    def _attempt(self, plan: PlannedAttempt, completion: Completion) -> Attempt:
         return Attempt(
             id=plan.id,
             seed_id=plan.seed_id,
@@ -109,7 +106,7 @@ class Write:
             finished=completion.finished,
         )
 
-    def _write(self, llm: LLM, plans: list[_Plan]) -> dict[str, Completion]:
+    def _write(self, llm: LLM, plans: list[PlannedAttempt]) -> dict[str, Completion]:
         if not plans:
             return {}
         config = self._config

@@ -5,10 +5,10 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_fret import load_fret
-from gecko_fret.build.pipeline import build
-from gecko_fret.build.report.base import Section
+from gecko_fret.build.pipeline import build_fret
+from gecko_fret.build.report.base import ReportSection
 from gecko_fret.build.report.sections import SECTIONS
-from gecko_fret.build.report.writing import render, write_report
+from gecko_fret.build.report.writing import report_text, write_report
 from gecko_fret.config import parse_config
 
 
@@ -16,7 +16,7 @@ from gecko_fret.config import parse_config
 def folder(tmp_path_factory, small_corpus, make_models):
     out = tmp_path_factory.mktemp("report") / "fret"
     config = {"llm": {"model": "fake"}, "generate": {"seeds": 30, "max_copied": 1.0}, "retrieve": {"candidates": 6}}
-    build(parse_config(config), out, corpus=small_corpus, models=make_models())
+    build_fret(parse_config(config), out, corpus=small_corpus, models=make_models())
     return out
 
 
@@ -63,11 +63,11 @@ def test_writing_again_gives_the_same_bytes(folder):
 
 
 def test_texts_cannot_break_the_page_or_the_table():
-    section = Section("<i>T", "n", ("<u>a", "b"), [("<b>|x", 3), ("y", 6)], bar=1)
-    page = render([section], "report.html.j2")
+    section = ReportSection("<i>T", "n", ("<u>a", "b"), [("<b>|x", 3), ("y", 6)], bar=1)
+    page = report_text([section], "report.html")
     assert not re.search("<i>|<u>|<b>", page)
     assert [float(width) for width in re.findall(r"width:([\d.]+)%", page)] == [30, 60]
-    assert render([section], "report.md.j2") == (
+    assert report_text([section], "report.md") == (
         "# FRet report\n\n## <i>T\n\nn\n\n| <u>a | b |\n|---|---|\n| <b>\\|x | 3 |\n| y | 6 |\n"
     )
 
@@ -75,7 +75,10 @@ def test_texts_cannot_break_the_page_or_the_table():
 def test_a_section_is_one_function_and_one_line(folder, tmp_path, monkeypatch):
     out = tmp_path / "copy"
     shutil.copytree(folder, out)
-    toy = lambda data: [Section("Seeds", "Distinct.", ("seeds",), [(len({row.seed_id for row in data.rows}),)])]  # noqa: E731
+
+    def toy(data):
+        return [ReportSection("Seeds", "Distinct.", ("seeds",), [(len({row.seed_id for row in data.rows}),)])]
+
     monkeypatch.setattr("gecko_fret.build.report.writing.SECTIONS", [*SECTIONS, toy])
     write_report(out)
     ((seeds,),) = table((out / "report.md").read_text(), "Seeds")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gecko_fret.build.report.base import ReportData, Section
+from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.build.report.sections import SECTIONS
 from gecko_fret.build.report.writing import write_report
 
-__all__ = ["SECTIONS", "ReportData", "Section", "write_report"]
+__all__ = ["SECTIONS", "ReportData", "ReportSection", "write_report"]

@@ -11,7 +11,7 @@ from gecko_fret.steps import MINE, MinedRow, Step
 
 
 @dataclass(slots=True)
-class Section:
+class ReportSection:
     """A titled table with a sentence above it.
 
     Attributes:

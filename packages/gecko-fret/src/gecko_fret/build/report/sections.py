@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gecko_fret.build.report.base import ReportData, Section
+from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.steps import FILTER, MINE, RETRIEVE, WRITE, Candidate, MinedRow
 
@@ -19,7 +19,7 @@ _EXAMPLES = 5
 _TEXT_CHARACTERS = 280
 
 
-def made_from(data: ReportData) -> Iterable[Section]:
+def made_from(data: ReportData) -> Iterable[ReportSection]:
     """Corpus, models and the settings that matter most."""
     manifest = data.manifest
     models, corpus, config = manifest["models"], manifest["corpus"], manifest["config"]
@@ -35,10 +35,10 @@ def made_from(data: ReportData) -> Iterable[Section]:
         ("labels", f"positive {config['mine']['positive']}, negative {config['mine']['negative']}"),
         ("seed number", config["seed"]),
     ]
-    yield Section("Made from", "The full configuration is in manifest.json.", ("what", "which"), rows)
+    yield ReportSection("Made from", "The full configuration is in manifest.json.", ("what", "which"), rows)
 
 
-def survivors(data: ReportData) -> Iterable[Section]:
+def survivors(data: ReportData) -> Iterable[ReportSection]:
     """How many attempts become rows, step by step."""
     top_k = data.manifest["config"]["retrieve"]["seed_top_k"]
     trip = f"queries with their seed in the top {top_k}" if top_k else "queries scored (round trip off)"
@@ -50,17 +50,19 @@ def survivors(data: ReportData) -> Iterable[Section]:
     ]
     first = max(steps[0][1], 1)
     rows = [(label, count, f"{count / first:.1%}") for label, count in steps]
-    yield Section("What survives", "Each step as a share of the attempts.", ("step", "count", "share"), rows, bar=1)
+    yield ReportSection(
+        "What survives", "Each step as a share of the attempts.", ("step", "count", "share"), rows, bar=1
+    )
 
 
-def rejects(data: ReportData) -> Iterable[Section]:
+def rejects(data: ReportData) -> Iterable[ReportSection]:
     """Rejected texts by step and reason."""
     rows = [(step, reason, count) for step, reasons in data.rejects.items() for reason, count in reasons.items()]
     note = "Every rejected text is in rejects/ with its reason." if rows else "Nothing was rejected."
-    yield Section("Rejects", note, ("stage", "reason", "count"), rows, bar=2)
+    yield ReportSection("Rejects", note, ("stage", "reason", "count"), rows, bar=2)
 
 
-def seed_ranks(data: ReportData) -> Iterable[Section]:
+def seed_ranks(data: ReportData) -> Iterable[ReportSection]:
     """Where queries find their own seeds."""
     ranks = Counter(row.seed_rank for row in data.workspace.parts(RETRIEVE))
     total = max(sum(ranks.values()), 1)
@@ -69,10 +71,10 @@ def seed_ranks(data: ReportData) -> Iterable[Section]:
     if ranks[None]:
         rows.append(("not found", ranks[None], f"{ranks[None] / total:.1%}"))
     note = "Rank of the seed passage among the neighbours of its own query, all queries."
-    yield Section("Where the seed is", note, ("rank", "queries", "share"), rows, bar=1)
+    yield ReportSection("Where the seed is", note, ("rank", "queries", "share"), rows, bar=1)
 
 
-def labels(data: ReportData) -> Iterable[Section]:
+def labels(data: ReportData) -> Iterable[ReportSection]:
     """What became of positives and negatives."""
     rows = data.rows
     if not rows:
@@ -89,10 +91,10 @@ def labels(data: ReportData) -> Iterable[Section]:
         ("mean expected label of the positive, 0 to 4", f"{np.mean(relevance):.2f}"),
         ("rows without a negative", without),
     ]
-    yield Section("Labels", "What the fused ranking decided.", ("what", "value"), facts)
+    yield ReportSection("Labels", "What the fused ranking decided.", ("what", "value"), facts)
 
 
-def tasks(data: ReportData) -> Iterable[Section]:
+def tasks(data: ReportData) -> Iterable[ReportSection]:
     """Rows by task."""
     rows = data.rows
     if not rows:
@@ -100,10 +102,10 @@ def tasks(data: ReportData) -> Iterable[Section]:
     counts = Counter(row.task for row in rows)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:40]
     table = [(task, n, f"{n / len(rows):.1%}") for task, n in ordered]
-    yield Section("Tasks", "Rows by task string, the 40 most frequent.", ("task", "rows", "share"), table, bar=1)
+    yield ReportSection("Tasks", "Rows by task string, the 40 most frequent.", ("task", "rows", "share"), table, bar=1)
 
 
-def lengths(data: ReportData) -> Iterable[Section]:
+def lengths(data: ReportData) -> Iterable[ReportSection]:
     """Queries by their number of words."""
     rows = data.rows
     if not rows:
@@ -113,10 +115,10 @@ def lengths(data: ReportData) -> Iterable[Section]:
         (f"{step * 4} to {step * 4 + 3}" if step < 10 else "40 and more", n, f"{n / len(rows):.1%}")
         for step, n in sorted(counts.items())
     ]
-    yield Section("Query lengths", "Words per query.", ("words", "rows", "share"), table, bar=1)
+    yield ReportSection("Query lengths", "Words per query.", ("words", "rows", "share"), table, bar=1)
 
 
-def agreement(data: ReportData) -> Iterable[Section]:
+def agreement(data: ReportData) -> Iterable[ReportSection]:
     """How similarly QL and RC order the candidates: Spearman's rho of the ranks, per query."""
     rows = data.rows
     if not rows:
@@ -129,7 +131,7 @@ def agreement(data: ReportData) -> Iterable[Section]:
     mean = f"{np.mean(values):.2f}" if values else "-"
     same = f"{same_top / len(rows):.1%}"
     note = f"Rank correlation of QL and RC per query: mean {mean}; the same first candidate in {same}."
-    yield Section("Agreement of the two scores", note, ("rank correlation", "queries"), table, bar=1)
+    yield ReportSection("Agreement of the two scores", note, ("rank correlation", "queries"), table, bar=1)
 
 
 def _spearman(candidates: list[Candidate]) -> float:
@@ -138,7 +140,7 @@ def _spearman(candidates: list[Candidate]) -> float:
     return float(np.corrcoef(ranks.T)[0, 1])
 
 
-def examples(data: ReportData) -> Iterable[Section]:
+def examples(data: ReportData) -> Iterable[ReportSection]:
     """The rows whose positives the LLM judges best and worst, by expected label, then by query likelihood."""
     if not data.rows:
         return
@@ -152,7 +154,7 @@ def examples(data: ReportData) -> Iterable[Section]:
     note = "By the positive's expected label, then its query likelihood."
     header = ("task", "query", "positive", "negative", "scores of the positive")
     for title, chosen in (("Best rows", ordered[:count]), ("Worst rows", ordered[-count:][::-1])):
-        yield Section(title, note, header, [_example(row, data) for row in chosen])
+        yield ReportSection(title, note, header, [_example(row, data) for row in chosen])
 
 
 def _example(row: MinedRow, data: ReportData) -> tuple[str, ...]:
@@ -172,7 +174,7 @@ def _short(text: str) -> str:
 
 
 #: The report, section by section. To add one, write its function (in a file of its own) and put it here.
-SECTIONS: list[Callable[[ReportData], Iterable[Section]]] = [
+SECTIONS: list[Callable[[ReportData], Iterable[ReportSection]]] = [
     made_from,
     survivors,
     rejects,

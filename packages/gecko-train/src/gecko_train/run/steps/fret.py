@@ -28,13 +28,12 @@ class BuildFret(Step):
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
-        from gecko_fret import load_fret
-        from gecko_fret.build import build
+        from gecko_fret import build_fret, load_fret
 
         journey.forget_model()  # the LLM needs the memory
         started = time.perf_counter()
         folder = journey.folder.path / "fret"
-        summary = build(journey.recipe.fret, folder, corpus=journey.held_out.training, progress=True)
+        summary = build_fret(journey.recipe.fret, folder, corpus=journey.held_out.training, progress=True)
         if not summary.complete:
             raise DataError(f"{folder}: FRet was stopped before its end; the same command goes on with it")
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
