@@ -34,7 +34,7 @@ def pairs(source: str, seed: int = 0) -> list[Any]:
             for passage in passages
             if passage["title"] and passage["text"]
         ]
-    return [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))]
+    return [rows[index] for index in np.random.default_rng(seed).permutation(len(rows))]
 
 
 def plan(rows: list[Any], batch_size: int, steps: int) -> tuple[Any, list[list[Any]]]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from gecko_train.config import Recipe, TrainerConfig, find_recipe, load_recipe
+    from gecko_train.config import Recipe, SetConfig, TrainerConfig, find_recipe, load_recipe
     from gecko_train.data.mixture import Mixture
     from gecko_train.data.rows import Document, RowSet, TrainingRow
+    from gecko_train.data.sources.base import SourceContext
+    from gecko_train.data.sources.registry import load_set
     from gecko_train.loop.trainer import Trainer
     from gecko_train.loss.objective import Objective, ObjectiveConfig
     from gecko_train.run.journey import run_recipe
@@ -26,12 +28,15 @@ __all__ = [
     "ObjectiveConfig",
     "Recipe",
     "RowSet",
+    "SetConfig",
+    "SourceContext",
     "Trainer",
     "TrainerConfig",
     "TrainingRow",
     "__version__",
     "find_recipe",
     "load_recipe",
+    "load_set",
     "run_recipe",
     "soup",
 ]
@@ -45,11 +50,14 @@ __getattr__, __dir__ = lazy_exports(
         "ObjectiveConfig": "gecko_train.loss.objective",
         "Recipe": "gecko_train.config",
         "RowSet": "gecko_train.data.rows",
+        "SetConfig": "gecko_train.config",
+        "SourceContext": "gecko_train.data.sources.base",
         "Trainer": "gecko_train.loop.trainer",
         "TrainerConfig": "gecko_train.config",
         "TrainingRow": "gecko_train.data.rows",
         "find_recipe": "gecko_train.config",
         "load_recipe": "gecko_train.config",
+        "load_set": "gecko_train.data.sources.registry",
         "run_recipe": "gecko_train.run.journey",
         "soup": "gecko_train.run.soup",
     },

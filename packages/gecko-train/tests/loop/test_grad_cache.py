@@ -60,7 +60,7 @@ def test_micro_batches_hold_every_text_once_within_the_budget(lengths, budget):
     assert cache
     assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
     for group in groups:
-        longest = max(lengths[place] for place in group)
+        longest = max(lengths[index] for index in group)
         assert longest == lengths[group[0]]
         assert len(group) == 1 or longest * len(group) <= budget
 

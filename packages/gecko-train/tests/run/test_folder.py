@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import parse_recipe
 from gecko_train.run.folder import RunFolder, peak_memory_gb
 
@@ -95,6 +95,15 @@ def test_a_run_killed_while_its_recipe_was_written_can_start_again(tmp_path):
     (tmp_path / ".recipe.yaml.123.tmp").write_text("na")
     with RunFolder.claim(tmp_path, parse_recipe({"name": "a"})):
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "recipe.yaml"]
+
+
+def test_a_damaged_result_is_one_line_with_the_file_and_the_cure(tmp_path):
+    with RunFolder.claim(tmp_path / "run", parse_recipe({})) as folder:
+        folder.stage("one", lambda: {"x": 1})
+        (tmp_path / "run" / "stages" / "one.json").write_text('{"x": ')
+        with pytest.raises(DataError, match=r"stages.one\.json: cannot be read .*; remove the file to run") as caught:
+            folder.stage("one", lambda: {"x": 2})
+    assert "\n" not in str(caught.value)
 
 
 def test_memory_is_counted_in_gigabytes():

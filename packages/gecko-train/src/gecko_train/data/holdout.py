@@ -42,14 +42,14 @@ def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int) -> HeldOut:
         )
     generator = stream_generator(seed, Stream.HOLD_OUT)
     count = max(1, min(config.queries, int(len(pairs) * _LARGEST_SHARE)))
-    chosen = [pairs[place] for place in sorted(generator.permutation(len(pairs))[:count])]
+    chosen = [pairs[index] for index in sorted(generator.permutation(len(pairs))[:count])]
     held = {passage.id for _, passage in chosen}
     # Held-out text must not come back under another id: passages equal to a held-out one leave the training corpus.
     bodies = {text_id(passage.text) for _, passage in chosen}
     kept = [passage.id for passage in corpus if passage.id not in held and text_id(passage.text) not in bodies]
     training = corpus.subset(kept)
     wanted = min(max(0, config.max_documents - len(chosen)), len(training))
-    distractors = [training[int(place)] for place in sorted(generator.permutation(len(training))[:wanted])]
+    distractors = [training[int(index)] for index in sorted(generator.permutation(len(training))[:wanted])]
     documents = [passage for _, passage in chosen] + distractors
     test = RetrievalSet(
         name="known-item",

@@ -206,7 +206,7 @@ def distinct(
     positive_ids: np.ndarray,  # (N,)
     limit: int,
 ) -> np.ndarray:
-    """Find the places of at most ``limit`` rows, in order: no id occurs twice, and no further row could be added."""
+    """Find the indices of at most ``limit`` rows, in order: no id occurs twice, and no further row could be added."""
     kept = np.empty(0, dtype=np.int64)
     left = np.arange(len(query_ids))
     while len(left) and len(kept) < limit:

@@ -167,13 +167,13 @@ class RowSet:
         which = np.searchsorted(self._ends, indices, side="right")
         rows: dict[int, TrainingRow] = {}
         for number in np.unique(which):
-            places = np.flatnonzero(which == number)
+            positions = np.flatnonzero(which == number)
             start = self._ends[number] - self._batches[number].num_rows
-            taken = self._batches[number].take(pa.array(indices[places] - start))
-            for place, row in zip(places, taken.to_pylist(), strict=True):
-                rows[int(place)] = _to_row(row)
+            taken = self._batches[number].take(pa.array(indices[positions] - start))
+            for position, row in zip(positions, taken.to_pylist(), strict=True):
+                rows[int(position)] = _to_row(row)
         self._release_pages()
-        return [rows[place] for place in range(len(indices))]
+        return [rows[position] for position in range(len(indices))]
 
     def _release_pages(self) -> None:
         """Give the file's pages back: every row read maps its neighbours' pages too, 64 KB at a time."""

@@ -85,9 +85,9 @@ class StreamedSet:
             if len(kept) == size or self._read_rows - read_before >= 2 * max(self._rows, size):
                 break
             wanted = len(self._waiting) + size
-        chosen = [self._waiting[place] for place in kept]
+        chosen = [self._waiting[index] for index in kept]
         taken = set(kept.tolist())
-        self._waiting = [numbered for place, numbered in enumerate(self._waiting) if place not in taken]
+        self._waiting = [numbered for index, numbered in enumerate(self._waiting) if index not in taken]
         if len(kept) < size:
             self._waiting = []  # only copies of the batch's rows are left
         self._recent.append(dict(chosen))

@@ -7,7 +7,6 @@ pickles. Neither the data plan nor the random generators are in it: both are fun
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import unwritable, whole_folder, write_json
+from gecko_core.io import read_json, unwritable, whole_folder, write_json
 from gecko_train.loop.parallel import gather_shards, shard_like
 
 _PREFIX = "step-"
@@ -91,10 +90,10 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
     complete = []
     for path in folder.glob(f"{_PREFIX}*"):
         try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            state = read_json(path / "state.json")
             if all((path / name).stat().st_size == size for name, size in state["files"].items()):
                 complete.append(Checkpoint(path, int(state["step"]), state))
-        except (OSError, ValueError, KeyError):
+        except (DataError, OSError, ValueError, KeyError):
             continue
     return sorted(complete, key=lambda checkpoint: checkpoint.step)
 

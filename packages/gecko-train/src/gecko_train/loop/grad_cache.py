@@ -88,7 +88,7 @@ def split_batch(
         cache: "auto" caches where the batch does not fit; True and False decide themselves.
 
     Returns:
-        The places of each micro-batch's texts, longest text first, and whether to cache.
+        The indices of each micro-batch's texts, longest text first, and whether to cache.
     """
     pieces = plan_batches(lengths, min(fits, quick))
     if cache == "auto":

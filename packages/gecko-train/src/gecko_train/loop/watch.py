@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gecko_core.io import Bars, Lines, Progress, whole_path, write_text
+from gecko_core.io import make_progress, whole_path, write_text
 
 # Panel: the keys it shows (a key that ends in * stands for all that begin so) and its title.
 _CURVES = (
@@ -76,7 +76,7 @@ class Watch:
         kept = [line for line in read_metrics(self._path) if line["step"] <= done]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8")
-        self._progress = _progress(console or Console(stderr=True), seconds)
+        self._progress = make_progress(True, console or Console(stderr=True), every=seconds)
         self._progress.start(title, total, done, "steps")
 
     def __enter__(self) -> Watch:
@@ -107,12 +107,6 @@ class Watch:
         self._file.close()
         if draw:
             draw_curves(self._path, self.folder / "curves.png", self.title)
-
-
-def _progress(console: Console, seconds: float) -> Progress:
-    if console.is_terminal:
-        return Bars(console)
-    return Lines(every=seconds, write=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -165,8 +159,8 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
 
     figure = Figure(figsize=(13, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (keys, label) in enumerate(_CURVES, start=1):
-        axes = figure.add_subplot(2, 3, place)
+    for number, (keys, label) in enumerate(_CURVES, start=1):
+        axes = figure.add_subplot(2, 3, number)
         axes.set_xlabel("step")
         axes.set_title(label, fontsize=10)
         series = _loss_by_set(lines) if keys == ("loss",) else _series(keys, lines)

@@ -135,7 +135,7 @@ def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> 
 
 def before_finetuning() -> list[Step]:
     """The steps of a journey that fine-tuning builds on: corpus, pre-finetuned model, FRet data."""
-    finetuning = next(place for place, step in enumerate(STEPS) if step.name == FINETUNED.stage)
+    finetuning = next(index for index, step in enumerate(STEPS) if step.name == FINETUNED.stage)
     return [step for step in STEPS[:finetuning] if not isinstance(step, Evaluate)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, read_yaml, remove_leftovers, write_json, write_text
+from gecko_core.io import locked, read_json, read_yaml, remove_leftovers, write_json, write_text
 from gecko_train.config import Recipe, dump_recipe
 
 _RECIPE = "recipe.yaml"
@@ -81,9 +81,19 @@ class RunFolder:
         return self.finished(name) or result
 
     def finished(self, name: str) -> dict[str, Any] | None:
-        """The result of a finished step, or None."""
+        """The result of a finished step, or None.
+
+        Raises:
+            DataError: its file is damaged.
+        """
         path = self._file(name)
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            result: dict[str, Any] = read_json(path)
+        except DataError as error:
+            raise DataError(f"{error}; remove the file to run this step again") from None
+        return result
 
     def _file(self, name: str) -> Path:
         return self.path / "stages" / f"{name}.json"

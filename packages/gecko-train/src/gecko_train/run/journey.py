@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from gecko_core.errors import ConfigError
+from gecko_core.io import format_seconds
 from gecko_train.config import Recipe
 from gecko_train.data.holdout import HeldOut, hold_out
 from gecko_train.data.sources.registry import run_inputs
@@ -146,7 +147,7 @@ class Journey:
             return {"title": step.title, "seconds": seconds, "peak_memory_gb": peak_memory_gb(), **result}
 
         done = self.folder.stage(step.name, timed)
-        self._say(f"      {done['note']} ({done['seconds']:.0f} s)")
+        self._say(f"      {done['note']} ({format_seconds(done['seconds'])})")
         return done
 
     def _say(self, line: str) -> None:

@@ -32,19 +32,19 @@ def classification_rows(records: Iterable[Record], settings: Settings) -> Iterat
             f"classification set with the one label {next(iter(by_label), None)!r}; at least two are needed"
         )
     generator = stream_generator(settings.seed, Stream.CLASSIFICATION)
-    for place, (text, label) in enumerate(zip(texts, labels, strict=True)):
+    for index, (text, label) in enumerate(zip(texts, labels, strict=True)):
         same_label = by_label[label]
         if len(same_label) < 2:
             continue
         partner = same_label[generator.integers(len(same_label))]
-        if partner == place:
-            partner = same_label[(np.searchsorted(same_label, place) + 1) % len(same_label)]
+        if partner == index:
+            partner = same_label[(np.searchsorted(same_label, index) + 1) % len(same_label)]
         others: list[int] = []
         while len(others) < settings.negatives:
             candidate = int(generator.integers(len(texts)))
             if labels[candidate] != label:
                 others.append(candidate)
-        mark = f" [{settings.seed:x}-{place:x}]" if settings.unique_ids else ""
+        mark = f" [{settings.seed:x}-{index:x}]" if settings.unique_ids else ""
         yield TrainingRow(
             settings.task,
             text + mark,

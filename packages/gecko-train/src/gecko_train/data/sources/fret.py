@@ -110,7 +110,7 @@ def _with_scores(
     others = (candidate for candidate in row.candidates if candidate.id not in taken)
     ranked = sorted(others, key=lambda candidate: -candidate.fused)
     picked = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int).tolist()
-    documents = chosen + [passage(ranked[place].id) for place in dict.fromkeys(picked)]
+    documents = chosen + [passage(ranked[index].id) for index in dict.fromkeys(picked)]
     fused = {candidate.id: float(candidate.fused) for candidate in row.candidates}
     return documents, tuple(fused.get(document.id, float("nan")) for document in [first, *documents])
 

@@ -49,7 +49,7 @@ def read_corpus(recipe: Recipe, folder: RunFolder) -> Corpus:
     most = recipe.corpus.max_passages
     if most and most < len(corpus):
         chosen = stream_generator(recipe.seed, Stream.CORPUS_SAMPLE).permutation(len(corpus))[:most]
-        corpus = corpus.subset([corpus.ids[place] for place in chosen])
+        corpus = corpus.subset([corpus.ids[index] for index in chosen])
     known = folder.finished(ReadCorpus.name)
     if known is not None and known["hash"] != corpus.hash:
         raise ConfigError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -36,14 +35,13 @@ class BuildFret(Step):
         summary = build_fret(journey.recipe.fret, folder, corpus=journey.held_out.training, progress=True)
         if not summary.complete:
             raise DataError(f"{folder}: FRet was stopped before its end; the same command goes on with it")
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         rows = load_fret(folder)
         moved = sum(row.positive.id != row.seed_id for row in rows)
         share = moved / len(rows) if len(rows) else 0.0
         return {
             "rows": len(rows),
             "positive_is_not_the_seed": share,
-            "counts": manifest.get("counts", {}),
+            "counts": rows.manifest.get("counts", {}),
             "fret_seconds": time.perf_counter() - started,
             "note": f"{len(rows)} rows (task, query, positive, negative); the LLM chose another passage than the seed "
             f"for {share:.0%}",
