@@ -135,6 +135,65 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.json", "parts"]
 
 
+def test_a_folder_whose_replacement_was_killed_between_two_renames_comes_back(tmp_path):
+    path = tmp_path / "model"
+    code = (
+        "import os, pathlib, sys; from gecko_core.io import whole_folder\n"
+        "rename = pathlib.Path.rename\n"
+        "def rename_and_die(old, new):\n rename(old, new); os._exit(9)\n"
+        "with whole_folder(sys.argv[1]) as folder:\n"
+        " (folder / 'new').touch(); pathlib.Path.rename = rename_and_die\n"
+    )
+
+    def killed():
+        assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+        assert not path.exists()
+
+    with whole_folder(path) as temporary:
+        (temporary / "old").touch()
+    killed()
+    remove_leftovers(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["model", "old"]
+    killed()
+    with pytest.raises(ValueError, match="stop"), whole_folder(path):
+        raise ValueError("stop")
+    assert [entry.name for entry in path.iterdir()] == ["old"]
+    killed()
+    with whole_folder(path) as temporary:
+        assert [entry.name for entry in path.iterdir()] == ["old"]
+        (temporary / "new").touch()
+    assert [entry.name for entry in path.iterdir()] == ["new"]
+    remove_leftovers(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["model", "new"]
+
+
+def test_a_folder_is_kept_when_its_replacement_is_interrupted_between_two_renames(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    with whole_folder(path) as temporary:
+        (temporary / "old").touch()
+    rename = type(path).rename
+
+    def interrupted(source, target):
+        if source.suffix == ".tmp":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(type(path), "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["model", "old"]
+
+
+def test_a_folder_that_was_replaced_is_deleted(tmp_path):
+    for name in ("model", ".model.123.old", ".model.7.old", ".other.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"of {name}").touch()
+    remove_leftovers(tmp_path)
+    # .other.old carries no process number: it is somebody else's.
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".other.old", "model"]
+    assert [entry.name for entry in (tmp_path / "model").iterdir()] == ["of model"]
+
+
 def test_a_lock_keeps_others_out_until_it_is_released(tmp_path):
     code = (
         "import sys; from gecko_core.errors import ConfigError\n"

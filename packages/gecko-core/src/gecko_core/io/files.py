@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 from gecko_core.errors import DataError, GeckoError, first_line
 
 _CURE = "make room or choose another place"
+_REPLACED = re.compile(r"\.(?P<name>.+)\.\d+\.old")
 
 
 @contextmanager
@@ -92,15 +94,24 @@ def whole_file(path: str | Path, *, folder: Path | None = None, cure: str = _CUR
 def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
     """Yield an empty folder beside ``path`` that takes its place on success and disappears on failure.
 
-    Every file in it is flushed to disk before the rename. A folder that stood at ``path`` is replaced in one step and
-    comes back where the rename fails.
+    Every file in it is flushed to disk first. Then a folder at ``path`` is renamed to ``.NAME.PID.old``, the
+    new one is renamed to ``path``, and the old one is deleted; where the second rename fails, the old one comes back.
+    A process killed between the two renames leaves nothing at ``path``: the next ``whole_folder`` of this path brings
+    the old folder back at its start, and so does :func:`remove_leftovers`. One process at a time may write ``path``.
+
+    Args:
+        path: the folder to write; its parent is made where it is missing.
+        cure: how the error line ends.
+
+    Yields:
+        The folder to fill.
 
     Raises:
         DataError: the disk is full or the place cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    _restore(path)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -108,16 +119,14 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
         for entry in [*temporary.rglob("*"), temporary]:
             flush(entry)
         if path.is_dir():
-            path.rename(aside)
+            path.rename(path.with_name(f".{path.name}.{os.getpid()}.old"))
         temporary.rename(path)
         flush(path.parent)
     except OSError as error:
-        if aside.is_dir() and not path.exists():
-            aside.rename(path)
         raise unwritable(path, error, cure) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        _restore(path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -167,12 +176,37 @@ def read_json(path: str | Path, kind: type = dict, *, error: type[GeckoError] = 
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Delete the temporary files below ``folder`` that a killed process left; call it under the folder's lock."""
+    """Clean up below ``folder`` what a killed process left; call it under the folder's lock.
+
+    Temporary files and folders (``.NAME.PID.tmp``) are deleted. A folder that :func:`whole_folder` was about to replace
+    (``.NAME.PID.old``) is renamed back where ``NAME`` is missing and deleted otherwise.
+    """
     for path in Path(folder).glob("**/.*.tmp"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _delete(path)
+    for path in list(Path(folder).glob("**/.*.old")):
+        if replaced := _REPLACED.fullmatch(path.name):
+            _restore(path.with_name(replaced["name"]))
+
+
+def _restore(path: Path) -> None:
+    """Rename the folder that was to be replaced back to ``path`` where that is missing; delete it otherwise."""
+    with suppress(OSError):
+        entries = [(_REPLACED.fullmatch(entry.name), entry) for entry in path.parent.iterdir()]
+        replaced = [entry for match, entry in entries if match and match["name"] == path.name and entry.is_dir()]
+        for entry in sorted(
+            replaced, key=lambda entry: entry.stat().st_ctime_ns, reverse=True
+        ):  # the latest comes back
+            if path.exists():
+                _delete(entry)
+            else:
+                entry.rename(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def unwritable(path: str | Path, error: Exception, cure: str = _CURE) -> DataError:
