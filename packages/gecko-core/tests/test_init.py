@@ -37,4 +37,3 @@ def test_a_room_exports_what_it_says(room):
         assert name in dir(module)
         # A file of the same name would take the export's place once it is imported.
         assert not isinstance(getattr(module, name), ModuleType)
-        assert not isinstance(getattr(module, name), ModuleType)

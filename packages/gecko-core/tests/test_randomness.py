@@ -1,4 +1,4 @@
-from gecko_core.randomness import Stream, generator, seed_of, set_generator, stream_generator, weighted_order
+from gecko_core.randomness import Stream, generator, seed_of, seeded, set_generator, stream_generator, weighted_order
 
 
 def test_draws_depend_on_their_names_alone():
@@ -10,6 +10,7 @@ def test_draws_depend_on_their_names_alone():
 def test_numbered_draws_are_numpys():
     import numpy as np
 
+    assert seeded(3).random() == np.random.default_rng(3).random()
     assert stream_generator(3, Stream.HOLD_OUT).random() == np.random.default_rng([3, 1]).random()
 
 

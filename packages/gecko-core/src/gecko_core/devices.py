@@ -8,6 +8,8 @@ import torch
 
 from gecko_core.errors import ConfigError
 
+__all__ = ["as_dtype", "checked_device", "compute_dtype", "has_fast_bf16", "weights_dtype"]
+
 _DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__ = ["BackendError", "ConfigError", "DataError", "GeckoError", "ModelError", "exit_on_error", "first_line"]
+
 
 class GeckoError(Exception):
     """Base of all errors that a user can cause."""

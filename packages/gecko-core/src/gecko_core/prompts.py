@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = ["DEFAULT_TASK", "NO_TITLE", "TASKS", "Task", "format_document", "format_query", "saved_prompts"]
+
 DEFAULT_TASK = "search result"
 NO_TITLE = "none"
 

@@ -11,6 +11,8 @@ from enum import IntEnum
 
 import numpy as np
 
+__all__ = ["Stream", "generator", "seed_of", "seeded", "set_generator", "stream_generator", "weighted_order"]
+
 
 class Stream(IntEnum):
     """Draws that are numbered instead of named: they were before names existed, and runs must stay the same."""
@@ -34,6 +36,11 @@ def seed_of(*parts: object) -> int:
 def generator(*parts: object) -> np.random.Generator:
     """A numpy generator seeded by the names and numbers in ``parts``."""
     return np.random.Generator(np.random.PCG64(seed_of(*parts)))
+
+
+def seeded(seed: int) -> np.random.Generator:
+    """The generator of a bare seed (the bits of ``numpy.random.default_rng``), for work that draws one thing only."""
+    return np.random.default_rng(seed)
 
 
 def stream_generator(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:

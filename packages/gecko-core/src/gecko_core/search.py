@@ -17,6 +17,8 @@ from torch import Tensor
 
 from gecko_core.errors import ConfigError, DataError
 
+__all__ = ["BLOCK", "Hits", "TopK", "top_k"]
+
 Vectors: TypeAlias = np.ndarray | Tensor
 BLOCK = 16_384  # documents multiplied at a time
 _QUERIES = 1024  # queries multiplied at a time

@@ -6,6 +6,8 @@ import hashlib
 import re
 import unicodedata
 
+__all__ = ["text_id", "text_key", "words_key"]
+
 
 def text_key(text: str) -> str:
     """The text with differences of case, width and white space removed: equal keys are equal texts."""

@@ -39,4 +39,5 @@ __getattr__, __dir__ = lazy_exports(
         "load_results": "gecko_eval.results",
         "paired_bootstrap": "gecko_eval.report.compare",
     },
+    __all__,
 )

@@ -61,4 +61,5 @@ __getattr__, __dir__ = lazy_exports(
         "run_recipe": "gecko_train.run.journey",
         "soup": "gecko_train.run.soup",
     },
+    __all__,
 )

@@ -101,7 +101,7 @@ def read_hub(name: str, split: str = "train", *, config: str | None = None, stre
     try:
         from datasets import load_dataset
     except ImportError:
-        raise ConfigError(f"{where}: needs the package datasets; pip install datasets, or name a local file") from None
+        raise ConfigError(f"{where}: needs datasets: pip install 'gecko-core[hub]', or name a local file") from None
     try:
         rows: Iterable[Mapping[str, Any]] = load_dataset(name, config, split=split, streaming=streaming)
         for number, fields in enumerate(rows, start=1):

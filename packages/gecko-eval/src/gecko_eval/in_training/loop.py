@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gecko_core.errors import ConfigError
+from gecko_core.randomness import seeded
 from gecko_eval.data.sets import RetrievalSet, StsSet
 from gecko_eval.in_training.retrieval import evaluate_retrieval
 from gecko_eval.in_training.sts import evaluate_sts
@@ -24,7 +25,7 @@ def subsample(data: RetrievalSet, max_queries: int = 200, max_documents: int = 2
     Scores are higher than on the whole set (fewer distractors) and compare only with each other. The same seed gives
     the same subset; judged documents stay even where they alone exceed ``max_documents``.
     """
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed)
     chosen = sorted(rng.permutation(len(data.query_ids))[:max_queries])
     query_ids = [data.query_ids[i] for i in chosen]
     judged = {doc for query in query_ids for doc in data.qrels[query]}

@@ -13,6 +13,7 @@ import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import write_text
+from gecko_core.randomness import seeded
 from gecko_eval.metrics import average_precision, spearman
 from gecko_eval.mteb.items import UNITS
 from gecko_eval.results import load_items
@@ -95,7 +96,7 @@ def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: n
 
 
 def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed)
     n = len(delta)
     means = np.empty(samples)
     step = max(1, 4_000_000 // n)  # 32 MB of indices at a time, however many queries there are
@@ -161,7 +162,7 @@ def _bootstrap_statistic(
     samples: int,
     seed: int,
 ) -> np.ndarray:
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed)
     out = np.empty(samples)
     for i in range(samples):
         rows = rng.integers(0, len(gold), len(gold))

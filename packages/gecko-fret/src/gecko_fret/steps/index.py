@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gecko_core.randomness import seeded
 from gecko_core.search import top_k
 
 Blocks = Sequence[np.ndarray]  # float32 (n_i, D) each, unit rows, memory-mapped or not
@@ -104,7 +105,7 @@ def make_index(blocks: Blocks, kind: str, *, hnsw_above: int, repeatable: bool, 
 def recall(index: Index, blocks: Blocks, count: int, sample: int = 200, seed: int = 0) -> float:
     """Share of the exact ``count`` neighbours that ``index`` finds, for ``sample`` rows of the corpus as queries."""
     size = sum(len(block) for block in blocks)
-    chosen = np.sort(np.random.default_rng(seed).permutation(size)[:sample])
+    chosen = np.sort(seeded(seed).permutation(size)[:sample])
     starts = np.cumsum([0] + [len(block) for block in blocks])
     owners = np.searchsorted(starts, chosen, side="right") - 1
     queries = np.stack([blocks[owner][row - starts[owner]] for owner, row in zip(owners, chosen, strict=True)])

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import write_json, write_text
+from gecko_core.randomness import seeded
 from gecko_train.config import Recipe, StageConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console
@@ -180,7 +181,7 @@ def summarise(scores: Mapping[Cell, Sequence[np.ndarray]]) -> list[dict[str, Any
 
 def interval(differences: np.ndarray, draws: int = 4_000, seed: int = 0) -> tuple[float, float]:  # (S, Q) ->
     """95% bootstrap interval of the mean, resampling seeds and queries: what other runs and other queries give."""
-    generator = np.random.default_rng(seed)
+    generator = seeded(seed)
     seeds, queries = differences.shape
     by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (draws, S)
     by_query = generator.multinomial(queries, np.full(queries, 1 / queries), draws) / queries  # (draws, Q)
