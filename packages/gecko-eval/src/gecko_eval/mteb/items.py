@@ -34,9 +34,9 @@ class ItemRecorder:
     """Collects the items of one evaluation of one task.
 
     Retrieval: the per-query scores that mteb computed, read where it passes them to ``task_specific_scores``.
-    Clustering: the V-measures of mteb's draws (or given sets) of documents, which are the same for every model. Other
-    kinds: from the predictions that mteb writes. Statistics of items: ``mean`` (the score is the mean of the items),
-    ``spearman`` and ``ap`` (the score is that statistic of items and gold).
+    Other kinds: from the scores (``Kind.scored_items``) or the predictions (``Kind.items``) that mteb returns.
+    Statistics of items: ``mean`` (the score is the mean of the items), ``spearman`` and ``ap`` (the score is that
+    statistic of items and gold).
 
     Args:
         task: mteb's task.

@@ -1,0 +1,26 @@
+from types import SimpleNamespace
+
+import numpy as np
+
+from gecko_eval.mteb.kinds import kind_named
+
+
+def scored(main_score, draws):
+    task = SimpleNamespace(metadata=SimpleNamespace(main_score=main_score))
+    scores = {"test": [{"hf_subset": "default", "v_measures": draws}]}
+    return kind_named("Clustering").scored_items(task, scores)
+
+
+def test_the_items_are_the_draws_of_all_levels():
+    np.testing.assert_array_equal(scored("v_measure", [0.25, 0.5])["test/default"], [0.25, 0.5])
+    levels = {"Level 0": [0.25, 0.5], "Level 1": [0.75]}
+    np.testing.assert_array_equal(scored("v_measure", levels)["test/default"], [0.25, 0.5, 0.75])
+
+
+def test_a_single_draw_or_another_score_gives_no_items():
+    assert scored("v_measure", [0.25]) == {}
+    assert scored("nmi", [0.25, 0.5]) == {}
+
+
+def test_kinds_with_predictions_have_no_items_in_the_scores():
+    assert kind_named("STS").scored_items(SimpleNamespace(), {}) is None
