@@ -27,7 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
-MODEL = "all-minilm-l6-v2"
+MODEL = "all-minilm-l6-v2"  # is encoded without prompts, so no set needs one here
 COLUMNS = ["task", "type", "gecko-eval s", "mteb s", "gecko-eval score", "mteb score", "gecko-eval dtype", "made"]
 
 
