@@ -221,7 +221,7 @@ class Gecko(Network):
     # Texts to tokens
 
     def format_queries(self, texts: Sequence[str], task: str = DEFAULT_TASK) -> list[str]:
-        """Return queries (and both sides of symmetric tasks) as the model wants to read them."""
+        """Return queries (and both sides of symmetric tasks) in the model's prompt format."""
         checked = checked_texts(texts, "query")
         if self.prompt_style == "plain":
             prefix = self.prompts.get("query", "")
@@ -229,7 +229,7 @@ class Gecko(Network):
         return [format_query(text, task) for text in checked]
 
     def format_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None) -> list[str]:
-        """Return documents as the model wants to read them; a plain model gets title and text in one line, as in mteb.
+        """Return documents in the model's prompt format; a plain model gets title and text in one line, as in mteb.
 
         Raises:
             ConfigError: not as many titles as documents.

@@ -35,7 +35,7 @@ def test_parquet_carries_ids(tiny, sentences, tmp_path):
     assert abs(np.stack(table["embedding"].to_pylist()) - expected).max() < 1e-6
 
 
-def test_kinds_are_dressed_as_encode_does(tiny, sentences, tmp_path):
+def test_queries_get_the_prompt_that_encode_queries_gives_them(tiny, sentences, tmp_path):
     encode_stream(tiny, sentences[:9], tmp_path / "q.npy", kind="query", task="fact checking")
     assert abs(np.load(tmp_path / "q.npy") - tiny.encode_queries(sentences[:9], "fact checking")).max() < 1e-6
 

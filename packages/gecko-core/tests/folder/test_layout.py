@@ -34,7 +34,7 @@ def test_new_schema_as_sentence_transformers_writes_it(minilm_folder, minilm, se
     assert ours.max_seq_length == 256
     assert ours.weights_hash() == minilm.weights_hash()
     assert (ours.encode(sentences) * theirs.encode(sentences)).sum(axis=1).min() > 0.9999
-    # What its makers say about queries and documents holds for a model of others.
+    # A third-party model keeps its own query and document prompts.
     assert ours.prompt_style == "plain"
     assert ours.format_queries(["q"]) == ["query: q"]
     assert ours.format_documents(["d"], ["t"]) == ["passage: t d"]

@@ -47,7 +47,7 @@ class Tile:
 
 
 class Compute(TorchFunctionMode):
-    """Within this block, fp32 ``linear`` and ``scaled_dot_product_attention`` on a CPU go the faster way.
+    """Within this block, a CPU computes fp32 ``linear`` and ``scaled_dot_product_attention`` in the fastest way it has.
 
     Args:
         tiles: how the texts of a packed batch lie; attention then stays within each text. A packed batch gives as its

@@ -19,7 +19,7 @@ _REPLACED = re.compile(r"\.(?P<name>.+)\.\d+\.old")
 
 @contextmanager
 def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
-    """Hold the lock file ``path`` for this process alone; a process that ends lets go of it, however it ends.
+    """Hold the lock file ``path`` for this process alone; the lock ends with the process, however that ends.
 
     Args:
         path: the lock file; its folder must exist.
@@ -27,7 +27,7 @@ def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
 
     Raises:
         GeckoError: ``busy``.
-        DataError: the file cannot be made.
+        DataError: the file cannot be created.
     """
     from filelock import FileLock, Timeout
 
@@ -52,8 +52,8 @@ def whole_path(path: str | Path, *, folder: Path | None = None, cure: str = _CUR
     A reader never sees half a file, and a crash leaves at most a ``.NAME.PID.tmp`` behind (``remove_leftovers``).
 
     Args:
-        path: the file to write; its folder is made where it is missing.
-        folder: where the file grows, on the same file system; beside ``path`` by default.
+        path: the file to write; its folder is created if missing.
+        folder: where the temporary file is written, on the same file system; beside ``path`` by default.
         cure: how the error line ends.
 
     Raises:
@@ -100,7 +100,7 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
     the old folder back at its start, and so does :func:`remove_leftovers`. One process at a time may write ``path``.
 
     Args:
-        path: the folder to write; its parent is made where it is missing.
+        path: the folder to write; its parent is created if missing.
         cure: how the error line ends.
 
     Yields:

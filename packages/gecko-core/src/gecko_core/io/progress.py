@@ -1,4 +1,4 @@
-"""Progress of long work: bars on a terminal, plain lines in a log, both with the time that is left."""
+"""Progress of long work: bars on a terminal, plain lines in a log, both with the time left."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol, TextIO
 
 
 class Progress(Protocol):
-    """What long work reports to. Its stages come one after the other."""
+    """What long work reports to: stages, one after the other."""
 
     def start(self, stage: str, total: int | None, done: int = 0, unit: str = "") -> None:
-        """A stage begins, of which ``done`` of ``total`` units (None: nobody knows) were there already."""
+        """A stage begins, of which ``done`` of ``total`` units (None: unknown) were done before."""
         ...
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -20,7 +20,7 @@ class Progress(Protocol):
         ...
 
     def finish(self) -> None:
-        """The current stage is over; harmless where none is."""
+        """The current stage is over; does nothing if there is none."""
         ...
 
 
@@ -156,7 +156,7 @@ def make_progress(wanted: Progress | bool | None, console: Any = None, *, every:
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min 5 s, 2 h 10 min."""
+    """Format a duration: 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,7 +1,7 @@
 """Tables of records: JSONL, CSV, TSV, Parquet and data sets of the hub, read row by row.
 
-The one reader of all packages. It refuses what it would have to guess at: a row with more cells than the header, a
-quote that never ends, half a gzip file, a line that is not JSON. Every error names the file and the row.
+The one reader of all packages. It refuses ambiguous input: a row with more cells than the header, an unterminated
+quote, a truncated gzip file, a line that is not JSON. Every error names the file and the row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from gecko_core.errors import ConfigError, DataError
 
-#: Endings that :func:`read_table` knows; all but .parquet also with .gz behind.
+#: Endings that :func:`read_table` knows; all but .parquet may be followed by .gz.
 TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 HUB = "hub:"
 _PARQUET_ROWS = 4096
@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
     Attributes:
         number: row number from 1; for JSONL the line's, so that blank lines count.
-        where: what error lines begin with: ``file:line`` or ``file, row number``.
+        where: the start of error messages about this row: ``file:line`` or ``file, row number``.
         fields: column name to value; NaN, as pandas writes a missing value, is None.
     """
 
@@ -54,9 +54,9 @@ def read_table(
 
     Args:
         path: the file.
-        need: columns that a header (CSV, TSV, Parquet) must have; JSONL rows are checked by whoever reads them.
-        only: columns to read of a Parquet file; the others cost nothing.
-        kind: one of ``TABLE_SUFFIXES`` for a file whose name does not say it.
+        need: columns that a header (CSV, TSV, Parquet) must have; callers check the fields of JSONL rows.
+        only: columns to read from a Parquet file; the others are skipped.
+        kind: one of ``TABLE_SUFFIXES`` for a file whose name does not tell.
 
     Raises:
         DataError: no such file, another ending, or content that cannot be read; one line naming file and row.
@@ -79,7 +79,7 @@ def read_table(
 
 
 def count_rows(path: str | Path) -> int | None:
-    """The number of rows where the file says it at no cost (Parquet), for an ETA; else None."""
+    """The number of rows where the file states it (Parquet), for an ETA; else None."""
     path = Path(path)
     if table_kind(path) != ".parquet" or not path.is_file():
         return None
@@ -116,7 +116,7 @@ def read_hub(name: str, split: str = "train", *, config: str | None = None, stre
 
 
 def below_data_dir(path: str | Path) -> Path:
-    """The path as it is, or below GECKO_DATA_DIR where only that exists.
+    """The path itself, or the one below GECKO_DATA_DIR where only that exists.
 
     Args:
         path: a file or folder; it need not exist.
@@ -140,7 +140,7 @@ def find_data(path: str | Path) -> Path:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line without its end) of a UTF-8 text file, unzipped where its name ends in .gz.
+    """(line number from 1, line without its end) of a UTF-8 text file, decompressed if its name ends in .gz.
 
     Raises:
         DataError: the file cannot be read, is not a whole gzip file, or is not UTF-8 (the byte is named).
