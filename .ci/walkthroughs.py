@@ -56,7 +56,7 @@ def perform(walkthrough: WalkThrough) -> str | None:
             shutil.copytree(package / "src", Path(scratch) / "packages" / package.name / "src", symlinks=True)
         for diff in walkthrough.diffs:
             applied = subprocess.run(
-                ["git", "apply", "--whitespace=nowarn", "-"],
+                ["git", "apply", "--whitespace=nowarn", "-C1", "-"],
                 input=diff, text=True, capture_output=True, cwd=scratch, check=False,
             )  # fmt: skip
             if applied.returncode:
