@@ -79,7 +79,7 @@ class Models:
         return f"{weights_fingerprint(config.model)}:{config.prompt_style}"
 
     def close(self) -> None:
-        """Close the LLMs loaded here; ready-made ones belong to their maker."""
+        """Close the LLMs loaded here; ready-made ones stay open for the caller."""
         for llm in self._llms.values():
             llm.close()
         self._llms.clear()

@@ -167,6 +167,23 @@ def test_dtype_is_the_configured_one_or_that_of_the_device(tmp_path, tiny_model,
         assert llm.fingerprint.endswith(f":{expected}")
 
 
+@pytest.mark.parametrize(("capability", "end"), [((7, 5), ":auto:float16"), ((8, 0), ":auto")])
+def test_fingerprint_is_that_of_version_0_1_where_auto_is_what_it_was(
+    tmp_path, tiny_model, monkeypatch, capability, end
+):
+    tiny_model.save_pretrained(tmp_path)
+    on_cpu = TransformersLLM.fingerprint_of(LLMConfig(model=str(tmp_path)))
+    assert on_cpu.endswith(":auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    on_gpu = TransformersLLM.fingerprint_of(LLMConfig(model=str(tmp_path)))
+    assert on_gpu == on_cpu.removesuffix(":auto") + end
+    for settings in ({"device": "cpu"}, {"dtype": "bfloat16"}):
+        config = LLMConfig(model=str(tmp_path), **settings)
+        assert TransformersLLM.fingerprint_of(config).endswith(f":{config.dtype}")
+
+
 def test_real_llm_prefers_the_right_passage_and_agrees_with_fp32(smollm2):
     """SmolLM2 in bf16 with a shared prefix against the naive way in fp32."""
     prefix = "For each passage, a question that it answers.\n\nPassage: Cats sleep a lot.\nQuery: do cats sleep\n\n"

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-import torch
 
 from gecko_core import Gecko
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.models import Models
 from gecko_fret.steps.filter import Query
-from gecko_fret.steps.first_pass import in_batch_loss, train_first_pass
+from gecko_fret.steps.first_pass import train_first_pass
 
 
 @pytest.fixture
@@ -58,11 +57,6 @@ def test_a_build_keeps_its_trained_embedder_and_goes_on_with_it(embedder, small_
     assert trained.weights_hash() != embedder.weights_hash()
 
 
-def test_the_loss_is_that_of_the_kernels():
-    from gecko_kernels import same_tower_softmax_loss
-
-    torch.manual_seed(0)
-    queries, positives = torch.randn(5, 8), torch.randn(5, 8)
-    ids = torch.tensor([1, 2, 1, 3, 4])
-    expected = same_tower_softmax_loss(queries, positives, temperature=0.02, same_tower=False, positive_ids=ids)
-    assert in_batch_loss(queries, positives, ids, 0.02).item() == pytest.approx(expected.item(), rel=1e-5)
+def test_equal_seeds_are_no_negatives_of_each_other(embedder, small_corpus):
+    queries = [Query(str(i), "doc-00", i, "search result", "search result", f"kind {i}", "w", -1.0) for i in range(4)]
+    assert train_first_pass(embedder, queries, small_corpus, seed=0) == pytest.approx([0.0], abs=1e-6)

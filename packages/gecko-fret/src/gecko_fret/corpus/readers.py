@@ -28,7 +28,8 @@ def read_passages(spec: str | Path, split: str = "auto") -> Iterator[Passage]:
     """Passages of a folder, a table or a hub data set, one at a time, in a fixed order.
 
     Args:
-        spec: a folder of text files, a text file, a table, or "hub:NAME[:SPLIT]".
+        spec: a folder of text files, a text file, a table (.jsonl, .csv, .tsv, each also as .gz; .parquet), or
+            "hub:NAME[:SPLIT]".
         split: "auto" cuts text files into passages and keeps the rows of tables whole; "always"; "never".
 
     Raises:
@@ -46,7 +47,9 @@ def read_passages(spec: str | Path, split: str = "auto") -> Iterator[Passage]:
     except OSError as error:  # a parent folder that may not be entered, or a name that is too long
         raise unreadable(path, error) from None
     if not exists:
-        raise DataError(f"{path}: no such corpus; give a folder, a .jsonl, .csv or .parquet file, or 'python-docs'")
+        raise DataError(
+            f"{path}: no such corpus; give a folder, a .jsonl, .csv, .tsv or .parquet file, or 'python-docs'"
+        )
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise DataError(f"{path}: may not be read; see its permissions, or name another corpus")
     if path.is_dir():

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gecko_core.errors import ModelError
+from gecko_core.errors import ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_core.io import whole_folder
 
@@ -27,7 +27,9 @@ def load_tokenizer(model: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(resolved.path or resolved.hub_id), **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(f"model {model!r}: no tokenizer ({short(error)}); name a folder or hub id with one") from None
+        raise ModelError(
+            f"model {model!r}: no tokenizer ({first_line(error)}); name a folder or hub id with one"
+        ) from None
 
 
 def load_causal_lm(model: str, dtype: Any, **options: Any) -> Any:
@@ -51,7 +53,7 @@ def load_causal_lm(model: str, dtype: Any, **options: Any) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(str(resolved.path or resolved.hub_id), dtype=dtype, **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({short(error)})") from None
+        raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({first_line(error)})") from None
 
 
 def plain_folder(model: str, cache: str | Path | None = None) -> str:
@@ -114,8 +116,3 @@ def files_fingerprint(folder: Path, gguf_file: str | None = None) -> str:
             file.seek(max(0, size - 2**20))
             digest.update(file.read(2**20))
     return digest.hexdigest()[:32] if weights else ""
-
-
-def short(error: Exception) -> str:
-    """An error of a library on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]

@@ -1,4 +1,8 @@
-"""Drawing tokens repeatably, and knowing when a completion has ended."""
+"""Drawing tokens repeatably, and knowing when a completion has ended.
+
+``generate`` of transformers draws all rows of a batch from one random number generator: a row's tokens would depend on
+its batch, and a resumed build would write other queries. Here every row draws from its own seed.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gecko_core.encode import plan_batches, weights_dtype
+from gecko_core.devices import checked_device, weights_dtype
+from gecko_core.encode import plan_batches
 from gecko_core.folder import resolve
 from gecko_fret.llm.attention import grouped_attention
 from gecko_fret.llm.config import LLMConfig
@@ -30,6 +31,11 @@ class _Row:
     ids: list[int]
     start: int
     continuation: list[int]
+
+
+def _place(config: LLMConfig) -> torch.device:
+    """The configured device, else the first GPU or the CPU."""
+    return checked_device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 class TransformersLLM:
@@ -65,7 +71,7 @@ class TransformersLLM:
         Raises:
             ModelError: the model cannot be loaded; the line names it.
         """
-        place = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = _place(config)
         dtype = weights_dtype(place) if config.dtype == "auto" else getattr(torch, config.dtype)
         model = load_causal_lm(config.model, dtype, attn_implementation=grouped_attention(place))
         resolved = resolve(config.model)
@@ -81,8 +87,17 @@ class TransformersLLM:
 
     @classmethod
     def fingerprint_of(cls, config: LLMConfig) -> str:
-        """Weights and dtype; see ``Backend``."""
-        return f"transformers:{weights_fingerprint(config.model)}:{config.dtype}"
+        """Weights and dtype; see ``Backend``.
+
+        ``auto`` alone stands for what version 0.1 loaded, bf16 on every GPU. Where it is fp16 now (before Ampere), the
+        dtype is added, because a build must not go on in another dtype than it began in.
+        """
+        name = f"transformers:{weights_fingerprint(config.model)}:{config.dtype}"
+        if config.dtype == "auto" and torch.cuda.is_available():
+            dtype = weights_dtype(_place(config))
+            if dtype == torch.float16:
+                return f"{name}:{str(dtype).removeprefix('torch.')}"
+        return name
 
     @property
     def usage(self) -> Usage:

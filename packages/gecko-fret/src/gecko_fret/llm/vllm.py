@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gecko_core.encode import plan_batches
-from gecko_core.errors import BackendError, ModelError
+from gecko_core.errors import BackendError, ModelError, first_line
 from gecko_fret.llm.config import LLMConfig
-from gecko_fret.llm.loading import plain_folder, short, weights_fingerprint
+from gecko_fret.llm.loading import plain_folder, weights_fingerprint
 from gecko_fret.llm.protocol import Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, softmax
 
@@ -61,7 +61,7 @@ class VllmLLM:
                 logprobs_mode="processed_logprobs",
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise BackendError(f"llm.backend vllm: the engine did not start ({short(error)})") from None
+            raise BackendError(f"llm.backend vllm: the engine did not start ({first_line(error)})") from None
         return cls(engine, config, cls.fingerprint_of(config))
 
     @classmethod

@@ -109,7 +109,7 @@ class Step(ABC, Generic[Row]):
 
     @property
     def origin(self) -> str:
-        """What has changed when its fingerprint has, with the verb."""
+        """What has changed when its fingerprint differs: subject and auxiliary verb of the error message."""
         return f"the settings of '{self.name}' have"
 
     # -- what it depends on

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
 
 from gecko_core.io import Progress
+from gecko_core.losses import same_tower_softmax_loss
 from gecko_core.randomness import generator
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.models import load_embedder
@@ -60,6 +59,8 @@ def train_first_pass(
 ) -> list[float]:
     """Train ``embedder`` in place with the in-batch softmax on (query, its seed). Deterministic on one machine.
 
+    Equal seeds in a batch are no negatives of each other: their ids mask them.
+
     Args:
         embedder: a ``gecko_core.Gecko``.
         queries: the training queries.
@@ -89,11 +90,12 @@ def train_first_pass(
             ids = torch.tensor([corpus.row(passage.id) for passage in seeds], device=embedder.device)
             texts = [embedder.format_queries([query.query], query.task)[0] for query in batch]
             documents = embedder.format_documents([p.text for p in seeds], [p.title for p in seeds])
-            loss = in_batch_loss(
+            loss = same_tower_softmax_loss(
                 embedder(**embedder.collate(embedder.tokenize(texts, max_length))),
                 embedder(**embedder.collate(embedder.tokenize(documents, max_length))),
-                ids,
-                temperature,
+                temperature=temperature,
+                same_tower=False,
+                positive_ids=ids,
             )
             optimiser.zero_grad()
             loss.backward()
@@ -102,20 +104,3 @@ def train_first_pass(
             on_step(len(batch))
     embedder.eval()
     return losses
-
-
-def in_batch_loss(
-    queries: Tensor,  # (B, D)
-    positives: Tensor,  # (B, D)
-    positive_ids: Tensor,  # (B,)
-    temperature: float,
-) -> Tensor:
-    """Softmax cross-entropy of every query's positive against those of the batch, on cosines over ``temperature``.
-
-    Positives with equal ids are no negatives of each other. The same loss as ``gecko_kernels`` with
-    ``same_tower=False``; batches here are small, and gecko-fret depends on gecko-core alone.
-    """
-    logits = normalize(queries.float(), dim=-1) @ normalize(positives.float(), dim=-1).T / temperature
-    equal = positive_ids[:, None] == positive_ids[None, :]
-    logits = logits.masked_fill(equal.fill_diagonal_(False), float("-inf"))
-    return cross_entropy(logits, torch.arange(len(logits), device=logits.device))

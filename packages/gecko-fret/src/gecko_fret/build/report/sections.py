@@ -75,7 +75,7 @@ def seed_ranks(data: ReportData) -> Iterable[ReportSection]:
 
 
 def labels(data: ReportData) -> Iterable[ReportSection]:
-    """What became of positives and negatives."""
+    """How positives and negatives were chosen."""
     rows = data.rows
     if not rows:
         return
