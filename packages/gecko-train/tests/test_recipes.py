@@ -33,7 +33,7 @@ def test_every_source_is_known_and_no_two_sets_share_a_name(name):
 
 
 @pytest.mark.parametrize("name", ["gecko-1b", "multilingual"])
-def test_the_papers_choices_are_the_papers(name):
+def test_the_papers_recipes_hold_the_papers_choices(name):
     recipe = load_recipe(find_recipe(name))
     assert recipe.student.dims == [768, 256]
     assert (recipe.prefinetune.objective.same_tower, recipe.prefinetune.objective.hard_negatives) == (False, 0)

@@ -41,7 +41,7 @@ def test_a_copy_of_a_tested_body_leaves_the_training_corpus_too():
     assert len(held_out.training) == 41 - 10
 
 
-def test_the_draw_is_the_seeds():
+def test_the_draw_depends_on_the_seed():
     config = EvaluationConfig(queries=8, max_documents=20)
     first, again, other = (hold_out(corpus(), config, seed).test.queries for seed in (0, 0, 1))
     assert first == again != other

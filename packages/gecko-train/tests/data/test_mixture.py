@@ -104,7 +104,7 @@ def test_rows_postponed_for_a_repeat_come_in_a_later_batch_of_the_pass():
     assert max(seen.values()) <= 2
 
 
-def test_weights_are_met_to_within_a_step_and_alpha_bends_them():
+def test_batches_follow_the_weights_to_within_a_step_and_alpha():
     row_sets = [unique("big", 900), unique("small", 100)]
     counts = np.bincount(Mixture(row_sets, batch_size=10, steps_per_epoch=100).schedule(0), minlength=2)
     assert counts.tolist() == [90, 10]
@@ -142,7 +142,7 @@ def test_distinct_is_maximal_and_keeps_the_first():
         ({"sets": [unique("a", 4)], "weights": {"a": -1}}, "must not be negative"),
     ],
 )
-def test_what_cannot_be_mixed_is_said_in_one_line(arguments, message):
+def test_what_cannot_be_mixed_is_one_error_line(arguments, message):
     with pytest.raises(ConfigError, match=message) as caught:
         Mixture(**{"batch_size": 4, **arguments})
     assert "\n" not in str(caught.value)

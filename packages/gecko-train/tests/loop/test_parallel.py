@@ -75,7 +75,7 @@ def test_a_run_goes_on_at_another_world_size_with_the_same_data(
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
 
 
-def test_what_fsdp_leaves_in_the_model_is_its_last_checkpoint(runs):
+def test_after_fsdp_the_model_holds_its_last_checkpoint(runs):
     trained = load_file(runs / "fsdp" / "trained.safetensors")
     saved = load_file(runs / "fsdp" / "checkpoints" / "step-000004" / "model.safetensors")
     assert all(torch.equal(tensor, trained[name]) for name, tensor in saved.items())

@@ -179,7 +179,7 @@ def test_the_stage_can_end_with_the_best_checkpoint(tiny_model, row_set, tmp_pat
     assert [line.get("eval/mean@32") for line in read_metrics(tmp_path / "metrics.jsonl")][1::2] == [0.1, 0.9, 0.2]
 
 
-def test_every_step_says_tokens_per_second_and_mfu(tiny_model, row_set, tmp_path):
+def test_every_step_records_tokens_per_second_and_mfu(tiny_model, row_set, tmp_path):
     trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, peak_tflops=1e-3).train()
     for line in read_metrics(tmp_path / "metrics.jsonl"):
         assert 0 < line["mfu"] < 100
@@ -218,7 +218,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_backbone, row_se
     torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-6)
 
 
-def test_without_padding_the_same_is_learned(tiny_backbone, row_set, tmp_path, without_dropout):
+def test_training_without_padding_learns_the_same(tiny_backbone, row_set, tmp_path, without_dropout):
     from gecko_core import Gecko
 
     trained, packs = [], []

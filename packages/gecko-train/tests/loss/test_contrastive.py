@@ -56,7 +56,7 @@ def test_a_margin_that_nothing_exceeds_changes_nothing():
     assert watched["left_out"] == 0
 
 
-def test_what_beats_the_positive_by_the_margin_does_not_count():
+def test_a_negative_above_the_positive_by_the_margin_does_not_count():
     q, d = embeddings(batch=6, documents=1)
     d[1, 0] = q[0]  # nearer to query 0 than its own positive: most likely a right answer
     cosines = normalize(q, dim=-1) @ normalize(d[:, 0], dim=-1).T

@@ -12,7 +12,7 @@ def scores(level, queries=200, seed=0):
     return {"384": dict.fromkeys(METRICS, values), "128": dict.fromkeys(METRICS, values)}
 
 
-def test_a_rise_a_fall_and_no_change_are_called_so():
+def test_the_verdict_names_a_rise_a_fall_and_no_change():
     lines = compare_models({"start": scores(0.5), "pre-finetuned": scores(0.9), "fine-tuned": scores(0.1)})
     assert [line["model"] for line in lines] == ["start"] * 2 + ["pre-finetuned"] * 2 + ["fine-tuned"] * 2
     assert "ndcg_at_10_difference" not in lines[0]
@@ -27,7 +27,7 @@ def test_a_rise_a_fall_and_no_change_are_called_so():
     assert "did not clearly change" in same[0]
 
 
-def test_the_screen_shows_table_stages_places_and_use(tmp_path):
+def test_the_screen_shows_scores_steps_files_and_how_to_load_the_model(tmp_path):
     lines = compare_models({"start": scores(0.5), "fine-tuned": scores(0.1)})
     results = {
         "scores": lines, "verdict": verdict(lines, 200), "queries": 200, "documents": 500,

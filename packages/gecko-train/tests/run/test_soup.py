@@ -30,7 +30,7 @@ def test_a_soup_is_the_weighted_mean_and_loads_like_any_model(two, tmp_path):
     torch.testing.assert_close(vector(tmp_path / "quarter"), vector(two[0]) + 0.5)
 
 
-def test_what_cannot_be_mixed_is_said_in_one_line(two, tmp_path):
+def test_what_cannot_be_mixed_is_one_error_line(two, tmp_path):
     with pytest.raises(ConfigError, match="at least two"):
         soup(two[:1], tmp_path / "x")
     with pytest.raises(ConfigError, match="one per model"):

@@ -49,7 +49,7 @@ def test_the_other_labels_of_the_papers_table():
         only(positive="best")
 
 
-def test_the_list_for_kl_carries_everybodys_fused_score():
+def test_the_kl_list_carries_the_fused_score_of_every_document():
     row = only(list_documents=3)
     assert [negative.text for negative in row.negatives] == ["text 5", "text 0", "text 3", "text 4"]
     assert row.scores[0] == 2.0

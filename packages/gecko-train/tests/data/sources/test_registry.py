@@ -32,7 +32,7 @@ def load(**config):
         ({"source": "triplets", "path": "."}, DataError, "no file train.jsonl"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch, config, error, message):
+def test_what_cannot_be_read_is_one_error_line(tmp_path, monkeypatch, config, error, message):
     monkeypatch.chdir(tmp_path)
     Path("latin.jsonl").write_bytes('{"query": "é", "positive": "p"}\n'.encode("latin-1"))
     Path("broken.jsonl").write_text('{"query": "q", "positive": "p"}\n{"query": \n', encoding="utf-8")
