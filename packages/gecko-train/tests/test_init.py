@@ -9,7 +9,7 @@ import gecko_train
 
 
 def test_every_exported_name_is_there():
-    assert set(dir(gecko_train)) == set(gecko_train.__all__) - {"__version__"}
+    assert set(dir(gecko_train)) == set(gecko_train.__all__)
     assert all(getattr(gecko_train, name) is not None for name in gecko_train.__all__)
 
 
