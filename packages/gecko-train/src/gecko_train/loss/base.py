@@ -33,8 +33,8 @@ class Needs:
 class LossBatch:
     """The embeddings of one global batch and what belongs to them.
 
-    Vectors have the model's full width and are not normalised. M is the largest number of documents that any term needs; a
-    row with fewer repeats its positive, under the same id.
+    Vectors have the model's full width and are not normalised. M is the largest number of documents that any term
+    needs; a row with fewer repeats its positive, under the same id.
 
     Attributes:
         temperature: the objective's, for terms with a softmax of their own.
