@@ -31,7 +31,7 @@ def test_file_and_overrides(tmp_path):
         ("llm.backend=llamacpp", "llm.backend: 'llamacpp' is no backend"),
         ("seeds", "write it as section.key=value"),
         ("seed.x.y=1", "seed is a value and has no keys below it"),
-        ("score.judges=[ql]", "score.judges: rc is missing"),
+        ("score.judges=[ql]", "score: judges: rc is missing; every row"),
         ("score.judges=[ql,rc,ql]", "a name is there twice"),
         (
             "generators=[{modell: a}]",

@@ -81,11 +81,12 @@ def test_a_file_that_is_not_the_json_it_should_be_is_one_line(tmp_path, content,
     with pytest.raises(ModelError) as caught:
         read_json(path, error=ModelError)
     assert str(caught.value).startswith(f"{path}: {message}")
+    assert str(caught.value).endswith("; restore the file")
     assert "\n" not in str(caught.value)
 
 
 def test_json_in_a_place_that_cannot_be_read(tmp_path):
-    with pytest.raises(DataError, match=r"cannot be read as JSON \(Is a directory\)"):
+    with pytest.raises(DataError, match=r"cannot be read as JSON \(Is a directory\); restore the file$"):
         read_json(tmp_path)
 
 

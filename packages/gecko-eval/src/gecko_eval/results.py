@@ -84,10 +84,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
     path = path if path.is_file() else path / RESULTS
     if not os.path.exists(path):  # unlike Path.exists, it raises nothing where the folder cannot be entered
         raise DataError(f"{path}: no results there; make them with `gecko-eval run --out {folder}`")
-    try:
-        results: dict[str, Any] = read_json(path)
-    except DataError as error:
-        raise DataError(f"{error}; if it is damaged, delete it and run the tasks again") from None
+    results: dict[str, Any] = read_json(path, cure="if it is damaged, delete it and run the tasks again")
     if not {"model", "tasks"} <= results.keys():
         raise DataError(f"{path}: not a results file of gecko-eval")
     fault = _fault(results)

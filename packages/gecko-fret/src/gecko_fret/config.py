@@ -125,9 +125,9 @@ class ScoreConfig(Section):
     def _judges_fit(self) -> ScoreConfig:
         missing = [name for name in DEFAULT_JUDGES if name not in self.judges]
         if missing:
-            raise ValueError(f"score.judges: {missing[0]} is missing; every row has the scores of ql and rc, add it")
+            raise ValueError(f"judges: {missing[0]} is missing; every row has the scores of ql and rc, add it")
         if len(set(self.judges)) != len(self.judges):
-            raise ValueError("score.judges: a name is there twice; name each judge once")
+            raise ValueError("judges: a name is there twice; name each judge once")
         return self
 
     @property

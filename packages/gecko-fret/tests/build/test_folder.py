@@ -1,5 +1,7 @@
 import pyarrow as pa
+import pytest
 
+from gecko_core.errors import DataError
 from gecko_fret.build.folder import Workspace
 from gecko_fret.config import FretConfig
 from gecko_fret.steps import STEPS
@@ -49,3 +51,9 @@ def test_an_empty_folder_counts_nothing(tmp_path):
     assert set(workspace.counts().values()) == {0}
     assert workspace.reject_counts() == {}
     assert workspace.token_counts() == {"write": {}, "score": {}}
+
+
+def test_a_damaged_manifest_is_one_line_with_the_cure(tmp_path):
+    (tmp_path / "manifest.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read as JSON .*; restore it, or choose another"):
+        Workspace(tmp_path).read_manifest()

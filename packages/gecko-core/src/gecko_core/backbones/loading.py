@@ -118,7 +118,7 @@ def read_model_json(path: Path, kind: type = dict) -> Any:
     """
     if not path.exists():
         raise ModelError(f"{path}: missing; this folder is not a model (or its download is incomplete)")
-    return read_json(path, kind, error=ModelError)
+    return read_json(path, kind, error=ModelError, cure="fetch the model again")
 
 
 @contextmanager

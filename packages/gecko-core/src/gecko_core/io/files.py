@@ -148,13 +148,16 @@ def write_json(path: str | Path, value: Any, *, indent: int = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path, kind: type = dict, *, error: type[GeckoError] = DataError) -> Any:
+def read_json(
+    path: str | Path, kind: type = dict, *, error: type[GeckoError] = DataError, cure: str = "restore the file"
+) -> Any:
     """Read a JSON file.
 
     Args:
         path: the file.
         kind: what it must hold, ``dict`` or ``list``.
         error: the class of what is raised.
+        cure: how the error line ends.
 
     Returns:
         The value.
@@ -165,13 +168,13 @@ def read_json(path: str | Path, kind: type = dict, *, error: type[GeckoError] = 
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise error(f"{path}: missing; check the path") from None
+        raise error(f"{path}: missing; {cure}") from None
     except (OSError, ValueError, RecursionError) as reason:
         text = reason.strerror if isinstance(reason, OSError) and reason.strerror else first_line(reason)
-        raise error(f"{path}: cannot be read as JSON ({text})") from None
+        raise error(f"{path}: cannot be read as JSON ({text}); {cure}") from None
     if not isinstance(value, kind):
         wanted = "object" if kind is dict else kind.__name__
-        raise error(f"{path}: must hold a JSON {wanted}, holds a {type(value).__name__}")
+        raise error(f"{path}: must hold a JSON {wanted}, holds a {type(value).__name__}; {cure}")
     return value
 
 

@@ -50,7 +50,7 @@ class Workspace:
             return None
         except OSError:
             pass  # read_json says what is wrong
-        manifest = read_json(self.manifest_path)
+        manifest = read_json(self.manifest_path, cure="restore it, or choose another output folder")
         if manifest.get("format") not in FORMATS or "stages" not in manifest:
             raise DataError(f"{self.manifest_path}: not the manifest of a FRet folder; choose another output folder")
         return manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -71,14 +72,14 @@ class Term(Protocol):
         ...
 
 
-class TermConfig(Section):
+class TermConfig(Section, ABC):
     """The config section of a term; subclasses add the term's options and build it."""
 
     weight: float = Field(default=0.0, ge=0, description="factor of the term; 0: off")
 
+    @abstractmethod
     def term(self) -> Term:
         """Build the term that this section describes."""
-        raise NotImplementedError
 
     @classmethod
     def upgrade(cls, values: Any) -> Any:

@@ -89,10 +89,7 @@ class RunFolder:
         path = self._file(name)
         if not path.exists():
             return None
-        try:
-            result: dict[str, Any] = read_json(path)
-        except DataError as error:
-            raise DataError(f"{error}; remove the file to run this step again") from None
+        result: dict[str, Any] = read_json(path, cure="remove the file to run this step again")
         return result
 
     def _file(self, name: str) -> Path:
