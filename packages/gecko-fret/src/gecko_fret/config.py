@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from gecko_core.io import Section, load_settings, parse_settings
 from gecko_fret.llm.config import LLMConfig as LLMConfig
 
-#: The judges of the paper. Rows have columns for them, so that every build asks them.
-DEFAULT_JUDGES = ("ql", "rc")
+#: The judges of the paper, which rows have columns of their own for.
+PAPER_JUDGES = ("ql", "rc")
+
+#: Who judges unless ``score.judges`` says otherwise, by ``mine.fuse``.
+DEFAULT_JUDGES = {"rrf": PAPER_JUDGES, "calibrated": ("similarity", "ql")}
 
 
 class CorpusConfig(Section):
@@ -90,10 +93,10 @@ class RetrieveConfig(Section):
     hnsw_repeatable: bool = Field(
         default=True, description="build the graph on one thread, so that it is the same every time"
     )
-    seed_top_k: int | None = Field(
-        default=4,
-        ge=1,
-        description="round trip: keep a query only if its own seed is among its top k; unset: keep all",
+    seed_top_k: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        default="auto",
+        description="round trip: keep a query only if its own seed is among its top k; null: keep all; auto: 4 with "
+        "mine.fuse: rrf, else null, because there the judges decide (mine.seed_rank)",
     )
     first_pass: bool = Field(
         default=False, description="train the embedder on (query, seed) before it retrieves, as the paper does"
@@ -103,7 +106,7 @@ class RetrieveConfig(Section):
 
     @model_validator(mode="after")
     def _round_trip_fits(self) -> RetrieveConfig:
-        if self.seed_top_k is not None and self.seed_top_k > self.candidates:
+        if isinstance(self.seed_top_k, int) and self.seed_top_k > self.candidates:
             raise ValueError(
                 f"retrieve.seed_top_k ({self.seed_top_k}) is above retrieve.candidates ({self.candidates})"
             )
@@ -113,47 +116,89 @@ class RetrieveConfig(Section):
 class ScoreConfig(Section):
     """Judging every candidate."""
 
-    judges: list[str] = Field(
-        default=["ql", "rc"], description="who judges the candidates; every row has ql and rc, others may be added"
+    judges: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="who judges the candidates; unset: ql and rc with mine.fuse: rrf, else similarity, ql and yes-no",
     )
-    mode: Literal["separate", "joint"] = Field(default="separate", description="joint: both from one forward pass")
+    mode: Literal["separate", "joint"] = Field(default="separate", description="joint: ql and rc from one forward pass")
     prompt: str = "default"
     passage_tokens: int = Field(default=128, ge=8, description="the LLM reads this much of a candidate")
     query_tokens: int = Field(default=64, ge=4)
+    skip_useless: bool = Field(
+        default=True, description="mine.fuse: calibrated: judges of weight 0 judge the known items only"
+    )
+    blocks: bool | None = Field(
+        default=None,
+        description="compute the queries of one passage side by side, equal up to rounding; unset: not with "
+        "mine.fuse: rrf, so that old builds keep their bytes",
+    )
 
     @model_validator(mode="after")
     def _judges_fit(self) -> ScoreConfig:
-        missing = [name for name in DEFAULT_JUDGES if name not in self.judges]
-        if missing:
-            raise ValueError(f"judges: {missing[0]} is missing; every row has the scores of ql and rc, add it")
-        if len(set(self.judges)) != len(self.judges):
+        if self.judges is not None and len(set(self.judges)) != len(self.judges):
             raise ValueError("judges: a name is there twice; name each judge once")
         return self
 
     @property
     def further_judges(self) -> list[str]:
         """The judges beyond ql and rc."""
-        return [name for name in self.judges if name not in DEFAULT_JUDGES]
+        return [name for name in self.judges or () if name not in PAPER_JUDGES]
 
     @property
     def all_judges(self) -> list[str]:
         """All judges, ql and rc first: their order in the list changes nothing."""
-        return [*DEFAULT_JUDGES, *self.further_judges]
+        return [*(name for name in PAPER_JUDGES if name in (self.judges or ())), *self.further_judges]
+
+
+class MeasureConfig(Section):
+    """Measuring the judges on items whose answer is known without labels (``mine.fuse: calibrated``)."""
+
+    items: int = Field(
+        default=48, ge=8, description="titles whose passage is known; sentences where passages have no titles"
+    )
+    seeds: int = Field(default=24, ge=0, description="written queries whose seed is known; shown, not fitted on")
+    candidates: int = Field(default=20, ge=2, description="candidates of an item, the known one among them")
+    ridge: float | None = Field(default=None, gt=0, description="strength of the fit's ridge; unset: cross-validated")
+    part_size: int = Field(default=8, ge=1, description="items per part")
 
 
 class MineConfig(Section):
-    """Ranks to labels."""
+    """Scores to labels."""
 
+    fuse: Literal["calibrated", "rrf"] = Field(
+        default="calibrated",
+        description="calibrated: a probability, by weights fitted on known items; rrf: the paper's rank fusion",
+    )
     rrf_k: float = Field(
         default=0.0, ge=0, description="R = 1/(k + rank_QL) + 1/(k + rank_RC); 0 is the paper, 60 the usual RRF"
     )
     positive: Literal["p_1", "seed"] = "p_1"
-    negative: Literal["p_N", "random", "none"] = "p_N"
-    negatives: int = Field(default=1, ge=1, description="how many, from the lowest rank up (p_N) or drawn (random)")
+    negative: Literal["p_N", "random", "none"] = Field(
+        default="p_N",
+        description="p_N: from the lowest rank up; with fuse: calibrated the most probable below max_probability",
+    )
+    negatives: int = Field(default=1, ge=1, description="how many")
+    min_probability: float = Field(
+        default=0.2, ge=0, le=1, description="fuse: calibrated: least probability of the positive"
+    )
+    max_probability: float = Field(
+        default=0.03, gt=0, le=1, description="fuse: calibrated: a negative's probability is below it"
+    )
+    seed_rank: int | None = Field(
+        default=4, ge=1, description="fuse: calibrated: worst rank of the seed by the judges; null: any"
+    )
+    unanswered: Literal["keep", "reject"] = Field(
+        default="keep",
+        description="fuse: calibrated: a query that fails min_probability or seed_rank becomes a row without a "
+        "positive, whose candidates and probabilities still teach; or a reject",
+    )
     max_similarity: float | None = Field(
         default=0.95, gt=0, description="a negative's similarity to the query stays below this share of the positive's"
     )
-    min_relevance: float | None = Field(default=None, ge=0, le=4, description="least expected label of the positive")
+    min_relevance: float | None = Field(
+        default=None, ge=0, le=4, description="least expected label of the positive by rc"
+    )
     require_negative: bool = Field(
         default=False, description="reject a row for which no candidate may serve as negative"
     )
@@ -173,7 +218,20 @@ class FretConfig(Section):
     generate: GenerateConfig = GenerateConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     score: ScoreConfig = ScoreConfig()
+    measure: MeasureConfig = MeasureConfig()
     mine: MineConfig = MineConfig()
+
+    @model_validator(mode="after")
+    def _fill_what_depends_on_the_fusion(self) -> FretConfig:
+        paper = self.mine.fuse == "rrf"
+        if self.score.judges is None:
+            self.score = self.score.model_copy(update={"judges": list(DEFAULT_JUDGES[self.mine.fuse])})
+        if self.score.blocks is None:
+            self.score = self.score.model_copy(update={"blocks": not paper})
+        if self.retrieve.seed_top_k == "auto":
+            filled = self.retrieve.model_dump() | {"seed_top_k": 4 if paper else None}
+            self.retrieve = RetrieveConfig.model_validate(filled)
+        return self
 
     @property
     def writers(self) -> list[LLMConfig]:

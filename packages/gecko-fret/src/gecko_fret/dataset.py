@@ -23,9 +23,10 @@ class FretRow:
         id: of the query.
         task: the task line.
         query: the query.
-        positive: the passage with the best fused score, unless ``mine.positive`` says otherwise.
+        positive: the passage with the best fused score, unless ``mine.positive`` says otherwise; None where the judges
+            found no answer among the candidates (``mine.unanswered: keep``).
         negatives: hard negatives.
-        seed_id: the passage that the query was written from.
+        seed_id: the passage that the query was written from; None where it was not written from one.
         seed_rank: its rank, from 1, among the neighbours of the query; None where it is not among them.
         candidates: every neighbour with its scores, ordered by fused score, best first.
     """
@@ -33,9 +34,9 @@ class FretRow:
     id: str
     task: str
     query: str
-    positive: Passage
+    positive: Passage | None
     negatives: list[Passage]
-    seed_id: str
+    seed_id: str | None
     seed_rank: int | None
     candidates: list[Candidate]
 
@@ -80,7 +81,7 @@ class FretData(Sequence[FretRow]):
             id=row.id,
             task=row.task,
             query=row.query,
-            positive=self.corpus.get(row.positive_id),
+            positive=None if row.positive_id is None else self.corpus.get(row.positive_id),
             negatives=[self.corpus.get(identifier) for identifier in row.negative_ids],
             seed_id=row.seed_id,
             seed_rank=row.seed_rank,

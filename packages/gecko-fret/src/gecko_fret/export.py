@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,13 @@ def sentence_transformers(data: FretData, to: Path, render: Render) -> int:
     Where rows have several negatives the columns are negative_1, negative_2 and so on; rows with fewer negatives than
     the most are left out.
     """
-    width = max((len(row.negatives) for row in data), default=0)
+    answered = list(_answered(data))
+    width = max((len(row.negatives) for row, _ in answered), default=0)
     names = ["anchor", "positive"]
     names += ["negative"] if width == 1 else [f"negative_{number + 1}" for number in range(width)]
     rows = [
-        [render.query(row), render.document(row.positive), *map(render.document, row.negatives)]
-        for row in data
+        [render.query(row), render.document(positive), *map(render.document, row.negatives)]
+        for row, positive in answered
         if len(row.negatives) == width
     ]
     columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
@@ -75,34 +76,41 @@ def sentence_transformers(data: FretData, to: Path, render: Render) -> int:
 def flag_embedding(data: FretData, to: Path, render: Render) -> int:
     """Write JSONL with query, pos, neg, pos_scores and neg_scores (fused scores), and the task as prompt."""
 
-    def line(row: FretRow) -> dict[str, Any]:
+    def line(row: FretRow, positive: Passage) -> dict[str, Any]:
         fused = {candidate.id: candidate.fused for candidate in row.candidates}
         return {
             "query": render.query(row),
-            "pos": [render.document(row.positive)],
+            "pos": [render.document(positive)],
             "neg": [render.document(negative) for negative in row.negatives],
-            "pos_scores": [fused[row.positive.id]],
+            "pos_scores": [fused[positive.id]],
             "neg_scores": [fused[negative.id] for negative in row.negatives],
             "prompt": row.task,
         }
 
-    return _write_jsonl(to, map(line, data))
+    return _write_jsonl(to, (line(row, positive) for row, positive in _answered(data)))
 
 
 def tevatron(data: FretData, to: Path, render: Render) -> int:
     """Write a folder with train.jsonl, which names documents by id, and corpus.jsonl."""
 
-    def line(row: FretRow) -> dict[str, Any]:
+    def line(row: FretRow, positive: Passage) -> dict[str, Any]:
         return {
             "query_id": row.id,
             "query_text": render.query(row),
-            "positive_document_ids": [row.positive.id],
+            "positive_document_ids": [positive.id],
             "negative_document_ids": [negative.id for negative in row.negatives],
         }
 
     documents = ({"docid": p.id, "title": "", "text": render.document(p)} for p in data.corpus)
     _write_jsonl(to / "corpus.jsonl", documents)
-    return _write_jsonl(to / "train.jsonl", map(line, data))
+    return _write_jsonl(to / "train.jsonl", (line(row, positive) for row, positive in _answered(data)))
+
+
+def _answered(data: FretData) -> Iterator[tuple[FretRow, Passage]]:
+    """The rows with a positive, and their positives: no layout has a place for the others."""
+    for row in data:
+        if row.positive is not None:
+            yield row, row.positive
 
 
 def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gecko_fret.judges.base import Batch, Judge, Pair, PromptedPair
+from gecko_fret.judges.base import Batch, Judge, JudgeSetup, Pair, PromptedPair
 from gecko_fret.judges.ql import QueryLikelihood
 from gecko_fret.judges.rc import RelevanceClassification
+from gecko_fret.judges.similarity import Similarity
 
 #: Judges by name. To add one, write its file and name its class here.
 JUDGES: dict[str, type[Judge]] = {
@@ -12,7 +13,18 @@ JUDGES: dict[str, type[Judge]] = {
     for judge in (
         QueryLikelihood,
         RelevanceClassification,
+        Similarity,
     )
 }
 
-__all__ = ["JUDGES", "Batch", "Judge", "Pair", "PromptedPair", "QueryLikelihood", "RelevanceClassification"]
+__all__ = [
+    "JUDGES",
+    "Batch",
+    "Judge",
+    "JudgeSetup",
+    "Pair",
+    "PromptedPair",
+    "QueryLikelihood",
+    "RelevanceClassification",
+    "Similarity",
+]

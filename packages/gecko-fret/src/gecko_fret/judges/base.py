@@ -11,15 +11,33 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from gecko_fret.config import FretConfig, ScoreConfig
-from gecko_fret.corpus.passages import Passage
+from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.llm.protocol import LLM, Scored
 from gecko_fret.models import Models
 from gecko_fret.prompting import PromptSet, one_line, prompt_text
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeSetup:
+    """What a judge may use.
+
+    Attributes:
+        config: the build's configuration.
+        models: LLMs and embedders of the build.
+        corpus: its passages, for statistics; what a judge reads of a pair is the pair's own passage.
+    """
+
+    config: FretConfig
+    models: Models
+    corpus: Corpus
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """A query and one of its candidates; ``kind`` is the kind of task, ``similarity`` what retrieval found."""
+    """A query and one of its candidates; ``kind`` is the kind of task, ``similarity`` the embedder's cosine.
+
+    The passage of a known item may lack its title, or the sentence that is the query: it need not be the corpus' text.
+    """
 
     query_id: str
     kind: str
@@ -42,23 +60,33 @@ class Batch:
 
     Args:
         pairs: the pairs.
-        llm: the scoring LLM.
+        setup: the build's models and configuration.
         prompts: the prompts for scoring.
-        config: section ``score``.
     """
 
-    def __init__(self, pairs: Sequence[Pair], llm: LLM, prompts: PromptSet, config: ScoreConfig):
-        self.pairs, self.llm, self.prompts, self.config = pairs, llm, prompts, config
+    def __init__(self, pairs: Sequence[Pair], setup: JudgeSetup, prompts: PromptSet):
+        self.pairs, self.prompts, self._setup = pairs, prompts, setup
+
+    @property
+    def config(self) -> ScoreConfig:
+        """Section ``score``."""
+        return self._setup.config.score
+
+    @property
+    def llm(self) -> LLM:
+        """The scoring LLM, loaded when the first judge asks for it."""
+        return self._setup.models.llm(self._setup.config.llm)
 
     @cached_property
     def prompted(self) -> list[PromptedPair]:
         """Every pair as prompts show it; each text is cut once."""
-        passages = {pair.passage.id: pair.passage for pair in self.pairs}
-        shown = {identifier: prompt_text(passages[identifier]) for identifier in sorted(passages)}
-        cut = dict(zip(shown, self.llm.truncate(list(shown.values()), self.config.passage_tokens), strict=True))
+        shown = list(dict.fromkeys(prompt_text(pair.passage) for pair in self.pairs))
+        cut = dict(zip(shown, self.llm.truncate(shown, self.config.passage_tokens), strict=True))
         queries = list(dict.fromkeys(one_line(pair.query) for pair in self.pairs))
         short = dict(zip(queries, self.llm.truncate(queries, self.config.query_tokens), strict=True))
-        return [PromptedPair(pair.kind, cut[pair.passage.id], short[one_line(pair.query)]) for pair in self.pairs]
+        return [
+            PromptedPair(pair.kind, cut[prompt_text(pair.passage)], short[one_line(pair.query)]) for pair in self.pairs
+        ]
 
     @cached_property
     def joint(self) -> list[Scored]:
@@ -82,17 +110,18 @@ class Judge(ABC):
     Attributes:
         name: its name in ``score.judges``, and its column in the scored parts.
         column: Arrow type of its column.
+        uses_llm: whether it asks the scoring LLM.
 
     Args:
-        config: the build's configuration.
-        models: LLMs and embedders of the build.
+        setup: what the judge may use.
     """
 
     name: ClassVar[str]
     column: ClassVar[pa.DataType] = pa.float32()
+    uses_llm: ClassVar[bool] = False
 
-    def __init__(self, config: FretConfig, models: Models):
-        self.config, self.models = config, models
+    def __init__(self, setup: JudgeSetup):
+        self.setup = setup
 
     @abstractmethod
     def judge(self, batch: Batch) -> Sequence[Any]:

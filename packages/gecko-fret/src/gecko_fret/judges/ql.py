@@ -12,6 +12,7 @@ class QueryLikelihood(Judge):
     """Mean log-probability of the query's tokens given the passage (UPR, Sachan et al. 2022)."""
 
     name = "ql"
+    uses_llm = True
 
     def judge(self, batch: Batch) -> Sequence[float]:
         """Mean log-probability per token of every query."""

@@ -14,6 +14,7 @@ class RelevanceClassification(Judge):
     """Probabilities of the relevance labels, read from the logits of the label tokens alone (Zhuang et al. 2023)."""
 
     name = "rc"
+    uses_llm = True
     column = pa.list_(pa.float32())
 
     def judge(self, batch: Batch) -> Sequence[list[float]]:

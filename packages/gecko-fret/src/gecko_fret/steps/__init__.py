@@ -9,6 +9,7 @@ Names on disk and in the configuration are those of version 0.1, so that its fol
 | filter | generate (`FILTER_KEYS`) | generated | queries | generate |
 | embed | embedder, retrieve.first_pass | embeddings | | |
 | retrieve | retrieve | retrieved | retrieved | retrieve |
+| measure | measure, score, llm | measured | measured | |
 | score | score, llm | scored | scored_pairs | |
 | mine | mine | fret | rows | mine |
 """
@@ -21,9 +22,11 @@ from gecko_fret.steps.base import BuildContext, PartStep, Reject, Step, StepResu
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.judging import ScoredPair
+from gecko_fret.steps.measure import MEASURE, MeasuredItem
 from gecko_fret.steps.mine import MINE, Candidate, MinedRow
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
-from gecko_fret.steps.score import SCORE, ScoredPair
+from gecko_fret.steps.score import SCORE
 from gecko_fret.steps.write import WRITE, Attempt
 
 #: To add a step, write its file and put it here, after the steps that it reads.
@@ -33,6 +36,7 @@ STEPS: list[Step[Any]] = [
     FILTER,
     EMBED,
     RETRIEVE,
+    MEASURE,
     SCORE,
     MINE,
 ]
@@ -41,6 +45,7 @@ __all__ = [
     "CORPUS",
     "EMBED",
     "FILTER",
+    "MEASURE",
     "MINE",
     "RETRIEVE",
     "SCORE",
@@ -49,6 +54,7 @@ __all__ = [
     "Attempt",
     "BuildContext",
     "Candidate",
+    "MeasuredItem",
     "MinedRow",
     "PartStep",
     "Query",

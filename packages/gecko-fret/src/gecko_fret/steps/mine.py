@@ -11,47 +11,59 @@ import pyarrow as pa
 
 from gecko_core.randomness import generator
 from gecko_core.text_identity import words_key
-from gecko_fret.config import FretConfig, MineConfig
+from gecko_fret.config import PAPER_JUDGES, FretConfig, MineConfig
 from gecko_fret.corpus.contamination import Contamination, content_fingerprint
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.judges import JUDGES
-from gecko_fret.steps.base import BuildContext, PartStep, Reject, StepResult, Work
+from gecko_fret.judges.fusion import Fusion
+from gecko_fret.steps.base import BuildContext, PartStep, Reject, Step, StepResult, Work
 from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.measure import MEASURE, measures
 from gecko_fret.steps.parts import Layout, arrow_type, layout_of
 from gecko_fret.steps.plan import Plan
 from gecko_fret.steps.retrieve import RETRIEVE
 from gecko_fret.steps.score import SCORE
+
+#: Keys of ``mine`` that reciprocal rank fusion does not read; version 0.1 did not have them.
+_CALIBRATED_KEYS = {"fuse", "min_probability", "max_probability", "seed_rank", "unanswered"}
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A neighbour of a query with its scores and ranks.
 
-    ``ql`` is the mean log-probability of the query, ``rc`` the expected label 0 to 4; ranks count from 1. ``fused`` is
-    the sum of 1/(k + rank) over the judges. ``scores`` holds every judge's value; folders of format 1, which have no
-    such column, are read with ql and rc in it.
+    ``scores`` holds the value of every judge that was asked. ``ql`` is the mean log-probability of the query, ``rc`` the
+    expected label 0 to 4, ranks count from 1; None where that judge was not asked. ``probability`` is the calibrated
+    fusion's, None with reciprocal rank fusion; over the candidates of a row it sums to 1, so that its logarithm is a
+    teacher's logit. ``fused`` orders the candidates: the probability, or the sum of 1/(k + rank) over the judges.
+
+    Folders of format 1 have neither ``scores`` nor ``probability``; they are read with ql and rc in ``scores``.
     """
 
     id: str
     similarity: float
-    ql: float
-    rc: float
-    rank_ql: int
-    rank_rc: int
+    ql: float | None
+    rc: float | None
+    rank_ql: int | None
+    rank_rc: int | None
     fused: Annotated[float, pa.float64()]
     scores: dict[str, float] = field(default_factory=dict)
+    probability: Annotated[float | None, pa.float64()] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MinedRow:
-    """A training example by ids; the columns of the parts. ``candidates`` are ordered by fused score, best first."""
+    """A training example by ids; the columns of the parts. ``candidates`` are ordered by fused score, best first.
+
+    ``positive_id`` is None where the judges found no answer: the candidates and their probabilities still teach.
+    """
 
     id: str
     task: str
     query: str
-    positive_id: str
+    positive_id: str | None
     negative_ids: list[str]
-    seed_id: str
+    seed_id: str | None
     seed_rank: int | None
     candidates: list[Candidate]
 
@@ -80,24 +92,43 @@ def fuse(candidates: Sequence[Judged], k: float = 0.0) -> list[Candidate]:
     Within one ranking, equal scores are ordered by similarity, then by id. Equal fused scores, common with k = 0
     (1 and 3 fuse to the same as 3 and 1), are ordered by rank_QL, then by similarity, then by id.
     """
+    ranks = _ranks(candidates)
+    fused = [_candidate(c, ranks, sum(1 / (k + places[c.id]) for places in ranks.values())) for c in candidates]
+    return sorted(fused, key=lambda c: (-c.fused, c.rank_ql or 0, -c.similarity, c.id))
+
+
+def fuse_calibrated(candidates: Sequence[Judged], fusion: Fusion) -> list[Candidate]:
+    """Candidates by their probability, best first; equal ones are ordered by similarity, then by id."""
+    ranks = _ranks(candidates)
+    scores = {name: [candidate.scores[name] for candidate in candidates] for name in fusion.useful}
+    probabilities = fusion.probabilities(scores).tolist()
+    fused = [_candidate(c, ranks, p, probability=p) for c, p in zip(candidates, probabilities, strict=True)]
+    return sorted(fused, key=lambda c: (-c.fused, -c.similarity, c.id))
+
+
+def _ranks(candidates: Sequence[Judged]) -> dict[str, dict[str, int]]:
+    """Rank of every candidate by every judge."""
     ranks: dict[str, dict[str, int]] = {}
     for judge in candidates[0].scores if candidates else ():
         ordered = sorted(candidates, key=lambda c: (-c.scores[judge], -c.similarity, c.id))
         ranks[judge] = {candidate.id: place for place, candidate in enumerate(ordered, start=1)}
-    fused = [
-        Candidate(
-            id=c.id,
-            similarity=c.similarity,
-            ql=c.scores["ql"],
-            rc=c.scores["rc"],
-            rank_ql=ranks["ql"][c.id],
-            rank_rc=ranks["rc"][c.id],
-            fused=sum(1 / (k + places[c.id]) for places in ranks.values()),
-            scores=dict(c.scores),
-        )
-        for c in candidates
-    ]
-    return sorted(fused, key=lambda c: (-c.fused, c.rank_ql, -c.similarity, c.id))
+    return ranks
+
+
+def _candidate(
+    judged: Judged, ranks: Mapping[str, Mapping[str, int]], fused: float, probability: float | None = None
+) -> Candidate:
+    return Candidate(
+        id=judged.id,
+        similarity=judged.similarity,
+        ql=judged.scores.get("ql"),
+        rc=judged.scores.get("rc"),
+        rank_ql=ranks.get("ql", {}).get(judged.id),
+        rank_rc=ranks.get("rc", {}).get(judged.id),
+        fused=fused,
+        scores=dict(judged.scores),
+        probability=probability,
+    )
 
 
 class Mine:
@@ -111,12 +142,18 @@ class Mine:
         config: section ``mine``.
         seed: the build's seed, for random negatives.
         contaminated: names the evaluation set that a text is from, None for a clean text.
+        fusion: the judges' weights; None: reciprocal rank fusion.
     """
 
     def __init__(
-        self, corpus: Corpus, config: MineConfig, seed: int, contaminated: Callable[[str], str | None] | None = None
+        self,
+        corpus: Corpus,
+        config: MineConfig,
+        seed: int,
+        contaminated: Callable[[str], str | None] | None = None,
+        fusion: Fusion | None = None,
     ):
-        self._corpus, self._config, self._seed = corpus, config, seed
+        self._corpus, self._config, self._seed, self._fusion = corpus, config, seed, fusion
         self._contaminated = contaminated or (lambda text: None)
 
     def __call__(self, rows: Sequence[JudgedQuery]) -> StepResult[MinedRow]:
@@ -128,49 +165,71 @@ class Mine:
         )
 
     def _mine(self, row: JudgedQuery) -> MinedRow | Reject:
-        query = row.query
-
-        def reject(reason: str, detail: str) -> Reject:
-            return MINE.reject(reason, query.id, query.query, detail)
-
-        ranked = fuse(row.candidates, self._config.rrf_k)
-        positive: Candidate | None = ranked[0]
-        if self._config.positive == "seed":
-            positive = next((candidate for candidate in ranked if candidate.id == query.seed_id), None)
-        if positive is None:
-            return reject("seed_absent", "positive: seed, but the seed is not among the candidates")
-        least = self._config.min_relevance
-        if least is not None and positive.rc < least:
-            return reject("low_relevance", f"{positive.rc:.2f} of the positive is below {least:g}")
-        source = self._contaminated(query.query) or self._contaminated(self._corpus.get(positive.id).full_text)
+        config, query = self._config, row.query
+        ranked = (
+            fuse(row.candidates, config.rrf_k)
+            if self._fusion is None
+            else fuse_calibrated(row.candidates, self._fusion)
+        )
+        positive, fault = self._positive(row, ranked)
+        if positive is None and (self._fusion is None or config.unanswered == "reject"):
+            return MINE.reject(*fault, query.id, query.query)
+        source = self._contaminated(query.query) or (
+            positive and self._contaminated(self._corpus.get(positive.id).full_text)
+        )
         if source:
-            return reject("contaminated", source)
-        negatives = self._negatives(query, ranked, positive)
-        if not negatives and self._config.require_negative and self._config.negative != "none":
-            return reject("no_negative", "every other candidate is too similar, or the same text")
+            return MINE.reject("contaminated", query.id, query.query, source)
+        negatives = self._negatives(query, ranked, positive) if positive else []
+        if positive and not negatives and config.require_negative and config.negative != "none":
+            detail = "every other candidate is too similar, too probable, or the same text"
+            return MINE.reject("no_negative", query.id, query.query, detail)
         return MinedRow(
             id=query.id,
             task=query.task,
             query=query.query,
-            positive_id=positive.id,
+            positive_id=positive.id if positive else None,
             negative_ids=negatives,
             seed_id=query.seed_id,
             seed_rank=row.seed_rank,
             candidates=ranked,
         )
 
+    def _positive(self, row: JudgedQuery, ranked: list[Candidate]) -> tuple[Candidate | None, tuple[str, str]]:
+        """The positive; or None, and the reason with its detail."""
+        config, seed_id = self._config, row.query.seed_id
+        place = next((place for place, candidate in enumerate(ranked) if candidate.id == seed_id), None)
+        positive = ranked[0]
+        if config.positive == "seed":
+            if place is None:
+                return None, ("seed_absent", "positive: seed, but the seed is not among the candidates")
+            positive = ranked[place]
+        if config.min_relevance is not None and (positive.rc is None or positive.rc < config.min_relevance):
+            label = "-" if positive.rc is None else f"{positive.rc:.2f}"
+            return None, ("low_relevance", f"{label} of the positive is below {config.min_relevance:g}")
+        if positive.probability is None:
+            return positive, ("", "")
+        if positive.probability < config.min_probability:
+            detail = f"{positive.probability:.2f} of the positive is below {config.min_probability:g}"
+            return None, ("low_probability", detail)
+        if seed_id is not None and config.seed_rank is not None and (place is None or place >= config.seed_rank):
+            detail = f"rank {place + 1} by the judges" if place is not None else f"not among {len(ranked)}"
+            return None, ("seed_not_found", detail)
+        return positive, ("", "")
+
     def _negatives(self, query: Query, ranked: list[Candidate], positive: Candidate) -> list[str]:
         config = self._config
         if config.negative == "none":
             return []
         ceiling = None if config.max_similarity is None else config.max_similarity * positive.similarity
-        allowed = [c.id for c in reversed(ranked) if ceiling is None or c.similarity < ceiling]
+        allowed = [c for c in reversed(ranked) if ceiling is None or c.similarity < ceiling]
+        if self._fusion is not None:  # the hardest of those that are surely none of the answers
+            allowed = [c for c in reversed(allowed) if (c.probability or 0.0) < config.max_probability]
+        ids = [c.id for c in allowed]
         if config.negative == "random":
-            order = generator("negative", self._seed, query.id).permutation(len(allowed))
-            allowed = [allowed[place] for place in order]
-        taken = {self._text_key(positive.id), self._text_key(query.seed_id)}
+            ids = [ids[place] for place in generator("negative", self._seed, query.id).permutation(len(ids))]
+        taken = {self._text_key(identifier) for identifier in (positive.id, query.seed_id) if identifier is not None}
         negatives: list[str] = []
-        for identifier in allowed:
+        for identifier in ids:
             if len(negatives) == config.negatives:
                 break
             key = self._text_key(identifier)
@@ -193,18 +252,22 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
     must_have_rows = True
     upstream = (SCORE,)
 
+    def depends_on(self, config: FretConfig) -> tuple[Step[Any], ...]:
+        """See ``Step.depends_on``; the measurement has the weights of the judges."""
+        return (SCORE, MEASURE) if measures(config) else (SCORE,)
+
     def fingerprint(self, build: BuildContext) -> list[Any]:
         """The seed, the settings of mining, and the content of the evaluation sets."""
         config = build.config
         return [
             config.seed,
-            config.mine.model_dump(exclude={"decontaminate"}),
+            config.mine.model_dump(exclude={"decontaminate", *(() if measures(config) else _CALIBRATED_KEYS)}),
             [content_fingerprint(source) for source in config.mine.decontaminate],
         ]
 
     def format(self, config: FretConfig) -> int:
-        """Format 2 where judges beyond ql and rc need the column ``scores``."""
-        return 2 if config.score.further_judges else 1
+        """Format 1 has what the paper's judges and fusion give; whatever is beyond needs format 2."""
+        return 1 if not measures(config) and config.score.all_judges == list(PAPER_JUDGES) else 2
 
     def estimate(self, plan: Plan) -> None:
         """See ``Step.estimate``."""
@@ -212,11 +275,11 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
         plan.rows["rows"] = plan.rows["passed"] * kept
 
     def layout(self, config: FretConfig) -> Layout[MinedRow]:
-        """The columns of ``MinedRow``; in format 1 candidates have no ``scores``."""
+        """The columns of ``MinedRow``; in format 1 candidates have neither ``scores`` nor ``probability``."""
         layout = layout_of(MinedRow)
         schema = layout.schema
         if self.format(config) == 1:
-            fields = [field for field in arrow_type(Candidate) if field.name != "scores"]
+            fields = [field for field in arrow_type(Candidate) if field.name not in ("scores", "probability")]
             place = schema.get_field_index("candidates")
             schema = schema.set(place, pa.field("candidates", pa.list_(pa.struct(fields))))
         return dataclasses.replace(layout, schema=schema, decode=_read_row)
@@ -233,7 +296,11 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
             row.query_id: dict(zip(row.candidate_ids, row.similarities, strict=True)) for row in retrieved.values()
         }
         for pair in build.parts(SCORE).rows(number):
-            values = {name: JUDGES[name].value(judgement) for name, judgement in pair.judgements.items()}
+            values = {
+                name: JUDGES[name].value(judgement)
+                for name, judgement in pair.judgements.items()
+                if judgement is not None
+            }
             candidate = Judged(pair.candidate_id, similarities[pair.query_id][pair.candidate_id], values)
             judged.setdefault(pair.query_id, []).append(candidate)
         return [
@@ -246,7 +313,8 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
         """Read the evaluation sets that the rows must not touch."""
         config = build.config
         contaminated = Contamination.load(config.mine.decontaminate).find if config.mine.decontaminate else None
-        return Mine(build.corpus, config.mine, config.seed, contaminated)
+        fusion = MEASURE.fusion(build) if measures(config) else None
+        return Mine(build.corpus, config.mine, config.seed, contaminated, fusion)
 
 
 MINE = MineStep()

@@ -49,6 +49,7 @@ class Retrieve:
     def __init__(self, corpus: Corpus, embedder: Any, index: Index, config: RetrieveConfig, batch_tokens: int | None):
         self._ids = np.array(corpus.ids, dtype=object)
         self._embedder, self._index, self._config, self._batch_tokens = embedder, index, config, batch_tokens
+        self._seed_top_k = config.seed_top_k if isinstance(config.seed_top_k, int) else None
 
     def __call__(self, queries: Sequence[Query]) -> StepResult[Retrieved]:
         """Search; a query that does not find its own seed is retrieved and rejected."""
@@ -60,7 +61,7 @@ class Retrieve:
             ids = self._ids[rows].tolist()
             rank = ids.index(query.seed_id) + 1 if query.seed_id in ids else None
             retrieved.append(Retrieved(query.id, rank, ids, values.tolist()))
-            if not passes_round_trip(rank, self._config.seed_top_k):
+            if not passes_round_trip(rank, self._seed_top_k):
                 detail = f"rank {rank}" if rank else f"not among {len(ids)}"
                 rejects.append(RETRIEVE.reject("seed_not_found", query.id, query.query, detail))
         return StepResult(retrieved, rejects)
@@ -115,18 +116,19 @@ class RetrieveStep(PartStep[Query, Retrieved]):
         """Load the embedder and the index."""
         config = build.config
         return Retrieve(
-            build.corpus, build_embedder(build), self._index(build), config.retrieve, config.embedder.batch_tokens
+            build.corpus, build_embedder(build), self.index(build), config.retrieve, config.embedder.batch_tokens
         )
 
     def record(self, build: BuildContext) -> dict[str, Any]:
         """Kind of search, and its recall against exact search."""
-        index, count = self._index(build), build.config.retrieve.candidates
+        index, count = self.index(build), build.config.retrieve.candidates
         kind = type(index).__name__.removesuffix("Index").lower()
         blocks = EMBED.embeddings(build).blocks()
         measured = 1.0 if kind == "exact" else recall(index, blocks, count, seed=build.config.seed)
         return {"kind": kind, f"recall_at_{count}": measured}
 
-    def _index(self, build: BuildContext) -> Index:
+    def index(self, build: BuildContext) -> Index:
+        """The index over the corpus, made once."""
         config = build.config.retrieve
 
         def make() -> Index:

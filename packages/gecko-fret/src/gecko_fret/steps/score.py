@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import pyarrow as pa
 
 from gecko_core.errors import ConfigError
 from gecko_fret.config import FretConfig, ScoreConfig
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.judges import JUDGES, Batch, Judge, Pair
-from gecko_fret.llm.protocol import LLM
-from gecko_fret.models import llm_settings
-from gecko_fret.prompting import PromptSet, load_prompts
-from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
+from gecko_fret.judges import JUDGES, Pair
+from gecko_fret.prompting import load_prompts
+from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.judging import Panel, ScoredPair, judging_fingerprint, make_panel, scored_layout
+from gecko_fret.steps.measure import MEASURE, measures
 from gecko_fret.steps.parts import Layout
 from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredPair:
-    """What every judge said of one pair. In the parts each judge has a column of its name and type."""
-
-    query_id: str
-    candidate_id: str
-    judgements: Mapping[str, float | list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +32,16 @@ class Score:
     """Queries with candidates to one row per candidate.
 
     Args:
+        panel: the judges.
         corpus: the passages.
-        llm: the scoring LLM.
-        prompts: the prompts for scoring.
-        config: section ``score``.
-        judges: who judges, in the order of the columns.
     """
 
-    def __init__(self, corpus: Corpus, llm: LLM, prompts: PromptSet, config: ScoreConfig, judges: Sequence[Judge]):
-        self._corpus, self._llm, self._prompts, self._config, self._judges = corpus, llm, prompts, config, judges
+    def __init__(self, panel: Panel, corpus: Corpus):
+        self._panel, self._corpus = panel, corpus
 
     def __call__(self, rows: Sequence[Candidates]) -> StepResult[ScoredPair]:
         """Let every judge judge every pair."""
-        before = self._llm.usage.prompt_tokens
-        pairs = [pair for row in rows for pair in self._pairs(row)]
-        batch = Batch(pairs, self._llm, self._prompts, self._config)
-        columns = {judge.name: judge.judge(batch) for judge in self._judges}
-        scored = [
-            ScoredPair(pair.query_id, pair.passage.id, {name: column[place] for name, column in columns.items()})
-            for place, pair in enumerate(pairs)
-        ]
-        counters = {"pairs": len(pairs), "prompt_tokens": self._llm.usage.prompt_tokens - before}
-        return StepResult(scored, counters=counters)
+        return self._panel([pair for row in rows for pair in self._pairs(row)])
 
     def _pairs(self, row: Candidates) -> list[Pair]:
         query, retrieved = row.query, row.retrieved
@@ -83,17 +60,13 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
     metered = True
     upstream = (RETRIEVE,)
 
+    def depends_on(self, config: FretConfig) -> tuple[Step[Any], ...]:
+        """See ``Step.depends_on``; the measurement decides which judges are asked."""
+        return (RETRIEVE, MEASURE) if _skips(config) else (RETRIEVE,)
+
     def fingerprint(self, build: BuildContext) -> list[Any]:
-        """The settings of scoring, the prompts, the LLM; and judges beyond the two that every build has."""
-        config, models = build.config, build.models
-        further = config.score.further_judges
-        return [
-            config.score.model_dump(exclude={"judges"}),
-            load_prompts(config.score.prompt).hash,
-            llm_settings(config.llm),
-            models.llm_fingerprint(config.llm),
-            *([[name, *JUDGES[name].fingerprint(config, models)] for name in further]),
-        ]
+        """See ``judging_fingerprint``, and whether judges of weight 0 are left out."""
+        return [*judging_fingerprint(build), *([["skip_useless"]] if _skips(build.config) else [])]
 
     def prompt_hashes(self, config: FretConfig) -> dict[str, str]:
         """The prompts for scoring."""
@@ -101,7 +74,7 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
 
     def check(self, config: FretConfig) -> None:
         """See ``Step.check``: unknown judges, and joint scoring with prompts that have none."""
-        for name in config.score.judges:
+        for name in config.score.all_judges:
             if name not in JUDGES:
                 raise ConfigError(f"score.judges: no judge is called {name!r}; there are {', '.join(JUDGES)}")
         if config.score.mode == "joint":
@@ -122,19 +95,8 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         return StepCost(line, pairs * passes, read, seconds=seconds)
 
     def layout(self, config: FretConfig) -> Layout[ScoredPair]:
-        """The two ids, and a column for every judge."""
-        names = config.score.all_judges
-        text = pa.string()
-        schema = pa.schema(
-            [("query_id", text), ("candidate_id", text), *((name, JUDGES[name].column) for name in names)]
-        )
-        return Layout(
-            schema,
-            lambda row: {"query_id": row.query_id, "candidate_id": row.candidate_id, **row.judgements},
-            lambda record: ScoredPair(
-                record["query_id"], record["candidate_id"], {name: record[name] for name in names}
-            ),
-        )
+        """See ``scored_layout``."""
+        return scored_layout(config)
 
     def units(self, build: BuildContext, number: int) -> int:
         """Queries of part ``number`` that passed the round trip."""
@@ -151,15 +113,16 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         ]
 
     def make(self, build: BuildContext) -> Work[Candidates, ScoredPair]:
-        """Load the LLM and make the judges."""
-        config = build.config
-        judges = [JUDGES[name](config, build.models) for name in config.score.all_judges]
-        return Score(
-            build.corpus, build.models.llm(config.llm), load_prompts(config.score.prompt), config.score, judges
-        )
+        """Make the judges that are worth asking."""
+        useful = MEASURE.useful(build) if _skips(build.config) else build.config.score.all_judges
+        return Score(make_panel(build, useful), build.corpus)
 
 
 SCORE = ScoreStep()
+
+
+def _skips(config: FretConfig) -> bool:
+    return measures(config) and config.score.skip_useless
 
 
 def _passes(config: ScoreConfig) -> int:

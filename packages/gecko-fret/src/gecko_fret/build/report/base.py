@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gecko_fret.build.folder import Workspace
-from gecko_fret.steps import MINE, MinedRow, Step
+from gecko_fret.steps import MINE, Candidate, MinedRow, Step
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class ReportData:
         workspace: the FRet folder.
         manifest: its manifest.
         rows: the rows of training data.
+        answered: those that have a positive, with it.
         counts: rows of every step that counts them.
         rejects: rejected rows by step and reason.
     """
@@ -49,11 +50,17 @@ class ReportData:
     workspace: Workspace
     manifest: dict[str, Any]
     rows: list[MinedRow] = field(init=False)
+    answered: list[tuple[MinedRow, Candidate]] = field(init=False)
     counts: dict[str, int] = field(init=False)
     rejects: dict[str, dict[str, int]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = list(self.workspace.parts(MINE))
+        self.answered = [
+            (row, next(candidate for candidate in row.candidates if candidate.id == row.positive_id))
+            for row in self.rows
+            if row.positive_id is not None
+        ]
         self.counts, self.rejects = self.workspace.counts(), self.workspace.reject_counts()
 
     def count(self, step: Step[Any]) -> int:

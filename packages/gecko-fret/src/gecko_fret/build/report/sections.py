@@ -76,20 +76,23 @@ def seed_ranks(data: ReportData) -> Iterable[ReportSection]:
 
 def labels(data: ReportData) -> Iterable[ReportSection]:
     """How positives and negatives were chosen."""
-    rows = data.rows
-    if not rows:
+    rows = data.answered
+    if not data.rows:
         return
-    moved = sum(row.positive_id != row.seed_id for row in rows)
-    without = sum(not row.negative_ids for row in rows)
-    ranks = [next((i for i, c in enumerate(r.candidates, 1) if c.id == r.seed_id), None) for r in rows]
+    seeded = [row for row, _ in rows if row.seed_id is not None]
+    moved = sum(row.positive_id != row.seed_id for row in seeded)
+    ranks = [next((i for i, c in enumerate(r.candidates, 1) if c.id == r.seed_id), None) for r in data.rows]
     fused = [rank for rank in ranks if rank is not None]
-    relevance = [_candidate(row, row.positive_id).rc for row in rows]
+    relevance = [positive.rc for _, positive in rows if positive.rc is not None]
+    probable = [positive.probability for _, positive in rows if positive.probability is not None]
     facts: list[Sequence[Any]] = [
-        ("rows", len(rows)),
-        ("positive is not the seed (the paper: about 15%)", f"{moved / len(rows):.1%}"),
+        ("rows", len(data.rows)),
+        ("rows with a positive", f"{len(rows)} ({len(rows) / len(data.rows):.1%})"),
+        ("positive is not the seed (the paper: about 15%)", f"{moved / len(seeded):.1%}" if seeded else "-"),
         ("median place of the seed after fusing", f"{np.median(fused):g}" if fused else "-"),
-        ("mean expected label of the positive, 0 to 4", f"{np.mean(relevance):.2f}"),
-        ("rows without a negative", without),
+        *([("mean expected label of the positive, 0 to 4", f"{np.mean(relevance):.2f}")] if relevance else []),
+        *([("mean probability of the positive", f"{np.mean(probable):.2f}")] if probable else []),
+        ("rows with a positive and no negative", sum(not row.negative_ids for row, _ in rows)),
     ]
     yield ReportSection("Labels", "What the fused ranking decided.", ("what", "value"), facts)
 
@@ -120,7 +123,7 @@ def lengths(data: ReportData) -> Iterable[ReportSection]:
 
 def agreement(data: ReportData) -> Iterable[ReportSection]:
     """How similarly QL and RC order the candidates: Spearman's rho of the ranks, per query."""
-    rows = data.rows
+    rows = [row for row in data.rows if all(c.rank_ql and c.rank_rc for c in row.candidates)]
     if not rows:
         return
     values = [_spearman(row.candidates) for row in rows if len(row.candidates) > 2]
@@ -141,31 +144,27 @@ def _spearman(candidates: list[Candidate]) -> float:
 
 
 def examples(data: ReportData) -> Iterable[ReportSection]:
-    """The rows whose positives the LLM judges best and worst, by expected label, then by query likelihood."""
-    if not data.rows:
+    """The rows whose positives are judged best and worst: by probability, or by expected label and likelihood."""
+    if not data.answered:
         return
 
-    def judgement(row: MinedRow) -> tuple[float, float, str]:
-        positive = _candidate(row, row.positive_id)
-        return positive.rc, positive.ql, row.id
+    def judgement(example: tuple[MinedRow, Candidate]) -> tuple[float, float, float, str]:
+        row, positive = example
+        return positive.probability or 0.0, positive.rc or 0.0, positive.ql or 0.0, row.id
 
-    ordered = sorted(data.rows, key=judgement, reverse=True)
+    ordered = sorted(data.answered, key=judgement, reverse=True)
     count = min(_EXAMPLES, max(len(ordered) // 2, 1))
-    note = "By the positive's expected label, then its query likelihood."
+    note = "By the positive's probability, its expected label, then its query likelihood."
     header = ("task", "query", "positive", "negative", "scores of the positive")
     for title, chosen in (("Best rows", ordered[:count]), ("Worst rows", ordered[-count:][::-1])):
-        yield ReportSection(title, note, header, [_example(row, data) for row in chosen])
+        yield ReportSection(title, note, header, [_example(row, positive, data) for row, positive in chosen])
 
 
-def _example(row: MinedRow, data: ReportData) -> tuple[str, ...]:
-    positive = _candidate(row, row.positive_id)
+def _example(row: MinedRow, positive: Candidate, data: ReportData) -> tuple[str, ...]:
     negative = _short(data.full_text(row.negative_ids[0])) if row.negative_ids else "-"
-    scores = f"label {positive.rc:.2f}, ql {positive.ql:.2f}"
-    return row.task, row.query, _short(data.full_text(row.positive_id)), negative, scores
-
-
-def _candidate(row: MinedRow, identifier: str) -> Candidate:
-    return next(candidate for candidate in row.candidates if candidate.id == identifier)
+    shown = {"probability": positive.probability, "label": positive.rc, "ql": positive.ql}
+    scores = ", ".join(f"{name} {value:.2f}" for name, value in shown.items() if value is not None)
+    return row.task, row.query, _short(data.full_text(positive.id)), negative, scores
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,100 @@
+"""Judges at work: pairs to rows of judgements. The steps that measure and that score share it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from gecko_fret.config import PAPER_JUDGES, FretConfig
+from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair
+from gecko_fret.models import llm_settings
+from gecko_fret.prompting import load_prompts
+from gecko_fret.steps.base import BuildContext, StepResult
+from gecko_fret.steps.parts import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """What every judge said of one pair; None where it was not asked. In the parts each judge has a column."""
+
+    query_id: str
+    candidate_id: str
+    judgements: Mapping[str, float | list[float] | None]
+
+
+class Panel:
+    """Several judges of the same pairs.
+
+    Args:
+        setup: corpus, models and configuration.
+        judges: who judges.
+    """
+
+    def __init__(self, setup: JudgeSetup, judges: Sequence[Judge]):
+        self._setup, self._judges = setup, judges
+        self._prompts = load_prompts(setup.config.score.prompt)
+
+    def __call__(self, pairs: Sequence[Pair]) -> StepResult[ScoredPair]:
+        """Let every judge judge these pairs, one row each; counted are pairs and the tokens that the LLM read."""
+        before = self._prompt_tokens()
+        batch = Batch(pairs, self._setup, self._prompts)
+        columns = {judge.name: judge.judge(batch) for judge in self._judges} if pairs else {}
+        names = self._setup.config.score.all_judges
+        scored = [
+            ScoredPair(
+                pair.query_id,
+                pair.passage.id,
+                {name: columns[name][place] if name in columns else None for name in names},
+            )
+            for place, pair in enumerate(pairs)
+        ]
+        counters = {"pairs": len(pairs), "prompt_tokens": self._prompt_tokens() - before}
+        return StepResult(scored, counters=counters)
+
+    def _prompt_tokens(self) -> int:
+        if not any(judge.uses_llm for judge in self._judges):
+            return 0
+        return self._setup.models.llm(self._setup.config.llm).usage.prompt_tokens
+
+
+def make_panel(build: BuildContext, names: Collection[str]) -> Panel:
+    """The judges with these names, in the order of the configuration."""
+    setup = JudgeSetup(build.config, build.models, build.corpus)
+    return Panel(setup, [JUDGES[name](setup) for name in build.config.score.all_judges if name in names])
+
+
+def scored_layout(config: FretConfig) -> Layout[ScoredPair]:
+    """The two ids, and a column for every judge of the configuration."""
+    names = config.score.all_judges
+    schema = pa.schema(
+        [
+            ("query_id", pa.string()),
+            ("candidate_id", pa.string()),
+            *((name, JUDGES[name].column) for name in names),
+        ]
+    )
+    return Layout(
+        schema,
+        lambda row: {"query_id": row.query_id, "candidate_id": row.candidate_id, **row.judgements},
+        lambda record: ScoredPair(record["query_id"], record["candidate_id"], {name: record[name] for name in names}),
+    )
+
+
+def judging_fingerprint(build: BuildContext) -> list[Any]:
+    """What decides the judgements: settings, prompts, the LLM, the judges. Of the paper's two as in version 0.1."""
+    config, models = build.config, build.models
+    score = config.score
+    further = [[name, *JUDGES[name].fingerprint(config, models)] for name in score.further_judges]
+    missing = [name for name in PAPER_JUDGES if name not in score.all_judges]
+    return [
+        score.model_dump(include={"mode", "prompt", "passage_tokens", "query_tokens"}),
+        load_prompts(score.prompt).hash,
+        llm_settings(config.llm),
+        models.llm_fingerprint(config.llm),
+        *further,
+        *([["without", missing]] if missing else []),
+        *([["blocks"]] if score.blocks else []),
+    ]

@@ -1,0 +1,134 @@
+"""What the judges are worth, as numbers: from the known items' scores to the manifest and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gecko_core.randomness import generator
+from gecko_fret.judges.fusion import Fusion, ScoredList, chance_reciprocal_rank, held_out, reciprocal_rank
+from gecko_fret.steps.measure import SEEDS, TITLES, MeasuredItem, scored_lists
+
+_SAMPLES = 2000
+FUSED, CHANCE, STUDENT = "fused", "chance", "similarity"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way to rank the candidates of known items.
+
+    Attributes:
+        mrr: mean reciprocal rank of the answer.
+        low: lower end of its 95% interval (bootstrap over items).
+        high: upper end.
+        ndcg: mean nDCG@10 with the answer as the only relevant candidate.
+        above_student: difference of its mean reciprocal rank to that of the similarity; None where nobody asked it.
+        above_student_low: lower end of the difference's 95% interval (paired bootstrap).
+        above_student_high: upper end.
+    """
+
+    mrr: float
+    low: float
+    high: float
+    ndcg: float
+    above_student: float | None = None
+    above_student_low: float | None = None
+    above_student_high: float | None = None
+
+
+def summary(items: Sequence[MeasuredItem], judges: Sequence[str], fusion: Fusion, seed: int) -> dict[str, Any]:
+    """Everything that the manifest keeps of the measurement, as JSON values.
+
+    Args:
+        items: the measured items of both kinds.
+        judges: all judges.
+        fusion: their weights, fitted on the titles.
+        seed: of the resampling.
+    """
+    kinds: dict[str, Any] = {}
+    for kind in (TITLES, SEEDS):
+        lists = scored_lists([item for item in items if item.kind == kind], judges)
+        if lists:
+            fused = (
+                held_out(lists, judges, fusion, seed)
+                if kind == TITLES
+                else [fusion.probabilities(_columns(item, judges)) for item in lists]
+            )
+            kinds[kind] = {
+                "items": len(lists),
+                "candidates": round(float(np.mean([len(item.scores) for item in lists])), 1),
+                "rankings": {name: asdict(value) for name, value in _rankings(lists, judges, fused, seed).items()},
+                "agreement": _agreement(lists, judges),
+            }
+    return {"weights": dict(fusion.weights), "ridge": fusion.ridge, "measured_on": kinds}
+
+
+def _columns(item: ScoredList, judges: Sequence[str]) -> Mapping[str, Sequence[float]]:
+    return {name: item.scores[:, place].tolist() for place, name in enumerate(judges)}
+
+
+def _rankings(
+    lists: Sequence[ScoredList], judges: Sequence[str], fused: Sequence[np.ndarray], seed: int
+) -> dict[str, Measured]:
+    answers = [item.answer for item in lists]
+    columns = {name: [item.scores[:, place] for item in lists] for place, name in enumerate(judges)} | {FUSED: fused}
+    ranks = {name: _each(reciprocal_rank, scores, answers) for name, scores in columns.items()}
+    gains = {name: _each(_ndcg, scores, answers) for name, scores in columns.items()}
+    ranks[CHANCE] = np.array([chance_reciprocal_rank(len(item.scores)) for item in lists])
+    gains[CHANCE] = np.array([_discounts(len(item.scores)).mean() for item in lists])
+    draws = generator("judges", "intervals", seed).integers(len(lists), size=(_SAMPLES, len(lists)))
+    student = ranks.get(STUDENT)
+    measured = {}
+    for name, values in ranks.items():
+        low, high = np.quantile(values[draws].mean(1), [0.025, 0.975]).tolist()
+        above: dict[str, float] = {}
+        if student is not None and name != STUDENT:
+            difference = values - student
+            ends = np.quantile(difference[draws].mean(1), [0.025, 0.975]).tolist()
+            above = {
+                "above_student": _short(difference.mean()),
+                "above_student_low": _short(ends[0]),
+                "above_student_high": _short(ends[1]),
+            }
+        measured[name] = Measured(_short(values.mean()), _short(low), _short(high), _short(gains[name].mean()), **above)
+    return measured
+
+
+def _each(
+    measure: Callable[[np.ndarray, int], float], scores: Sequence[np.ndarray], answers: Sequence[int]
+) -> np.ndarray:
+    return np.array([measure(s, answer) for s, answer in zip(scores, answers, strict=True)])
+
+
+def _ndcg(scores: np.ndarray, answer: int) -> float:
+    """Expected nDCG@10 of one relevant candidate, candidates with its score in random order around it."""
+    above = int((scores > scores[answer]).sum())
+    equal = int((scores == scores[answer]).sum())
+    return float(_discounts(above + equal)[above:].mean())
+
+
+def _discounts(count: int) -> np.ndarray:
+    places = np.arange(1, count + 1)
+    return np.where(places <= 10, 1.0 / np.log2(places + 1), 0.0)
+
+
+def _agreement(lists: Sequence[ScoredList], judges: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Mean Spearman correlation of every two judges over the lists; a judge without differences agrees with nobody."""
+    from scipy.stats import rankdata
+
+    total = np.zeros((len(judges), len(judges)))
+    for item in lists:
+        ranks = rankdata(item.scores, axis=0)
+        centred = ranks - ranks.mean(0)
+        norms = np.linalg.norm(centred, axis=0)
+        unit = np.where(norms > 0, centred / np.where(norms > 0, norms, 1.0), 0.0)
+        total += unit.T @ unit
+    table = total / len(lists)
+    return {a: {b: _short(table[i, j]) for j, b in enumerate(judges)} for i, a in enumerate(judges)}
+
+
+def _short(value: float) -> float:
+    return round(float(value), 4)
