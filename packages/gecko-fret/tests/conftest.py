@@ -46,7 +46,7 @@ class FakeLLM:
             return Completion("no such lines", -1.0, 3, True)
         return Completion(f" {kind} | Query: what about {chosen}", -float(rng.random()), 8, True)
 
-    def score(self, requests, labels=()):
+    def score(self, requests, labels=(), *, blocks=False):
         self.on_call()
         return [self._score(request, labels) for request in requests]
 

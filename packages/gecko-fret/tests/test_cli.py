@@ -25,7 +25,7 @@ def faked(monkeypatch, make_models, small_corpus):
 
     monkeypatch.setattr(build_command, "build_fret", build)
     monkeypatch.setattr(build_command, "read_corpus", lambda section: small_corpus)
-    return ["--llm", "fake", "--set", "generate.max_copied=1.0", "--limit", "12", "--set", "retrieve.candidates=6"]
+    return ["--llm", "fake", "--set", "generate.max_copied=1.0", "--limit", "12", "--set", "mine.fuse=rrf"]
 
 
 def test_help_names_the_commands_without_loading_torch():

@@ -19,7 +19,7 @@ def folder(tmp_path_factory, small_corpus, make_models):
             "llm": {"model": "fake"},
             "generate": {"seeds": 15, "max_copied": 1.0},
             "retrieve": {"candidates": 6},
-            "mine": {"negatives": 2, "max_similarity": None},
+            "mine": {"fuse": "rrf", "negatives": 2, "max_similarity": None},
         }
     )
     build_fret(config, out, corpus=small_corpus, models=make_models())
@@ -77,8 +77,8 @@ def test_unknown_layout_and_missing_folder_are_one_line(folder, tmp_path):
 def test_models_are_given_back(small_corpus, fake_llm, fake_embedder, tmp_path):
     llm = fake_llm()
     models = Models(llms={"fake": llm}, embedder=fake_embedder())
-    config = parse_config({"llm": {"model": "fake"}, "generate": {"seeds": 3, "max_copied": 1.0}})
-    build_fret(config, tmp_path / "fret", corpus=small_corpus, models=models)
+    settings = {"llm": {"model": "fake"}, "generate": {"seeds": 3, "max_copied": 1.0}, "mine": {"fuse": "rrf"}}
+    build_fret(parse_config(settings), tmp_path / "fret", corpus=small_corpus, models=models)
     assert llm.closed == 0  # a model that the caller made is the caller's to close
 
 

@@ -16,6 +16,7 @@ def test_packaged_models_build_rows(smollm2, python_docs_corpus, tmp_path):
             "generate": {"seeds": 6, "attempts": 2, "passage_tokens": 64, "max_new_tokens": 24},
             "retrieve": {"candidates": 4, "seed_top_k": 3},
             "score": {"passage_tokens": 64},
+            "mine": {"fuse": "rrf"},
         }
     )
     summary = build_fret(config, tmp_path / "fret", corpus=corpus, models=Models(llms={config.llm.model: smollm2}))

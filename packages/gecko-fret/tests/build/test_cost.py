@@ -23,18 +23,22 @@ MANIFEST = {
 TWO = Corpus([Passage("a", None, "some text"), Passage("b", None, "more text")])
 
 
+def paper(settings):
+    return parse_config({"mine": {"fuse": "rrf"}} | settings)
+
+
 def test_cost_grows_with_seeds_and_candidates():
-    small = estimate(parse_config({"generate": {"seeds": 100}}), 1000, 600)
-    large = estimate(parse_config({"generate": {"seeds": 200}}), 1000, 600)
+    small = estimate(paper({"generate": {"seeds": 100}}), 1000, 600)
+    large = estimate(paper({"generate": {"seeds": 200}}), 1000, 600)
     assert small.rows["attempts"] == 200
     assert large.costs["score"].read == 2 * small.costs["score"].read
     assert large.seconds(1000, 100) == 2 * small.seconds(1000, 100)
-    assert estimate(parse_config({"generate": {"seeds": None}}), 50, 600).rows["attempts"] == 100
+    assert estimate(paper({"generate": {"seeds": None}}), 50, 600).rows["attempts"] == 100
 
 
 def test_joint_scoring_reads_about_half():
-    separate = estimate(parse_config({}), 1000, 600)
-    joint = estimate(parse_config({"score": {"mode": "joint"}}), 1000, 600)
+    separate = estimate(paper({}), 1000, 600)
+    joint = estimate(paper({"score": {"mode": "joint"}}), 1000, 600)
     assert joint.costs["score"].requests * 2 == separate.costs["score"].requests
     assert joint.costs["score"].read * 2 == separate.costs["score"].read
 
@@ -52,22 +56,22 @@ def test_every_judge_adds_its_passes(monkeypatch):
 
     monkeypatch.setitem(JUDGES, "asking", Asking)
     two, three = (
-        estimate(parse_config({"score": {"judges": judges}}), 1000, 600).costs["score"]
+        estimate(paper({"score": {"judges": judges}}), 1000, 600).costs["score"]
         for judges in (["ql", "rc"], ["ql", "rc", "asking"])
     )
     assert three.requests * 2 == two.requests * 3
     measured = Measured.from_manifest(MANIFEST)
-    plan = estimate(parse_config({"score": {"judges": ["ql", "rc", "asking"]}}), 1000, 600, measured)
+    plan = estimate(paper({"score": {"judges": ["ql", "rc", "asking"]}}), 1000, 600, measured)
     assert plan.costs["score"].read == pytest.approx(1.5 * plan.rows["scored_pairs"] / 400 * 120_000)
 
 
 def test_long_passages_cost_what_is_read_of_them():
-    config = parse_config({"score": {"passage_tokens": 100}, "generate": {"passage_tokens": 100}})
+    config = paper({"score": {"passage_tokens": 100}, "generate": {"passage_tokens": 100}})
     assert estimate(config, 10, 10_000).read == estimate(config, 10, 400).read
 
 
 def test_rates_are_those_that_a_build_has_measured():
-    config = parse_config({"generate": {"seeds": 50, "attempts": 4}, "retrieve": {"candidates": 16}})
+    config = paper({"generate": {"seeds": 50, "attempts": 4}, "retrieve": {"candidates": 16}})
     plan = estimate(config, 1000, 600, Measured.from_manifest(MANIFEST))
     assert plan.rows == {
         "passages": 1000,
@@ -91,14 +95,14 @@ def test_a_million_rows_cost_the_build_times_their_number():
 
 
 def test_description_counts_requests():
-    text = describe_cost(parse_config({"generate": {"attempts": 3}}), TWO)
+    text = describe_cost(paper({"generate": {"attempts": 3}}), TWO)
     assert "6 attempts from 2 seeds" in text
     assert "requests  at most 30\n" in text  # 6 written, 12 pairs scored twice
 
 
 def test_description_by_an_earlier_build(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
-    text = describe_cost(parse_config({"generate": {"attempts": 3}}), TWO, tmp_path)
+    text = describe_cost(paper({"generate": {"attempts": 3}}), TWO, tmp_path)
     assert "rows      about 1\n" in text
     assert "a million rows like those: 8e+06 attempts" in text
 

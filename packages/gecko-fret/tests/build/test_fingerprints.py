@@ -36,7 +36,8 @@ def fingerprints_of(make_models):
     corpus = Corpus([Passage("a", "T", "some text"), Passage("b", None, "more text", "source")])
 
     def fingerprints_of(**settings):
-        config = parse_config({"llm": {"model": "fake"}} | settings)
+        paper = {"llm": {"model": "fake"}, "mine": {"fuse": "rrf"} | settings.pop("mine", {})}
+        config = parse_config(paper | settings)
         digests = fingerprints(BuildContext(Path("absent"), config, corpus, make_models()))
         return {name: digests[name] for name in DEFAULTS}  # further steps have no earlier version
 

@@ -3,7 +3,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_fret.build.folder import Workspace
-from gecko_fret.config import FretConfig
+from gecko_fret.config import parse_config
 from gecko_fret.steps import STEPS
 
 TEXT = pa.string()
@@ -42,7 +42,8 @@ FORMAT_1 = {
 
 
 def test_folders_and_columns_are_those_of_format_one():
-    schemas = {step.folder: step.layout(FretConfig()).schema for step in STEPS if step.folder in FORMAT_1}
+    config = parse_config({"mine": {"fuse": "rrf"}})
+    schemas = {step.folder: step.layout(config).schema for step in STEPS if step.folder in FORMAT_1}
     assert schemas == {folder: pa.schema(columns) for folder, columns in FORMAT_1.items()}
 
 
@@ -50,7 +51,7 @@ def test_an_empty_folder_counts_nothing(tmp_path):
     workspace = Workspace(tmp_path)
     assert set(workspace.counts().values()) == {0}
     assert workspace.reject_counts() == {}
-    assert workspace.token_counts() == {"write": {}, "score": {}}
+    assert workspace.token_counts() == {"write": {}, "measure": {}, "score": {}}
 
 
 def test_a_damaged_manifest_is_one_line_with_the_cure(tmp_path):

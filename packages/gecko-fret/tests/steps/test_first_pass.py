@@ -39,6 +39,7 @@ def test_a_build_keeps_its_trained_embedder_and_goes_on_with_it(embedder, small_
     """A resumed build, and workers elsewhere, embed with the weights that the first part was embedded with."""
     settings = {"llm": {"model": "fake"}, "generate": {"seeds": 12, "max_copied": 1.0}}
     settings |= {"retrieve": {"first_pass": True, "seed_top_k": None, "candidates": 4}, "corpus": {"part_size": 20}}
+    settings["mine"] = {"fuse": "rrf"}
 
     def run(name, stop=None):
         models = Models(llms={"fake": fake_llm()}, embedder=Gecko.from_pretrained("all-minilm-l6-v2"))

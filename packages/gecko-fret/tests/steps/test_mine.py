@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gecko_fret.config import FretConfig, MineConfig, parse_config
+from gecko_fret.config import MineConfig, parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.steps.filter import Query
 from gecko_fret.steps.mine import MINE, Judged, JudgedQuery, Mine, fuse
@@ -33,7 +33,7 @@ ROW = JudgedQuery(
 
 
 def mine(row=ROW, **settings):
-    return Mine(CORPUS, MineConfig(**settings), seed=0)([row])
+    return Mine(CORPUS, MineConfig(fuse="rrf", **settings), seed=0)([row])
 
 
 def test_fused_score_is_the_sum_of_inverse_ranks():
@@ -77,7 +77,8 @@ def test_negatives_leave_out_seed_positive_equal_texts_and_look_alikes():
 
 
 def test_random_negatives_come_from_the_same_candidates():
-    drawn = {Mine(CORPUS, MineConfig(negative="random"), seed=s)([ROW]).rows[0].negative_ids[0] for s in range(20)}
+    config = MineConfig(fuse="rrf", negative="random")
+    drawn = {Mine(CORPUS, config, seed=s)([ROW]).rows[0].negative_ids[0] for s in range(20)}
     assert drawn == {"d", "e"}
     assert mine(negative="none").rows[0].negative_ids == []
 
@@ -98,7 +99,7 @@ def test_filters_reject_with_a_name():
 
 
 def test_contaminated_rows_are_rejected():
-    stage = Mine(CORPUS, MineConfig(), 0, contaminated=lambda text: "seen" if text == "text of a" else None)
+    stage = Mine(CORPUS, MineConfig(fuse="rrf"), 0, contaminated=lambda text: "seen" if text == "text of a" else None)
     assert [(r.reason, r.detail) for r in stage([ROW]).rejects] == [("contaminated", "seen")]
 
 
@@ -111,7 +112,9 @@ def test_every_judge_has_its_share_of_the_fused_score():
 
 def test_candidates_have_a_column_of_scores_from_format_two_on(tmp_path):
     (row,) = mine().rows
-    for config, version in ((FretConfig(), 1), (parse_config({"score": {"judges": ["ql", "rc", "toy"]}}), 2)):
+    paper = {"mine": {"fuse": "rrf"}}
+    more = paper | {"score": {"judges": ["ql", "rc", "toy"]}}
+    for config, version in ((parse_config(paper), 1), (parse_config(more), 2)):
         parts = MINE.parts(tmp_path / str(version), config)
         parts.write(0, [row])
         names = [field.name for field in parts.table(0).schema.field("candidates").type.value_type]

@@ -4,11 +4,11 @@ import pytest
 import yaml
 
 from gecko_core.errors import ConfigError
-from gecko_fret.config import FretConfig, ScoreConfig, parse_config
-from gecko_fret.judges import JUDGES
+from gecko_fret.config import parse_config
+from gecko_fret.judges import JUDGES, JudgeSetup
 from gecko_fret.models import Models
-from gecko_fret.prompting import load_prompts
 from gecko_fret.steps.filter import Query
+from gecko_fret.steps.judging import Panel
 from gecko_fret.steps.retrieve import Retrieved
 from gecko_fret.steps.score import SCORE, Candidates, Score
 
@@ -25,9 +25,10 @@ ROWS = [
 
 
 def score(corpus, llm, rows=ROWS, **settings):
-    config = FretConfig(score=ScoreConfig(**settings))
-    judges = [JUDGES[name](config, Models()) for name in config.score.all_judges]
-    return Score(corpus, llm, load_prompts("default"), config.score, judges)(rows)
+    config = parse_config({"llm": {"model": "given"}, "score": settings, "mine": {"fuse": "rrf"}})
+    setup = JudgeSetup(config, Models(llms={"given": llm}), corpus)
+    panel = Panel(setup, [JUDGES[name](setup) for name in config.score.all_judges])
+    return Score(panel, corpus)(rows)
 
 
 @pytest.mark.parametrize("mode", ["separate", "joint"])
@@ -46,12 +47,12 @@ def test_every_candidate_gets_both_scores(small_corpus, fake_llm, mode):
 
 def test_modes_ask_the_llm_once_or_twice(small_corpus, fake_llm):
     class Spy(fake_llm):
-        def score(self, requests, labels=()):
+        def score(self, requests, labels=(), **options):
             self.calls = [
                 *getattr(self, "calls", []),
                 (len(requests), bool(labels), {bool(r.continuation) for r in requests}),
             ]
-            return super().score(requests, labels)
+            return super().score(requests, labels, **options)
 
     for mode, expected in (
         ("separate", [(3, False, {True}), (3, True, {False})]),
@@ -66,9 +67,9 @@ def test_passages_and_queries_are_cut(small_corpus, fake_llm):
     seen = []
 
     class Spy(fake_llm):
-        def score(self, requests, labels=()):
+        def score(self, requests, labels=(), **options):
             seen.extend(requests)
-            return super().score(requests, labels)
+            return super().score(requests, labels, **options)
 
     long = row("a", "fact checking", "one two three four five six", ["doc-01", "doc-02"])
     score(small_corpus, Spy(), [long], passage_tokens=8, query_tokens=4)
@@ -78,7 +79,7 @@ def test_passages_and_queries_are_cut(small_corpus, fake_llm):
 
 def test_columns_are_the_judges_whatever_their_order():
     names = ["query_id", "candidate_id", "ql", "rc"]
-    assert SCORE.layout(FretConfig()).schema.names == names
+    assert SCORE.layout(parse_config({"mine": {"fuse": "rrf"}})).schema.names == names
     assert SCORE.layout(parse_config({"score": {"judges": ["rc", "ql"]}})).schema.names == names
 
 

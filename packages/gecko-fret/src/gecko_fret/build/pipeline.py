@@ -226,6 +226,8 @@ class Build:
     def _run_parts(self, step: PartStep[Any, Any]) -> None:
         numbers = range(step.part_count(self.context))
         units = {number: step.units(self.context, number) for number in numbers}
+        if not numbers:  # nothing to measure, say: no line of progress either
+            return
         missing = [number for number in numbers if not step.exists(self.context, number)]
         total = sum(units.values())
         self.progress.start(step.name, total, total - sum(units[number] for number in missing), step.unit)

@@ -153,9 +153,13 @@ class Step(ABC, Generic[Row]):
             raise TypeError(f"the parts of {self.name} are no tables")
         return layout_of(self.row)
 
+    def common_layout(self) -> Layout[Row]:
+        """What ``layout`` has of every build, for reading a folder without its configuration."""
+        return self.layout(FretConfig())
+
     def parts(self, out: Path, config: FretConfig | None = None) -> Parts[Row]:
         """Its parts in a FRet folder. Without a configuration columns that only some builds have are left out."""
-        return Parts(out / self.folder, self.layout(config or FretConfig()))
+        return Parts(out / self.folder, self.layout(config) if config else self.common_layout())
 
     def rejects(self, out: Path) -> Parts[Reject]:
         """What it rejected, part by part."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gecko_fret.config import PAPER_JUDGES, FretConfig
+from gecko_fret.config import PAPER_JUDGES
 from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair
 from gecko_fret.models import llm_settings
 from gecko_fret.prompting import load_prompts
@@ -66,9 +66,8 @@ def make_panel(build: BuildContext, names: Collection[str]) -> Panel:
     return Panel(setup, [JUDGES[name](setup) for name in build.config.score.all_judges if name in names])
 
 
-def scored_layout(config: FretConfig) -> Layout[ScoredPair]:
-    """The two ids, and a column for every judge of the configuration."""
-    names = config.score.all_judges
+def scored_layout(names: Sequence[str]) -> Layout[ScoredPair]:
+    """The two ids, and a column for every judge."""
     schema = pa.schema(
         [
             ("query_id", pa.string()),

@@ -26,7 +26,7 @@ from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder
 from gecko_fret.steps.judging import Panel, judging_fingerprint, make_panel
-from gecko_fret.steps.parts import part_count
+from gecko_fret.steps.parts import Layout, layout_of, part_count
 from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 
@@ -139,6 +139,10 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         read = float(round(pairs * passes * tokens))
         return StepCost(f"at most {pairs} pairs x {passes}: {read:.0f} tokens read", pairs * passes, read)
 
+    def layout(self, config: FretConfig) -> Layout[MeasuredItem]:
+        """The columns of ``MeasuredItem``."""
+        return replace(layout_of(MeasuredItem), decode=_read_item)
+
     def part_count(self, build: BuildContext) -> int:
         """Parts that the items fill."""
         return part_count(len(self._plan(build)), build.config.measure.part_size)
@@ -224,6 +228,11 @@ def scored_lists(items: Sequence[MeasuredItem], names: Sequence[str]) -> list[Sc
         )
         for item in items
     ]
+
+
+def _read_item(record: dict[str, Any]) -> MeasuredItem:
+    candidates = [MeasuredCandidate(c["id"], dict(c["scores"])) for c in record["candidates"]]
+    return MeasuredItem(**record | {"candidates": candidates})
 
 
 def _plan_items(build: BuildContext) -> list[Callable[[], KnownItem]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gecko_core.errors import ConfigError
-from gecko_fret.config import FretConfig, ScoreConfig
+from gecko_fret.config import PAPER_JUDGES, FretConfig, ScoreConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.judges import JUDGES, Pair
 from gecko_fret.prompting import load_prompts
@@ -88,7 +88,8 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         tokens = plan.text_tokens(config.score.passage_tokens) + config.generate.max_new_tokens + TEMPLATE_TOKENS
         read, seconds = float(round(pairs * passes * tokens)), 0.0
         if like:
-            earlier = _passes(ScoreConfig.model_validate(like.config["score"]))
+            # Manifests of version 0.1 name no judges: there were only the paper's.
+            earlier = _passes(ScoreConfig.model_validate({"judges": PAPER_JUDGES} | like.config["score"]))
             share = pairs * passes / (like.counts["scored_pairs"] * earlier)
             read, seconds = share * like.tokens[self.name]["prompt_tokens"], share * like.seconds[self.name]
         line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read"
@@ -96,7 +97,11 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
 
     def layout(self, config: FretConfig) -> Layout[ScoredPair]:
         """See ``scored_layout``."""
-        return scored_layout(config)
+        return scored_layout(config.score.all_judges)
+
+    def common_layout(self) -> Layout[ScoredPair]:
+        """The ids alone: every build has its own judges."""
+        return scored_layout(())
 
     def units(self, build: BuildContext, number: int) -> int:
         """Queries of part ``number`` that passed the round trip."""

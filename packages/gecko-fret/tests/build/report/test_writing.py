@@ -16,6 +16,7 @@ from gecko_fret.config import parse_config
 def folder(tmp_path_factory, small_corpus, make_models):
     out = tmp_path_factory.mktemp("report") / "fret"
     config = {"llm": {"model": "fake"}, "generate": {"seeds": 30, "max_copied": 1.0}, "retrieve": {"candidates": 6}}
+    config["mine"] = {"fuse": "rrf"}
     build_fret(parse_config(config), out, corpus=small_corpus, models=make_models())
     return out
 
