@@ -55,6 +55,37 @@ def build(
 
 
 @app.command()
+def judges(
+    config: Annotated[Path | None, typer.Argument(help="YAML file of a build; without one: the defaults.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; run again to resume.")] = Path("runs/judges"),
+    corpus: Annotated[
+        str | None, typer.Option(help="Folder, .jsonl/.csv/.tsv/.parquet file, hub:NAME, or python-docs.")
+    ] = None,
+    llm: Annotated[str | None, typer.Option(help="Folder, packaged model or hub id of the LLM.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Folder, packaged model or hub id of the embedder.")] = None,
+    judges: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; default: all that cost no model.")
+    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Prompt file for scoring; several are compared.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure which judges are worth asking on a corpus, and what they add to the embedder, before a build."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_fret.build.judges import JudgesOptions, run_judges
+
+        overrides = list(set_ or [])
+        named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
+        overrides += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+        names = [name.strip() for name in judges.split(",")] if judges else []
+        code = run_judges(JudgesOptions(config, out, overrides, names, prompt or []))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A FRet folder.")],
     debug: Debug = False,

@@ -79,7 +79,7 @@ def run_build(options: BuildOptions) -> int:
         return 0
     print(plan, file=sys.stderr, flush=True)
     flag = StopFlag()
-    with _ctrl_c(flag):
+    with ctrl_c(flag):
         summary = build_fret(
             config, options.out, corpus=corpus, progress=True, stop=flag, force=options.force, engine=engine
         )
@@ -111,7 +111,8 @@ def _command() -> list[str]:
 
 
 @contextmanager
-def _ctrl_c(flag: StopFlag) -> Iterator[None]:
+def ctrl_c(flag: StopFlag) -> Iterator[None]:
+    """Let the first Ctrl-C set the flag."""
     previous = signal.signal(signal.SIGINT, flag.on_signal)
     try:
         yield

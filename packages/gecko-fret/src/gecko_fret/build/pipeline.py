@@ -73,6 +73,7 @@ def build_fret(
     force: bool = False,
     models: Models | None = None,
     engine: Engine | None = None,
+    until: Step[Any] | None = None,
 ) -> FretSummary:
     """Build a FRet folder, or go on with the one in ``out``.
 
@@ -88,6 +89,7 @@ def build_fret(
         force: delete the parts that a changed configuration invalidates, instead of refusing.
         models: ready-made models.
         engine: another way of running parts, see ``gecko_fret.build.ray``.
+        until: the last step to run; None: all of them. The same call without it goes on from there.
 
     Returns:
         What was done.
@@ -109,7 +111,7 @@ def build_fret(
         job = Build(context, workspace, make_progress(progress), stop, engine)
         try:
             job.prepare(force)
-            return job.run()
+            return job.run(until)
         except Stopped:
             return job.summary(complete=False)
         finally:
@@ -200,8 +202,8 @@ class Build:
 
     # -- the steps
 
-    def run(self) -> FretSummary:
-        """Run all steps in their order.
+    def run(self, until: Step[Any] | None = None) -> FretSummary:
+        """Run all steps in their order, or those up to one.
 
         Raises:
             Stopped: the caller asked for it.
@@ -211,6 +213,9 @@ class Build:
                 self._run(step)
             if step.recorded_as and not self.manifest[step.recorded_as]:
                 self.manifest[step.recorded_as] = step.record(self.context)
+            if step is until:
+                self.save()
+                return self.summary(complete=False)
         return self._finish()
 
     def _run(self, step: Step[Any]) -> None:

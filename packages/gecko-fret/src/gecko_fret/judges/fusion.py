@@ -4,25 +4,34 @@ The model (McFadden 1974): the answer of an item is drawn from its candidates wi
 
     P(c) = exp(sum_j w_j z_j(c)) / sum_c' exp(sum_j w_j z_j(c'))
 
-where z_j are the scores of judge j, standardised within the list, and the weights w_j >= 0 maximise the likelihood of
-the known answers under a ridge. Standardising makes judges of different units, and queries of different difficulty,
-comparable; a judge that says the same of all candidates says nothing.
+where z_j are the scores of judge j, standardised within the list. Standardising makes judges of different units, and
+queries of different difficulty, comparable; a judge that says the same of all candidates says nothing.
+
+The weights w_j >= 0 maximise the likelihood of the known answers, less a ridge that draws them towards the weights of
+independent judges: each one's own weight when it is asked alone, all scaled by one factor (naive Bayes). Known items
+are not the queries of users. What each judge is worth alone carries over from titles to queries; how far one makes
+another superfluous does so less, and a plain maximum of the likelihood drops a good judge because a better one knows
+the same of titles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from gecko_core.randomness import generator
 
-#: Ridges that cross-validation chooses from, per item.
-RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+#: Ridges that cross-validation chooses from. At 1 it is about twice as stiff as the likelihood of two good judges.
+RIDGES = (1.0, 3.0, 10.0)
 
 _SAMPLES = 2000
 _FOLDS = 6
+_ALONE = 1e-3  # ridge towards 0 of a judge alone: a perfect one has no finite weight
+_NEGLIGIBLE = 0.1  # of the largest weight: less moves no label
+_UNCHANGED = 1e-3  # nats: held-out answers are as probable
 _ROUNDED = 4  # decimals of a weight: below what any fit can tell, and above how machines differ
 
 
@@ -85,51 +94,128 @@ def standardise(scores: np.ndarray) -> np.ndarray:
     return np.where(constant, 0.0, centred / np.where(constant, 1.0, spread))
 
 
-def fit(lists: Sequence[ScoredList], judges: Sequence[str], *, ridge: float | None = None, seed: int = 0) -> Fusion:
+def fit(
+    lists: Sequence[ScoredList],
+    judges: Sequence[str],
+    *,
+    free: Collection[str] = (),
+    ridge: float | None = None,
+    seed: int = 0,
+) -> Fusion:
     """Fit the weights of the judges on items whose answers are known.
 
-    A judge that cannot be told from chance by its own reciprocal rank (95%) gets weight 0, and so does one whose
-    weight does not make held-out answers more probable.
+    Weight 0 goes to a judge that cannot be told from chance by its own reciprocal rank (97.5%), to one whose weight is
+    below a tenth of the largest, and to one whose absence leaves held-out answers as probable.
 
     Args:
         lists: the items; (N, J) scores each, in the order of ``judges``.
         judges: their names.
+        free: judges that cost nothing to ask: they keep their weight unless nothing at all changes without them.
         ridge: strength of the ridge; None: the best of ``RIDGES`` on held-out items.
         seed: of folds and resampling.
     """
-    tables = [standardise(item.scores) for item in lists]
-    answers = [item.answer for item in lists]
-    folds = _folds(len(lists), seed)
+    items = _Items([standardise(item.scores) for item in lists], [item.answer for item in lists], seed)
     kept = [j for j in range(len(judges)) if above_chance([(item.scores[:, j], item.answer) for item in lists], seed)]
-    chosen, best = _choose_ridge(tables, answers, kept, folds, ridge)
-    kept = _drop_idle(tables, answers, kept, folds, chosen, best)
-    weights = np.zeros(len(judges))
-    if kept:
-        weights[kept] = maximise([table[:, kept] for table in tables], answers, chosen)
-    rounded = {name: round(float(weight), _ROUNDED) for name, weight in zip(judges, weights, strict=True)}
-    return Fusion(rounded, chosen, len(lists))
+    tried = {value: items.held_out(kept, value).mean() for value in ([ridge] if ridge else RIDGES)}
+    chosen = max(tried, key=lambda value: (float(tried[value]), value))
+    weights = items.fit(kept, chosen)
+    while len(kept) > 1:
+        idle = _least_useful(items, kept, chosen, weights, [judges[j] in free for j in kept])
+        if idle is None:
+            break
+        kept = [j for j in kept if j != idle]
+        weights = items.fit(kept, chosen)
+    all_weights = dict.fromkeys(judges, 0.0)
+    for j, weight in zip(kept, weights.tolist(), strict=True):
+        all_weights[judges[j]] = round(weight, _ROUNDED)
+    return Fusion(all_weights, chosen, len(lists))
+
+
+def _least_useful(items: _Items, kept: list[int], ridge: float, weights: np.ndarray, free: list[bool]) -> int | None:
+    """The judge of those kept that nothing is lost without, None where each adds something."""
+    if weights.min() < _NEGLIGIBLE * weights.max():
+        return kept[int(np.argmin(weights))]
+    present = items.held_out(kept, ridge)
+    losses = {}
+    for j, costs_nothing in zip(kept, free, strict=True):
+        change = items.held_out([k for k in kept if k != j], ridge) - present
+        if np.abs(change).mean() < _UNCHANGED or (change.mean() >= 0 and not costs_nothing):
+            losses[j] = float(-change.mean())
+    return min(losses, key=lambda j: (losses[j], j)) if losses else None
 
 
 def held_out(lists: Sequence[ScoredList], judges: Sequence[str], fusion: Fusion, seed: int = 0) -> list[np.ndarray]:
     """Fused scores of every item by weights that were fitted without it, for the judges that ``fusion`` uses."""
     kept = [place for place, name in enumerate(judges) if fusion.weights[name] > 0]
-    tables = [standardise(item.scores)[:, kept] for item in lists]
-    answers = [item.answer for item in lists]
+    items = _Items([standardise(item.scores) for item in lists], [item.answer for item in lists], seed)
     fused: list[np.ndarray] = [np.zeros(len(item.scores)) for item in lists]
-    for fold in _folds(len(lists), seed) if kept else ():
-        weights = _fit_without(tables, answers, fold, fusion.ridge)
+    for fold in items.folds if kept else ():
+        weights = items.fit(kept, fusion.ridge, without=fold)
         for number in fold:
-            fused[number] = tables[number] @ weights
+            fused[number] = items.tables[number][:, kept] @ weights
     return fused
 
 
-def maximise(tables: Sequence[np.ndarray], answers: Sequence[int], ridge: float) -> np.ndarray:
+@dataclass(frozen=True)
+class _Items:
+    """Known items as standardised tables, and how they are split for cross-validation."""
+
+    tables: Sequence[np.ndarray]
+    answers: Sequence[int]
+    seed: int
+
+    @cached_property
+    def folds(self) -> list[np.ndarray]:
+        count = len(self.tables)
+        order = generator("judges", "folds", self.seed).permutation(count)
+        return [fold for fold in np.array_split(order, min(_FOLDS, count)) if 0 < len(fold) < count]
+
+    def fit(self, kept: Sequence[int], ridge: float, without: np.ndarray | None = None) -> np.ndarray:
+        """Weights of the judges that are kept, fitted on all items but those of one fold."""
+        if not kept:
+            return np.zeros(0)
+        left_out = set() if without is None else set(without.tolist())
+        rest = [number for number in range(len(self.tables)) if number not in left_out]
+        tables = [self.tables[number][:, list(kept)] for number in rest]
+        answers = [self.answers[number] for number in rest]
+        return maximise(tables, answers, ridge, independent_weights(tables, answers))
+
+    def held_out(self, kept: Sequence[int], ridge: float) -> np.ndarray:
+        """Log-probability of every answer by weights that were fitted without its fold."""
+        logs = np.array([-np.log(len(table)) for table in self.tables])
+        for fold in self.folds if kept else ():
+            weights = self.fit(kept, ridge, without=fold)
+            for number in fold:
+                utility = self.tables[number][:, list(kept)] @ weights
+                logs[number] = utility[self.answers[number]] - _log_sum_exp(utility)
+        return logs
+
+
+def independent_weights(tables: Sequence[np.ndarray], answers: Sequence[int]) -> np.ndarray:
+    """Weights of judges that know nothing of each other: each one's alone, all scaled by the best common factor.
+
+    Args:
+        tables: standardised scores, (N_i, J).
+        answers: rows of the answers.
+
+    Returns:
+        (J,).
+    """
+    width = tables[0].shape[1]
+    alone = [maximise([table[:, [j]] for table in tables], answers, _ALONE, np.zeros(1))[0] for j in range(width)]
+    weights = np.array(alone)
+    together = [(table @ weights)[:, None] for table in tables]
+    return weights * maximise(together, answers, _ALONE, np.ones(1))[0]
+
+
+def maximise(tables: Sequence[np.ndarray], answers: Sequence[int], ridge: float, towards: np.ndarray) -> np.ndarray:
     """Weights >= 0 of the highest penalised mean log-likelihood.
 
     Args:
         tables: standardised scores, (N_i, J).
         answers: rows of the answers.
-        ridge: the penalty is ridge / 2 * sum of squares.
+        ridge: the penalty is ridge / 2 * sum of (w - towards)^2.
+        towards: (J,), where the ridge draws the weights.
 
     Returns:
         (J,), the unique maximum up to the optimiser's tolerance.
@@ -146,18 +232,17 @@ def maximise(tables: Sequence[np.ndarray], answers: Sequence[int], ridge: float)
         most = np.maximum.reduceat(utility, starts)
         scaled = np.exp(utility - most[owner])
         total = np.add.reduceat(scaled, starts)
-        value = np.mean(np.log(total) + most - utility[picked]) + 0.5 * ridge * weights @ weights
-        shares = scaled / total[owner]
-        gradient = (shares @ flat - flat[picked].sum(0)) / len(tables) + ridge * weights
+        away = weights - towards
+        value = np.mean(np.log(total) + most - utility[picked]) + 0.5 * ridge * away @ away
+        gradient = ((scaled / total[owner]) @ flat - flat[picked].sum(0)) / len(tables) + ridge * away
         return float(value), gradient
 
-    width = flat.shape[1]
     found = minimize(
         loss,
-        np.full(width, 0.5),
+        np.maximum(towards, 0.1),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(0.0, None)] * width,
+        bounds=[(0.0, None)] * flat.shape[1],
         options={"ftol": 1e-13, "gtol": 1e-9, "maxiter": 1000},
     )
     return np.asarray(found.x)
@@ -189,58 +274,11 @@ def above_chance(rankings: Sequence[tuple[np.ndarray, int]], seed: int = 0) -> b
     return float(np.quantile(gains[draws].mean(1), 0.025)) > 0
 
 
-def _choose_ridge(
-    tables: list[np.ndarray], answers: list[int], kept: list[int], folds: list[np.ndarray], ridge: float | None
-) -> tuple[float, np.ndarray]:
-    """The ridge with the most probable held-out answers, and their log-probabilities with it."""
-    tried = {value: _held_out_logs(tables, answers, kept, folds, value) for value in ([ridge] if ridge else RIDGES)}
-    chosen = max(tried, key=lambda value: (float(tried[value].mean()), value))
-    return chosen, tried[chosen]
-
-
-def _drop_idle(
-    tables: list[np.ndarray],
-    answers: list[int],
-    kept: list[int],
-    folds: list[np.ndarray],
-    ridge: float,
-    best: np.ndarray,
-) -> list[int]:
-    """Without the judges whose absence leaves held-out answers as probable, the least useful one first."""
-    while len(kept) > 1:
-        without = {j: _held_out_logs(tables, answers, [k for k in kept if k != j], folds, ridge) for j in kept}
-        idle = max(without, key=lambda j: (float(without[j].mean()), -j))
-        if without[idle].mean() < best.mean():
-            break
-        kept, best = [k for k in kept if k != idle], without[idle]
-    return kept
-
-
-def _held_out_logs(
-    tables: list[np.ndarray], answers: list[int], kept: list[int], folds: list[np.ndarray], ridge: float
-) -> np.ndarray:
-    """Log-probability of every answer by weights that were fitted without its fold."""
-    logs = np.array([-np.log(len(table)) for table in tables])
-    if kept:
-        chosen = [table[:, kept] for table in tables]
-        for fold in folds:
-            weights = _fit_without(chosen, answers, fold, ridge)
-            for number in fold:
-                logs[number] = np.log(_softmax(chosen[number] @ weights)[answers[number]])
-    return logs
-
-
-def _fit_without(tables: list[np.ndarray], answers: list[int], fold: np.ndarray, ridge: float) -> np.ndarray:
-    left_out = set(fold.tolist())
-    rest = [number for number in range(len(tables)) if number not in left_out]
-    return maximise([tables[number] for number in rest], [answers[number] for number in rest], ridge)
-
-
-def _folds(items: int, seed: int) -> list[np.ndarray]:
-    order = generator("judges", "folds", seed).permutation(items)
-    return [fold for fold in np.array_split(order, min(_FOLDS, items)) if 0 < len(fold) < items]
-
-
 def _softmax(values: np.ndarray) -> np.ndarray:
     scaled = np.exp(values - values.max())
     return scaled / scaled.sum()
+
+
+def _log_sum_exp(values: np.ndarray) -> float:
+    most = values.max()
+    return float(most + np.log(np.exp(values - most).sum()))

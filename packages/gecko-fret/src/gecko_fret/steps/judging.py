@@ -39,9 +39,15 @@ class Panel:
 
     def __call__(self, pairs: Sequence[Pair]) -> StepResult[ScoredPair]:
         """Let every judge judge these pairs, one row each; counted are pairs and the tokens that the LLM read."""
-        before = self._prompt_tokens()
         batch = Batch(pairs, self._setup, self._prompts)
-        columns = {judge.name: judge.judge(batch) for judge in self._judges} if pairs else {}
+        counters = {"pairs": len(pairs), "prompt_tokens": 0}
+        columns: dict[str, Sequence[Any]] = {}
+        for judge in self._judges if pairs else ():
+            before = self._prompt_tokens()
+            columns[judge.name] = judge.judge(batch)
+            if judge.uses_llm:  # what several judges share is counted for the first one
+                counters[f"{judge.name}_tokens"] = self._prompt_tokens() - before
+                counters["prompt_tokens"] += counters[f"{judge.name}_tokens"]
         names = self._setup.config.score.all_judges
         scored = [
             ScoredPair(
@@ -51,7 +57,6 @@ class Panel:
             )
             for place, pair in enumerate(pairs)
         ]
-        counters = {"pairs": len(pairs), "prompt_tokens": self._prompt_tokens() - before}
         return StepResult(scored, counters=counters)
 
     def _prompt_tokens(self) -> int:

@@ -8,6 +8,7 @@ too, but the LLM that wrote them judges them too kindly: they are measured apart
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -160,12 +161,18 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         return Measure(make_panel(build, build.config.score.all_judges))
 
     def record(self, build: BuildContext) -> dict[str, Any]:
-        """What the judges are worth, see ``gecko_fret.steps.measured.judge_table``."""
+        """What the judges are worth, see ``gecko_fret.steps.measured.summary``, and the tokens that the LLM read."""
         if not measures(build.config):
             return {}
         from gecko_fret.steps.measured import summary
 
-        return summary(list(build.parts(self)), build.config.score.all_judges, self.fusion(build), build.config.seed)
+        parts, names = build.parts(self), build.config.score.all_judges
+        spent = Counter[str]()
+        for number in parts.numbers():
+            spent.update(parts.counters(number))
+        costs = {name: round(spent[f"{name}_tokens"] / max(spent["pairs"], 1), 1) for name in names}
+        found = summary(list(parts), names, self.fusion(build), build.config.seed)
+        return found | {"tokens_per_pair": {name: cost for name, cost in costs.items() if JUDGES[name].uses_llm}}
 
     def fusion(self, build: BuildContext) -> Fusion:
         """The judges' weights, fitted on the titles.
@@ -210,7 +217,8 @@ def fit_judges(items: Sequence[MeasuredItem], config: FretConfig) -> Fusion:
             f"mine.fuse: calibrated needs {_FEWEST_ITEMS} passages with a title or two sentences to measure the judges "
             f"on, the corpus gave {len(lists)}; use mine.fuse: rrf, or more passages"
         )
-    fusion = fit(lists, names, ridge=config.measure.ridge, seed=config.seed)
+    free = [name for name in names if not JUDGES[name].uses_llm]
+    fusion = fit(lists, names, free=free, ridge=config.measure.ridge, seed=config.seed)
     if not fusion.useful:
         raise DataError(
             f"none of the judges {', '.join(names)} finds the passages of {len(lists)} titles better than chance; "
@@ -260,7 +268,7 @@ def _written(build: BuildContext) -> list[tuple[Query, Retrieved]]:
         found += [
             (query, retrieved[query.id])
             for query in build.parts(FILTER).rows(number)
-            if query.seed_id and build.corpus.get(query.seed_id) and len(retrieved[query.id].candidate_ids) > 1
+            if query.seed_id is not None and len(retrieved[query.id].candidate_ids) > 1
         ]
     return found[: build.config.measure.seeds]
 

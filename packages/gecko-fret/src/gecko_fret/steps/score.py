@@ -41,7 +41,9 @@ class Score:
 
     def __call__(self, rows: Sequence[Candidates]) -> StepResult[ScoredPair]:
         """Let every judge judge every pair."""
-        return self._panel([pair for row in rows for pair in self._pairs(row)])
+        scored = self._panel([pair for row in rows for pair in self._pairs(row)])
+        counters = {name: scored.counters[name] for name in ("pairs", "prompt_tokens")}
+        return StepResult(scored.rows, counters=counters)
 
     def _pairs(self, row: Candidates) -> list[Pair]:
         query, retrieved = row.query, row.retrieved

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.build.report.sections import SECTIONS
-from gecko_fret.build.report.writing import write_report
+from gecko_fret.build.report.writing import report_text, write_report
 
-__all__ = ["SECTIONS", "ReportData", "ReportSection", "write_report"]
+__all__ = ["SECTIONS", "ReportData", "ReportSection", "report_text", "write_report"]

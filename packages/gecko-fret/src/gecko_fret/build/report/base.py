@@ -20,6 +20,7 @@ class ReportSection:
         header: names of the columns.
         rows: cells by row; without rows no table is shown.
         bar: index of a column of numbers that is also drawn.
+        intervals: instead of a bar, (low, value, high) of every row between 0 and 1, drawn as a point on a line.
     """
 
     title: str
@@ -27,6 +28,7 @@ class ReportSection:
     header: Sequence[str]
     rows: Sequence[Sequence[Any]] = ()
     bar: int | None = None
+    intervals: Sequence[tuple[float, float, float]] = ()
 
     @property
     def longest(self) -> float:

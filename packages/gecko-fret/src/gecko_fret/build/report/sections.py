@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gecko_fret.build.report.base import ReportData, ReportSection
+from gecko_fret.build.report.judges import judges
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.steps import FILTER, MINE, RETRIEVE, WRITE, Candidate, MinedRow
 
@@ -178,6 +179,7 @@ SECTIONS: list[Callable[[ReportData], Iterable[ReportSection]]] = [
     survivors,
     rejects,
     seed_ranks,
+    judges,
     labels,
     tasks,
     lengths,

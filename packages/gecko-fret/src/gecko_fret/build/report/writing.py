@@ -40,7 +40,7 @@ def write_report(out: str | Path) -> tuple[Path, Path]:
     return paths
 
 
-def report_text(sections: Sequence[ReportSection], name: str) -> str:
+def report_text(sections: Sequence[ReportSection], name: str, title: str = "FRet report") -> str:
     """The report as ``report.md`` or ``report.html``, by the template of that name."""
-    text = render("gecko_fret.build.report", f"templates/{name}.j2", sections=sections)
+    text = render("gecko_fret.build.report", f"templates/{name}.j2", sections=sections, title=title)
     return text.rstrip("\n") + "\n"
