@@ -46,9 +46,9 @@ def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, 
 
 
 def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
-    from gecko_kernels.triton import contrastive as triton_loss
+    from gecko_kernels.triton import gradients
 
-    monkeypatch.setattr(triton_loss, "strip_rows", lambda *_: 16)
+    monkeypatch.setattr(gradients, "strip_rows", lambda *_: 16)
     tensors, options = make_problem(rows=37, dtype=torch.float32, dims=(24, 8), ids=True)
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
     found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)

@@ -23,7 +23,9 @@ from gecko_kernels.cpu.strips import (
     Plan,
     Side,
     above_both,
+    add_gradients,
     clear,
+    finished,
     leave_out,
     make_side,
     margin_limit,
@@ -197,7 +199,7 @@ def row_walk(
             if group.positive:
                 for m, values in enumerate(exps[index]):
                     values[place] -= denominator[:, m]
-            _group_gradients(plan, rows, part, group, logits[index], exps[index], share)
+            add_gradients(plan, rows, part, group.side, logits[index], exps[index], share)
         if own is not None:
             coefficient = torch.stack(exps[-1], -1) * share[:, None]
             own_gradients(plan, rows, part, own.side, beside, coefficient)
@@ -234,25 +236,6 @@ def _exponentials(
         tops.append(top)
         sums.append(summed)
     return exps, torch.stack(sums, -1), torch.stack(tops, -1)
-
-
-def _group_gradients(
-    plan: Plan, rows: Side, part: slice, group: Group, logits: list[Tensor], exps: list[Tensor], share: Tensor
-) -> None:
-    """One product per segment and side, with the coefficients of all prefixes that cover the segment combined."""
-    side = group.side
-    coefficient = exps[-1].mul_(share[:, -1:])
-    for m in reversed(range(len(exps))):
-        if m < len(exps) - 1:
-            g = exps[m].mul_(share[:, m, None])
-            weighted = logits[m].mul_(g)
-            rows.pull[part, m] += weighted.sum(1)
-            side.pull[:, m] += weighted.sum(0)
-            coefficient.addcmul_(g.mul_(side.ratio[:, m]), rows.ratio[part, m, None])
-        segment = plan.segments[m]
-        rows.gradient[part, segment].addmm_(coefficient, side.vectors[:, segment], alpha=plan.scale)
-        if side.gradient.numel():
-            side.gradient[:, segment].addmm_(coefficient.T, rows.vectors[part, segment], alpha=plan.scale)
 
 
 @dataclass
@@ -326,10 +309,10 @@ def chunked_loss(
     return ChunkedResult(
         loss,
         left_out,
-        _finished(plan, rows, queries),
-        _finished(plan, groups[0].side, positives),
-        _finished(plan, groups[1].side, key_queries) if key_queries is not None else None,
-        _finished(plan, hard, negatives),
+        finished(plan, rows, queries),
+        finished(plan, groups[0].side, positives),
+        finished(plan, groups[1].side, key_queries) if key_queries is not None else None,
+        finished(plan, hard, negatives) if hard is not None and negatives is not None else None,
         (-seen * plan.scale).to(temperature.dtype).reshape(temperature.shape),
     )
 
@@ -381,12 +364,3 @@ def _plan(
         strip=max(4, min(1024, STRIP_ELEMENTS // columns)),
         device=queries.device,
     )
-
-
-def _finished(plan: Plan, side: Side | None, like: Tensor | None) -> Tensor | None:
-    """Bring a gradient to the dtype and width of its input."""
-    if side is None or like is None:
-        return None
-    gradient = side.finish(plan.segments).to(like.dtype)
-    missing = like.shape[-1] - gradient.shape[-1]
-    return torch.nn.functional.pad(gradient, (0, missing)) if missing else gradient

@@ -195,3 +195,37 @@ def above_both(plan: Plan, part: slice, span: slice, logits: Tensor) -> tuple[Te
 def clear(values: Tensor, above: Tensor | None, fill: float) -> Tensor:
     """Return values with those above the limit replaced, in a copy; without a margin the values themselves."""
     return values if above is None else values.masked_fill(above, fill)
+
+
+def add_gradients(
+    plan: Plan,
+    rows: Side,
+    part: slice,
+    columns: Side,
+    logits: list[Tensor],  # (R, C) per prefix, changed in place
+    coefficients: list[Tensor],  # (R, C) per prefix, changed in place
+    share: Tensor,  # (R, M)
+) -> None:
+    """Add the gradients of a strip, both sides, where dL/dlogit = share * coefficient.
+
+    One product per segment and side, with the coefficients of all prefixes that cover the segment combined.
+    """
+    combined = coefficients[-1].mul_(share[:, -1:])
+    for m in reversed(range(len(coefficients))):
+        if m < len(coefficients) - 1:
+            g = coefficients[m].mul_(share[:, m, None])
+            weighted = logits[m].mul_(g)
+            rows.pull[part, m] += weighted.sum(1)
+            columns.pull[:, m] += weighted.sum(0)
+            combined.addcmul_(g.mul_(columns.ratio[:, m]), rows.ratio[part, m, None])
+        segment = plan.segments[m]
+        rows.gradient[part, segment].addmm_(combined, columns.vectors[:, segment], alpha=plan.scale)
+        if columns.gradient.numel():
+            columns.gradient[:, segment].addmm_(combined.T, rows.vectors[part, segment], alpha=plan.scale)
+
+
+def finished(plan: Plan, side: Side, like: Tensor) -> Tensor:
+    """Return a side's gradient in the dtype and width of its input."""
+    gradient = side.finish(plan.segments).to(like.dtype)
+    missing = like.shape[-1] - gradient.shape[-1]
+    return torch.nn.functional.pad(gradient, (0, missing)) if missing else gradient

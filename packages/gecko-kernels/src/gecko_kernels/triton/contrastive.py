@@ -2,25 +2,23 @@
 
 The backward pass recomputes the cosines of a strip of rows, writes the coefficients that both gradients need and
 multiplies them: dq of the strip's rows, and its share of dk, strips in order. Nothing of size B x B is held: a strip's
-coefficients take at most what ``strip_rows`` allows.
+coefficients take at most what ``gradients.strip_rows`` allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 import triton
 from torch import Tensor
 
-from gecko_kernels.cpu.strips import prefix_inverse_norms, segments_of
+from gecko_kernels.cpu.strips import prefix_inverse_norms
 from gecko_kernels.triton import contrastive_kernels as kernels
+from gecko_kernels.triton.gradients import Gradient, gradient_strips, on_device, precision
 from gecko_kernels.triton.tiles import Tile, architecture_of, choose_tile
 
-# A strip's coefficients may take this many bytes, or as many as two float32 copies of the keys where that is more.
-STRIP_BYTES = 1 << 28
 OWN_ROWS, OWN_DEPTH = 16, 128
 
 
@@ -104,13 +102,6 @@ def make_problem(
     )  # fmt: skip
 
 
-def precision(vectors: Tensor) -> str:
-    """Return the precision of products: float32 as PyTorch's setting says, bfloat16 upcast where interpreted."""
-    if vectors.dtype == torch.bfloat16 and not vectors.is_cuda:
-        return "upcast"
-    return "tf32" if vectors.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else "ieee"
-
-
 def forward(problem: Problem) -> tuple[Tensor, Tensor]:
     """Compute the loss of every row and prefix and its log-sum-exp, both (B, M) float32."""
     rows, columns, count = len(problem.queries), len(problem.positives), len(problem.dims)
@@ -131,44 +122,6 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
             HAS_SHARED=negatives is not None and not problem.own, **problem.constants(tile),
         )  # fmt: skip
     return losses, lses
-
-
-def on_device(tensor: Tensor) -> AbstractContextManager[None]:
-    """Make the tensor's device current: Triton launches there."""
-    return torch.cuda.device_of(tensor)
-
-
-@dataclass
-class Gradient:
-    """Gradient sums of one matrix: coefficient * other side, and r_m = sum of g * logit."""
-
-    sums: Tensor  # (N, largest dim) float32
-    pull: Tensor  # (N, M) float32
-
-    @classmethod
-    def zeros(cls, like: Tensor, dims: Sequence[int]) -> Gradient:
-        """Start at zero for the rows of ``like``, (..., D)."""
-        count = like.numel() // like.shape[-1]
-        sums = torch.zeros((count, dims[-1]), dtype=torch.float32, device=like.device)
-        return cls(sums, torch.zeros((count, len(dims)), dtype=torch.float32, device=like.device))
-
-    def finish(self, vectors: Tensor, inverse: Tensor, dims: Sequence[int]) -> Tensor:
-        """Return dL/dx_c = sums_c - x_c sum_{m covers c} r_m / a_m^2, in the dtype and width of x."""
-        along = (self.pull * inverse.square()).flip(1).cumsum(1).flip(1)
-        along *= inverse[:, -1:] > kernels.TINY.value
-        self.sums *= inverse[:, -1:] > kernels.TINY.value  # a zero vector has no gradient
-        out = torch.zeros_like(vectors)
-        for index, segment in enumerate(segments_of(dims)):
-            out[:, segment] = self.sums[:, segment].addcmul_(
-                vectors[:, segment].float(), along[:, index, None], value=-1
-            )
-        return out
-
-
-def strip_rows(columns: int, width: int, prefixes: int, element: int, tile: Tile) -> int:
-    """Return the rows of a strip: a multiple of the tile whose coefficients fit the budget, O(C D) bytes."""
-    budget = max(STRIP_BYTES, 8 * columns * width)
-    return max(1, budget // (prefixes * columns * element) // tile.rows) * tile.rows
 
 
 def backward(problem: Problem, lses: Tensor, upstream: Tensor) -> dict[str, Tensor]:
@@ -210,54 +163,16 @@ def add_group(
     columns: Gradient | None,
 ) -> None:
     """Walk the queries' strips against one matrix of keys; without ``columns`` the keys are the queries (G + G^T)."""
-    tile, prefixes = problem.tile("coefficient"), len(problem.dims)
-    # float16 cannot hold small coefficients: they stay float32 and are multiplied as tf32, which has as many digits.
-    half = problem.queries.dtype == torch.bfloat16
-    rows, count = len(problem.queries), len(keys)
-    strip = min(strip_rows(count, problem.width, prefixes, 2 if half else 4, tile), rows)
-    new = {"device": keys.device, "dtype": torch.float32}
-    column_tiles = triton.cdiv(count, tile.columns)
-    for first in range(0, rows, strip):
-        height = min(strip, rows - first)
-        row_tiles = triton.cdiv(height, tile.rows)
-        coefficients = torch.empty(
-            (prefixes, height, count), device=keys.device, dtype=torch.bfloat16 if half else torch.float32
-        )
-        row_pulls = torch.empty((prefixes, column_tiles, height), **new)
-        column_pulls = torch.empty((prefixes, row_tiles, count), **new)
+    tile = problem.tile("coefficient")
+    strips = gradient_strips(problem.queries, keys, problem.dims, tile, problem.tile("product"), row, columns)
+    for strip in strips:
         with on_device(keys):
-            kernels.coefficient_kernel[(row_tiles, column_tiles)](
+            kernels.coefficient_kernel[strip.grid](
                 problem.queries, keys, problem.norms["queries"], key_inverse, problem.temperature, problem.query_ids,
-                problem.positive_ids, problem.negative_ids, lses, upstream, coefficients, row_pulls, column_pulls,
-                first, height, count, problem.offset, problem.hardness, KIND=kind, SYMMETRIC=columns is None,
-                **problem.constants(tile),
+                problem.positive_ids, problem.negative_ids, lses, upstream, strip.coefficients, strip.row_pulls,
+                strip.column_pulls, strip.first, strip.height, len(keys), problem.offset, problem.hardness, KIND=kind,
+                SYMMETRIC=columns is None, **problem.constants(tile),
             )  # fmt: skip
-        part = slice(first, first + height)
-        row.pull[part] += row_pulls.sum(1).T
-        if columns is not None:
-            columns.pull += column_pulls.sum(1).T
-        for index, segment in enumerate(segments_of(problem.dims)):
-            multiply(problem, coefficients[index], keys, row.sums[part], segment, transposed=False)
-            if columns is not None:
-                multiply(problem, coefficients[index], problem.queries[part], columns.sums, segment, transposed=True)
-
-
-def multiply(
-    problem: Problem, coefficients: Tensor, vectors: Tensor, out: Tensor, segment: slice, *, transposed: bool
-) -> None:
-    """Compute ``out[:, segment] += coefficients (transposed) @ vectors[:, segment]``."""
-    tile = problem.tile("product")
-    wide = coefficients.dtype == torch.float32
-    # float32 coefficients of float16 inputs are multiplied as tf32, which has float16's digits and float32's range.
-    how = "tf32" if problem.queries.dtype == torch.float16 else precision(problem.queries)
-    grid = (triton.cdiv(segment.stop - segment.start, tile.columns), triton.cdiv(len(out), tile.rows))
-    with on_device(out):
-        kernels.product_kernel[grid](
-            coefficients, vectors, out, len(out), len(vectors), coefficients.shape[1], WIDTH=vectors.shape[1],
-            OUT_WIDTH=out.shape[1], LO=segment.start, HI=segment.stop, TRANSPOSED=transposed, BLOCK_M=tile.rows,
-            BLOCK_N=tile.columns, BLOCK_K=max(16, tile.depth // 2) if wide else tile.depth,
-            PRECISION=how, num_warps=tile.warps, num_stages=tile.stages,
-        )  # fmt: skip
 
 
 def own_negatives(problem: Problem, lses: Tensor, upstream: Tensor, row: Gradient) -> Tensor:
