@@ -16,7 +16,7 @@ from torch import Tensor
 # 11 bits on the way out, and the Triton path rounds its coefficients to bfloat16 before the last product.
 TRITON = Path(__file__).parent / "triton"
 # Run by test_interpreted in a process of their own.
-INTERPRETED = ("test_contrastive.py", "test_pooling.py", "test_tune.py")
+INTERPRETED = ("test_block_kl.py", "test_contrastive.py", "test_pooling.py", "test_tune.py")
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 5e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 
@@ -84,15 +84,43 @@ def make_problem() -> Callable[..., tuple[list[Tensor], dict[str, Any]]]:
 
 
 @pytest.fixture
+def make_block() -> Callable[..., tuple[list[Tensor], dict[str, Any]]]:
+    """A block: [queries, documents] and keyword arguments, targets among them, of which a share is not judged."""
+
+    def make(
+        rows: int = 13,
+        columns: int = 17,
+        width: int = 24,
+        *,
+        dtype: torch.dtype = torch.float64,
+        temperature: float = 0.05,
+        unjudged: float = 0.3,
+        spread: float = 3.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        generator = torch.Generator().manual_seed(seed)
+        shapes = (rows, width), (columns, width), (rows, columns)
+        queries, documents, targets = (torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes)
+        targets[torch.rand(rows, columns, generator=generator) < unjudged] = torch.nan
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        return [queries.to(dtype), documents.to(dtype)], {
+            "targets": (spread * targets).to(wide), "temperature": torch.tensor(temperature, dtype=wide), **options,
+        }  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
 def with_gradients(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Tensor, list[Tensor]]]:
-    """Run a scalar function of tensors on one backend: its value and the gradients of all floating inputs."""
+    """Run a scalar function of tensors on one backend: its value and the gradients of all inputs that may have one."""
 
     def run(function: Callable[..., Tensor], backend: str, tensors: list[Tensor], options: dict[str, Any]):  # type: ignore[no-untyped-def]
         monkeypatch.setenv("GECKO_KERNELS_BACKEND", backend)
         leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
         named = {
             name: value.detach().clone().requires_grad_()
-            if torch.is_tensor(value) and value.is_floating_point()
+            if torch.is_tensor(value) and value.is_floating_point() and name != "targets"
             else value
             for name, value in options.items()
         }

@@ -20,17 +20,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from gecko_kernels.triton import block_kl as triton_block
+from gecko_kernels.triton import block_kl_kernels, contrastive_kernels
 from gecko_kernels.triton import contrastive as triton_loss
-from gecko_kernels.triton import contrastive_kernels as kernels
 from gecko_kernels.triton import pooling as triton_pooling
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may use (CUDA programming guide)
 TENSOR_CORES = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-FLOATS = {"hardness"}
-INTEGERS = {"rows", "columns", "hard", "offset", "first", "strip", "count", "depth", "length", "width"}
+FLOATS = {"hardness", "inverse_a"}
+INTEGERS = {"rows", "columns", "hard", "offset", "first", "strip", "count", "depth", "length", "width", "span"}
 IDS = {"query_ids", "positive_ids", "negative_ids", "starts", "ends"}
-EMBEDDINGS = {"queries", "positives", "key_queries", "negatives", "keys", "vectors", "negative_gradient", "hidden"}
+EMBEDDINGS = {
+    "queries", "positives", "documents", "key_queries", "negatives", "keys", "vectors", "negative_gradient", "hidden",
+}  # fmt: skip
 
 
 def type_of(name: str, dtype: torch.dtype) -> str:
@@ -68,6 +71,15 @@ def stack_bytes(cubin: bytes, folder: Path) -> int:
     return int(found[1]) + int(found[2])
 
 
+KERNELS = {
+    "forward": contrastive_kernels.forward_kernel,
+    "coefficient": contrastive_kernels.coefficient_kernel,
+    "product": contrastive_kernels.product_kernel,
+    "block_forward": block_kl_kernels.block_forward_kernel,
+    "block_coefficient": block_kl_kernels.block_coefficient_kernel,
+}
+
+
 def check(name, dims, dtype, architecture, folder, kind=1, symmetric=True, transposed=False, shared=False, ones=()):  # type: ignore[no-untyped-def]
     tile = choose_tile(name, len(dims), dtype, architecture)
     wide = name == "product" and dtype == torch.float16
@@ -80,13 +92,13 @@ def check(name, dims, dtype, architecture, folder, kind=1, symmetric=True, trans
         "PRECISION": "tf32" if dtype == torch.float32 or wide else "ieee",
     }  # fmt: skip
     constants.update(dict.fromkeys(ones, 1))  # a launch turns arguments that are 1 into constants
-    built = compile_kernel(getattr(kernels, f"{name}_kernel"), constants, dtype, tile, architecture)
+    built = compile_kernel(KERNELS[name], constants, dtype, tile, architecture)
     assert TENSOR_CORES[architecture] in built.asm["ptx"]
     assert built.metadata.shared <= SHARED_MEMORY[architecture]
     assert stack_bytes(built.asm["cubin"], folder) == 0
 
 
-@pytest.mark.parametrize("name", ["forward", "coefficient", "product"])
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("architecture", [80, 90, 100])
 def test_two_prefixes_in_bfloat16(name, architecture, tmp_path):
     check(name, (256, 768), torch.bfloat16, architecture, tmp_path)
@@ -100,13 +112,15 @@ def test_other_prefixes(dims, architecture, tmp_path):
     check("coefficient", dims, torch.bfloat16, architecture, tmp_path)
     check("coefficient", dims, torch.bfloat16, architecture, tmp_path, kind=0, symmetric=False)
     check("product", dims, torch.bfloat16, architecture, tmp_path, transposed=True)
+    check("block_forward", dims, torch.bfloat16, architecture, tmp_path)
+    check("block_coefficient", dims, torch.bfloat16, architecture, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 @pytest.mark.parametrize("architecture", [80, 90, 100])
 def test_other_dtypes(dtype, architecture, tmp_path):
-    for name in ("forward", "coefficient", "product"):
+    for name in KERNELS:
         check(name, (256, 768), dtype, architecture, tmp_path)
 
 
@@ -116,8 +130,16 @@ def test_kernels_without_matrix_products_compile(tmp_path):
         "WIDTH": 768, "OUT_WIDTH": 768, "STARTS": (0, 256), "DIMS": (256, 768), "M": 2, "HAS_NEGATIVE_IDS": True,
         "BLOCK_M": triton_loss.OWN_ROWS, "BLOCK_K": triton_loss.OWN_DEPTH,
     }  # fmt: skip
-    built = compile_kernel(kernels.own_negatives_kernel, constants, torch.bfloat16, tile, 90)
+    built = compile_kernel(contrastive_kernels.own_negatives_kernel, constants, torch.bfloat16, tile, 90)
     assert stack_bytes(built.asm["cubin"], tmp_path) == 0
+
+
+def test_teacher_kernel_compiles(tmp_path):
+    constants = {"BLOCK": triton_block.TEACHER_COLUMNS}
+    for ones in ((), ("columns",)):
+        fixed = {**constants, **dict.fromkeys(ones, 1)}
+        built = compile_kernel(block_kl_kernels.teacher_kernel, fixed, torch.float32, Tile(0, 0, 0, 4, 3), 90)
+        assert stack_bytes(built.asm["cubin"], tmp_path) == 0
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -139,9 +161,11 @@ def test_pooling_compiles(packed, tmp_path):
 def test_shared_negatives_and_odd_widths(architecture, tmp_path):
     check("forward", (40, 333), torch.bfloat16, architecture, tmp_path, shared=True)
     check("coefficient", (40, 333), torch.bfloat16, architecture, tmp_path, kind=2, symmetric=False)
+    check("block_forward", (40, 333), torch.bfloat16, architecture, tmp_path)
+    check("block_coefficient", (40, 333), torch.bfloat16, architecture, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["forward", "coefficient", "product"])
+@pytest.mark.parametrize("name", KERNELS)
 def test_one_row_and_one_column(name, tmp_path):
     ones = ("rows", "columns", "hard", "strip", "count", "depth")
     check(name, (16,), torch.bfloat16, 90, tmp_path, kind=0, symmetric=False, ones=ones)

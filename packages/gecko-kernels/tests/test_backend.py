@@ -44,6 +44,7 @@ def test_package_works_without_triton():
         "import torch, gecko_kernels\n"
         "x = torch.eye(3).requires_grad_()\n"
         "gecko_kernels.same_tower_softmax_loss(x, x, temperature=0.1).backward()\n"
+        "gecko_kernels.block_kl_loss(x, x, torch.eye(3), temperature=0.1).backward()\n"
         "gecko_kernels.masked_mean_pool(x[None], torch.ones(1, 3))\n"
         "print(float(x.grad.isfinite().all()))\n"
     )

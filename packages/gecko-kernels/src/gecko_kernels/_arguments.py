@@ -1,7 +1,8 @@
-"""The arguments of the loss, checked once and brought into one form for every backend."""
+"""The arguments of the losses, checked once and brought into one form for every backend."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,24 @@ class LossArguments:
         """Inputs that a gradient may flow to."""
         inputs = (self.queries, self.positives, self.key_queries, self.negatives, self.temperature)
         return [tensor for tensor in inputs if tensor is not None]
+
+
+@dataclass(frozen=True)
+class BlockArguments:
+    """Checked arguments of ``block_kl_loss``."""
+
+    queries: Tensor  # (Q, D)
+    documents: Tensor  # (N, D)
+    targets: Tensor  # (Q, N), without gradient
+    temperature: Tensor  # scalar
+    teacher_temperature: float
+    dims: tuple[int, ...]  # ascending
+    dim_weights: tuple[float, ...]  # in the order of dims
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Inputs that a gradient may flow to."""
+        return [self.queries, self.documents, self.temperature]
 
 
 def shape_of(tensor: Tensor) -> str:
@@ -103,6 +122,50 @@ def check_loss(
         column_offset=column_offset,
         hardness=float(hardness),
         margin=None if false_negative_margin is None else float(false_negative_margin),
+    )
+
+
+def check_block(
+    queries: Tensor,
+    documents: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float | Tensor,
+    teacher_temperature: float,
+    dims: Sequence[int] | None,
+    dim_weights: Sequence[float] | None,
+) -> BlockArguments:
+    """Check every argument of ``block_kl_loss``.
+
+    Raises:
+        ValueError: a shape, a device, a dim or a temperature does not fit; the message prints expected and found.
+        TypeError: a dtype does not fit.
+    """
+    if queries.dim() != 2 or queries.shape[1] == 0:
+        raise ValueError(f"queries: expected shape (Q, D) with D >= 1, found {shape_of(queries)}")
+    if queries.dtype not in FLOATING:
+        raise TypeError(f"queries: expected float16, bfloat16, float32 or float64, found {queries.dtype}")
+    if documents.dim() != 2 or documents.shape[1] != queries.shape[1]:
+        raise ValueError(f"documents: expected shape (N, {queries.shape[1]}), found {shape_of(documents)}")
+    check_like("documents", documents, queries)
+    expected = (len(queries), len(documents))
+    if targets.shape != expected:
+        raise ValueError(f"targets: expected shape {expected}, one per query and document, found {shape_of(targets)}")
+    if targets.dtype not in FLOATING:
+        raise TypeError(f"targets: expected float16, bfloat16, float32 or float64, found {targets.dtype}")
+    if targets.device != queries.device:
+        raise ValueError(f"targets: expected device {queries.device} as queries have, found {targets.device}")
+    if not (teacher_temperature > 0 and math.isfinite(teacher_temperature)):
+        raise ValueError(f"teacher_temperature: expected a positive number, found {teacher_temperature}")
+    ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
+    return BlockArguments(
+        queries=queries,
+        documents=documents,
+        targets=targets.detach(),
+        temperature=check_temperature(temperature, queries),
+        teacher_temperature=float(teacher_temperature),
+        dims=ordered,
+        dim_weights=weights,
     )
 
 

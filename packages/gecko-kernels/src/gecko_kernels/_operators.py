@@ -33,3 +33,18 @@ def refuse_second_derivative(name: str) -> None:
         )
 
     torch.library.register_autograd(f"gecko_kernels::{name}", backward)
+
+
+# What a loss that has its gradients does in the backward pass. An operator of its own, so that a second derivative is
+# refused rather than silently zero.
+@operator("scale", "(Tensor gradient, Tensor upstream) -> Tensor")
+def _scale(gradient, upstream):  # type: ignore[no-untyped-def]
+    return (gradient * upstream).to(gradient.dtype)
+
+
+@torch.library.register_fake("gecko_kernels::scale")
+def _scale_fake(gradient, upstream):  # type: ignore[no-untyped-def]
+    return torch.empty_like(gradient)
+
+
+refuse_second_derivative("scale")

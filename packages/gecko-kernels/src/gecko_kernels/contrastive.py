@@ -186,19 +186,7 @@ def _chunked_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]
     return tuple(gradients)
 
 
-# An operator of its own, so that a second derivative is refused rather than silently zero.
-@operator("scale", "(Tensor gradient, Tensor upstream) -> Tensor")
-def _scale(gradient, upstream):  # type: ignore[no-untyped-def]
-    return (gradient * upstream).to(gradient.dtype)
-
-
-@torch.library.register_fake("gecko_kernels::scale")
-def _scale_fake(gradient, upstream):  # type: ignore[no-untyped-def]
-    return torch.empty_like(gradient)
-
-
 torch.library.register_autograd("gecko_kernels::chunked_loss", _chunked_backward, setup_context=_chunked_setup)
-refuse_second_derivative("scale")
 
 
 @operator("triton_loss", f"({_COMMON}, bool same_tower, int column_offset, float hardness) -> (Tensor, Tensor)")

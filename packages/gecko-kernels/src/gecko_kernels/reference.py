@@ -1,4 +1,4 @@
-"""The loss and the pooling in plain PyTorch: the specification, and the oracle of the tests.
+"""The losses and the pooling in plain PyTorch: the specification, and the oracle of the tests.
 
 Nothing here is meant to be fast. Every rule that the kernels follow (which pairs are masked, what a zero vector or an
 empty sequence yields) is decided here and described in ``docs/kernels.md``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gecko_kernels._arguments import LossArguments
+from gecko_kernels._arguments import BlockArguments, LossArguments
 
 # A vector no longer than this has no direction: its similarity to everything is 0 and no gradient flows to it.
 ZERO_NORM = 1e-12
@@ -143,6 +143,40 @@ def _id_masks(arguments: LossArguments) -> dict[str, Tensor]:
 
 def _equal(ids: Tensor | None, own_column: Tensor, itself: Tensor) -> Tensor:
     return torch.zeros_like(itself) if ids is None else ids[own_column][:, None] == ids
+
+
+def reference_block_kl(arguments: BlockArguments) -> Tensor:
+    """Compute the block KL loss as it is written; differentiable by autograd.
+
+    For row i with judged documents J_i, teacher temperature a, temperature t and cosine s, summed over prefixes:
+
+        L_i = sum_{j in J_i} p_ij (log p_ij - log r_ij)
+        p_i = softmax_{J_i}(targets_i / a),   r_i = softmax_{J_i}(s_i / t)
+
+    A target of NaN or +inf is not judged; one of -inf is judged with probability 0. Rows with fewer than two judged
+    documents, or with none above -inf, do not count.
+
+    Returns:
+        Scalar in float32 (float64 for float64 inputs): sum over dims of weight * mean over rows that count.
+    """
+    dtype = wide(arguments.queries.dtype)
+    scores = arguments.targets.to(dtype) / arguments.teacher_temperature
+    judged = scores < torch.inf
+    counts = (judged.sum(1) >= 2) & (judged & (scores > -torch.inf)).any(1)
+    # A row that does not count gets any numbers, so that no NaN arises, and is dropped in the end.
+    judged = judged | ~counts[:, None]
+    scores = torch.where(counts[:, None], scores, 0.0).masked_fill(~judged, -torch.inf)
+    teacher = scores.softmax(1)
+    # Zero probabilities add nothing to the sum, where log p is not finite.
+    negative_entropy = (teacher * torch.where(teacher > 0, scores.log_softmax(1), 0.0)).sum(1)
+    loss = torch.zeros((), dtype=dtype, device=scores.device)
+    for dim, weight in zip(arguments.dims, arguments.dim_weights, strict=True):
+        q, d = (unit(vectors[:, :dim].to(dtype)) for vectors in (arguments.queries, arguments.documents))
+        logits = (q @ d.T / arguments.temperature.to(dtype)).masked_fill(~judged, -torch.inf)
+        student = logits.log_softmax(1).masked_fill(~judged, 0.0)
+        divergence = negative_entropy - (teacher * student).sum(1)
+        loss = loss + weight * torch.where(counts, divergence, 0.0).sum() / counts.sum().clamp(min=1)
+    return loss
 
 
 def reference_pool(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gecko_kernels.triton.tiles import INTERPRETED, MAX_PREFIXES, choose_tile
+from gecko_kernels.triton.tiles import INTERPRETED, MAX_PREFIXES, TILES, choose_tile
 from gecko_kernels.triton.tune import candidates, main
 
 
 @pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])
-@pytest.mark.parametrize("kernel", ["forward", "coefficient", "product"])
+@pytest.mark.parametrize("kernel", TILES[80])
 def test_every_architecture_has_a_tile(kernel, architecture):
     for prefixes in range(1, MAX_PREFIXES + 1):
         half = choose_tile(kernel, prefixes, torch.bfloat16, architecture)

@@ -14,5 +14,5 @@ def test_finds_a_tile_for_every_kernel():
     best = tune(16, (8, 16), torch.float32, torch.device("cpu"), tiles, runs=1, report=lines.append)
     assert set(best) == set(KERNELS)
     assert all(tile in tiles for tile in best.values())
-    assert len(lines) == 3
+    assert len(lines) == len(KERNELS)
     assert lines[0].startswith('"forward": {2: Tile(')

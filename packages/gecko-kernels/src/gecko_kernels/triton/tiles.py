@@ -25,22 +25,29 @@ class Tile:
 
 
 # Architecture -> kernel -> at most this many Matryoshka prefixes -> tile; float32 inputs halve columns and depth. The
-# coefficient kernel holds one float32 tile per prefix in registers, so its tile shrinks as prefixes are added.
+# coefficient kernels hold one float32 tile per prefix in registers, so their tiles shrink as prefixes are added; the
+# kernels of the block KL loss hold a tile of targets beside.
 TILES: dict[int, dict[str, dict[int, Tile]]] = {
     80: {
         "forward": {8: Tile(64, 64, 64, 8, 3)},
         "coefficient": {1: Tile(64, 64, 64, 4, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
         "product": {8: Tile(64, 128, 64, 4, 3)},
+        "block_forward": {2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
+        "block_coefficient": {2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
     },
     90: {
         "forward": {1: Tile(128, 128, 64, 8, 3), 2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 2)},
         "coefficient": {1: Tile(128, 64, 64, 8, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 64, 8, 3)},
         "product": {8: Tile(128, 128, 64, 8, 3)},
+        "block_forward": {1: Tile(128, 64, 64, 8, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
+        "block_coefficient": {1: Tile(128, 64, 64, 8, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
     },
     100: {
         "forward": {1: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
         "coefficient": {2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 64, 8, 3)},
         "product": {8: Tile(128, 128, 64, 8, 3)},
+        "block_forward": {2: Tile(128, 64, 64, 8, 3), 8: Tile(64, 64, 64, 8, 3)},
+        "block_coefficient": {1: Tile(128, 64, 64, 8, 3), 2: Tile(64, 64, 64, 8, 3), 8: Tile(64, 32, 32, 8, 3)},
     },
 }
 # Small, so that small tests span several tiles.
@@ -52,7 +59,7 @@ def choose_tile(kernel: str, prefixes: int, dtype: torch.dtype, architecture: in
     """Choose the tile of a kernel.
 
     Args:
-        kernel: "forward", "coefficient" or "product".
+        kernel: a name in ``TILES``.
         prefixes: number of Matryoshka dims, at most ``MAX_PREFIXES``.
         dtype: of the inputs.
         architecture: compute capability as 80, 90, 100; None where kernels are interpreted.

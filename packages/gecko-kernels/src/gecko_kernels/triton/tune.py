@@ -1,7 +1,7 @@
 """``python -m gecko_kernels.tune``: measure tile choices on this GPU and print the entries for ``tiles.TILES``.
 
-Each kernel's candidates are timed in turn while the other kernels keep their current tile: the forward kernel by the
-forward pass, the coefficient and product kernels by the backward pass.
+Each kernel's candidates are timed in turn while the other kernels keep their current tile: the forward kernels by the
+forward pass of their loss, the coefficient and product kernels by the backward pass.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from gecko_kernels.triton.tiles import Tile, architecture_of
 
 SHARES = {1: (1.0,), 2: (1 / 3, 1.0), 5: (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)}
-KERNELS = ("forward", "coefficient", "product")
+KERNELS = ("forward", "coefficient", "product", "block_forward", "block_coefficient")
+# Kernel -> the tiles of its problem, to be set, and the pass to time.
+Passes = dict[str, tuple[dict[str, Tile], Callable[[], object]]]
 
 
 def candidates() -> Iterator[Tile]:
@@ -58,7 +61,7 @@ def tune(
     """Find the fastest tile of each kernel for one batch size, width and list of prefixes.
 
     Args:
-        rows: batch size B; queries and positives are random, (B, dims[-1]).
+        rows: batch size B; queries and positives (documents) are random, (B, dims[-1]), all pairs judged.
         dims: Matryoshka prefixes, ascending.
         dtype: of the embeddings.
         device: the GPU to measure.
@@ -69,22 +72,15 @@ def tune(
     Returns:
         Kernel -> tile, without the kernels that no candidate fits.
     """
-    from gecko_kernels.triton.contrastive import backward, forward, make_problem
-
     queries, positives = (torch.randn(rows, dims[-1], device=device).to(dtype) for _ in range(2))
-    temperature = torch.full((), 0.05, device=device)
-    problem = make_problem(queries, positives, None, None, temperature, None, None, None, dims, True, 0, 0.0)
-    losses, lses = forward(problem)
-    upstream = torch.full_like(losses, 1 / rows)
-    passes: dict[str, Callable[[], object]] = dict.fromkeys(KERNELS, lambda: backward(problem, lses, upstream))
-    passes["forward"] = lambda: forward(problem)
     best: dict[str, Tile] = {}
-    for kernel in KERNELS:
+    passes = {**_softmax_passes(queries, positives, dims), **_block_passes(queries, positives, dims)}
+    for kernel, (chosen, run) in passes.items():
         fastest = float("inf")
         for tile in tiles:
-            problem.tiles[kernel] = tile
+            chosen[kernel] = tile
             try:
-                took = milliseconds(passes[kernel], device, runs)
+                took = milliseconds(run, device, runs)
             except Exception as error:
                 # Too much shared memory, too many registers, a tile the compiler refuses: not an option on this GPU.
                 if "OutOfResources" not in type(error).__name__ and "Compilation" not in type(error).__name__:
@@ -92,11 +88,38 @@ def tune(
                 continue
             if took < fastest:
                 fastest, best[kernel] = took, tile
-        problem.tiles.pop(kernel)
+        chosen.pop(kernel)
         if kernel in best:
-            problem.tiles[kernel] = best[kernel]
+            chosen[kernel] = best[kernel]
             report(f'"{kernel}": {{{len(dims)}: {best[kernel]}}},  # {fastest:.2f} ms')
     return best
+
+
+def _softmax_passes(queries: Tensor, positives: Tensor, dims: Sequence[int]) -> Passes:
+    from gecko_kernels.triton.contrastive import backward, forward, make_problem
+
+    temperature = torch.full((), 0.05, device=queries.device)
+    problem = make_problem(queries, positives, None, None, temperature, None, None, None, dims, True, 0, 0.0)
+    losses, lses = forward(problem)
+    upstream = torch.full_like(losses, 1 / len(queries))
+    passes: Passes = dict.fromkeys(
+        ("coefficient", "product"), (problem.tiles, lambda: backward(problem, lses, upstream))
+    )
+    return {"forward": (problem.tiles, lambda: forward(problem)), **passes}
+
+
+def _block_passes(queries: Tensor, documents: Tensor, dims: Sequence[int]) -> Passes:
+    from gecko_kernels.triton.block_kl import BlockProblem, backward, forward
+
+    targets = torch.randn(len(queries), len(documents), device=queries.device)
+    temperature = torch.full((), 0.05, device=queries.device)
+    problem = BlockProblem.make(queries, documents, targets, temperature, 1.0, dims)
+    losses, lses, teachers = forward(problem)
+    upstream = torch.full_like(losses, 1 / len(queries))
+    return {
+        "block_forward": (problem.tiles, lambda: forward(problem)),
+        "block_coefficient": (problem.tiles, lambda: backward(problem, lses, teachers, upstream)),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
