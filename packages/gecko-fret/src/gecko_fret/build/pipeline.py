@@ -154,6 +154,8 @@ class Build:
         self.workspace.remove_leftovers()
         config, corpus = self.context.config, self.context.corpus
         check_config(config)
+        for step in STEPS:
+            step.check_corpus(self.context)
         wanted = fingerprints(self.context)
         previous = self.workspace.read_manifest() or {"stages": {}}
         stages, changed = _compare(previous["stages"], wanted)

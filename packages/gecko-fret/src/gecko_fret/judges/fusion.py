@@ -16,7 +16,7 @@ the same of titles.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,9 +29,9 @@ RIDGES = (1.0, 3.0, 10.0)
 
 _SAMPLES = 2000
 _FOLDS = 6
-_ALONE = 1e-3  # ridge towards 0 of a judge alone: a perfect one has no finite weight
+_ALONE = 0.03  # ridge towards 0 of a judge alone: one that is always right has no finite weight
 _NEGLIGIBLE = 0.1  # of the largest weight: less moves no label
-_UNCHANGED = 1e-3  # nats: held-out answers are as probable
+_CERTAIN = 0.01  # nats: held-out answers have a probability of 0.99
 _ROUNDED = 4  # decimals of a weight: below what any fit can tell, and above how machines differ
 
 
@@ -98,19 +98,18 @@ def fit(
     lists: Sequence[ScoredList],
     judges: Sequence[str],
     *,
-    free: Collection[str] = (),
     ridge: float | None = None,
     seed: int = 0,
 ) -> Fusion:
     """Fit the weights of the judges on items whose answers are known.
 
-    Weight 0 goes to a judge that cannot be told from chance by its own reciprocal rank (97.5%), to one whose weight is
-    below a tenth of the largest, and to one whose absence leaves held-out answers as probable.
+    Weight 0 goes to a judge that cannot be told from chance by its own reciprocal rank, to one whose weight is below a
+    tenth of the largest, and to all others where one alone makes held-out answers certain. A judge that is good alone
+    stays even where another one knows these items as well: they are easier than the queries to come.
 
     Args:
         lists: the items; (N, J) scores each, in the order of ``judges``.
         judges: their names.
-        free: judges that cost nothing to ask: they keep their weight unless nothing at all changes without them.
         ridge: strength of the ridge; None: the best of ``RIDGES`` on held-out items.
         seed: of folds and resampling.
     """
@@ -118,30 +117,15 @@ def fit(
     kept = [j for j in range(len(judges)) if above_chance([(item.scores[:, j], item.answer) for item in lists], seed)]
     tried = {value: items.held_out(kept, value).mean() for value in ([ridge] if ridge else RIDGES)}
     chosen = max(tried, key=lambda value: (float(tried[value]), value))
+    kept = next(([j] for j in kept if items.held_out([j], chosen).mean() > -_CERTAIN), kept)
     weights = items.fit(kept, chosen)
-    while len(kept) > 1:
-        idle = _least_useful(items, kept, chosen, weights, [judges[j] in free for j in kept])
-        if idle is None:
-            break
-        kept = [j for j in kept if j != idle]
+    while kept and weights.min() < _NEGLIGIBLE * weights.max():
+        kept = [j for j, weight in zip(kept, weights, strict=True) if weight > weights.min()]
         weights = items.fit(kept, chosen)
     all_weights = dict.fromkeys(judges, 0.0)
     for j, weight in zip(kept, weights.tolist(), strict=True):
         all_weights[judges[j]] = round(weight, _ROUNDED)
     return Fusion(all_weights, chosen, len(lists))
-
-
-def _least_useful(items: _Items, kept: list[int], ridge: float, weights: np.ndarray, free: list[bool]) -> int | None:
-    """The judge of those kept that nothing is lost without, None where each adds something."""
-    if weights.min() < _NEGLIGIBLE * weights.max():
-        return kept[int(np.argmin(weights))]
-    present = items.held_out(kept, ridge)
-    losses = {}
-    for j, costs_nothing in zip(kept, free, strict=True):
-        change = items.held_out([k for k in kept if k != j], ridge) - present
-        if np.abs(change).mean() < _UNCHANGED or (change.mean() >= 0 and not costs_nothing):
-            losses[j] = float(-change.mean())
-    return min(losses, key=lambda j: (losses[j], j)) if losses else None
 
 
 def held_out(lists: Sequence[ScoredList], judges: Sequence[str], fusion: Fusion, seed: int = 0) -> list[np.ndarray]:
@@ -261,7 +245,7 @@ def chance_reciprocal_rank(candidates: int) -> float:
 
 
 def above_chance(rankings: Sequence[tuple[np.ndarray, int]], seed: int = 0) -> bool:
-    """Whether the mean reciprocal rank is above that of random orders, with 97.5% confidence (paired bootstrap).
+    """Whether the mean reciprocal rank is above that of random orders, with 99.5% confidence (paired bootstrap).
 
     Args:
         rankings: scores (N,) and the row of the answer, by item.
@@ -271,7 +255,7 @@ def above_chance(rankings: Sequence[tuple[np.ndarray, int]], seed: int = 0) -> b
         return False
     gains = np.array([reciprocal_rank(s, answer) - chance_reciprocal_rank(len(s)) for s, answer in rankings])
     draws = generator("judges", "chance", seed).integers(len(gains), size=(_SAMPLES, len(gains)))
-    return float(np.quantile(gains[draws].mean(1), 0.025)) > 0
+    return float(np.quantile(gains[draws].mean(1), 0.005)) > 0
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:

@@ -133,6 +133,13 @@ class Step(ABC, Generic[Row]):
             ConfigError: the step cannot do what the configuration asks for.
         """
 
+    def check_corpus(self, build: BuildContext) -> None:
+        """Check that the corpus has what the step needs, before anything is built; no model is loaded.
+
+        Raises:
+            DataError: it has not.
+        """
+
     def format(self, config: FretConfig) -> int:
         """The oldest format of FRet folders that has what the step writes."""
         return 1

@@ -10,10 +10,14 @@ import numpy as np
 
 from gecko_core.randomness import generator
 from gecko_fret.judges.fusion import Fusion, ScoredList, chance_reciprocal_rank, held_out, reciprocal_rank
-from gecko_fret.steps.measure import SEEDS, TITLES, MeasuredItem, scored_lists
+from gecko_fret.steps.known_items import FITTED, SEEDS, SENTENCES, TITLES
+from gecko_fret.steps.measure import MeasuredItem, scored_lists
 
 _SAMPLES = 2000
 FUSED, CHANCE, STUDENT = "fused", "chance", "similarity"
+
+#: The items that the judges were fitted on, of both kinds.
+KNOWN = "known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +47,25 @@ def summary(items: Sequence[MeasuredItem], judges: Sequence[str], fusion: Fusion
     """Everything that the manifest keeps of the measurement, as JSON values.
 
     Args:
-        items: the measured items of both kinds.
+        items: the measured items of all kinds.
         judges: all judges.
-        fusion: their weights, fitted on the titles.
+        fusion: their weights, fitted on titles and sentences.
         seed: of the resampling.
     """
+    known = [item for item in items if item.kind in FITTED]
+    fused_by_item = dict(
+        zip([item.id for item in known], held_out(scored_lists(known, judges), judges, fusion, seed), strict=True)
+    )
     kinds: dict[str, Any] = {}
-    for kind in (TITLES, SEEDS):
-        lists = scored_lists([item for item in items if item.kind == kind], judges)
+    for name, members in {KNOWN: FITTED, TITLES: (TITLES,), SENTENCES: (SENTENCES,), SEEDS: (SEEDS,)}.items():
+        chosen = [item for item in items if item.kind in members]
+        lists = scored_lists(chosen, judges)
         if lists:
-            fused = (
-                held_out(lists, judges, fusion, seed)
-                if kind == TITLES
-                else [fusion.probabilities(_columns(item, judges)) for item in lists]
-            )
-            kinds[kind] = {
+            fused = [
+                fused_by_item[item.id] if item.id in fused_by_item else fusion.probabilities(_columns(table, judges))
+                for item, table in zip(chosen, lists, strict=True)
+            ]
+            kinds[name] = {
                 "items": len(lists),
                 "candidates": round(float(np.mean([len(item.scores) for item in lists])), 1),
                 "rankings": {name: asdict(value) for name, value in _rankings(lists, judges, fused, seed).items()},

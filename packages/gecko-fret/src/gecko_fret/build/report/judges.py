@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gecko_fret.build.report.base import ReportData, ReportSection
-from gecko_fret.steps.measure import SEEDS, TITLES
-from gecko_fret.steps.measured import CHANCE, FUSED, STUDENT
+from gecko_fret.steps.known_items import SEEDS, SENTENCES, TITLES
+from gecko_fret.steps.measured import CHANCE, FUSED, KNOWN, STUDENT
 
 _KINDS = {
-    TITLES: ("Judges on titles", "{items} titles (first sentences where there are none) and their passages"),
-    SEEDS: ("Judges on written queries", "{items} queries and the passages that the LLM wrote them for"),
+    KNOWN: ("Judges on known items", "{items} titles and sentences, and the passages that they were taken from"),
+    TITLES: ("Titles alone", "{items} titles, and the passages below them"),
+    SENTENCES: ("Sentences alone", "{items} sentences, and the passages that they were cut out of"),
+    SEEDS: ("Judges on written queries", "{items} queries, and the passages that the LLM wrote them for"),
 }
+_TOO_KIND = "An LLM judges its own queries too kindly, so that nothing was fitted on these."
 
 
 def judges(data: ReportData) -> Iterable[ReportSection]:
@@ -32,9 +35,10 @@ def judge_sections(measured: Mapping[str, Any]) -> Iterable[ReportSection]:
         found = measured["measured_on"].get(kind)
         if found:
             note = f"{what.format(items=found['items'])}, {found['candidates']:g} candidates each, 95% intervals. "
-            note += verdict(measured) if kind == TITLES else "An LLM judges its own queries too kindly: not fitted on."
-            yield _rankings(title, note, measured, found)
-            yield _agreement(f"{title}: agreement", found["agreement"])
+            note += {KNOWN: verdict(measured), SEEDS: _TOO_KIND}.get(kind, "")
+            yield _rankings(title, note.strip(), measured, found)
+            if kind == KNOWN:
+                yield _agreement("Agreement of the judges", found["agreement"])
 
 
 def verdict(measured: Mapping[str, Any]) -> str:
@@ -45,7 +49,7 @@ def verdict(measured: Mapping[str, Any]) -> str:
     text = f"Worth asking: {', '.join(useful)}."
     if useless:
         text += f" Weight 0, adds nothing: {', '.join(useless)}."
-    fused = measured["measured_on"][TITLES]["rankings"][FUSED]
+    fused = measured["measured_on"][KNOWN]["rankings"][FUSED]
     if fused["above_student"] is None:
         return f"{text} The retriever's similarity was not among the judges, so the margin over it is unknown."
     margin = f"{fused['above_student']:+.3f} ({fused['above_student_low']:+.3f} to {fused['above_student_high']:+.3f})"

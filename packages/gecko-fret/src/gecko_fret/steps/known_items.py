@@ -1,0 +1,159 @@
+"""Queries whose answer is known without labels: what the judges are measured on.
+
+Titles name their passage, and sentences were cut out of theirs; no LLM wrote them. Written queries know their seed, but
+the LLM that wrote them judges them too kindly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gecko_core.randomness import generator
+from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.corpus.splitting import count_words, split_sentences
+from gecko_fret.prompting import load_prompts
+from gecko_fret.steps.base import BuildContext
+from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.first_pass import build_embedder
+from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
+
+TITLES, SENTENCES, SEEDS = "titles", "sentences", "seeds"
+
+#: The kinds that judges are fitted on.
+FITTED = (TITLES, SENTENCES)
+
+_SENTENCE_WORDS = (5, 40)
+_REST_WORDS = 10
+_RUN_WORDS = 12  # a passage of a single sentence gives a run of a quarter of its words if it has as many as this
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItem:
+    """A query whose answer is known. ``passages`` are what judges read of its candidates."""
+
+    id: str
+    kind: str
+    task: str
+    query: str
+    answer_id: str
+    passages: list[Passage]
+    similarities: list[float]
+
+
+def plan_items(build: BuildContext) -> list[Callable[[], KnownItem]]:
+    """The known items of a build, each made when it is needed: titles and sentences, half each, then written queries.
+
+    Where the corpus has too few titles, sentences make up for them.
+    """
+    config = build.config
+    task = load_prompts(config.generate.prompt).kinds[0]
+    titled = titles(build.corpus, config.measure.items // 2, config.seed)
+    cut = sentences(build.corpus, config.measure.items - len(titled), config.seed)
+    plans: list[Callable[[], KnownItem]] = []
+    plans += [_later(_line_item, build, TITLES, task, title, passage) for title, passage in titled]
+    plans += [_later(_line_item, build, SENTENCES, task, sentence, passage) for sentence, passage in cut]
+    plans += [_later(_seed_item, build, query, retrieved) for query, retrieved in _written(build)]
+    return plans
+
+
+def titles(corpus: Corpus, count: int, seed: int) -> list[tuple[str, Passage]]:
+    """Titles that name one passage, and the passages without them, at most ``count`` of each."""
+    pairs = [(title, passage) for title, passage in corpus.pairs() if corpus.get(passage.id).title]
+    order = generator("known titles", seed).permutation(len(pairs))[:count]
+    return [pairs[place] for place in order.tolist()]
+
+
+def sentences(corpus: Corpus, count: int, seed: int) -> list[tuple[str, Passage]]:
+    """A sentence of a passage, and the passage without it, at most ``count`` of each."""
+    found: list[tuple[str, Passage]] = []
+    for row in generator("known sentences", seed).permutation(len(corpus)).tolist():
+        if len(found) >= count:
+            break
+        cut = cut_sentence(corpus[row], generator("known sentence", seed, corpus[row].id))
+        if cut is not None:
+            found.append(cut)
+    return found
+
+
+def cut_sentence(passage: Passage, draws: np.random.Generator) -> tuple[str, Passage] | None:
+    """A sentence of a passage drawn at random, and the passage without it.
+
+    A passage of a single sentence gives a run of its words.
+
+    Returns:
+        None where too little would be left of the passage.
+    """
+    parts = split_sentences(passage.text)
+    low, high = _SENTENCE_WORDS
+    places = [
+        place
+        for place, part in enumerate(parts)
+        if low <= count_words(part) <= high and count_words(passage.text) - count_words(part) >= _REST_WORDS
+    ]
+    if len(parts) > 1 and places:
+        place = places[int(draws.integers(len(places)))]
+        return parts[place].rstrip(" .!?"), replace(passage, text=" ".join(parts[:place] + parts[place + 1 :]))
+    words = passage.text.split()
+    if len(words) < _RUN_WORDS:
+        return None
+    length = len(words) // 4
+    start = int(draws.integers(len(words) - length + 1))
+    rest = words[:start] + words[start + length :]
+    return " ".join(words[start : start + length]), replace(passage, text=" ".join(rest))
+
+
+def _later(make: Callable[..., KnownItem], *arguments: object) -> Callable[[], KnownItem]:
+    return lambda: make(*arguments)
+
+
+def _line_item(build: BuildContext, kind: str, task: str, line: str, passage: Passage) -> KnownItem:
+    """A line of a passage and its neighbours. With a title as the query no candidate shows its title."""
+    ids = _neighbours(build, task, line, passage.id)
+    shown = [passage if identifier == passage.id else build.corpus.get(identifier) for identifier in ids]
+    if kind == TITLES:
+        shown = [replace(candidate, title=None) for candidate in shown]
+    similarities = _cosines(build, task, line, shown)
+    return KnownItem(f"{kind}/{passage.id}", kind, task, line, passage.id, shown, similarities)
+
+
+def _seed_item(build: BuildContext, query: Query, retrieved: Retrieved) -> KnownItem:
+    """A written query and its neighbours."""
+    ids = _with_answer(retrieved.candidate_ids[: build.config.measure.candidates], query.seed_id)
+    shown = [build.corpus.get(identifier) for identifier in ids]
+    similarities = _cosines(build, query.task, query.query, shown)
+    return KnownItem(f"{SEEDS}/{query.id}", SEEDS, query.kind, query.query, query.seed_id, shown, similarities)
+
+
+def _written(build: BuildContext) -> list[tuple[Query, Retrieved]]:
+    """The first written queries that have a seed."""
+    wanted = build.config.measure.seeds
+    found: list[tuple[Query, Retrieved]] = []
+    for number in build.parts(FILTER).numbers():
+        if len(found) >= wanted:
+            break
+        retrieved = {row.query_id: row for row in build.parts(RETRIEVE).rows(number)}
+        rows = build.parts(FILTER).rows(number)
+        found += [(query, retrieved[query.id]) for query in rows if query.seed_id is not None]
+    return found[:wanted]
+
+
+def _neighbours(build: BuildContext, task: str, query: str, answer: str) -> list[str]:
+    vectors = build_embedder(build).encode_queries([query], task=task)
+    count = min(build.config.measure.candidates, len(build.corpus))
+    rows = RETRIEVE.index(build).search(vectors, count)[0][0]
+    return _with_answer([build.corpus[int(row)].id for row in rows], answer)
+
+
+def _with_answer(ids: list[str], answer: str) -> list[str]:
+    """The candidates, the last one replaced by the answer where it is not among them."""
+    return ids if answer in ids else [*ids[:-1], answer]
+
+
+def _cosines(build: BuildContext, task: str, query: str, passages: Sequence[Passage]) -> list[float]:
+    """Similarities to passages as they are shown, which need not be those of the index."""
+    embedder = build_embedder(build)
+    vectors = embedder.encode_documents([p.text for p in passages], [p.title for p in passages])
+    return (vectors @ embedder.encode_queries([query], task=task)[0]).tolist()

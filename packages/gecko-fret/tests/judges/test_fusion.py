@@ -1,0 +1,191 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from gecko_fret.judges.fusion import (
+    Fusion,
+    ScoredList,
+    above_chance,
+    chance_reciprocal_rank,
+    fit,
+    held_out,
+    independent_weights,
+    maximise,
+    reciprocal_rank,
+    standardise,
+)
+
+
+def make_lists(strengths, items=48, candidates=20, seed=0):
+    """Normal noise; a judge of strength s puts the answer s standard deviations higher. None: finds it always."""
+    rng = np.random.default_rng(seed)
+    lists = []
+    for _ in range(items):
+        scores = rng.normal(size=(candidates, len(strengths)))
+        answer = int(rng.integers(candidates))
+        for place, strength in enumerate(strengths):
+            scores[answer, place] += 50.0 if strength is None else strength
+        lists.append(ScoredList(scores, answer))
+    return lists
+
+
+def names(count):
+    return [f"j{i}" for i in range(count)]
+
+
+# -- the likelihood and its maximum
+
+
+@pytest.mark.parametrize("ridge", [0.01, 1.0, 5.0])
+def test_maximum_is_that_of_the_plain_likelihood(ridge):
+    lists = make_lists([1.5, 0.7, 0.5], items=60, candidates=7, seed=4)
+    tables, answers = [standardise(item.scores) for item in lists], [item.answer for item in lists]
+    towards = np.array([0.8, 0.3, 0.2])
+
+    def loss(weights):
+        total = 0.0
+        for table, answer in zip(tables, answers, strict=True):
+            utilities = [float(sum(w * z for w, z in zip(weights, row, strict=True))) for row in table]
+            total -= utilities[answer] - math.log(sum(math.exp(u) for u in utilities))
+        return total / len(tables) + ridge / 2 * sum((w - t) ** 2 for w, t in zip(weights, towards, strict=True))
+
+    reference = minimize(loss, [0.5] * 3, method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-13, "maxfev": 9999})
+    assert (reference.x > 0).all()  # the bound is tested below
+    np.testing.assert_allclose(maximise(tables, answers, ridge, towards), reference.x, atol=2e-5)
+
+
+def test_a_judge_that_is_always_wrong_gets_no_negative_weight():
+    lists = [ScoredList(item.scores * [1, -1], item.answer) for item in make_lists([2.0, 2.0])]
+    tables, answers = [standardise(item.scores) for item in lists], [item.answer for item in lists]
+    weights = maximise(tables, answers, 0.01, np.zeros(2))
+    assert weights[0] > 1
+    assert weights[1] == 0
+
+
+def test_lists_of_different_lengths_are_added_up_alike():
+    lists = make_lists([2.0, 1.0], items=10, candidates=9) + make_lists([2.0, 1.0], items=11, candidates=4, seed=1)
+    tables, answers = [standardise(item.scores) for item in lists], [item.answer for item in lists]
+    padded = [np.vstack([table, np.full((9 - len(table), 2), -1e3)]) for table in tables]  # never chosen
+    np.testing.assert_allclose(
+        maximise(tables, answers, 1.0, np.ones(2)), maximise(padded, answers, 1.0, np.ones(2)), atol=1e-6
+    )
+
+
+def test_independent_judges_have_the_weights_that_they_have_together():
+    lists = make_lists([1.5, 0.8], items=3000, seed=2)
+    tables, answers = [standardise(item.scores) for item in lists], [item.answer for item in lists]
+    np.testing.assert_allclose(
+        independent_weights(tables, answers), maximise(tables, answers, 1e-6, np.ones(2)), rtol=0.08
+    )
+
+
+# -- standardising
+
+
+def test_standardised_scores_have_no_unit():
+    scores = np.random.default_rng(0).normal(size=(9, 2))
+    np.testing.assert_allclose(standardise(scores * [1e-8, 1e8] + [5, -3]), standardise(scores), atol=1e-6)
+    assert standardise(scores).std(0) == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("value", [0.0, -3.3, 0.1 + 0.2, 1e300])
+def test_a_judge_without_differences_says_nothing(value):
+    assert (standardise(np.full((7, 1), value)) == 0).all()
+
+
+# -- planted judges
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_pure_noise_gets_no_weight_and_changes_no_label(seed):
+    lists = make_lists([2.0, 2.0, 0.0], seed=seed)
+    fusion = fit(lists, names(3))
+    assert fusion.weights["j2"] < 0.05
+    assert fusion.weights["j0"] > 0.5
+    without = fit([ScoredList(item.scores[:, :2], item.answer) for item in lists], names(2))
+    for item in lists:
+        columns = {name: item.scores[:, place] for place, name in enumerate(names(3))}
+        assert fusion.probabilities(columns).argmax() == without.probabilities(columns).argmax()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_perfect_judge_gets_all(seed):
+    fusion = fit(make_lists([1.5, None], seed=seed), names(2))
+    assert fusion.useful == ["j1"]
+    assert fusion.probabilities({"j1": [0.0] * 19 + [50.0]})[-1] > 0.97
+
+
+def test_no_judge_above_chance_leaves_no_weight():
+    assert fit(make_lists([0.0, 0.0], seed=3), names(2)).useful == []
+
+
+def test_known_items_that_one_judge_knows_better_do_not_silence_a_good_one():
+    lists = make_lists([1.2, 2.5], items=40, seed=5)
+    weights = fit(lists, names(2)).weights
+    assert 0.2 < weights["j0"] / weights["j1"] < 1
+
+
+def test_easy_items_leave_both_of_two_good_judges():
+    fusion = fit(make_lists([4.0, 3.5], items=40), names(2))
+    assert fusion.useful == names(2)
+
+
+def test_the_same_items_give_the_same_weights():
+    assert fit(make_lists([1.0, 2.0]), names(2)) == fit(make_lists([1.0, 2.0]), names(2))
+
+
+def test_a_given_ridge_is_used():
+    assert fit(make_lists([1.0]), names(1), ridge=0.5).ridge == 0.5
+
+
+# -- probabilities
+
+
+def test_probabilities_are_the_softmax_of_weighted_standard_scores():
+    fusion = Fusion({"a": 1.5, "b": 0.0, "c": 0.5}, 1.0, 10)
+    scores = {"a": [3.0, 1.0, 2.0], "b": [9.0, 0.0, 0.0], "c": [0.0, 1.0, 5.0]}
+    utility = 1.5 * standardise(np.array([scores["a"]]).T)[:, 0] + 0.5 * standardise(np.array([scores["c"]]).T)[:, 0]
+    expected = np.exp(utility) / np.exp(utility).sum()
+    np.testing.assert_allclose(fusion.probabilities(scores), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("scores", [[0.3], [2.0, 2.0, 2.0], [1e30, -1e30], [1e-300, 0.0]])
+def test_probabilities_of_odd_lists_sum_to_one(scores):
+    probabilities = Fusion({"a": 3.0}, 1.0, 10).probabilities({"a": scores})
+    assert probabilities.sum() == pytest.approx(1)
+    assert np.isfinite(probabilities).all()
+
+
+# -- ranks
+
+
+def test_reciprocal_rank_averages_over_ties():
+    scores = np.array([1.0, 3.0, 2.0, 2.0, 2.0])
+    assert reciprocal_rank(scores, 1) == 1
+    assert reciprocal_rank(scores, 0) == 1 / 5
+    assert reciprocal_rank(scores, 3) == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert reciprocal_rank(np.zeros(20), 5) == pytest.approx(chance_reciprocal_rank(20))
+
+
+def test_chance_is_told_from_skill():
+    lists = make_lists([0.0, 1.5], items=60)
+    assert not above_chance([(item.scores[:, 0], item.answer) for item in lists])
+    assert above_chance([(item.scores[:, 1], item.answer) for item in lists])
+    assert not above_chance([])
+
+
+def test_held_out_scores_rank_as_well_as_the_fit_promises():
+    lists = make_lists([1.5, 1.5], items=60)
+    fusion = fit(lists, names(2))
+    fused = held_out(lists, names(2), fusion)
+    mrr = [np.mean([reciprocal_rank(item.scores[:, j], item.answer) for item in lists]) for j in range(2)]
+    assert np.mean([reciprocal_rank(s, item.answer) for s, item in zip(fused, lists, strict=True)]) > max(mrr)
+
+
+def test_held_out_scores_come_from_other_items():
+    lists = make_lists([1.5, 1.5], items=24)
+    fusion = fit(lists, names(2))
+    flipped = [*lists[:-1], ScoredList(lists[-1].scores, (lists[-1].answer + 1) % 20)]
+    np.testing.assert_array_equal(held_out(lists, names(2), fusion)[-1], held_out(flipped, names(2), fusion)[-1])

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from gecko_fret.config import parse_config
+from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.steps.base import BuildContext
+from gecko_fret.steps.filter import FILTER, Query
+from gecko_fret.steps.known_items import SEEDS, SENTENCES, TITLES, cut_sentence, plan_items, sentences, titles
+from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
+
+LONG = "The first sentence has several words in it. A second one follows with as many words. And a third one ends it."
+
+
+def draws(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_titles_name_one_passage_each_and_are_taken_off():
+    corpus = Corpus(
+        [
+            Passage("a", "A title of its own", LONG),
+            Passage("b", "Shared title twice here", LONG + " b"),
+            Passage("c", "Shared title twice here", LONG + " c"),
+            Passage("d", None, LONG + " d"),
+            Passage("e", "Short", LONG + " e"),
+        ]
+    )
+    assert titles(corpus, 10, 0) == [("A title of its own", Passage("a", None, LONG))]
+
+
+def test_a_sentence_is_cut_out_of_its_passage():
+    seen = set()
+    for seed in range(20):
+        sentence, rest = cut_sentence(Passage("a", "T", LONG), draws(seed))
+        assert sentence in LONG
+        assert sentence not in rest.text
+        assert not sentence.endswith(".")
+        assert len(f"{sentence} {rest.text}".split()) == len(LONG.split())
+        assert (rest.id, rest.title) == ("a", "T")
+        seen.add(sentence)
+    assert len(seen) == 3
+
+
+def test_a_passage_of_one_sentence_gives_a_run_of_its_words():
+    text = " ".join(f"word{i}" for i in range(17))
+    sentence, rest = cut_sentence(Passage("a", None, text), draws())
+    assert len(sentence.split()) == 4
+    assert sentence in text
+    assert sorted(sentence.split() + rest.text.split()) == sorted(text.split())
+
+
+@pytest.mark.parametrize("text", ["Too short.", " ".join(["word"] * 11), "Yes. No."])
+def test_a_passage_that_would_have_nothing_left_gives_none(text):
+    assert cut_sentence(Passage("a", None, text), draws()) is None
+
+
+def test_sentences_are_those_of_the_seed():
+    corpus = Corpus([Passage(f"p{i}", None, f"{LONG} Passage number {i}.") for i in range(30)])
+    assert sentences(corpus, 5, 1) == sentences(corpus, 5, 1)
+    assert len(sentences(corpus, 5, 1)) == 5
+    assert {p.id for _, p in sentences(corpus, 5, 1)} != {p.id for _, p in sentences(corpus, 5, 2)}
+    assert len(sentences(corpus, 100, 1)) == 30
+
+
+@pytest.fixture
+def build(tmp_path, small_corpus, make_models):
+    """A build whose queries are retrieved."""
+    from gecko_fret.build.pipeline import build_fret
+
+    config = parse_config(
+        {
+            "llm": {"model": "fake"},
+            "generate": {"seeds": 12, "part_size": 5},
+            "retrieve": {"candidates": 6},
+            "measure": {"items": 20, "seeds": 7, "candidates": 5},
+            "score": {"judges": ["similarity", "ql"]},
+        }
+    )
+    build_fret(config, tmp_path / "out", corpus=small_corpus, models=make_models(), until=RETRIEVE)
+    return BuildContext(tmp_path / "out", config, small_corpus, make_models())
+
+
+def test_items_are_half_titles_half_sentences_then_written_queries(build, small_corpus):
+    items = [make() for make in plan_items(build)]
+    assert [item.kind for item in items] == [TITLES] * 10 + [SENTENCES] * 10 + [SEEDS] * 7
+    assert len({item.id for item in items}) == 27
+    for item in items:
+        assert len(item.passages) == len(item.similarities) == 5
+        assert [p.id for p in item.passages].count(item.answer_id) == 1
+        answer = next(p for p in item.passages if p.id == item.answer_id)
+        assert (item.query in answer.full_text) is False
+        if item.kind == TITLES:
+            assert item.query == small_corpus.get(item.answer_id).title
+            assert all(p.title is None for p in item.passages)
+        else:
+            assert all(p.title for p in item.passages)
+        if item.kind == SENTENCES:
+            others = [p for p in item.passages if p.id != item.answer_id]
+            assert others == [small_corpus.get(p.id) for p in others]
+
+
+def test_similarities_are_to_what_is_shown(build, fake_embedder):
+    item = plan_items(build)[0]()
+    vectors = fake_embedder().encode_documents([p.text for p in item.passages])
+    np.testing.assert_allclose(item.similarities, vectors @ fake_embedder().encode_queries([item.query])[0], rtol=1e-5)
+
+
+def test_an_answer_that_was_not_found_takes_the_last_place(build):
+    queries = {row.id: row for row in build.parts(FILTER)}
+    retrieved = [
+        Retrieved(q.id, None, [f"doc-{i:02d}" for i in range(6) if f"doc-{i:02d}" != q.seed_id][:5], [0.5] * 5)
+        for q in queries.values()
+    ]
+    for number in build.parts(RETRIEVE).numbers():
+        ids = {row.id for row in build.parts(FILTER).rows(number)}
+        build.parts(RETRIEVE).write(number, [row for row in retrieved if row.query_id in ids])
+    seeds = [item for item in (make() for make in plan_items(build)) if item.kind == SEEDS]
+    assert all(
+        item.passages[-1].id == item.answer_id == queries[item.id.removeprefix("seeds/")].seed_id for item in seeds
+    )
+
+
+def test_titles_that_are_missing_are_made_up_for_by_sentences(build):
+    untitled = Corpus([Passage(f"p{i}", None, f"{LONG} Passage number {i} of many.") for i in range(40)])
+    assert len(titles(untitled, 10, 0)) == 0
+    other = BuildContext(build.out, build.config, untitled, build.models)
+    other.parts(FILTER).clear()
+    assert len(plan_items(other)) == 20
+
+
+def test_queries_without_a_seed_are_no_items(build):
+    rows = [Query("log/0", None, 0, "search result", "search result", "what", "log", 0.0)]
+    build.parts(FILTER).clear()
+    build.parts(FILTER).write(0, rows)
+    build.parts(RETRIEVE).write(0, [Retrieved("log/0", None, ["doc-01", "doc-02"], [0.5, 0.4])])
+    assert all(make().kind != SEEDS for make in plan_items(build)[20:])
