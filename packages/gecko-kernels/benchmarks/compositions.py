@@ -153,7 +153,7 @@ def make_inputs(
     return normal(rows, width), normal(rows, width), normal(rows, hard, width) if hard else None
 
 
-def backward(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
+def backward(loss: Callable[..., Tensor], inputs: tuple[Tensor | None, ...]) -> Tensor:
     """Forward and backward, gradients cleared first."""
     for tensor in inputs:
         if tensor is not None:

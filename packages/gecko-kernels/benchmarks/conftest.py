@@ -9,12 +9,21 @@ from types import ModuleType
 import pytest
 
 
-@pytest.fixture(scope="session")
-def compositions() -> ModuleType:
-    path = Path(__file__).with_name("compositions.py")
-    spec = importlib.util.spec_from_file_location("kernel_compositions", path)
+def load(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"kernel_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def compositions() -> ModuleType:
+    return load("compositions")
+
+
+@pytest.fixture(scope="session")
+def block_compositions() -> ModuleType:
+    return load("block_compositions")
