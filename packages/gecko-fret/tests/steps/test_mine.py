@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from gecko_fret.config import MineConfig, parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.filter import Query
-from gecko_fret.steps.mine import MINE, Judged, JudgedQuery, Mine, fuse
+from gecko_fret.steps.mine import MINE, Judged, JudgedQuery, Mine, fuse, fuse_calibrated
 
 NAMES = "abcdef"
 
@@ -123,3 +124,109 @@ def test_candidates_have_a_column_of_scores_from_format_two_on(tmp_path):
         (read,) = parts.rows(0)
         assert read.candidates[0].scores == {"ql": -1.0, "rc": 4.0}
         assert read.negative_ids == row.negative_ids
+
+
+# -- calibrated fusion
+
+FUSION = Fusion({"similarity": 1.0, "ql": 2.0, "coin": 0.0}, 1.0, 48)
+JUDGED = JudgedQuery(
+    QUERY,
+    2,
+    [
+        Judged(name, similarity, {"similarity": similarity, "ql": ql})  # the coin was not asked
+        for name, similarity, ql in (
+            ("a", 0.90, -1.0),
+            ("b", 0.85, -1.5),
+            ("c", 0.60, -3.0),
+            ("d", 0.50, -3.5),
+            ("e", 0.40, -4.0),
+        )
+    ],
+)
+
+
+def mine_calibrated(row=JUDGED, fusion=FUSION, contaminated=None, **settings):
+    return Mine(CORPUS, MineConfig(**settings), 0, contaminated, fusion)([row])
+
+
+def test_probability_orders_the_candidates_and_sums_to_one():
+    ranked = fuse_calibrated(JUDGED.candidates, FUSION)
+    assert [c.id for c in ranked] == ["a", "b", "c", "d", "e"]
+    assert sum(c.probability for c in ranked) == pytest.approx(1)
+    assert all(c.fused == c.probability for c in ranked)
+    first = ranked[0]
+    assert (first.ql, first.rank_ql, first.rc, first.rank_rc) == (-1.0, 1, None, None)
+    assert first.scores == {"similarity": 0.90, "ql": -1.0}
+
+
+def test_equal_probabilities_are_ordered_by_similarity_then_id():
+    equal = [Judged(n, s, {"ql": -1.0}) for n, s in (("z", 0.5), ("y", 0.5), ("w", 0.6))]
+    assert [c.id for c in fuse_calibrated(equal, FUSION_OF_QL)] == ["w", "y", "z"]
+
+
+FUSION_OF_QL = Fusion({"ql": 1.0}, 1.0, 48)
+
+
+def test_positive_is_the_most_probable_negative_the_hardest_that_is_surely_none():
+    (row,) = mine_calibrated(negatives=2, max_probability=0.1).rows
+    assert row.positive_id == "a"
+    assert row.negative_ids == ["c", "d"]  # b, the seed, is too probable
+    below = row.candidates[2].probability
+    (row,) = mine_calibrated(max_probability=below).rows  # strictly below
+    assert row.negative_ids == ["d"]
+
+
+def test_random_negatives_are_drawn_from_those_below_the_probability():
+    drawn = {
+        mine_calibrated(replace(JUDGED, query=replace(QUERY, id=f"r{i}")), negative="random", max_probability=0.1)
+        .rows[0]
+        .negative_ids[0]
+        for i in range(40)
+    }
+    assert drawn == {"c", "d", "e"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason", "detail"),
+    [
+        ({"min_probability": 0.99}, "low_probability", "of the positive is below 0.99"),
+        ({"seed_rank": 1}, "seed_not_found", "rank 2 by the judges"),
+        ({"positive": "seed", "min_probability": 0.9}, "low_probability", "of the positive is below 0.9"),
+    ],
+)
+def test_a_query_without_an_answer_keeps_its_candidates_or_is_rejected(settings, reason, detail):
+    (row,) = mine_calibrated(**settings).rows
+    assert (row.positive_id, row.negative_ids) == (None, [])
+    assert len(row.candidates) == 5
+    result = mine_calibrated(unanswered="reject", **settings)
+    assert not result.rows
+    assert result.rejects[0].reason == reason
+    assert detail in result.rejects[0].detail
+
+
+def test_a_query_that_was_written_from_no_passage_is_judged_by_its_probability_alone():
+    query = replace(QUERY, seed_id=None)
+    (row,) = mine_calibrated(replace(JUDGED, query=query, seed_rank=None), seed_rank=1).rows
+    assert (row.positive_id, row.seed_id) == ("a", None)
+
+
+def test_contaminated_queries_are_rejected_answered_or_not():
+    for changes in ({}, {"min_probability": 0.99}):
+        result = mine_calibrated(contaminated=lambda text: "the test set" if text == "q" else None, **changes)
+        assert [reject.reason for reject in result.rejects] == ["contaminated"]
+
+
+def test_min_relevance_needs_the_label_judge():
+    result = mine_calibrated(min_relevance=1.0, unanswered="reject")
+    assert result.rejects[0].detail == "- of the positive is below 1"
+
+
+def test_rows_without_an_answer_survive_the_parquet_file(tmp_path):
+    config = parse_config({})
+    parts = MINE.parts(tmp_path, config)
+    rows = mine_calibrated(min_probability=0.99).rows + mine_calibrated().rows
+    parts.write(0, rows)
+    read = parts.rows(0)
+    assert [row.positive_id for row in read] == [None, "a"]
+    assert read[0].candidates[0].probability == rows[0].candidates[0].probability
+    assert read[0].candidates[0].scores == pytest.approx(rows[0].candidates[0].scores)

@@ -23,7 +23,8 @@ from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.judging import ScoredPair
-from gecko_fret.steps.measure import MEASURE, MeasuredItem
+from gecko_fret.steps.measure import MEASURE
+from gecko_fret.steps.measured import MeasuredItem
 from gecko_fret.steps.mine import MINE, Candidate, MinedRow
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 from gecko_fret.steps.score import SCORE

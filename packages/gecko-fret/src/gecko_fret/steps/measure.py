@@ -9,43 +9,22 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
-
-import numpy as np
-import pyarrow as pa
+from dataclasses import replace
+from typing import Any
 
 from gecko_core.errors import DataError
 from gecko_fret.config import FretConfig
 from gecko_fret.judges import JUDGES, Pair
-from gecko_fret.judges.fusion import Fusion, ScoredList, fit
+from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.judging import Panel, judging_fingerprint, make_panel
-from gecko_fret.steps.known_items import FITTED, KnownItem, plan_items, sentences, titles
+from gecko_fret.steps.known_items import KnownItem, plan_items, sentences, titles
+from gecko_fret.steps.measured import MeasuredCandidate, MeasuredItem, fit_judges, summary
 from gecko_fret.steps.parts import Layout, layout_of, part_count
 from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE
 
 _FEWEST_ITEMS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredCandidate:
-    """A candidate of a known item, with every judge's value."""
-
-    id: str
-    scores: dict[str, Annotated[float, pa.float64()]]
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredItem:
-    """A query whose answer is known, judged; the columns of the parts."""
-
-    id: str
-    kind: str
-    query: str
-    answer_id: str
-    candidates: list[MeasuredCandidate] = field(default_factory=list)
 
 
 class Measure:
@@ -133,7 +112,7 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
 
     def layout(self, config: FretConfig) -> Layout[MeasuredItem]:
         """The columns of ``MeasuredItem``."""
-        return replace(layout_of(MeasuredItem), decode=_read_item)
+        return replace(layout_of(MeasuredItem), decode=MeasuredItem.from_record)
 
     def part_count(self, build: BuildContext) -> int:
         """Parts that the items fill."""
@@ -155,8 +134,6 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         """What the judges are worth, see ``gecko_fret.steps.measured.summary``, and the tokens that the LLM read."""
         if not measures(build.config):
             return {}
-        from gecko_fret.steps.measured import summary
-
         parts, names = build.parts(self), build.config.score.all_judges
         spent = Counter[str]()
         for number in parts.numbers():
@@ -189,36 +166,3 @@ MEASURE = MeasureStep()
 def measures(config: FretConfig) -> bool:
     """Whether a build measures its judges."""
     return config.mine.fuse == "calibrated"
-
-
-def fit_judges(items: Sequence[MeasuredItem], config: FretConfig) -> Fusion:
-    """Fit the judges' weights on the known items that no LLM wrote.
-
-    Raises:
-        DataError: no judge is better than chance.
-    """
-    names = config.score.all_judges
-    lists = scored_lists([item for item in items if item.kind in FITTED], names)
-    fusion = fit(lists, names, ridge=config.measure.ridge, seed=config.seed)
-    if not fusion.useful:
-        raise DataError(
-            f"none of the judges {', '.join(names)} finds the passages of {len(lists)} known items better than chance; "
-            "choose other judges (score.judges), a larger llm.model, or mine.fuse: rrf"
-        )
-    return fusion
-
-
-def scored_lists(items: Sequence[MeasuredItem], names: Sequence[str]) -> list[ScoredList]:
-    """Items as arrays, one column per judge."""
-    return [
-        ScoredList(
-            np.array([[candidate.scores[name] for name in names] for candidate in item.candidates]),
-            [candidate.id for candidate in item.candidates].index(item.answer_id),
-        )
-        for item in items
-    ]
-
-
-def _read_item(record: dict[str, Any]) -> MeasuredItem:
-    candidates = [MeasuredCandidate(c["id"], dict(c["scores"])) for c in record["candidates"]]
-    return MeasuredItem(**record | {"candidates": candidates})

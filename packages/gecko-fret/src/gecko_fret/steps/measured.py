@@ -1,23 +1,50 @@
-"""What the judges are worth, as numbers: from the known items' scores to the manifest and the report."""
+"""What the judges are worth, as numbers: from the known items' scores to weights, the manifest and the report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 
+from gecko_core.errors import DataError
 from gecko_core.randomness import generator
-from gecko_fret.judges.fusion import Fusion, ScoredList, chance_reciprocal_rank, held_out, reciprocal_rank
+from gecko_fret.config import FretConfig
+from gecko_fret.judges.fusion import Fusion, ScoredList, chance_reciprocal_rank, fit, held_out, reciprocal_rank
 from gecko_fret.steps.known_items import FITTED, SEEDS, SENTENCES, TITLES
-from gecko_fret.steps.measure import MeasuredItem, scored_lists
 
 _SAMPLES = 2000
 FUSED, CHANCE, STUDENT = "fused", "chance", "similarity"
 
 #: The items that the judges were fitted on, of both kinds.
 KNOWN = "known"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredCandidate:
+    """A candidate of a known item, with every judge's value."""
+
+    id: str
+    scores: dict[str, Annotated[float, pa.float64()]]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredItem:
+    """A query whose answer is known, judged; the columns of the parts."""
+
+    id: str
+    kind: str
+    query: str
+    answer_id: str
+    candidates: list[MeasuredCandidate] = field(default_factory=list)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> MeasuredItem:
+        """A row of the parts."""
+        candidates = [MeasuredCandidate(row["id"], dict(row["scores"])) for row in record["candidates"]]
+        return cls(**record | {"candidates": candidates})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +68,34 @@ class Measured:
     above_student: float | None = None
     above_student_low: float | None = None
     above_student_high: float | None = None
+
+
+def fit_judges(items: Sequence[MeasuredItem], config: FretConfig) -> Fusion:
+    """Fit the judges' weights on the known items that no LLM wrote.
+
+    Raises:
+        DataError: no judge is better than chance.
+    """
+    names = config.score.all_judges
+    lists = scored_lists([item for item in items if item.kind in FITTED], names)
+    fusion = fit(lists, names, ridge=config.measure.ridge, seed=config.seed)
+    if not fusion.useful:
+        raise DataError(
+            f"none of the judges {', '.join(names)} finds the passages of {len(lists)} known items better than chance; "
+            "choose other judges (score.judges), a larger llm.model, or mine.fuse: rrf"
+        )
+    return fusion
+
+
+def scored_lists(items: Sequence[MeasuredItem], names: Sequence[str]) -> list[ScoredList]:
+    """Items as arrays, one column per judge."""
+    return [
+        ScoredList(
+            np.array([[candidate.scores[name] for name in names] for candidate in item.candidates]),
+            [candidate.id for candidate in item.candidates].index(item.answer_id),
+        )
+        for item in items
+    ]
 
 
 def summary(items: Sequence[MeasuredItem], judges: Sequence[str], fusion: Fusion, seed: int) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class Mine:
         )
         positive, fault = self._positive(row, ranked)
         if positive is None and (self._fusion is None or config.unanswered == "reject"):
-            return MINE.reject(*fault, query.id, query.query)
+            return MINE.reject(fault[0], query.id, query.query, fault[1])
         source = self._contaminated(query.query) or (
             positive and self._contaminated(self._corpus.get(positive.id).full_text)
         )
