@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from gecko_core.io import Section, load_settings, parse_settings
+from gecko_fret.llm import CONTRASTIVE
 from gecko_fret.llm.config import LLMConfig as LLMConfig
 
 #: The judges of the paper, which rows have columns of their own for.
@@ -16,6 +17,10 @@ PAPER_JUDGES = ("ql", "rc")
 
 #: Who judges unless ``score.judges`` says otherwise, by ``mine.fuse``.
 DEFAULT_JUDGES = {"rrf": PAPER_JUDGES, "calibrated": ("similarity", "ql")}
+
+
+#: ``generate.contrast`` where it is left open and the backend can (benchmarks/queries.py).
+CONTRAST = 0.3
 
 
 class CorpusConfig(Section):
@@ -71,15 +76,87 @@ class GenerateConfig(Section):
         description="reject a query whose longest run of words shared with the passage is above this share",
     )
     language: str | None = Field(default=None, description="reject queries that do not look like this language")
-    keep: Literal["all", "best"] = Field(
-        default="all", description="best: per seed, the attempt with the highest mean log-prob"
+    keep: Literal["all", "best", "grounded"] = Field(
+        default="all",
+        description="per seed, the attempt with the highest mean log-prob (best), or the one that the passage makes "
+        "likelier by most: log P(query | passage) - log P(query) (grounded)",
     )
     part_size: int = Field(default=32, ge=1, description="seeds per part")
+    write_task: bool | None = Field(
+        default=None,
+        description="the LLM writes the task before the query, as in the paper; false: it is told the task, where the "
+        "prompts' tasks are closed; unset: true with mine.fuse: rrf, so that old builds keep their bytes, else false",
+    )
+    chat: Literal["auto", "always", "never"] = Field(
+        default="never", description="the model's chat template; auto: where it has one"
+    )
+    contrast: float | None = Field(
+        default=None,
+        ge=0,
+        description="contrastive decoding: this much of a token's log-prob without the passage is taken off; unset: 0 "
+        "with mine.fuse: rrf and for backends that cannot, else 0.3",
+    )
+    plausible: float = Field(
+        default=0.1, gt=0, le=1, description="contrast: share of the likeliest token's probability that a token needs"
+    )
+    min_grounding: float | None = Field(
+        default=None, description="reject a query whose log P(query | passage) - log P(query), per token, is below"
+    )
+    examples: str | None = Field(
+        default=None,
+        description="queries of your own users, one a line or a table with a column `query`: the LLM writes like them",
+    )
+    examples_shown: int = Field(default=6, ge=1, description="examples in one prompt; of more, every prompt has others")
+    examples_instruction: str = "For each passage, write the query of a user who is looking for it."
+    user_task: str = Field(
+        default="search result", description="the task of your users' queries, and of those written like them"
+    )
+    sources: list[Literal["llm", "titles", "sentences", "log"]] = Field(
+        default=["llm"], min_length=1, description="where queries come from"
+    )
+    log: str | None = Field(
+        default=None, description="queries of your own users, without answers; read as generate.examples is"
+    )
+    per_source: dict[Literal["titles", "sentences", "log"], int] = Field(
+        default_factory=dict,
+        description="most queries of a source; unset: of titles and sentences one a seed, of the log all",
+    )
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> GenerateConfig:
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError("sources: a name is there twice; name each source once")
+        if ("log" in self.sources) != (self.log is not None):
+            raise ValueError("log and sources belong together: name the file in log, and log in sources")
+        for source, count in self.per_source.items():
+            if source not in self.sources:
+                raise ValueError(f"per_source: {source} is not in sources; add it there or leave it out here")
+            if count < 1:
+                raise ValueError(f"per_source: {source} must be at least 1; to have none, leave it out of sources")
+        return self
+
+    @property
+    def grounds(self) -> bool:
+        """Whether it is measured how much likelier the passage makes each query."""
+        return self.keep == "grounded" or self.min_grounding is not None
 
 
 #: The keys of ``generate`` that step filter reads, and step write does not: changing them writes no attempt again. They
 #: are in this section, and step write has the others in its fingerprint, because folders of version 0.1 have it so.
-FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep"}
+FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep", "min_grounding"}
+#: Where queries come from besides the LLM: read by step filter, too.
+SOURCE_KEYS = {"sources", "log", "per_source"}
+#: What attempts are written with, since version 0.2. A fingerprint holds those that ask for something that 0.1 had not.
+WRITING_KEYS = {
+    "write_task": True,
+    "chat": "never",
+    "contrast": 0.0,
+    "plausible": 0.1,
+    "examples": None,
+    "examples_shown": 6,
+    "examples_instruction": GenerateConfig.model_fields["examples_instruction"].default,
+    "user_task": "search result",
+}
 
 
 class RetrieveConfig(Section):
@@ -231,6 +308,12 @@ class FretConfig(Section):
         if self.retrieve.seed_top_k == "auto":
             filled = self.retrieve.model_dump() | {"seed_top_k": 4 if paper else None}
             self.retrieve = RetrieveConfig.model_validate(filled)
+        if self.generate.write_task is None:
+            self.generate = self.generate.model_copy(update={"write_task": paper})
+        if self.generate.contrast is None:
+            able = all(llm.backend in CONTRASTIVE for llm in self.writers)
+            contrast = CONTRAST if able and not paper else 0.0
+            self.generate = self.generate.model_copy(update={"contrast": contrast})
         return self
 
     @property

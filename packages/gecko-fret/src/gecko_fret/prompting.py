@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,10 @@ from pydantic import ConfigDict, Field, model_validator
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, parse_settings, read_yaml
 from gecko_fret.corpus.passages import Passage
-from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
+from gecko_fret.llm.protocol import Dialogue, ScoreRequest, WriteRequest
+
+#: Stands for the passage where the model is asked what it would write without one.
+NO_PASSAGE = "N/A"
 
 
 class PromptBlock(Section):
@@ -58,6 +62,15 @@ class GenerateBlock(PromptBlock):
     template: str
     answer: str
     stop: list[str] = Field(default=["\n\n"], min_length=1)
+
+    def turn(self, passage: str, task: str, query: str, given: bool) -> tuple[str, str]:
+        """What is asked for a passage, and the answer; with ``given`` the task line belongs to the question."""
+        asked = fill(self.template, passage=passage)
+        if not given:
+            return asked, fill(self.answer, task=task, query=query)
+        lead, _, rest = self.answer.partition("{query}")
+        line = lead.rstrip()
+        return asked + fill(line, task=task), lead[len(line) :] + query + rest
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -168,7 +181,33 @@ class PromptSet(PromptBlock):
 
     def generation(self, kind: str, passage: str, seed: int) -> WriteRequest:
         """A request that the LLM completes with a task line and a query."""
-        return WriteRequest(self._generation_prefix(kind), fill(self.generate.template, passage=passage), seed)
+        return WriteRequest(*as_text(self.writing(kind, passage)), seed)
+
+    def writing(
+        self,
+        kind: str,
+        passage: str,
+        *,
+        given: bool = False,
+        demonstrations: Sequence[Demonstration] | None = None,
+        instruction: str | None = None,
+    ) -> Dialogue:
+        """What the LLM is asked when it is to write a query.
+
+        Args:
+            kind: the kind of task.
+            passage: the passage, on one line.
+            given: whether the task is part of the question, so that the LLM answers with the query alone.
+            demonstrations: shown instead of the file's own.
+            instruction: given instead of the file's own.
+        """
+        block = self.generate
+        shown = self._demonstrations_of(kind) if demonstrations is None else demonstrations
+        return Dialogue(
+            one_line(block.instructions[kind] if instruction is None else instruction),
+            tuple(block.turn(d.passage, d.task or d.kind, d.query, given) for d in shown),
+            block.turn(passage, kind, "", given)[0],
+        )
 
     def likelihood(self, kind: str, passage: str, query: str) -> ScoreRequest:
         """A request whose continuation is the query: log P(query | passage, instruction, demonstrations)."""
@@ -214,16 +253,13 @@ class PromptSet(PromptBlock):
         """What the LLM would write for each label, in the order of the scale."""
         return (self.joint if mode == "joint" and self.joint else self.relevance).label_strings
 
-    def _generation_prefix(self, kind: str) -> str:
-        block = self.generate
-        shown = [
-            fill(block.template, passage=d.passage) + fill(block.answer, task=d.task or d.kind, query=d.query)
-            for d in self._demonstrations_of(kind)
-        ]
-        return _prefix(block.instructions[kind], shown)
-
     def _demonstrations_of(self, kind: str) -> list[Demonstration]:
         return [d for d in self.demonstrations if d.kind == kind]
+
+
+def as_text(dialogue: Dialogue) -> tuple[str, str]:
+    """A dialogue as plain text: (prefix, body). Dialogues that differ in ``asked`` alone share the prefix."""
+    return _prefix(dialogue.instruction, [question + answer for question, answer in dialogue.shown]), dialogue.asked
 
 
 def one_line(text: str) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gecko_fret.llm.protocol import LLM, Backend, Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.protocol import (
+    LLM,
+    Backend,
+    ChatLLM,
+    Completion,
+    Dialogue,
+    Sampling,
+    Scored,
+    ScoreRequest,
+    Usage,
+    WriteRequest,
+)
 
 if TYPE_CHECKING:
     from gecko_fret.llm.config import LLMConfig
@@ -17,11 +28,17 @@ BACKENDS = {
     "openai": "gecko_fret.llm.openai.OpenAILLM",
 }
 
+#: Backends whose ``generate`` knows ``Sampling.contrast``: it needs every token's probability at every step.
+CONTRASTIVE = {"transformers"}
+
 __all__ = [
     "BACKENDS",
+    "CONTRASTIVE",
     "LLM",
     "Backend",
+    "ChatLLM",
     "Completion",
+    "Dialogue",
     "Sampling",
     "ScoreRequest",
     "Scored",

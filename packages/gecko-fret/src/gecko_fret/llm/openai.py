@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gecko_core.errors import BackendError
+from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import load_tokenizer
-from gecko_fret.llm.protocol import Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
 from gecko_fret.llm.segments import SegmentTokenizer, softmax
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -72,6 +73,10 @@ class OpenAILLM:
             return self._tokenizer.truncate(texts, max_tokens)
         most = max_tokens * _CHARACTERS_PER_TOKEN
         return [text if len(text) <= most else text[:most].rsplit(" ", 1)[0] for text in texts]
+
+    def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
+        """See ``ChatLLM``."""
+        return render_chat(self._tokenizer.tokenizer, dialogue) if self._tokenizer else None
 
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
         """See ``LLM``."""

@@ -20,6 +20,9 @@ class Sampling:
         top_p: probability of the smallest set of tokens that is drawn from.
         top_k: most tokens that are drawn from.
         stop: a completion ends before any of these strings.
+        contrast: how much of a token's log-probability without the passage is taken off that with it, see
+            ``gecko_fret.llm.sampling.contrasted``; needs ``WriteRequest.without``. Backends in ``CONTRASTIVE`` can.
+        plausible: where that is done, a token needs at least this share of the likeliest token's probability.
     """
 
     max_new_tokens: int = 40
@@ -27,6 +30,8 @@ class Sampling:
     top_p: float = 0.95
     top_k: int = 50
     stop: tuple[str, ...] = ("\n\n",)
+    contrast: float = 0.0
+    plausible: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,28 @@ class WriteRequest:
         prefix: one of a few that many requests share.
         body: the text after it.
         seed: alone decides the request's random numbers.
+        without: the body without its passage, for ``Sampling.contrast``.
     """
 
     prefix: str
     body: str
     seed: int
+    without: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A few-shot prompt before it is text: as one text or, where the model has a template for them, as turns.
+
+    Attributes:
+        instruction: what to do.
+        shown: demonstrations, what is asked and what is answered.
+        asked: what the model answers.
+    """
+
+    instruction: str
+    shown: tuple[tuple[str, str], ...]
+    asked: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +172,15 @@ class LLM(Protocol):
 
     def close(self) -> None:
         """Release memory, connections and processes; closing twice does no harm."""
+        ...
+
+
+@runtime_checkable
+class ChatLLM(LLM, Protocol):
+    """An LLM that knows its model's chat template."""
+
+    def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
+        """Prefix and body of the dialogue as the template writes it; None where the model has no template."""
         ...
 
 

@@ -6,6 +6,7 @@ its batch, and a resumed build would write other queries. Here every row draws f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,16 +29,25 @@ def draw_tokens(
     logits: Tensor,  # (B, V) fp32
     uniform: Tensor,  # (B,) in [0, 1)
     sampling: Sampling,
+    without: Tensor | None = None,  # (B, V) fp32
 ) -> tuple[Tensor, Tensor]:
     """Draw one token per row by nucleus sampling and the inverse of the distribution function.
 
     Of the ``top_k`` likeliest tokens, the smallest set whose probability reaches ``top_p``, and in it the one that
     ``uniform`` points at. Temperature 0 takes the likeliest.
 
+    Args:
+        logits: of the model.
+        uniform: a number per row.
+        sampling: temperature, ``top_k``, ``top_p``, and the contrast where there is one.
+        without: logits after the same tokens without the passage, for ``contrasted``.
+
     Returns:
         The chosen tokens (B,) and their log-probabilities (B,) under the model itself (temperature 1, all tokens).
     """
     model_logprobs = logits.log_softmax(-1)
+    if without is not None:
+        logits = contrasted(model_logprobs, without.log_softmax(-1), sampling.contrast, sampling.plausible)
     if sampling.temperature == 0:
         chosen = logits.argmax(-1)
     else:
@@ -48,6 +58,45 @@ def draw_tokens(
         place = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).clamp(max=top.shape[1] - 1)
         chosen = tokens.gather(1, place)[:, 0]
     return chosen, model_logprobs.gather(1, chosen[:, None])[:, 0]
+
+
+def contrasted(
+    logprobs: Tensor,  # (B, V)
+    without: Tensor,  # (B, V)
+    contrast: float,
+    plausible: float,
+) -> Tensor:  # (B, V)
+    """Scores that favour what the passage makes likelier: log p(token | passage) - contrast * log p(token).
+
+    What is likely whatever the passage says loses most (van der Poel et al. 2022, arXiv 2210.13210). Tokens that are
+    improbable with the passage, too, must not win by being more improbable without it: those below ``plausible`` times
+    the largest probability get minus infinity (Li et al. 2023, arXiv 2210.15097, equation 3).
+    """
+    floor = logprobs.amax(-1, keepdim=True) + math.log(plausible)
+    return (logprobs - contrast * without).masked_fill(logprobs < floor, -math.inf)
+
+
+#: Special tokens by which model families end a turn or a text. A model's configuration seldom names all that it writes.
+_ENDS = {
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|end_of_turn|>",
+    "<|return|>",
+    "<end_of_turn>",
+    "<eos>",
+    "</s>",
+}
+
+
+def end_tokens(tokenizer: Any) -> set[int]:
+    """Ids of the special and added tokens of a tokenizer that end a turn or a text, ``eos_token`` among them."""
+    known = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    ends = {tokenizer.convert_tokens_to_ids(token) for token in known & _ENDS}
+    return ends | (set() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id})
 
 
 class StopWatch:

@@ -14,12 +14,14 @@ from gecko_core.devices import checked_device, weights_dtype
 from gecko_core.encode import plan_batches
 from gecko_core.folder import resolve
 from gecko_fret.llm.attention import grouped_attention
+from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.decoder import Decoder
 from gecko_fret.llm.loading import files_fingerprint, load_causal_lm, load_tokenizer, weights_fingerprint
-from gecko_fret.llm.protocol import Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
-from gecko_fret.llm.sampling import StopWatch, draw_tokens, uniform_numbers
+from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.sampling import StopWatch, draw_tokens, end_tokens, uniform_numbers
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer
+from gecko_fret.llm.stream import Stream
 
 
 @dataclass(slots=True)
@@ -120,6 +122,10 @@ class TransformersLLM:
 
     # -- writing
 
+    def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
+        """See ``ChatLLM``."""
+        return render_chat(self._tokenizer, dialogue)
+
     @torch.inference_mode()
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
         """See ``LLM``."""
@@ -127,41 +133,41 @@ class TransformersLLM:
         rows = [_Row(i, r.prefix, ids, len(ids), []) for i, (r, ids) in enumerate(zip(requests, bodies, strict=True))]
         results: dict[int, Completion] = {}
         for batch in self._batches(rows, extra=sampling.max_new_tokens):
-            seeds = [requests[row.index].seed for row in batch]
-            results |= self._generate_batch(batch, seeds, sampling)
+            results |= self._generate_batch(batch, requests, sampling)
         return [results[row.index] for row in rows]
 
-    def _generate_batch(self, batch: list[_Row], seeds: list[int], sampling: Sampling) -> dict[int, Completion]:
+    def _generate_batch(
+        self, batch: list[_Row], requests: Sequence[WriteRequest], sampling: Sampling
+    ) -> dict[int, Completion]:
         """Decode one batch; rows that have stopped leave it, so that late steps are not spent on finished rows."""
-        cache, prefix_mask = self._decoder.prefix_cache([row.prefix for row in batch])
-        ids, mask = self._pad([row.ids for row in batch], left=True)
-        mask = torch.cat([prefix_mask, mask], dim=1)
+        prefixes = [row.prefix for row in batch]
+        stream = Stream(self._decoder, prefixes, [row.ids for row in batch])
+        other: Stream | None = None
+        self._usage.prompt_tokens += sum(len(row.ids) for row in batch)
+        if sampling.contrast:
+            without = self._segments.encode([requests[row.index].without for row in batch])
+            other = Stream(self._decoder, prefixes, without)
+            self._usage.prompt_tokens += sum(map(len, without))
         watch = StopWatch(self._tokenizer, sampling, self._end_ids())
+        seeds = [requests[row.index].seed for row in batch]
         draws = uniform_numbers(seeds, sampling.max_new_tokens).to(self.device)
         alive = list(range(len(batch)))
-        positions = mask.cumsum(1)[:, prefix_mask.shape[1] :] - 1
         tokens: list[list[int]] = [[] for _ in batch]
         logprobs: list[list[float]] = [[] for _ in batch]
-        self._usage.prompt_tokens += sum(len(row.ids) for row in batch)
         self._usage.requests += len(batch)
         for step in range(sampling.max_new_tokens):
-            hidden = self._decoder.forward(ids, mask, positions.clamp(min=0), cache)
-            logits = self._decoder.logits(hidden[:, -1])
-            chosen, logprob = draw_tokens(logits, draws[alive, step], sampling)
+            chosen, logprob = draw_tokens(
+                stream.logits(), draws[alive, step], sampling, other.logits() if other else None
+            )
             for place, token, value in zip(alive, chosen.tolist(), logprob.tolist(), strict=True):
                 tokens[place].append(token)
                 logprobs[place].append(value)
             going = [number for number, place in enumerate(alive) if not watch.finished(tokens[place])]
             if not going:
                 break
-            ids = chosen[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-            positions = positions[:, -1:] + 1
-            if len(going) < len(alive):
-                keep = torch.tensor(going, device=self.device)
-                cache.batch_select_indices(keep)
-                ids, mask, positions = ids[keep], mask[keep], positions[keep]
-                alive = [alive[number] for number in going]
+            for each in (stream, other) if other else (stream,):
+                each.extend(chosen, going)
+            alive = [alive[number] for number in going]
         completions = {}
         for row, written, values in zip(batch, tokens, logprobs, strict=True):
             self._usage.generated_tokens += len(written)
@@ -197,7 +203,7 @@ class TransformersLLM:
 
     def _score_batch(self, batch: list[_Row], labels: LabelTokens | None) -> dict[int, Scored]:
         cache, prefix_mask = self._decoder.prefix_cache([row.prefix for row in batch])  # (B, P)
-        ids, mask = self._pad([row.ids for row in batch], left=False)  # (B, L)
+        ids, mask = self._pad([row.ids for row in batch])  # (B, L)
         positions = torch.arange(ids.shape[1], device=self.device) + prefix_mask.sum(1, keepdim=True)
         full_mask = torch.cat([prefix_mask, mask], dim=1)
         hidden = self._decoder.forward(ids, full_mask, positions, cache)  # (B, L, D)
@@ -229,8 +235,7 @@ class TransformersLLM:
     # -- shared parts
 
     def _end_ids(self) -> set[int]:
-        end = self._tokenizer.eos_token_id
-        return self._decoder.end_ids() | (set() if end is None else {end})
+        return self._decoder.end_ids() | end_tokens(self._tokenizer)
 
     def _batches(self, rows: list[_Row], extra: int = 0) -> Iterator[list[_Row]]:
         """Rows of similar length; every row will have ``extra`` more tokens."""
@@ -238,11 +243,11 @@ class TransformersLLM:
         for numbers in plan_batches(lengths, self._batch_tokens, max_rows=self._batch_rows):
             yield [rows[number] for number in numbers]
 
-    def _pad(self, rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
+    def _pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
         width = max(len(row) for row in rows)
         padded, mask = [], []
         for row in rows:
             gap = [0] * (width - len(row))
-            padded.append(gap + row if left else row + gap)
-            mask.append(gap + [1] * len(row) if left else [1] * len(row) + gap)
+            padded.append(row + gap)
+            mask.append([1] * len(row) + gap)
         return torch.tensor(padded, device=self.device), torch.tensor(mask, device=self.device)

@@ -10,9 +10,10 @@ from typing import Any
 
 from gecko_core.encode import plan_batches
 from gecko_core.errors import BackendError, ModelError, first_line
+from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import plain_folder, weights_fingerprint
-from gecko_fret.llm.protocol import Completion, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, softmax
 
 
@@ -77,6 +78,10 @@ class VllmLLM:
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
         """See ``LLM``."""
         return self._tokenizer.truncate(texts, max_tokens)
+
+    def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
+        """See ``ChatLLM``."""
+        return render_chat(self._tokenizer.tokenizer, dialogue)
 
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
         """See ``LLM``."""

@@ -1,52 +1,67 @@
-"""From raw completions to queries: strict parsing, and a named reason for every rejection."""
+"""From raw completions and other sources to queries: strict reading, and a named reason for every rejection."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from gecko_core.errors import DataError
 from gecko_core.text_identity import words_key
-from gecko_fret.config import FILTER_KEYS, GenerateConfig
+from gecko_fret.answers import Unreadable, read_answer
+from gecko_fret.config import FILTER_KEYS, FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import PromptSet, load_prompts
+from gecko_fret.query_files import read_queries
+from gecko_fret.steps.asking import task_is_given
 from gecko_fret.steps.base import BuildContext, Reject, StepResult, WholeStep
+from gecko_fret.steps.parts import Layout, layout_of
 from gecko_fret.steps.plan import Plan
+from gecko_fret.steps.sources import Batch, SourceText, make_batches, source_count, source_settings
 from gecko_fret.steps.write import WRITE, Attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query that passed the filter; the columns of the parts."""
+    """A query that passed the filter; the columns of the parts.
+
+    ``seed_id`` is the passage that it was taken or written from; None for a user's own. ``source`` is one of
+    ``generate.sources``; parts have it where there are others than the LLM.
+    """
 
     id: str
-    seed_id: str
+    seed_id: str | None
     attempt: int
     kind: str
     task: str
     query: str
     generator: str
     logprob: float
+    source: str = "llm"
 
 
 #: Reasons in the order in which they are checked.
 REASONS = {
     "unfinished": "the completion reached max_new_tokens before its end",
+    "special_token": "the answer holds a special token of a language model, such as <|im_start|>",
     "unparsable": "not an answer of the form that the prompt's demonstrations have",
     "task": "the task is not the kind that was asked for, or is no short description",
     "length": "fewer words than generate.min_words, or more than generate.max_words",
     "refusal": "the LLM talks about itself instead of writing a query",
     "passage_reference": "the query speaks of 'the passage', which a searcher does not know",
-    "demonstration": "the query repeats one of the prompt's demonstrations",
+    "demonstration": "the query repeats one of the demonstrations, in the same words or nearly so",
     "placeholder": "not a text: hardly any letters, or one word over and over",
     "copied": "nearly the whole query stands in the passage word for word",
+    "ungrounded": "the passage makes the query hardly likelier: less than generate.min_grounding",
     "language": "the query does not look like generate.language",
     "repeated": "an earlier query of this build is the same",
-    "not_best": "another attempt at the same seed has the higher log-probability (generate.keep: best)",
+    "not_best": "another attempt at the same seed has the higher value of what generate.keep asks for",
 }
 
 _REFERENCE = re.compile(
@@ -66,21 +81,32 @@ class _Verdict(NamedTuple):
     detail: str = ""
 
 
+#: Share of words in common, in their order, from which on a query is a copy of a demonstration.
+_NEAR = 0.75
+
+
 @dataclass(slots=True)
 class Filter:
-    """Attempts to queries. It remembers what it has seen: pass it all attempts of a build once, in their order.
+    """Attempts and other texts to queries. It remembers what it has seen: pass it everything of a build once, in order.
 
     Attributes:
         corpus: the passages.
         prompts: the prompts that the attempts were written with.
         config: section ``generate``.
+        examples: the user's own queries that were shown instead of the prompts' demonstrations.
         seen: keys of the accepted queries.
     """
 
     corpus: Corpus
     prompts: PromptSet
     config: GenerateConfig
+    examples: Sequence[str] = ()
     seen: set[str] = field(default_factory=set)
+    _shown: list[list[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shown = self.examples or [demonstration.query for demonstration in self.prompts.demonstrations]
+        self._shown = [words_key(text).split() for text in shown]
 
     def __call__(self, attempts: Sequence[Attempt]) -> StepResult[Query]:
         """Split attempts into queries and rejects."""
@@ -92,66 +118,116 @@ class Filter:
                 accepted.append(outcome)
             else:
                 rejects.append(FILTER.reject(outcome.reason, attempt.id, attempt.text, outcome.detail))
-        if self.config.keep == "best":
-            accepted, worse = best_per_seed(accepted)
+        if self.config.keep != "all":
+            values = {attempt.id: attempt.logprob for attempt in attempts}
+            if self.config.keep == "grounded":
+                values = {attempt.id: attempt.grounding or -math.inf for attempt in attempts}
+            accepted, worse = best_per_seed(accepted, values)
             rejects += [FILTER.reject("not_best", query.id, query.query) for query in worse]
         return StepResult(accepted, rejects)
 
+    def others(self, texts: Sequence[SourceText]) -> StepResult[Query]:
+        """Split texts that no LLM wrote into queries and rejects.
+
+        They are taken word for word, so that copying is no fault. A user's own query may be as short as one word:
+        somebody did search for it.
+        """
+        accepted: list[Query] = []
+        rejects: list[Reject] = []
+        for text in texts:
+            least = 1 if text.seed_id is None else self.config.min_words
+            verdict = (
+                self._judge_length(text.text, least)
+                or (_Verdict("placeholder") if looks_empty(text.text) else None)
+                or self._judge_language(text.text)
+                or self._judge_repeated(text.text)
+            )
+            if verdict is not None:
+                rejects.append(FILTER.reject(verdict.reason, text.id, text.text, verdict.detail))
+                continue
+            accepted.append(
+                Query(
+                    id=text.id,
+                    seed_id=text.seed_id,
+                    attempt=0,
+                    kind=text.task,
+                    task=text.task,
+                    query=text.text,
+                    generator=text.source,
+                    logprob=math.nan,
+                    source=text.source,
+                )
+            )
+        return StepResult(accepted, rejects)
+
+    @property
+    def _given(self) -> bool:
+        return task_is_given(self.prompts, self.config)
+
     def _judge(self, attempt: Attempt) -> Query | _Verdict:
-        if not attempt.finished:
-            return _Verdict("unfinished")
-        match = self.prompts.generate.pattern.fullmatch(attempt.text)
-        if match is None:
-            return _Verdict("unparsable")
-        task, query = match["task"], match["query"].strip('"“” ')
-        if self.prompts.generate.tasks == "closed":
-            if words_key(task) != words_key(attempt.kind):
-                return _Verdict("task", task)
-            task = attempt.kind
-        elif not 1 <= count_words(task) <= 20:
-            return _Verdict("task", task)
-        return self._judge_query(query, attempt) or Query(
+        answer = read_answer(attempt.text, attempt.finished, attempt.kind, self.prompts, given=self._given)
+        if isinstance(answer, Unreadable):
+            return _Verdict(*answer)
+        return self._judge_query(answer.query, attempt) or Query(
             id=attempt.id,
             seed_id=attempt.seed_id,
             attempt=attempt.attempt,
             kind=attempt.kind,
-            task=task,
-            query=query,
+            task=answer.task,
+            query=answer.query,
             generator=attempt.generator,
             logprob=attempt.logprob,
         )
 
     def _judge_query(self, query: str, attempt: Attempt) -> _Verdict | None:
-        verdict = self._judge_words(query) or self._judge_copying(query, attempt)
-        key = words_key(query)
-        if verdict is None and key in self.seen:
-            return _Verdict("repeated")
-        if verdict is None:
-            self.seen.add(key)
-        return verdict
+        return (
+            self._judge_length(query, self.config.min_words)
+            or self._judge_words(query)
+            or self._judge_origin(query, attempt)
+            or self._judge_language(query)
+            or self._judge_repeated(query)
+        )
+
+    def _judge_length(self, query: str, least: int) -> _Verdict | None:
+        words = count_words(query)
+        return None if least <= words <= self.config.max_words else _Verdict("length", f"{words} words")
 
     def _judge_words(self, query: str) -> _Verdict | None:
-        words = count_words(query)
-        if not self.config.min_words <= words <= self.config.max_words:
-            return _Verdict("length", f"{words} words")
-        if _REFUSAL.search(query):
+        # Users, too, write "I can't ..." and "I don't have ...", in the middle of what they look for.
+        if _REFUSAL.match(query) if self._given else _REFUSAL.search(query):
             return _Verdict("refusal")
         if reference := _REFERENCE.search(query):
             return _Verdict("passage_reference", reference[0])
-        key = words_key(query)
-        if any(key == words_key(demonstration.query) for demonstration in self.prompts.demonstrations):
+        if self._is_demonstration(query):
             return _Verdict("demonstration")
         return _Verdict("placeholder") if looks_empty(query) else None
 
-    def _judge_copying(self, query: str, attempt: Attempt) -> _Verdict | None:
+    def _is_demonstration(self, query: str) -> bool:
+        words = words_key(query).split()
+        return words in self._shown or (self._given and any(is_near(words, shown) for shown in self._shown))
+
+    def _judge_origin(self, query: str, attempt: Attempt) -> _Verdict | None:
         share = copied_share(query, self.corpus.get(attempt.seed_id).full_text)
         if share > self.config.max_copied:
             return _Verdict("copied", f"{share:.2f}")
+        least = self.config.min_grounding
+        if least is not None and attempt.grounding is not None and attempt.grounding < least:
+            return _Verdict("ungrounded", f"{attempt.grounding:.2f}")
+        return None
+
+    def _judge_language(self, query: str) -> _Verdict | None:
         if self.config.language:
             from gecko_fret.corpus.cleaning import looks_like
 
             if not looks_like(query, self.config.language):
                 return _Verdict("language")
+        return None
+
+    def _judge_repeated(self, query: str) -> _Verdict | None:
+        key = words_key(query)
+        if key in self.seen:
+            return _Verdict("repeated")
+        self.seen.add(key)
         return None
 
 
@@ -167,29 +243,52 @@ class FilterStep(WholeStep[Query]):
     upstream = (WRITE,)
 
     def fingerprint(self, build: BuildContext) -> list[Any]:
-        """The filter's settings, and the size of the parts."""
-        return [build.config.generate.model_dump(include=FILTER_KEYS), build.config.retrieve.part_size]
+        """The filter's settings, the size of the parts, and the sources besides the LLM."""
+        settings = build.config.generate
+        filtering = settings.model_dump(include=FILTER_KEYS)
+        if settings.min_grounding is None:
+            del filtering["min_grounding"]  # version 0.1 had no such setting
+        others = [source_settings(build.config)] if settings.sources != ["llm"] else []
+        return [filtering, build.config.retrieve.part_size, *others]
+
+    def check(self, config: FretConfig) -> None:
+        """See ``Step.check``: the log must be readable."""
+        if config.generate.log is not None:
+            read_queries(config.generate.log)
+
+    def layout(self, config: FretConfig) -> Layout[Query]:
+        """The columns of ``Query``; ``source`` where there are others than the LLM."""
+        layout = layout_of(Query)
+        if config.generate.sources != ["llm"]:
+            return layout
+        return dataclasses.replace(layout, schema=layout.schema.remove(layout.schema.get_field_index("source")))
 
     def estimate(self, plan: Plan) -> None:
         """See ``Step.estimate``."""
-        accepted = plan.like.counts["queries"] / plan.like.counts["attempts"] if plan.like else 1.0
-        plan.rows["queries"] = plan.rows["attempts"] * accepted
+        like, accepted = plan.like, 1.0
+        if like and like.counts["attempts"]:
+            accepted = min(1.0, like.counts["queries"] / like.counts["attempts"])
+        plan.rows["queries"] = plan.rows["attempts"] * accepted + source_count(plan.config, plan.passages)
 
     def total(self, build: BuildContext) -> int:
-        """Parts of attempts."""
-        return len(build.parts(WRITE).numbers())
+        """Batches of texts, such as a part of attempts."""
+        return len(self._batches(build))
 
     def run(self, build: BuildContext, advance: Callable[[int], None]) -> None:
-        """Filter all attempts. See ``WholeStep.run``."""
-        judge = Filter(build.corpus, load_prompts(build.config.generate.prompt), build.config.generate)
+        """Filter all texts. See ``WholeStep.run``."""
+        settings = build.config.generate
+        examples = [query.text for query in read_queries(settings.examples)] if settings.examples else []
+        judge = Filter(build.corpus, load_prompts(settings.prompt), settings, examples)
         attempts, parts, rejects = build.parts(WRITE), build.parts(self), self.rejects(build.out)
         parts.clear()
         rejects.clear()
         size, waiting, written = build.config.retrieve.part_size, list[Query](), 0
-        for number in attempts.numbers():
-            result = judge(attempts.rows(number))
-            rejects.write(number, result.rejects)
-            waiting += result.rows
+        for number, batch in enumerate(self._batches(build)):
+            # A seed's queries of all kinds stay together: scoring is cheap where queries share their candidates.
+            result = judge(attempts.rows(batch.attempts)) if batch.attempts is not None else StepResult[Query]([])
+            others = judge.others(batch.others())
+            rejects.write(number, result.rejects + others.rejects)
+            waiting += result.rows + others.rows
             while len(waiting) >= size:
                 parts.write(written, waiting[:size])
                 waiting, written = waiting[size:], written + 1
@@ -199,13 +298,16 @@ class FilterStep(WholeStep[Query]):
         elif not written:
             self._raise_nothing_left(build)
 
+    def _batches(self, build: BuildContext) -> list[Batch]:
+        return build.keep("batches of texts", lambda: make_batches(build))
+
     def _raise_nothing_left(self, build: BuildContext) -> None:
         counts = Counter(reject.reason for reject in self.rejects(build.out))
         reasons = ", ".join(
             f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))
         )
         raise DataError(
-            f"{build.out}: none of the {counts.total()} attempts gave a query ({reasons}); "
+            f"{build.out}: none of the {counts.total()} texts gave a query ({reasons}); "
             "look at rejects/, then try a larger llm.model or looser generate.* settings"
         )
 
@@ -238,11 +340,21 @@ def looks_empty(query: str) -> bool:
     )
 
 
-def best_per_seed(queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
-    """Split queries into those of the highest mean log-probability per seed, the first of equals, and the others."""
-    best: dict[str, Query] = {}
+def is_near(words: Sequence[str], shown: Sequence[str]) -> bool:
+    """Whether two texts have three quarters of their words in common, in the same order (Ratcliff and Obershelp)."""
+    return SequenceMatcher(None, words, shown, autojunk=False).ratio() >= _NEAR
+
+
+def best_per_seed(queries: Sequence[Query], values: Mapping[str, float]) -> tuple[list[Query], list[Query]]:
+    """Split queries into those of the highest value per seed, the first of equals, and the others.
+
+    Args:
+        queries: the queries.
+        values: what is compared, by query id.
+    """
+    best: dict[str | None, Query] = {}
     for query in queries:
-        if query.seed_id not in best or query.logprob > best[query.seed_id].logprob:
+        if query.seed_id not in best or values[query.id] > values[best[query.seed_id].id]:
             best[query.seed_id] = query
     kept = {query.id for query in best.values()}
     return [query for query in queries if query.id in kept], [query for query in queries if query.id not in kept]

@@ -36,7 +36,7 @@ def prepare_first_pass(build: BuildContext, progress: Progress) -> None:
     folder = first_pass_folder(build.out)
     if not build.config.retrieve.first_pass or folder.exists():
         return
-    queries = list(build.parts(FILTER))
+    queries = [query for query in build.parts(FILTER) if query.seed_id is not None]
     embedder = build.models.embedder(build.config.embedder)
     progress.start("train", len(queries), 0, "queries")
     train_first_pass(embedder, queries, build.corpus, build.config.seed, on_step=progress.advance)
@@ -86,7 +86,7 @@ def train_first_pass(
             batch = [queries[place] for place in order[start : start + batch_size]]
             if len(batch) < 2:
                 continue
-            seeds = [corpus.get(query.seed_id) for query in batch]
+            seeds = [corpus.get(str(query.seed_id)) for query in batch]
             ids = torch.tensor([corpus.row(passage.id) for passage in seeds], device=embedder.device)
             texts = [embedder.format_queries([query.query], query.task)[0] for query in batch]
             documents = embedder.format_documents([p.text for p in seeds], [p.title for p in seeds])

@@ -23,7 +23,7 @@ from gecko_fret.steps.plan import Measured, Plan
 class Retrieved:
     """The N passages nearest to a query, best first; the columns of the parts.
 
-    ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them.
+    ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them, or has none.
     """
 
     query_id: str
@@ -52,7 +52,7 @@ class Retrieve:
         self._seed_top_k = config.seed_top_k if isinstance(config.seed_top_k, int) else None
 
     def __call__(self, queries: Sequence[Query]) -> StepResult[Retrieved]:
-        """Search; a query that does not find its own seed is retrieved and rejected."""
+        """Search; a query that does not find its own seed is retrieved and rejected, one without a seed never."""
         if not queries:
             return StepResult([])
         numbers, similarities = self._index.search(self._encode(queries), self._config.candidates)
@@ -61,7 +61,7 @@ class Retrieve:
             ids = self._ids[rows].tolist()
             rank = ids.index(query.seed_id) + 1 if query.seed_id in ids else None
             retrieved.append(Retrieved(query.id, rank, ids, values.tolist()))
-            if not passes_round_trip(rank, self._seed_top_k):
+            if query.seed_id is not None and not passes_round_trip(rank, self._seed_top_k):
                 detail = f"rank {rank}" if rank else f"not among {len(ids)}"
                 rejects.append(RETRIEVE.reject("seed_not_found", query.id, query.query, detail))
         return StepResult(retrieved, rejects)

@@ -1,0 +1,76 @@
+"""What an LLM wrote, read: the form that the prompt shows, or the query alone where the task was given."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gecko_core.text_identity import words_key
+from gecko_fret.corpus.splitting import count_words, split_sentences
+from gecko_fret.prompting import PromptSet
+
+# Marks of all model families: an answer that has one went on after its end. No tokenizer is at hand here.
+_SPECIAL = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>|</?think>|\[/?INST\]|<<SYS>>"
+)
+_LABEL = re.compile(r"^(?:search |user |the )?(?:query|question|claim|statement|sentence)\s*:\s*", re.IGNORECASE)
+_ANOTHER = re.compile(r"\|\s*(?:query|task)\s*:", re.IGNORECASE)
+_QUOTES = '"“” '
+
+
+class Answer(NamedTuple):
+    """A task line and a query."""
+
+    task: str
+    query: str
+
+
+class Unreadable(NamedTuple):
+    """Why an answer was not read; the reasons are those of ``gecko_fret.steps.filter.REASONS``."""
+
+    reason: str
+    detail: str = ""
+
+
+def read_answer(text: str, finished: bool, kind: str, prompts: PromptSet, *, given: bool) -> Answer | Unreadable:
+    """Read a completion.
+
+    Where the LLM was to write the task, too, only the form of the prompt's demonstrations is read. Where it was to
+    write the query alone, a label before it ("Question:") or the task that it was told is left out, and an unfinished
+    answer is cut to its whole sentences.
+
+    Args:
+        text: the completion.
+        finished: whether it came to an end before ``max_new_tokens``.
+        kind: the kind of task that was asked for.
+        prompts: the prompts that were shown.
+        given: whether the task was given, see ``PromptSet.writing``.
+    """
+    if not finished:
+        text = " ".join(split_sentences(text)[:-1]) if given else ""
+        if not text:
+            return Unreadable("unfinished")
+    if special := _SPECIAL.search(text):
+        return Unreadable("special_token", special[0])
+    return _query_alone(text, kind, prompts) if given else _task_and_query(text, kind, prompts)
+
+
+def _query_alone(text: str, kind: str, prompts: PromptSet) -> Answer | Unreadable:
+    match = prompts.generate.pattern.fullmatch(text)
+    if match is not None and words_key(match["task"]) == words_key(kind):  # it said the task all the same
+        text = match["query"]
+    lines = text.strip().splitlines()
+    query = _LABEL.sub("", lines[0].strip(), count=1).strip(_QUOTES) if len(lines) == 1 else ""
+    if not query or _ANOTHER.search(query):
+        return Unreadable("unparsable")
+    return Answer(kind, query)
+
+
+def _task_and_query(text: str, kind: str, prompts: PromptSet) -> Answer | Unreadable:
+    match = prompts.generate.pattern.fullmatch(text)
+    if match is None:
+        return Unreadable("unparsable")
+    task, query = match["task"], match["query"].strip(_QUOTES)
+    if prompts.generate.tasks == "closed":
+        return Answer(kind, query) if words_key(task) == words_key(kind) else Unreadable("task", task)
+    return Answer(task, query) if 1 <= count_words(task) <= 20 else Unreadable("task", task)
