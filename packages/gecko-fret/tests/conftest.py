@@ -36,7 +36,8 @@ class FakeLLM:
         return [self._complete(request.prefix, request.body, request.seed) for request in requests]
 
     def _complete(self, prefix, body, seed):
-        kind = next(kind for mark, kind in KIND_OF_INSTRUCTION if mark in prefix.partition("\n")[0])
+        found = (kind for mark, kind in KIND_OF_INSTRUCTION if mark in prefix.partition("\n")[0])
+        kind = next(found, "search result")
         words = re.findall(r"\w+", body.removeprefix("Passage:").rpartition("\nTask:")[0])
         rng = np.random.default_rng(seed)
         chosen = " ".join(rng.choice(words, size=min(6, len(words)), replace=False))

@@ -1,13 +1,17 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gecko_core.errors import ConfigError, DataError, GeckoError
@@ -92,6 +96,78 @@ def test_same_configuration_gives_the_same_bytes(run, tmp_path):
     assert data_files(tmp_path / "a") == data_files(tmp_path / "b")
     run(tmp_path / "c", {"seed": 1})
     assert data_files(tmp_path / "a") != data_files(tmp_path / "c")
+
+
+@pytest.fixture
+def every_source(tmp_path):
+    """Settings that take queries from everywhere, and show the LLM the user's own."""
+    (tmp_path / "log.txt").write_text("subject3word1 subject3word4 please\nlarge\nwhere is subject8word0\n404 ???\n")
+    (tmp_path / "mine.txt").write_text("subject5word1 and subject5word7\nsubject2word3 subject2word9 how\n")
+    return {
+        "generate.sources": ["llm", "titles", "sentences", "log"],
+        "generate.log": str(tmp_path / "log.txt"),
+        "generate.per_source": {"sentences": 30},
+        "generate.examples": str(tmp_path / "mine.txt"),
+        "generate.keep": "grounded",
+        "generate.write_task": False,
+    }
+
+
+@pytest.mark.parametrize("fuse", ["rrf", "calibrated"])
+def test_queries_of_all_sources_become_rows(run, tmp_path, every_source, small_corpus, fuse):
+    out = tmp_path / "fret"
+    titled = Corpus([Passage(p.id, " ".join(p.text.split()[:4]), p.text) for p in small_corpus])
+    summary = run(out, every_source | {"mine.fuse": fuse}, corpus=titled)
+    table = pa.concat_tables(
+        pq.read_table(path).select(["id", "seed_id", "source"]) for path in sorted((out / "generated").glob("*"))
+    )
+    sources = Counter(table["source"].to_pylist())
+    assert set(sources) == {"llm", "titles", "sentences", "log"}
+    assert sources["log"] == 3  # "404 ???" is no text
+    assert 20 < sources["sentences"] <= 30
+    assert summary.counts["queries"] == sum(sources.values())
+    rows = {row.id: row for row in load_fret(out)}
+    assert {row.seed_id for row in rows.values() if row.id.startswith("log:")} == {None}
+    assert {name for name in ("log:1", "log:2", "log:3") if name in rows}
+    assert any(identifier.endswith("/title") for identifier in rows)
+    report = (out / "report.md").read_text()
+    for source, count in sources.items():
+        kept = sum(query["id"] in rows for query in table.to_pylist() if query["source"] == source)
+        assert re.search(rf"\| {source} \| {count} \| {kept} \|", report)
+
+
+def test_sources_stop_resume_and_change_like_everything_else(run, tmp_path, every_source):
+    run(tmp_path / "whole", every_source)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 5
+
+    assert not run(tmp_path / "fret", every_source, stop=stop).complete
+    assert run(tmp_path / "fret", every_source).complete
+    assert data_files(tmp_path / "fret") == data_files(tmp_path / "whole")
+    (tmp_path / "mine.txt").write_text("quite other words\n")
+    with pytest.raises(ConfigError, match="the settings of 'write' have changed"):
+        run(tmp_path / "fret", every_source)
+    run(tmp_path / "fret", every_source, force=True)
+    assert "quite other words" in (tmp_path / "fret" / "examples.json").read_text()
+
+
+def test_a_build_without_an_llm_to_write(run, tmp_path, every_source):
+    changes = {name: every_source[name] for name in ("generate.log",)} | {"generate.sources": ["titles", "log"]}
+    summary = run(tmp_path / "fret", changes)
+    assert summary.counts["attempts"] == 0
+    assert summary.counts["rows"] > 10
+
+
+def test_the_users_queries_are_kept_out_of_evaluation_sets_too(run, tmp_path, every_source):
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"text": "subject3word1 subject3word4 please"}) + "\n")
+    out = tmp_path / "fret"
+    run(out, every_source | {"mine.decontaminate": [str(tmp_path / "eval.jsonl")]})
+    assert "log:1" not in {row.id for row in load_fret(out)}
+    rejects = [row for path in (out / "rejects").glob("part-mine-*") for row in pq.read_table(path).to_pylist()]
+    assert ("log:1", "contaminated") in {(row["id"], row["reason"]) for row in rejects}
 
 
 def test_part_size_does_not_change_rows(run, tmp_path):

@@ -1,7 +1,10 @@
+import math
+
+import pytest
 import torch
 
 from gecko_fret.llm.protocol import Sampling
-from gecko_fret.llm.sampling import draw_tokens, uniform_numbers
+from gecko_fret.llm.sampling import StopWatch, contrasted, draw_tokens, end_tokens, uniform_numbers
 
 
 def test_numbers_belong_to_the_seed_not_to_the_batch():
@@ -32,3 +35,45 @@ def test_nucleus_and_top_k_cut_the_tail():
     assert draw_tokens(logits, uniform, Sampling(temperature=1, top_p=1, top_k=1))[0].unique().tolist() == [0]
     cold = draw_tokens(logits, uniform, Sampling(temperature=0.1, top_p=1))[0]
     assert torch.bincount(cold, minlength=3)[0] > 950
+
+
+def test_contrast_favours_what_the_passage_makes_likelier():
+    there, without = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log(), torch.tensor([[0.8, 0.1, 0.0999, 1e-4]]).log()
+    scores = contrasted(there, without, contrast=1.0, plausible=0.2)
+    # The last token has the largest ratio, and is too improbable with the passage: 0.05 < 0.2 * 0.5.
+    assert scores[0, 3] == -math.inf
+    assert scores[0, :3].tolist() == pytest.approx([math.log(0.5 / 0.8), math.log(3), math.log(0.15 / 0.0999)])
+    assert contrasted(there, without, 0.0, 1e-9).tolist() == [pytest.approx(there[0].tolist())]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_drawing_with_a_contrast_never_takes_an_implausible_token(temperature):
+    there = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(500, 4)
+    without = torch.tensor([0.9, 0.05, 0.0499, 1e-4]).log().expand(500, 4)
+    uniform = torch.linspace(0, 0.9999, 500, dtype=torch.float64)
+    sampling = Sampling(temperature=temperature, top_p=1, contrast=1.0, plausible=0.2)
+    chosen, logprobs = draw_tokens(there, uniform, sampling, without)
+    counts = torch.bincount(chosen, minlength=4).tolist()
+    assert counts[3] == 0
+    assert counts[1] == max(counts) > counts[0]
+    torch.testing.assert_close(logprobs, there.gather(1, chosen[:, None])[:, 0])  # the model's own, not the contrast's
+
+
+def test_extreme_logits_give_a_token():
+    there, without = torch.tensor([[1e4, -1e4, 0.0]]), torch.tensor([[-1e4, 1e4, 0.0]])
+    sampling = Sampling(temperature=0.7, contrast=1.0, plausible=1.0)
+    assert draw_tokens(there, torch.tensor([0.99]), sampling, without)[0].tolist() == [0]
+
+
+def test_ends_are_special_tokens_that_end_a_turn(word_tokenizer):
+    import copy
+
+    tokenizer = copy.deepcopy(word_tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|endoftext|>", "<tool>"]})
+    ids = tokenizer.convert_tokens_to_ids(["</s>", "<|endoftext|>"])
+    assert end_tokens(tokenizer) == set(ids)
+    watch = StopWatch(tokenizer, Sampling(stop=()), end_tokens(tokenizer))
+    cat, dog = tokenizer.convert_tokens_to_ids(["cat", "dog"])
+    assert watch.finished([cat, ids[1]])
+    assert watch.text([cat, ids[1]]) == ("cat", True)
+    assert not watch.finished([cat, dog])

@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 
@@ -6,7 +7,8 @@ import torch
 
 from gecko_core.errors import ModelError
 from gecko_fret.llm.config import LLMConfig
-from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest, WriteRequest
+from gecko_fret.llm.protocol import LLM, ChatLLM, Sampling, ScoreRequest, WriteRequest
+from gecko_fret.llm.sampling import end_tokens
 from gecko_fret.llm.transformers import TransformersLLM
 
 PREFIX = "Passage: a cat sat on the mat.\nQuery: where is the cat\n\n"
@@ -49,6 +51,7 @@ def naive(model, tokenizer, request, labels=()):
 
 def test_backend_is_an_llm(make):
     assert isinstance(make(), LLM)
+    assert isinstance(make(), ChatLLM)
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_rows": 1}, {"batch_rows": 3}, {"batch_tokens": 64}])
@@ -139,6 +142,59 @@ def test_generation_stops_before_the_stop_string(make):
     completions = make().generate([WriteRequest(PREFIX, REQUESTS[0].context, seed) for seed in range(6)], sampling)
     assert all("cat" not in c.text and "\n" not in c.text for c in completions)
     assert any(c.finished and c.tokens < 40 for c in completions)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_rows": 2}])
+def test_contrastive_decoding_equals_its_definition(make, tiny_model, word_tokenizer, options):
+    """Token by token, two whole prompts in fp64: log p(token | passage) - contrast * log p(token), above the cut."""
+    sampling = Sampling(max_new_tokens=8, temperature=0, stop=(), contrast=0.7, plausible=0.2)
+    requests = [
+        WriteRequest(p, r.context, 0, "Query:") for p, r in zip([PREFIX, PREFIX, OTHER, ""], REQUESTS, strict=True)
+    ]
+
+    def ids(text):
+        return word_tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def logprobs(row):
+        with torch.no_grad():
+            return tiny_model(torch.tensor([row])).logits[0, -1].double().log_softmax(-1)
+
+    plain = make().generate(requests, replace(sampling, contrast=0.0))
+    completions = make(**options).generate(requests, sampling)
+    for request, completion in zip(requests, completions, strict=True):
+        there, without = ids(request.prefix) + ids(request.body), ids(request.prefix) + ids(request.without)
+        written, own = [], []
+        while len(written) < 8 and (not written or written[-1] != 2):
+            p, q = logprobs(there + written), logprobs(without + written)
+            scores = p - 0.7 * q
+            scores[p < p.max() + math.log(0.2)] = -math.inf
+            written.append(int(scores.argmax()))
+            own.append(p[written[-1]].item())
+        assert completion.tokens == len(written)
+        assert completion.text == word_tokenizer.decode(written[:-1] if written[-1] == 2 else written)
+        assert completion.logprob == pytest.approx(sum(own) / len(own), abs=1e-4)
+    assert [c.text for c in completions] != [c.text for c in plain]
+
+
+def test_contrast_does_not_depend_on_the_batch_and_its_tokens_are_counted(make):
+    sampling = Sampling(max_new_tokens=10, temperature=1.0, stop=(), contrast=0.5)
+    requests = [WriteRequest(PREFIX, request.context, seed, "Query:") for seed, request in enumerate(REQUESTS)]
+    llm = make()
+    together = llm.generate(requests, sampling)
+    assert [c.text for c in together] == [make().generate([request], sampling)[0].text for request in requests]
+    bodies = llm._segments.encode([text for request in requests for text in (request.body, request.without)])
+    assert llm.usage.prompt_tokens == sum(map(len, bodies))
+
+
+def test_an_end_token_that_the_configuration_does_not_name_ends_a_completion(tiny_model, word_tokenizer):
+    tokenizer = copy.deepcopy(word_tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    tokenizer.eos_token = None
+    ends = end_tokens(tokenizer)
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in ends
+    options = {"name": "tiny", "fingerprint": "t", "batch_tokens": 4096, "batch_rows": 64}
+    llm = TransformersLLM(tiny_model, tokenizer, **options)
+    assert llm._end_ids() == ends | {2}
 
 
 def test_truncate_cuts_at_tokens(make):

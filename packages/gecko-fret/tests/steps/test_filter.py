@@ -3,19 +3,31 @@ import pytest
 from gecko_fret.config import GenerateConfig
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.prompting import load_prompts
-from gecko_fret.steps.filter import REASONS, Filter, copied_share
+from gecko_fret.steps.filter import REASONS, Filter, copied_share, is_near
+from gecko_fret.steps.sources import SourceText
 from gecko_fret.steps.write import Attempt
 
 TEXT = "The strait was mapped in 1616 by a Dutch merchant expedition that looked for a way to the Spice Islands."
 
 
-def judge(texts, kind="question answering", finished=True, **settings):
+def judge(texts, kind="question answering", finished=True, examples=(), grounding=None, **settings):
     corpus = Corpus([Passage("p", None, TEXT), Passage("q", None, "Quite another passage about bread and salt.")])
     rows = [
-        Attempt(f"p/{i}", "p", i, kind, "g", text, logprob=-1.0 + i / 10, tokens=9, finished=finished)
+        Attempt(
+            f"p/{i}",
+            "p",
+            i,
+            kind,
+            "g",
+            text,
+            logprob=-1.0 + i / 10,
+            tokens=9,
+            finished=finished,
+            grounding=grounding and grounding[i],
+        )
         for i, text in enumerate(texts)
     ]
-    return Filter(corpus, load_prompts("default"), GenerateConfig(**settings))(rows)
+    return Filter(corpus, load_prompts("default"), GenerateConfig(**settings), examples)(rows)
 
 
 def reasons(*texts, **options):
@@ -44,6 +56,7 @@ def test_a_good_answer_becomes_a_query():
         (" question answering | Query: who is named in the passage above", "passage_reference"),
         (" question answering | Query: what, according to the author, was mapped", "passage_reference"),
         (" question answering | Query: why did the Dutch expedition of 1616 look for a new route?", "demonstration"),
+        (" question answering | Query: who mapped it <|endoftext|>Human: and why", "special_token"),
         (" question answering | Query: 123 456 789 (12) = 55", "placeholder"),
         (" question answering | Query: the the the the the the strait", "placeholder"),
         (" question answering | Query: mapped in 1616 by a Dutch merchant expedition", "copied"),
@@ -88,3 +101,78 @@ def test_copied_share_is_the_longest_common_run_of_words():
     assert copied_share("Dutch, merchant!", TEXT) == 1.0
     assert copied_share("nothing shared here", "") == 0.0
     assert copied_share("", TEXT) == 0.0
+
+
+ONLY = {"write_task": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (" what makes sourdough bread taste so sour", "demonstration"),
+        (" I cannot write a query for it", "refusal"),
+        (" who mapped the strait <|im_start|>user", "special_token"),
+        (" which strait, according to the passage", "passage_reference"),
+    ],
+)
+def test_faults_of_queries_that_were_written_alone(text, reason):
+    assert reasons(text, **ONLY) == [reason]
+
+
+def test_queries_that_were_written_alone_may_sound_as_users_do():
+    result = judge([" which strait if I don't have a map", " what makes the strait dangerous to sail"], **ONLY)
+    assert [row.query for row in result.rows] == [
+        "which strait if I don't have a map",
+        "what makes the strait dangerous to sail",
+    ]
+    assert reasons(" question answering | Query: which strait if I don't have a map") == ["refusal"]
+
+
+def test_copies_of_examples_are_rejected_near_ones_too():
+    examples = ["Can I send a money order from USPS as a business?"]
+    copies = [" can i send a money order from usps as a business", " Can I send money orders from USPS as a business?"]
+    assert reasons(*copies, examples=examples, **ONLY) == ["demonstration"] * 2
+    assert reasons(" Can I deposit cash as a business?", examples=examples, **ONLY) == []
+    # The prompt's own demonstrations were not shown.
+    assert reasons(" does sorting keep the order of equal elements", examples=examples, **ONLY) == []
+
+
+def test_the_most_grounded_attempt_is_kept_and_ungrounded_ones_are_rejected():
+    texts = [f" who mapped strait number {i}" for i in range(3)]
+    best = judge(texts, keep="grounded", grounding=[0.4, 0.9, -0.1], **ONLY)
+    assert [row.attempt for row in best.rows] == [1]
+    assert [row.reason for row in best.rejects] == ["not_best", "not_best"]
+    least = judge(texts, min_grounding=0.5, grounding=[0.4, 0.9, -0.1], **ONLY)
+    assert [row.attempt for row in least.rows] == [1]
+    assert [(row.reason, row.detail) for row in least.rejects] == [("ungrounded", "0.40"), ("ungrounded", "-0.10")]
+
+
+def test_other_sources_become_queries_or_named_rejects():
+    judge = Filter(Corpus([Passage("p", None, TEXT)]), load_prompts("default"), GenerateConfig())
+    result = judge.others(
+        [
+            SourceText("p/title", "p", "titles", "search result", "The strait of 1616"),
+            SourceText("p/sentence", "p", "sentences", "sentence similarity", TEXT.rstrip(".")),
+            SourceText("q/title", "q", "titles", "search result", "Straits"),
+            SourceText("log:1", None, "log", "search result", "straits"),
+            SourceText("log:2", None, "log", "search result", "the strait of 1616?"),
+            SourceText("log:3", None, "log", "search result", "404 500 -- ###"),
+        ]
+    )
+    assert [(row.id, row.source, row.seed_id) for row in result.rows] == [
+        ("p/title", "titles", "p"),
+        ("p/sentence", "sentences", "p"),
+        ("log:1", "log", None),
+    ]
+    assert [(row.id, row.reason) for row in result.rejects] == [
+        ("q/title", "length"),
+        ("log:2", "repeated"),
+        ("log:3", "placeholder"),
+    ]
+    assert result.rows[0].kind == result.rows[0].task == "search result"
+
+
+def test_near_copies_by_their_words_in_order():
+    assert is_near(["a", "b", "c", "d"], ["a", "b", "c", "e"])
+    assert not is_near(["a", "b", "c", "d"], ["d", "c", "b", "a"])
+    assert not is_near([], ["a", "b"])

@@ -306,8 +306,9 @@ class FilterStep(WholeStep[Query]):
         reasons = ", ".join(
             f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))
         )
+        texts = "attempts" if build.config.generate.sources == ["llm"] else "texts"
         raise DataError(
-            f"{build.out}: none of the {counts.total()} texts gave a query ({reasons}); "
+            f"{build.out}: none of the {counts.total()} {texts} gave a query ({reasons}); "
             "look at rejects/, then try a larger llm.model or looser generate.* settings"
         )
 

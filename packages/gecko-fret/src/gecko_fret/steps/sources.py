@@ -132,7 +132,7 @@ def sentence_text(passage: Passage, settings: GenerateConfig, seed: int) -> Sour
 
     sentences = split_sentences(one_line(passage.text))
     found = [text for text in sentences if fits(text)]
-    found = found or [text.strip() for text in _CLAUSE.split(one_line(passage.text)) if fits(text)]
+    found = found or [part.strip() for text in sentences for part in _CLAUSE.split(text) if fits(part)]
     if found:
         text = found[int(generator("sentence", seed, passage.id).integers(len(found)))]
     else:

@@ -49,10 +49,28 @@ def survivors(data: ReportData) -> Iterable[ReportSection]:
         (trip, data.count(RETRIEVE) - sum(data.rejects.get(RETRIEVE.name, {}).values())),
         ("rows of training data", data.count(MINE)),
     ]
-    first = max(steps[0][1], 1)
+    # Other sources than the LLM give queries without attempts.
+    first = max(data.count(WRITE), data.count(FILTER), 1)
     rows = [(label, count, f"{count / first:.1%}") for label, count in steps]
     yield ReportSection(
         "What survives", "Each step as a share of the attempts.", ("step", "count", "share"), rows, bar=1
+    )
+
+
+def sources(data: ReportData) -> Iterable[ReportSection]:
+    """Queries and rows by source, where there are others than the LLM."""
+    names = data.manifest["config"]["generate"].get("sources", ["llm"])
+    if names == ["llm"]:
+        return
+    parts = data.workspace.parts(FILTER)
+    queries: dict[str, str] = {}
+    for number in parts.numbers():
+        table = parts.table(number)
+        queries |= dict(zip(table["id"].to_pylist(), table["source"].to_pylist(), strict=True))
+    found, kept = Counter(queries.values()), Counter(queries[row.id] for row in data.rows)
+    table = [(name, found[name], kept[name]) for name in names]
+    yield ReportSection(
+        "Sources", "Where the queries come from, and how many are rows.", ("source", "queries", "rows"), table, bar=2
     )
 
 
@@ -177,6 +195,7 @@ def _short(text: str) -> str:
 SECTIONS: list[Callable[[ReportData], Iterable[ReportSection]]] = [
     made_from,
     survivors,
+    sources,
     rejects,
     seed_ranks,
     judges,

@@ -1,0 +1,66 @@
+import pytest
+
+from gecko_fret.answers import Answer, Unreadable, read_answer
+from gecko_fret.prompting import load_prompts
+
+KIND = "question answering"
+
+
+def read(text, *, finished=True, given=True, kind=KIND):
+    return read_answer(text, finished, kind, load_prompts("default"), given=given)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " who mapped the strait",
+        ' "who mapped the strait"',
+        "\nwho mapped the strait\n",
+        " Question: who mapped the strait",
+        "Search query: who mapped the strait",
+        " question answering | Query: who mapped the strait",
+    ],
+)
+def test_the_query_alone_is_read_whatever_stands_before_it(text):
+    assert read(text) == Answer(KIND, "who mapped the strait")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " Query:",
+        " who mapped it\nand when",
+        " who mapped it | Query: and when",
+        " fact checking | Query: It was mapped in 1616.",
+    ],
+)
+def test_what_may_mean_two_things_is_not_read(text):
+    assert read(text) == Unreadable("unparsable")
+
+
+def test_with_a_task_only_the_form_of_the_demonstrations_is_read():
+    assert read(" question answering | Query: who mapped it", given=False) == Answer(KIND, "who mapped it")
+    assert read(" who mapped it", given=False) == Unreadable("unparsable")
+    assert read(" question answering | Question: who mapped it", given=False) == Unreadable("unparsable")
+    assert read(" fact checking | Query: It was mapped.", given=False) == Unreadable("task", "fact checking")
+
+
+def test_an_unfinished_answer_keeps_its_whole_sentences():
+    text = " The strait was mapped in 1616. It was mapped by a Dutch expedition that looked for"
+    assert read(text, finished=False) == Answer(KIND, "The strait was mapped in 1616.")
+    assert read(" the strait that was mapped by a Dutch", finished=False) == Unreadable("unfinished")
+    assert read(f" {KIND} | Query: It was. And it", finished=False, given=False) == Unreadable("unfinished")
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|endoftext|>", "<|im_start|>", "</s>", "<end_of_turn>", "<|eot_id|>", "[/INST]", "</think>"]
+)
+@pytest.mark.parametrize("given", [True, False])
+def test_special_tokens_have_a_reason_of_their_own(mark, given):
+    text = f" {KIND} | Query: who mapped the strait {mark}Human: I need to find out"
+    assert read(text, given=given) == Unreadable("special_token", mark)
+
+
+def test_comparisons_and_pipes_are_no_special_tokens():
+    assert read(" when is a < b | c > d true in Python").query == "when is a < b | c > d true in Python"

@@ -1,0 +1,54 @@
+import gzip
+
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_fret.query_files import UserQuery, queries_fingerprint, read_queries
+
+
+def test_one_query_a_line(tmp_path):
+    path = tmp_path / "queries.txt"
+    path.write_text("how do I  sort a list\n\n  why is the sky blue \n")
+    assert read_queries(path) == [UserQuery(1, "how do I sort a list"), UserQuery(3, "why is the sky blue")]
+    packed = tmp_path / "queries.txt.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_queries(packed) == read_queries(path)
+    assert queries_fingerprint(packed) == queries_fingerprint(path)
+    path.write_text("how do I sort a list\n\nwhy is the sky black\n")
+    assert queries_fingerprint(packed) != queries_fingerprint(path)
+
+
+def test_tables_name_their_column(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"_id": "1", "text": "first"}\n{"query": "second", "text": "not this"}\n')
+    assert [query.text for query in read_queries(path)] == ["first", "second"]
+    path = tmp_path / "q.csv"
+    path.write_text("id,query\n1,a\n2,b\n")
+    assert [query.text for query in read_queries(path)] == ["a", "b"]
+
+
+def test_paths_below_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GECKO_DATA_DIR", str(tmp_path))
+    (tmp_path / "mine.txt").write_text("a query\n")
+    assert read_queries("mine.txt")[0].text == "a query"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q.txt", "\n \n", "q.txt: holds no query"),
+        ("q.jsonl", '{"question": "a"}\n', r"q.jsonl:1: no text in 'query' or 'text' \(columns: question\)"),
+        ("q.csv", "query\n1\n \n", "q.csv.*: no text in 'query'"),
+        ("absent.txt", None, "absent.txt: no such file"),
+        ("folder", "", "is a folder"),
+    ],
+)
+def test_faults_are_one_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_queries(path)
+    assert "\n" not in str(caught.value)
