@@ -121,6 +121,7 @@ def _line_item(build: BuildContext, kind: str, task: str, line: str, passage: Pa
 
 def _seed_item(build: BuildContext, query: Query, retrieved: Retrieved) -> KnownItem:
     """A written query and its neighbours."""
+    assert query.seed_id is not None  # an LLM wrote it
     ids = _with_answer(retrieved.candidate_ids[: build.config.measure.candidates], query.seed_id)
     shown = [build.corpus.get(identifier) for identifier in ids]
     similarities = _cosines(build, query.task, query.query, shown)
@@ -136,7 +137,7 @@ def _written(build: BuildContext) -> list[tuple[Query, Retrieved]]:
             break
         retrieved = {row.query_id: row for row in build.parts(RETRIEVE).rows(number)}
         rows = build.parts(FILTER).rows(number)
-        found += [(query, retrieved[query.id]) for query in rows if query.seed_id is not None]
+        found += [(query, retrieved[query.id]) for query in rows if query.source == "llm" and query.seed_id]
     return found[:wanted]
 
 
