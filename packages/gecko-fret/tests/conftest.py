@@ -52,7 +52,8 @@ class FakeLLM:
         return [self._score(request, labels) for request in requests]
 
     def _score(self, request, labels):
-        passage, _, query = request.context.partition("\n") if labels else (request.context, "", request.continuation)
+        after = request.continuation + request.tail
+        passage, _, query = (request.context, "", after) if after else request.context.partition("\n")
         shared = len(set(words_key(passage).split()) & set(words_key(query).split()))
         noise = int(hashlib.sha256((passage + query).encode()).hexdigest()[:6], 16) / 16**6
         self.usage.prompt_tokens += len(passage.split())

@@ -10,8 +10,17 @@ def test_defaults_are_the_papers_where_it_says():
     assert config.retrieve.seed_top_k == 4
     assert config.score.all_judges == ["ql", "rc"]
     assert config.score.blocks is False
+    assert config.score.calibrate is False
     assert config.mine.rrf_k == 0
     assert (config.mine.positive, config.mine.negative) == ("p_1", "p_N")
+
+
+def test_defaults_are_calibrated():
+    config = parse_config({})
+    assert config.retrieve.seed_top_k is None
+    assert config.score.all_judges == ["ql", "similarity", "yes-no"]
+    assert config.score.blocks is True
+    assert config.score.calibrate is True
 
 
 def test_file_and_overrides(tmp_path):
@@ -35,6 +44,8 @@ def test_file_and_overrides(tmp_path):
         ("seeds", "write it as section.key=value"),
         ("seed.x.y=1", "seed is a value and has no keys below it"),
         ("score.judges=[ql,rc,ql]", "a name is there twice"),
+        ("score.listwise.step=10", r"listwise.step \(10\) must be below listwise.window \(10\)"),
+        ("score.bm25.b=2", r"score.bm25.b: .*given: 2"),
         (
             "generators=[{modell: a}]",
             r"unknown key 'generators.0.modell'; did you mean 'model'\? \(known here",

@@ -16,7 +16,7 @@ from gecko_fret.llm.config import LLMConfig as LLMConfig
 PAPER_JUDGES = ("ql", "rc")
 
 #: Who judges unless ``score.judges`` says otherwise, by ``mine.fuse``.
-DEFAULT_JUDGES = {"rrf": PAPER_JUDGES, "calibrated": ("similarity", "ql")}
+DEFAULT_JUDGES = {"rrf": PAPER_JUDGES, "calibrated": ("similarity", "ql", "yes-no")}
 
 
 #: ``generate.contrast`` where it is left open and the backend can (benchmarks/queries.py).
@@ -190,6 +190,62 @@ class RetrieveConfig(Section):
         return self
 
 
+class YesNoConfig(Section):
+    """Judge ``yes-no``."""
+
+    prompt: str = Field(
+        default="yes-no", description="packaged prompt (yes-no, qwen3-reranker), or path of a YAML file"
+    )
+
+
+class Bm25Config(Section):
+    """Judge ``bm25``."""
+
+    k1: float = Field(default=1.2, ge=0)
+    b: float = Field(default=0.75, ge=0, le=1)
+    stop_words: str | None = Field(
+        default="en", description="language of the words left out, see bm25s.tokenize; null: none"
+    )
+
+
+class JudgeEmbedderConfig(Section):
+    """Judge ``embedder``: another embedding model than the one that retrieves."""
+
+    model: str | None = Field(default=None, description="folder, packaged model or hub id; the judge needs it")
+    library: Literal["gecko", "sentence-transformers"] = Field(
+        default="gecko", description="sentence-transformers reads every pooling (gecko-fret[rerank])"
+    )
+    query_prompt: str | None = Field(default=None, description="before queries; unset: what the model says")
+    document_prompt: str | None = Field(default=None, description="before passages; unset: what the model says")
+    device: str | None = None
+
+
+class CrossEncoderConfig(Section):
+    """Judge ``cross-encoder`` (``gecko-fret[rerank]``)."""
+
+    model: str | None = Field(default=None, description="folder or hub id of a reranker; the judge needs it")
+    batch_size: int = Field(default=32, ge=1, description="pairs per forward pass")
+    max_length: int | None = Field(
+        default=512, ge=8, description="tokens of query and passage together; null: what the model can read"
+    )
+    device: str | None = None
+
+
+class ListwiseConfig(Section):
+    """Judge ``listwise``."""
+
+    prompt: str = Field(default="listwise", description="name of a packaged prompt file, or path of a YAML file")
+    window: int = Field(default=10, ge=2, description="passages that the LLM orders at once")
+    step: int = Field(default=5, ge=1, description="how far the window moves on; below window, so that they overlap")
+    passage_tokens: int = Field(default=64, ge=8, description="the LLM reads this much of each passage")
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> ListwiseConfig:
+        if self.step >= self.window:
+            raise ValueError(f"listwise.step ({self.step}) must be below listwise.window ({self.window})")
+        return self
+
+
 class ScoreConfig(Section):
     """Judging every candidate."""
 
@@ -210,6 +266,16 @@ class ScoreConfig(Section):
         description="compute the queries of one passage side by side, equal up to rounding; unset: not with "
         "mine.fuse: rrf, so that old builds keep their bytes",
     )
+    calibrate: bool | None = Field(
+        default=None,
+        description="rc and yes-no: less what an empty query gives for the passage; unset: not with mine.fuse: rrf, "
+        "so that old builds keep their bytes",
+    )
+    yes_no: YesNoConfig = YesNoConfig()
+    bm25: Bm25Config = Bm25Config()
+    embedder: JudgeEmbedderConfig = JudgeEmbedderConfig()
+    cross_encoder: CrossEncoderConfig = CrossEncoderConfig()
+    listwise: ListwiseConfig = ListwiseConfig()
 
     @model_validator(mode="after")
     def _judges_fit(self) -> ScoreConfig:
@@ -305,6 +371,8 @@ class FretConfig(Section):
             self.score = self.score.model_copy(update={"judges": list(DEFAULT_JUDGES[self.mine.fuse])})
         if self.score.blocks is None:
             self.score = self.score.model_copy(update={"blocks": not paper})
+        if self.score.calibrate is None:
+            self.score = self.score.model_copy(update={"calibrate": not paper})
         if self.retrieve.seed_top_k == "auto":
             filled = self.retrieve.model_dump() | {"seed_top_k": 4 if paper else None}
             self.retrieve = RetrieveConfig.model_validate(filled)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from gecko_fret.config import EmbedderConfig
 from gecko_fret.llm import LLM, llm_fingerprint, load_llm
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import weights_fingerprint
+
+Model = TypeVar("Model")
 
 #: Settings that change how fast a result comes, not what it is: they may change between runs of one build.
 _LLM_SPEED = {
@@ -38,6 +41,7 @@ class Models:
         self._ready_embedder = embedder
         self._llms: dict[str, LLM] = {}
         self._embedders: dict[str, Any] = {}
+        self._others: dict[str, Any] = {}
 
     def llm(self, config: LLMConfig) -> LLM:
         """The LLM of a configuration section.
@@ -72,6 +76,12 @@ class Models:
             self._embedders[key] = load_embedder(config)
         return self._embedders[key]
 
+    def keep(self, name: str, make: Callable[[], Model]) -> Model:
+        """A model that one judge alone needs: what ``make`` returned the first time, until ``close``."""
+        if name not in self._others:
+            self._others[name] = make()
+        return cast(Model, self._others[name])
+
     def embedder_fingerprint(self, config: EmbedderConfig) -> str:
         """What decides the embeddings, known without loading the model."""
         if self._ready_embedder is not None:
@@ -84,6 +94,7 @@ class Models:
             llm.close()
         self._llms.clear()
         self._embedders.clear()
+        self._others.clear()
 
 
 def load_embedder(config: EmbedderConfig) -> Any:

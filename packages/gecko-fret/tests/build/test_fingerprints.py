@@ -68,12 +68,33 @@ def test_a_setting_changes_its_step_and_what_follows(fingerprints_of, settings, 
     assert names[-1] == "mine"
 
 
+def test_settings_of_judges_that_are_not_asked_change_nothing(fingerprints_of):
+    unused = {"yes_no": {"prompt": "qwen3-reranker"}, "bm25": {"b": 0.4}, "listwise": {"window": 12}}
+    assert fingerprints_of(score=unused) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        {"judges": ["ql", "rc"], "calibrate": True},
+        {"judges": ["ql", "rc"], "blocks": True},
+        {"judges": ["ql"]},
+        {"judges": ["ql", "rc", "yes-no"]},
+        {"judges": ["ql", "rc", "bm25"], "bm25": {"b": 0.4}},
+    ],
+)
+def test_judges_and_how_they_judge_change_the_scores(fingerprints_of, score):
+    changed = fingerprints_of(score=score)
+    assert [name for name in DEFAULTS if changed[name] != DEFAULTS[name]] == ["score", "mine"]
+
+
 def test_speed_and_place_change_nothing(fingerprints_of):
     assert fingerprints_of(llm={"model": "fake", "batch_rows": 2}, retrieve={"cache": "x"}) == DEFAULTS
 
 
 def test_both_prompt_files_are_recorded():
-    assert set(prompt_hashes(parse_config({}))) == {"generate", "score"}
+    assert set(prompt_hashes(parse_config({"mine": {"fuse": "rrf"}}))) == {"generate", "score"}
+    assert set(prompt_hashes(parse_config({}))) == {"generate", "score", "score.yes_no"}
 
 
 def test_every_step_checks_the_configuration():

@@ -10,6 +10,7 @@ from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair, QueryLikelihood, RelevanceClassification
+from gecko_fret.llm.protocol import ScoreRequest
 from gecko_fret.models import Models
 from gecko_fret.prompting import RelevanceBlock, load_prompts
 
@@ -110,6 +111,20 @@ def test_an_unknown_judge_is_refused_before_anything_is_written(run, tmp_path):
     with pytest.raises(ConfigError, match="no judge is called 'nearest'"):
         run(["ql", "rc", "nearest"])
     assert not (tmp_path / "fret").exists()
+
+
+def test_requests_of_one_passage_are_scored_side_by_side_and_come_back_in_order(judge, pairs, spy_llm):
+    asked = [*pairs("sour"), *pairs("moist", ["flour", "bread"], "r")]
+    for blocks in (True, False):
+        llm = spy_llm()
+        _, batch = judge("similarity", asked, {"blocks": blocks}, llm=llm)
+        llm._label = lambda request: (float(len(request.context)), float(len(request.continuation)))
+        requests = [ScoreRequest("", pair.passage.id, pair.query) for pair in asked]
+        scored = batch.score(requests, ["no", "yes"])
+        assert [s.labels for s in scored] == [(len(r.context), len(r.continuation)) for r in requests]
+        read = [request.context for request in llm.requests]
+        together = ["bread", "bread", "train", "flour", "flour", "yeast"]
+        assert read == (together if blocks else [pair.passage.id for pair in asked])
 
 
 def test_joint_mode_asks_the_llm_once_for_both_judges(small_corpus, fake_llm):

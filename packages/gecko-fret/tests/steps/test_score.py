@@ -6,6 +6,7 @@ import yaml
 from gecko_core.errors import ConfigError
 from gecko_fret.config import parse_config
 from gecko_fret.judges import JUDGES, JudgeSetup
+from gecko_fret.llm.protocol import Completion
 from gecko_fret.models import Models
 from gecko_fret.steps.filter import Query
 from gecko_fret.steps.judging import Panel
@@ -77,10 +78,32 @@ def test_passages_and_queries_are_cut(small_corpus, fake_llm):
     assert {r.continuation for r in seen if r.continuation} == {" one two three four"}
 
 
+def test_what_judges_count_is_kept_with_the_part(small_corpus, fake_llm):
+    class Silent(fake_llm):
+        def generate(self, requests, sampling):
+            return [Completion("", 0.0, 1, True) for _ in requests]
+
+    result = score(small_corpus, Silent(), judges=["ql", "listwise"])
+    assert result.counters["listwise_missing"] == 2
+    assert set(result.counters) == {"pairs", "prompt_tokens", "listwise_missing", "listwise_dropped"}
+    assert set(score(small_corpus, fake_llm()).counters) == {"pairs", "prompt_tokens"}
+
+
 def test_columns_are_the_judges_whatever_their_order():
     names = ["query_id", "candidate_id", "ql", "rc"]
     assert SCORE.layout(parse_config({"mine": {"fuse": "rrf"}})).schema.names == names
     assert SCORE.layout(parse_config({"score": {"judges": ["rc", "ql"]}})).schema.names == names
+
+
+@pytest.mark.parametrize("name", ["embedder", "cross-encoder"])
+def test_judges_check_their_own_settings(name):
+    with pytest.raises(ConfigError, match=f"{name} needs score"):
+        SCORE.check(parse_config({"score": {"judges": [name]}}))
+
+
+def test_prompts_of_judges_are_recorded():
+    judges = {"score": {"judges": ["yes-no", "listwise"]}}
+    assert set(SCORE.prompt_hashes(parse_config(judges))) == {"score", "score.yes_no", "score.listwise"}
 
 
 def test_unknown_judges_and_joint_scoring_without_prompts_are_refused(tmp_path):

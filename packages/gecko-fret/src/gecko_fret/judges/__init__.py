@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup, Pair, PromptedPair
+from gecko_fret.judges.bm25 import Bm25
+from gecko_fret.judges.cross_encoder import CrossEncoderJudge
+from gecko_fret.judges.embedder import OtherEmbedder
+from gecko_fret.judges.listwise import Listwise
 from gecko_fret.judges.ql import QueryLikelihood
 from gecko_fret.judges.rc import RelevanceClassification
 from gecko_fret.judges.similarity import Similarity
+from gecko_fret.judges.yes_no import YesNo
 
 #: Judges by name. To add one, write its file and name its class here.
 JUDGES: dict[str, type[Judge]] = {
@@ -14,17 +19,27 @@ JUDGES: dict[str, type[Judge]] = {
         QueryLikelihood,
         RelevanceClassification,
         Similarity,
+        YesNo,
+        CrossEncoderJudge,
+        OtherEmbedder,
+        Bm25,
+        Listwise,
     )
 }
 
 __all__ = [
     "JUDGES",
     "Batch",
+    "Bm25",
+    "CrossEncoderJudge",
     "Judge",
     "JudgeSetup",
+    "Listwise",
+    "OtherEmbedder",
     "Pair",
     "PromptedPair",
     "QueryLikelihood",
     "RelevanceClassification",
     "Similarity",
+    "YesNo",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from gecko_fret.config import FretConfig, ScoreConfig
 from gecko_fret.corpus.passages import Corpus, Passage
-from gecko_fret.llm.protocol import LLM, Scored
+from gecko_fret.llm.protocol import LLM, Scored, ScoreRequest
 from gecko_fret.models import Models
 from gecko_fret.prompting import PromptSet, one_line, prompt_text
 
@@ -62,10 +63,14 @@ class Batch:
         pairs: the pairs.
         setup: the build's models and configuration.
         prompts: the prompts for scoring.
+
+    Attributes:
+        counters: what judges count; kept with the part, as its tokens are.
     """
 
     def __init__(self, pairs: Sequence[Pair], setup: JudgeSetup, prompts: PromptSet):
         self.pairs, self.prompts, self._setup = pairs, prompts, setup
+        self.counters: Counter[str] = Counter()
 
     @property
     def config(self) -> ScoreConfig:
@@ -76,6 +81,17 @@ class Batch:
     def llm(self) -> LLM:
         """The scoring LLM, loaded when the first judge asks for it."""
         return self._setup.models.llm(self._setup.config.llm)
+
+    def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
+        """``LLM.score``, with ``score.blocks`` requests of one prefix and context side by side; results in order."""
+        if not self.config.blocks:
+            return self.llm.score(requests, labels)
+        groups: dict[tuple[str, str], list[int]] = {}
+        for place, request in enumerate(requests):
+            groups.setdefault((request.prefix, request.context), []).append(place)
+        order = [place for places in groups.values() for place in places]
+        scored = self.llm.score([requests[place] for place in order], labels)
+        return [result for _, result in sorted(zip(order, scored, strict=True), key=lambda pair: pair[0])]
 
     @cached_property
     def prompted(self) -> list[PromptedPair]:
@@ -89,9 +105,14 @@ class Batch:
         ]
 
     @cached_property
+    def passages(self) -> list[str]:
+        """The distinct passages of ``prompted``, in the order in which they first appear."""
+        return list(dict.fromkeys(pair.passage for pair in self.prompted))
+
+    @cached_property
     def joint(self) -> list[Scored]:
         """Query likelihood and label probabilities of every pair from one forward pass (``score.mode: joint``)."""
-        return self.llm.score(
+        return self.score(
             [self.prompts.joint_scoring(pair.passage, pair.query) for pair in self.prompted],
             self.prompts.label_strings("joint"),
         )
@@ -131,6 +152,20 @@ class Judge(ABC):
     def value(cls, judgement: Any) -> float:
         """The number that candidates are ranked by, higher is better: the judgement itself by default."""
         return float(judgement)
+
+    @classmethod  # noqa: B027 - most judges have nothing to check
+    def check(cls, config: FretConfig) -> None:
+        """Check the settings before anything is built.
+
+        Raises:
+            ConfigError: the judge cannot do what they ask for.
+            ModelError: a library that it needs is not installed.
+        """
+
+    @classmethod
+    def prompt_hashes(cls, config: FretConfig) -> dict[str, str]:
+        """Hashes of the prompt files that it reads, by the key of the configuration that names them."""
+        return {}
 
     @classmethod
     def passes(cls, config: ScoreConfig) -> int:

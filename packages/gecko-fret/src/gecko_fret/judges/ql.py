@@ -19,7 +19,7 @@ class QueryLikelihood(Judge):
         if batch.config.mode == "joint":
             return [scored.logprob for scored in batch.joint]
         requests = [batch.prompts.likelihood(pair.kind, pair.passage, pair.query) for pair in batch.prompted]
-        return [scored.logprob for scored in batch.llm.score(requests)]
+        return [scored.logprob for scored in batch.score(requests)]
 
     @classmethod
     def passes(cls, config: ScoreConfig) -> int:

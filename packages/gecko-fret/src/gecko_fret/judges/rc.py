@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from gecko_fret.config import ScoreConfig
+from gecko_fret.config import FretConfig, ScoreConfig
 from gecko_fret.judges.base import Batch, Judge
+from gecko_fret.judges.calibration import calibration_fingerprint, joint_label_logs, label_logs
+from gecko_fret.llm.segments import softmax
+from gecko_fret.models import Models
 
 
 class RelevanceClassification(Judge):
-    """Probabilities of the relevance labels, read from the logits of the label tokens alone (Zhuang et al. 2023)."""
+    """Probabilities of the relevance labels, read from the logits of the label tokens alone (Zhuang et al. 2023).
+
+    With ``score.calibrate`` each is divided by what an empty query gives for the passage, and all sum to 1 again.
+    """
 
     name = "rc"
     uses_llm = True
@@ -19,15 +26,30 @@ class RelevanceClassification(Judge):
 
     def judge(self, batch: Batch) -> Sequence[list[float]]:
         """Probabilities of the labels of every pair, in the order of the scale."""
-        if batch.config.mode == "joint":
-            return [list(scored.labels) for scored in batch.joint]
+        joint = batch.config.mode == "joint"
+        if not batch.config.calibrate:
+            return [list(scored.labels) for scored in (batch.joint if joint else self._separate(batch))]
+        labels = batch.prompts.label_strings("separate")
+        logs = (
+            joint_label_logs(batch)
+            if joint
+            else label_logs(batch, batch.prompts.classification, labels, calibrate=True)
+        )
+        return [list(softmax(row)) for row in logs]
+
+    def _separate(self, batch: Batch) -> Sequence[Any]:
         requests = [batch.prompts.classification(pair.passage, pair.query) for pair in batch.prompted]
-        return [list(scored.labels) for scored in batch.llm.score(requests, batch.prompts.label_strings("separate"))]
+        return batch.score(requests, batch.prompts.label_strings("separate"))
 
     @classmethod
     def passes(cls, config: ScoreConfig) -> int:
-        """One; in joint mode the labels come from the pass of ``ql``."""
-        return 0 if config.mode == "joint" else 1
+        """One, and one for the empty query; in joint mode the labels come from the pass of ``ql``."""
+        return (0 if config.mode == "joint" else 1) + bool(config.calibrate)
+
+    @classmethod
+    def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
+        """Whether it is calibrated, and with what."""
+        return calibration_fingerprint(config)
 
     @classmethod
     def value(cls, judgement: Sequence[float]) -> float:

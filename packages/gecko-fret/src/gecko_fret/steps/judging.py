@@ -57,7 +57,7 @@ class Panel:
             )
             for place, pair in enumerate(pairs)
         ]
-        return StepResult(scored, counters=counters)
+        return StepResult(scored, counters=counters | batch.counters)
 
     def _prompt_tokens(self) -> int:
         if not any(judge.uses_llm for judge in self._judges):
@@ -91,7 +91,8 @@ def judging_fingerprint(build: BuildContext) -> list[Any]:
     """What decides the judgements: settings, prompts, the LLM, the judges. Of the paper's two as in version 0.1."""
     config, models = build.config, build.models
     score = config.score
-    further = [[name, *JUDGES[name].fingerprint(config, models)] for name in score.further_judges]
+    own = {name: JUDGES[name].fingerprint(config, models) for name in score.all_judges}
+    further = [[name, *decides] for name, decides in own.items() if decides or name not in PAPER_JUDGES]
     missing = [name for name in PAPER_JUDGES if name not in score.all_judges]
     return [
         score.model_dump(include={"mode", "prompt", "passage_tokens", "query_tokens"}),

@@ -42,7 +42,8 @@ class Score:
     def __call__(self, rows: Sequence[Candidates]) -> StepResult[ScoredPair]:
         """Let every judge judge every pair."""
         scored = self._panel([pair for row in rows for pair in self._pairs(row)])
-        counters = {name: scored.counters[name] for name in ("pairs", "prompt_tokens")}
+        of_judges = {f"{name}_tokens" for name in JUDGES}  # shown of the measurement alone
+        counters = {name: count for name, count in scored.counters.items() if name not in of_judges}
         return StepResult(scored.rows, counters=counters)
 
     def _pairs(self, row: Candidates) -> list[Pair]:
@@ -71,14 +72,18 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         return [*judging_fingerprint(build), *([["skip_useless"]] if _skips(build.config) else [])]
 
     def prompt_hashes(self, config: FretConfig) -> dict[str, str]:
-        """The prompts for scoring."""
-        return {"score": load_prompts(config.score.prompt).hash}
+        """The prompts for scoring, and those of single judges."""
+        hashes = {"score": load_prompts(config.score.prompt).hash}
+        for name in config.score.all_judges:
+            hashes |= JUDGES[name].prompt_hashes(config) if name in JUDGES else {}
+        return hashes
 
     def check(self, config: FretConfig) -> None:
         """See ``Step.check``: unknown judges, and joint scoring with prompts that have none."""
         for name in config.score.all_judges:
             if name not in JUDGES:
                 raise ConfigError(f"score.judges: no judge is called {name!r}; there are {', '.join(JUDGES)}")
+            JUDGES[name].check(config)
         if config.score.mode == "joint":
             load_prompts(config.score.prompt).joint_scoring("", "")
 
