@@ -36,8 +36,9 @@ class BuildFret(Step):
         if not summary.complete:
             raise DataError(f"{folder}: FRet was stopped before its end; the same command goes on with it")
         rows = load_fret(folder)
-        moved = sum(row.positive.id != row.seed_id for row in rows)
-        share = moved / len(rows) if len(rows) else 0.0
+        answered = [row for row in rows if row.positive is not None and row.seed_id is not None]
+        moved = sum(row.positive is not None and row.positive.id != row.seed_id for row in answered)
+        share = moved / len(answered) if answered else 0.0
         return {
             "rows": len(rows),
             "positive_is_not_the_seed": share,
