@@ -29,7 +29,10 @@ class Bm25(Judge):
     def __init__(self, setup: JudgeSetup):
         super().__init__(setup)
         self._config = setup.config.score.bm25
-        self._statistics = Statistics.of(setup.corpus, self._config)
+        self._statistics = setup.models.keep(
+            f"bm25 {setup.corpus.hash} {self._config.model_dump_json()}",
+            lambda: Statistics.of(setup.corpus, self._config),
+        )
 
     def judge(self, batch: Batch) -> Sequence[float]:
         """The score of every pair, 0 where no word is shared."""
