@@ -69,7 +69,7 @@ def main() -> None:
 
 def judge_set(name: str, config: FretConfig, models: Models, work: Path, most: int) -> dict[str, object]:
     """The cells of a set's row by column, but for its name; nDCG@10 in percent."""
-    data = load_beir(name)
+    data = load_beir(name, unjudged="drop")
     titles = data.titles or [None] * len(data.docs)
     corpus = Corpus(
         [Passage(i, t, d) for i, t, d in zip(data.doc_ids, titles, data.docs, strict=True) if d.strip()], name=name

@@ -39,7 +39,7 @@ _TINY = (
     "corpus.max_passages=240", "evaluation.queries=30", "evaluation.max_documents=120",
     "prefinetune.trainer.max_steps=3", "prefinetune.trainer.batch_size=16",
     "fret.generate.seeds=6", "fret.generate.attempts=1", "fret.retrieve.candidates=4",
-    "fret.retrieve.seed_top_k=null", "finetune.trainer.max_steps=2",
+    "fret.measure.items=24", "fret.measure.seeds=2", "fret.measure.candidates=4", "finetune.trainer.max_steps=2",
 )  # fmt: skip
 
 
