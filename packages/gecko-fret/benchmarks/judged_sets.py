@@ -61,7 +61,7 @@ def main() -> None:
             "",
             *table(["set", *cells], rows),
             "",
-            f"Calibrated fusion less the similarity: {over_student:+.1f} nDCG@10 on average; less the best single judge "
+            f"Calibrated fusion less the similarity: {over_student:+.1f} nDCG@10 on average; less the best judge "
             f"(chosen with the labels): {over_best:+.1f}.",
         ],
     )

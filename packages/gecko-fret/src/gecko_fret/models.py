@@ -77,7 +77,7 @@ class Models:
         return self._embedders[key]
 
     def keep(self, name: str, make: Callable[[], Model]) -> Model:
-        """A model, or statistics, that one judge alone needs: what ``make`` returned the first time, until ``close``."""
+        """A model, or statistics, that one judge alone needs: what ``make`` returned first, until ``close``."""
         if name not in self._others:
             self._others[name] = make()
         return cast(Model, self._others[name])
