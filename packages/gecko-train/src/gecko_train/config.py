@@ -51,6 +51,21 @@ class EvaluationConfig(Section):
     task: str = "search result"
 
 
+class BlocksConfig(Section):
+    """Batches that are blocks: neighbouring queries, and documents that all of them share."""
+
+    documents: int = Field(default=96, ge=2, description="documents of a block")
+    queries: int = Field(default=96, ge=1, description="most queries of a block")
+    best: int = Field(default=4, ge=1, description="documents that a query brings: the best of its candidates")
+    others: int = Field(default=4, ge=0, description="documents that a query brings: drawn from its other candidates")
+    starts: int = Field(
+        default=8, ge=1, description="random queries from which a block grows; 1: all of it is one neighbourhood"
+    )
+    shared: int = Field(
+        default=4, ge=1, description="candidates among the documents that further queries must have to fill a block up"
+    )
+
+
 class SetConfig(Section):
     """One training set of a mixture: its source and the format of its rows."""
 
@@ -86,6 +101,11 @@ class SetConfig(Section):
         default=None, ge=1, description="approximate number of rows of a streamed set, which is its size in the mixture"
     )
     shuffle_rows: int = Field(default=16_384, ge=1, description="size of the shuffle buffer of a streamed set, in rows")
+    blocks: BlocksConfig | None = Field(
+        default=None,
+        description="make each batch a block; for sources with candidates (fret, texts); `trainer.batch_size` does not "
+        "apply",
+    )
     label_ids: Literal["unique", "mask"] = Field(
         default="mask",
         description="classification rows: append a unique id to each row's texts (paper), or mask rows of one label",
@@ -100,6 +120,8 @@ class SetConfig(Section):
     def _streamed(self) -> SetConfig:
         if self.stream and self.rows is None:
             raise ValueError("a streamed set needs `rows`, the approximate number of its rows")
+        if self.stream and self.blocks is not None:
+            raise ValueError("blocks are planned over the whole set; leave `stream` or `blocks` out")
         return self
 
 
@@ -177,6 +199,10 @@ class StageConfig(Section):
     teacher: str | None = Field(
         default=None, description="model whose embeddings terms such as objective.matching read"
     )
+    teacher_cache: str | None = Field(
+        default=None,
+        description="folder for the teacher's vectors, computed once; default: `teacher` in the stage's folder",
+    )
     sets: list[SetConfig] = Field(min_length=1)
     alpha: float = Field(default=1.0, ge=0, description="sampling weight of a set: size ** alpha")
     steps_per_epoch: int | None = Field(default=None, ge=1)
@@ -188,9 +214,17 @@ class StageConfig(Section):
         needs_teacher = False
         for number, set_config in enumerate(self.sets):
             try:
-                needs_teacher |= self.objective_of(set_config).needs_teacher
+                objective = self.objective_of(set_config)
             except ValidationError as error:
                 raise ValueError(f"sets.{number}.objective: {describe_error(error, ObjectiveConfig)}") from None
+            needs_teacher |= objective.needs_teacher
+            if not objective.contrastive_weight and not objective.terms:
+                raise ValueError(f"sets.{number}: objective.contrastive_weight is 0 and no term has a weight; set one")
+            if objective.needs_block and set_config.blocks is None:
+                raise ValueError(
+                    f"sets.{number}: objective.block reads blocks; write `blocks: {{}}` in the set, or "
+                    "`objective: {block: {weight: 0}}`"
+                )
         if needs_teacher != (self.teacher is not None):
             weights = " or ".join(f"`objective.{name}.weight`" for name in self.objective.teacher_terms)
             raise ValueError(f"`teacher` and {weights} go together: set both or neither")

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from gecko_fret.corpus.load import load_corpus, python_docs
 from gecko_fret.corpus.passages import Corpus, Dropped, Passage
+from gecko_fret.corpus.splitting import split_sentences
 
-__all__ = ["Corpus", "Dropped", "Passage", "load_corpus", "python_docs"]
+__all__ = ["Corpus", "Dropped", "Passage", "load_corpus", "python_docs", "split_sentences"]

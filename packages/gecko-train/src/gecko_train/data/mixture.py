@@ -25,7 +25,8 @@ _WINDOW = 4  # batches' worth of postponed rows that are tried again for each ne
 class Planned(Protocol):
     """What planning needs of a set: its name, its size and the ids that must not repeat within a batch.
 
-    A streamed set has no ids to look at beforehand; it plans its own batches (`gecko_train.data.streams`).
+    A streamed set has no ids to look at beforehand, and one of blocks draws rows by the documents that they share:
+    these plan their own batches (`gecko_train.data.streams`, `gecko_train.data.blocks`).
     """
 
     name: str
@@ -39,12 +40,13 @@ class Planned(Protocol):
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """One global batch: rows ``indices`` of set number ``set_index``."""
+    """One global batch: rows ``indices`` of set number ``set_index``, and in a block the documents that they share."""
 
     epoch: int
     step: int
     set_index: int
     indices: np.ndarray  # (B,) int64
+    documents: np.ndarray | None = None  # (N,) int64, documents that the rows share where the batch is a block
 
     def slice(self, rank: int, world_size: int) -> np.ndarray:
         """The rows of one rank; concatenated over the ranks they are ``indices`` again."""
@@ -56,7 +58,7 @@ class Mixture:
 
     Args:
         sets: the training sets.
-        batch_size: rows per global batch. A set with fewer distinct rows gives smaller batches.
+        batch_size: rows per global batch, except in blocks. A set with fewer distinct rows gives smaller batches.
         seed: everything is derived from it.
         weights: share of the batches per set name; without it ``size ** alpha``.
         alpha: 1 is proportional to size, 0 is uniform over sets.
@@ -68,7 +70,7 @@ class Mixture:
 
     def __init__(
         self,
-        sets: Sequence[Any],  # Planned or streamed
+        sets: Sequence[Any],  # Planned, streamed or in blocks
         *,
         batch_size: int,
         seed: int = 0,
@@ -87,7 +89,8 @@ class Mixture:
         self.batch_size = batch_size
         self.seed = seed
         self.weights = _shares(names, [len(row_set) for row_set in sets], weights, alpha)
-        whole = np.array([max(1, len(row_set) // batch_size) for row_set in sets])
+        # A set of blocks knows how many show every query about once.
+        whole = np.array([getattr(row_set, "batches", max(1, len(row_set) // batch_size)) for row_set in sets])
         self.steps_per_epoch = int(whole.sum()) if steps_per_epoch is None else steps_per_epoch
         # Shares by size over a natural epoch need no rounding: every set is shown once, whole.
         self._counts = whole if weights is None and alpha == 1 and steps_per_epoch is None else None
@@ -108,9 +111,12 @@ class Mixture:
         chosen = int(self._schedule[step])
         turn = int((self._schedule[:step] == chosen).sum())
         stream: Any = self.sets[chosen]
-        if hasattr(stream, "batch"):
-            before = sum(int((self.schedule(earlier) == chosen).sum()) for earlier in range(epoch))
-            return PlannedBatch(epoch, step, chosen, stream.batch(before + turn, self.batch_size))
+        if hasattr(stream, "batch") or hasattr(stream, "block"):
+            number = turn + sum(int((self.schedule(earlier) == chosen).sum()) for earlier in range(epoch))
+            if hasattr(stream, "batch"):
+                return PlannedBatch(epoch, step, chosen, stream.batch(number, self.batch_size))
+            block = stream.block(number)
+            return PlannedBatch(epoch, step, chosen, block.queries, block.documents)
         if chosen not in self._planned:  # a set is planned when its first batch is asked for
             wanted = int((self._schedule == chosen).sum())
             self._planned[chosen] = self._plan(chosen, epoch, wanted)

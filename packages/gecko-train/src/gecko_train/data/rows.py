@@ -52,22 +52,26 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One training example.
+    """One training example, or texts of which no answer is known.
 
     Attributes:
+        query: None for a passage alone (``negatives`` holds it), from which only terms with a teacher model learn.
+        positive: the answer; None where nobody knows it: the contrastive loss passes the row over.
+        negatives: hard negatives, then further candidates; without a positive, candidates of which some may be answers.
         symmetric: whether both sides are written in the query format.
         query_id: identity of the query; 0: that of its text.
-        positive_id: identity of the positive; 0: that of its text.
+        positive_id: identity of the positive; 0: that of its text, or one of the row's own.
         label: class of a row from a classification set; rows of one label are not negatives of each other.
-        scores: the teacher's scores of the positive and of each negative, in that order (``1 + len(negatives)``).
+        scores: the teacher's logits of the positive and of each negative, in that order (one per document), NaN for a
+            document that nobody judged.
 
     Raises:
-        DataError: the number of scores is wrong.
+        DataError: the number of scores is wrong, or the row holds no text.
     """
 
     task: str
-    query: str
-    positive: Document
+    query: str | None
+    positive: Document | None
     negatives: tuple[Document, ...] = ()
     symmetric: bool = False
     query_id: int = 0
@@ -76,15 +80,31 @@ class TrainingRow:
     scores: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.query is None and not self.documents:
+            raise DataError("a row without a query and without a document; leave it out")
         if not self.query_id:
-            object.__setattr__(self, "query_id", text_id(self.query))
+            own = self.documents[0].id if self.query is None else text_id(self.query)
+            object.__setattr__(self, "query_id", own)
         if not self.positive_id:
-            object.__setattr__(self, "positive_id", self.positive.id)
-        if self.scores is not None and len(self.scores) != 1 + len(self.negatives):
+            # Batches hold no passage twice; a row without an answer must not look like another one.
+            own = text_id("without an answer:", str(self.query_id)) if self.positive is None else self.positive.id
+            object.__setattr__(self, "positive_id", own)
+        if self.scores is not None and len(self.scores) != len(self.documents):
             raise DataError(
-                f"row {self.query[:40]!r}: {len(self.scores)} scores for 1 positive and {len(self.negatives)} "
-                "negatives; give one score per document, the positive first"
+                f"row {str(self.query)[:40]!r}: {len(self.scores)} scores for "
+                f"{len(self.documents) - len(self.negatives)} positive and {len(self.negatives)} negatives; give one "
+                "score per document, the positive first"
             )
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The positive, where it is known, and the negatives."""
+        return self.negatives if self.positive is None else (self.positive, *self.negatives)
+
+    @property
+    def answered(self) -> bool:
+        """Whether query and answer are there, as the contrastive loss needs them."""
+        return self.query is not None and self.positive is not None
 
 
 class RowSet:
@@ -204,7 +224,7 @@ def _to_dict(row: TrainingRow) -> dict[str, Any]:
     return {
         "task": row.task,
         "query": row.query,
-        "positive": {"title": row.positive.title, "text": row.positive.text},
+        "positive": None if row.positive is None else {"title": row.positive.title, "text": row.positive.text},
         "negatives": [{"title": negative.title, "text": negative.text} for negative in row.negatives],
         "symmetric": row.symmetric,
         "query_id": row.query_id,
@@ -218,7 +238,7 @@ def _to_row(row: dict[str, Any]) -> TrainingRow:
     return TrainingRow(
         task=row["task"],
         query=row["query"],
-        positive=Document(row["positive"]["text"], row["positive"]["title"]),
+        positive=None if row["positive"] is None else Document(row["positive"]["text"], row["positive"]["title"]),
         negatives=tuple(Document(negative["text"], negative["title"]) for negative in row["negatives"]),
         symmetric=row["symmetric"],
         query_id=row["query_id"],

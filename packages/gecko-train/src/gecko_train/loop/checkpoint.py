@@ -1,6 +1,7 @@
 """Checkpoints that are complete or do not exist.
 
-A checkpoint is a folder ``step-000123`` with ``model.safetensors``, ``optimizer.safetensors`` and ``state.json``. It
+A checkpoint is a folder ``step-000123`` with ``model.safetensors``, ``optimizer.safetensors`` and ``state.json``, and
+``beside.safetensors`` for what is trained along without being part of the model (a projection to a teacher's width). It
 appears under its name when all of it is on disk, so a killed or full machine never leaves half of one to be chosen. No
 pickles. Neither the data plan nor the random generators are in it: both are functions of (seed, step).
 """
@@ -47,6 +48,7 @@ def save(
     best: int | None = None,
     trained_only: bool = False,
     writes: bool = True,
+    beside: nn.Module | None = None,
 ) -> Path:
     """Write the checkpoint of ``step``, then remove all but the last ``keep`` (and step ``best``).
 
@@ -60,6 +62,7 @@ def save(
         best: a step that stays besides.
         trained_only: leave out frozen weights (LoRA): they are the start model's.
         writes: False on all ranks but one; they only help to gather sharded tensors.
+        beside: what is trained along and no part of the model.
 
     Returns:
         The checkpoint's folder.
@@ -75,6 +78,8 @@ def save(
         with whole_folder(final, cure=_CURE) as temporary:
             save_file(weights, temporary / "model.safetensors")
             save_file(moments, temporary / "optimizer.safetensors")
+            if beside is not None:
+                save_file(model_tensors(beside), temporary / "beside.safetensors")
             sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
             write_json(temporary / "state.json", {**state, "step": step, "files": sizes}, indent=1)
     except SafetensorError as error:  # its way to report a full disk
@@ -109,6 +114,7 @@ def load(
     optimizer: torch.optim.Optimizer | None = None,
     *,
     trained_only: bool = False,
+    beside: nn.Module | None = None,
 ) -> None:
     """Load the checkpoint's weights (and optimizer state) into ``model`` (and ``optimizer``), in place.
 
@@ -117,6 +123,7 @@ def load(
         model: gets the weights, sharded as its own are.
         optimizer: gets the moments.
         trained_only: as it was saved.
+        beside: gets what was trained along.
 
     Raises:
         ConfigError: the checkpoint belongs to another model.
@@ -140,6 +147,8 @@ def load(
     with torch.no_grad():
         for name, tensor in tensors.items():
             expected[name].copy_(shard_like(tensor, expected[name]))
+    if beside is not None:
+        beside.load_state_dict(load_file(checkpoint.path / "beside.safetensors"))
     if optimizer is not None:
         _load_optimizer(load_file(checkpoint.path / "optimizer.safetensors"), optimizer)
 

@@ -48,6 +48,22 @@ def gather_rows(own: Tensor, sizes: Sequence[int]) -> Tensor:  # (sizes[rank], .
     return torch.cat(rows)
 
 
+def average_gradients(module: nn.Module, factor: float = 1.0) -> None:
+    """Average the gradients of a module that no wrapper looks after over the ranks, and multiply them.
+
+    Args:
+        module: the same on every rank.
+        factor: undoes what the loss was multiplied with.
+    """
+    _, world_size = world()
+    for parameter in module.parameters():
+        if parameter.grad is None:
+            continue
+        if world_size > 1:
+            dist.all_reduce(parameter.grad)
+        parameter.grad *= factor / world_size
+
+
 # ---- FSDP2 ----
 
 

@@ -28,12 +28,14 @@ from gecko_eval.in_training import best_step
 from gecko_train.config import StageConfig, TrainerConfig
 from gecko_train.data.mixture import Mixture, PlannedBatch
 from gecko_train.data.rows import TrainingRow
-from gecko_train.data.texts import BatchTexts, batch_texts, teacher_rows
+from gecko_train.data.teacher import TeacherVectors, teacher_texts
+from gecko_train.data.texts import BatchTexts, BlockTexts, batch_texts, block_texts, teacher_rows
 from gecko_train.loop import checkpoint as checkpoints
 from gecko_train.loop.flops import peak_flops, step_flops
 from gecko_train.loop.grad_cache import backward_through_batch, split_batch
 from gecko_train.loop.lora import add_lora, freeze_pooler, merge_lora
 from gecko_train.loop.parallel import (
+    average_gradients,
     copy_weights,
     gather_rows,
     gather_shards,
@@ -44,6 +46,7 @@ from gecko_train.loop.parallel import (
 )
 from gecko_train.loop.schedule import autocast_for, forward_dtype, learning_rate_factor, make_optimizer
 from gecko_train.loop.watch import TrainingSummary, Watch, read_metrics, summarise
+from gecko_train.loss.base import Block
 from gecko_train.loss.objective import Objective
 
 # Tokens of one forward pass beyond which the device gets no faster; shorter pieces carry less padding, if any.
@@ -53,8 +56,8 @@ _QUICK_TOKENS = {"cpu": 4_096}
 @dataclass(frozen=True)
 class _Prepared:
     batch: PlannedBatch
-    rows: list[TrainingRow]  # this rank's
-    texts: BatchTexts
+    rows: list[TrainingRow]  # this rank's; all of a block's
+    texts: BatchTexts | BlockTexts
     tokens: list[list[int]]
 
 
@@ -73,13 +76,15 @@ class Trainer:
         identity: the resolved stage as JSON; likewise.
         on_checkpoint: called with (step, model) before a checkpoint, returns numbers for the metrics (the first of
             them decides which checkpoint is best), one such number, or None.
-        teacher: model whose embeddings the objectives match.
+        teacher: model whose embeddings the objectives match, or its vectors; a model's are kept in ``teacher/``.
         accelerator: accelerate's; made here by default.
         console: a rich console to show progress on.
 
     Raises:
         ConfigError: more ranks than rows in a batch, or a tracker that is not installed.
     """
+
+    projection: nn.Linear | None = None  # to the teacher's width, trained along
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class Trainer:
         start: str = "",
         identity: str = "",
         on_checkpoint: Callable[[int, Gecko], Mapping[str, float] | float | None] | None = None,
-        teacher: Gecko | None = None,
+        teacher: Gecko | TeacherVectors | None = None,
         accelerator: Any = None,
         console: Any = None,
     ):
@@ -109,7 +114,6 @@ class Trainer:
         self.title = title
         self.identity = {"plan": mixture.fingerprint, "model": start, "stage": identity}
         self.on_checkpoint = on_checkpoint
-        self.teacher = teacher
         self.console = console
         check_trackers(config.trackers)
         # Autocast is ours (below): accelerate would patch the model's forward, which the saved model must not keep.
@@ -117,6 +121,7 @@ class Trainer:
             mixed_precision="no", cpu=model.device.type == "cpu", log_with=config.trackers or None, project_dir=folder
         )
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self.teacher = self._vectors_of(teacher)
         smallest = min(min(len(row_set), mixture.batch_size) for row_set in mixture.sets)
         if smallest < self.world_size:
             raise ConfigError(f"a batch of {smallest} rows is too small for {self.world_size} ranks; use fewer ranks")
@@ -140,6 +145,7 @@ class Trainer:
             ConfigError: the checkpoint is of another run or another model.
             DataError: the loss or the gradient is not finite (its rows are saved), or the disk is full.
         """
+        self._ask_teacher()
         wrapped, optimizer = self._prepare()
         done = self._resume(wrapped, optimizer)
         history: list[dict[str, Any]] = []
@@ -180,7 +186,7 @@ class Trainer:
         row_of = torch.empty(len(prepared.tokens), dtype=torch.long)  # text -> row of the sorted embeddings
         row_of[order] = torch.arange(len(order))
         row_of = row_of.to(self.device)
-        teacher = self._teacher_rows(prepared)
+        teacher = self._teacher_vectors(prepared)
         watched: dict[str, float] = {}
 
         def embed(group: Any) -> Tensor:
@@ -204,7 +210,11 @@ class Trainer:
             no_sync=lambda: without_reduction(wrapped) if self.sharded else self.accelerator.no_sync(wrapped),
         )  # fmt: skip
         value = float(loss) / self.world_size
-        norm = float(gather_shards(nn.utils.clip_grad_norm_(wrapped.parameters(), self.config.clip)))
+        trained = [*wrapped.parameters()]
+        if self.projection is not None:
+            average_gradients(self.projection, 1 / self.world_size)
+            trained += self.projection.parameters()
+        norm = float(gather_shards(nn.utils.clip_grad_norm_(trained, self.config.clip)))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._stop_at(step, prepared, value, norm)
         optimizer.step()
@@ -225,11 +235,37 @@ class Trainer:
             return pieces, len(pieces) > 1
         return split_batch(lengths, config.micro_batch_tokens, self._quick, config.grad_cache)
 
-    def _teacher_rows(self, prepared: _Prepared) -> Tensor | None:
-        if self.teacher is None:
+    def _vectors_of(self, teacher: Gecko | TeacherVectors | None) -> TeacherVectors | None:
+        if teacher is None:
             return None
-        vectors = self.teacher.encode(prepared.texts.texts, output="torch").to(self.device)
-        return teacher_rows(vectors, prepared.texts)
+        if isinstance(teacher, Gecko):
+            teacher = TeacherVectors(teacher, self.folder / "teacher", self.console)
+        teacher.rank, teacher.world_size = self.rank, self.world_size
+        return teacher
+
+    def _ask_teacher(self) -> None:
+        """Compute the teacher's vectors of all sets that are not streamed, once."""
+        if self.teacher is None:
+            return
+        for row_set, objective in zip(self.mixture.sets, self.objectives, strict=True):
+            if objective.config.needs_teacher:
+                texts = teacher_texts(row_set, self.teacher, objective.documents)
+                self.teacher.add(texts, self.accelerator.wait_for_everyone)
+
+    def _teacher_vectors(self, prepared: _Prepared) -> Tensor | None:
+        """(b, 1 + M, E) of this rank's rows; (Q + N, E) of a whole block."""
+        if self.teacher is None or not self.objectives[prepared.batch.set_index].config.needs_teacher:
+            return None
+        rows = prepared.rows
+        if isinstance(prepared.texts, BatchTexts):
+            texts = batch_texts(rows, self.teacher, prepared.texts.documents.shape[1])
+            return teacher_rows(torch.from_numpy(self.teacher(texts.texts)), texts).to(self.device)
+        row_set: Any = self.mixture.sets[prepared.batch.set_index]
+        asked = [self.teacher.format_queries([row.query or ""], row.task)[0] for row in rows]
+        found = [
+            self.teacher.format_documents([d.text], [d.title])[0] for d in row_set.documents(prepared.batch.documents)
+        ]
+        return torch.from_numpy(self.teacher([*asked, *found])).to(self.device)
 
     def _speed(self, tokens: int, prepared: _Prepared, seconds: float) -> dict[str, float]:
         work = step_flops(self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None)
@@ -238,7 +274,10 @@ class Trainer:
     def _global_loss(
         self, embeddings: Tensor, prepared: _Prepared, objective: Objective, teacher: Tensor | None
     ) -> tuple[Tensor, dict[str, float]]:
-        texts, sizes = prepared.texts, slice_sizes(len(prepared.batch.indices), self.world_size)
+        texts = prepared.texts
+        if isinstance(texts, BlockTexts):
+            return self._block_loss(embeddings, prepared, texts, objective, teacher)
+        sizes = slice_sizes(len(prepared.batch.indices), self.world_size)
         device = embeddings.device
 
         def of_all_ranks(own: Tensor) -> Tensor:
@@ -251,13 +290,59 @@ class Trainer:
             of_all_ranks(texts.document_ids),
             of_all_ranks(texts.scores),
             None if teacher is None else of_all_ranks(teacher),
+            answered=of_all_ranks(texts.answered),
+            projection=self.projection,
+        )
+
+    def _block_loss(
+        self, embeddings: Tensor, prepared: _Prepared, texts: BlockTexts, objective: Objective, teacher: Tensor | None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a block, of which every rank knows all but the embeddings."""
+        batch, device = prepared.batch, embeddings.device
+        assert batch.documents is not None
+        row_set: Any = self.mixture.sets[batch.set_index]
+        count = len(batch.indices)
+        queries = gather_rows(embeddings[texts.queries.to(device)], slice_sizes(count, self.world_size))
+        sizes = slice_sizes(len(batch.documents), self.world_size)
+        documents = gather_rows(embeddings[texts.documents.to(device)], sizes)
+        likely = row_set.likely(batch.indices, batch.documents)
+        block = Block(
+            documents,
+            texts.rows.to(device),
+            texts.targets.to(device),
+            None if likely is None else torch.from_numpy(likely).to(device),
+            None if teacher is None else teacher[:count],
+            None if teacher is None else teacher[count:],
+        )
+        return objective(
+            queries,
+            documents[block.rows],
+            texts.query_ids.to(device),
+            texts.document_ids.to(device),
+            texts.scores.to(device),
+            answered=texts.answered.to(device),
+            block=block,
+            projection=self.projection,
         )
 
     def _fetch(self, step: int) -> _Prepared:
         batch = self.mixture.at(step)
         row_set: Any = self.mixture.sets[batch.set_index]
-        rows = row_set.rows(batch.slice(self.rank, self.world_size))
-        texts = batch_texts(rows, self.model, self.objectives[batch.set_index].documents)
+        objective = self.objectives[batch.set_index]
+        texts: BatchTexts | BlockTexts
+        if batch.documents is None:
+            rows = row_set.rows(batch.slice(self.rank, self.world_size))
+            texts = batch_texts(rows, self.model, objective.documents)
+        else:
+            if min(len(batch.indices), len(batch.documents)) < self.world_size:
+                raise ConfigError(
+                    f"set {row_set.name}: a block is too small for {self.world_size} ranks; use fewer ranks"
+                )
+            rows = row_set.rows(batch.indices)
+            texts = block_texts(
+                rows, row_set.documents(batch.documents), self.model, objective.documents,
+                hard_negatives=objective.config.hard_negatives, rank=self.rank, world_size=self.world_size,
+            )  # fmt: skip
         tokens = self.model.tokenize(texts.texts, max_length=self.config.max_seq_length)
         return _Prepared(batch, rows, texts, tokens)
 
@@ -292,6 +377,11 @@ class Trainer:
         if self.config.compile:
             getattr(wrapped, "backbone").compile(dynamic=True)  # noqa: B009 - nn.Module's types know no attributes
         optimizer = make_optimizer(wrapped, self.config)
+        if self.teacher is not None and any(objective.config.projects for objective in self.objectives):
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                self.projection = nn.Linear(self.model.dim, self.teacher.dim, bias=False, device=self.device)
+            optimizer.add_param_group({"params": [*self.projection.parameters()], "weight_decay": 0.0})
         if not self.sharded:
             wrapped, optimizer = self.accelerator.prepare(wrapped, optimizer)
         return wrapped, optimizer
@@ -315,7 +405,10 @@ class Trainer:
                 raise ConfigError(
                     f"{checkpoint.path}: a checkpoint {what[key]}; choose another output folder with --out"
                 )
-        checkpoints.load(checkpoint, self._unwrapped(wrapped), optimizer, trained_only=self.config.lora is not None)
+        checkpoints.load(
+            checkpoint, self._unwrapped(wrapped), optimizer, trained_only=self.config.lora is not None,
+            beside=self.projection,
+        )  # fmt: skip
         return checkpoint.step
 
     def _saves_after(self, done: int) -> bool:
@@ -341,7 +434,7 @@ class Trainer:
             best = best_step(_scores(checkpoints.checkpoints(folder)) | {done: score})
         checkpoints.save(
             folder, done, self._unwrapped(wrapped), optimizer, state, keep=self.config.keep_checkpoints, best=best,
-            trained_only=self.config.lora is not None, writes=self._is_main,
+            trained_only=self.config.lora is not None, writes=self._is_main, beside=self.projection,
         )  # fmt: skip
         self.accelerator.wait_for_everyone()
 

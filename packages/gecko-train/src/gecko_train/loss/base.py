@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,13 +22,31 @@ class Needs:
 
     Attributes:
         documents: documents per row, the positive included.
-        scores: the LLM's scores of these documents.
+        scores: the judges' scores of these documents.
         teacher: the vectors of a teacher model (``teacher`` of the stage).
+        block: a batch that is a block (``blocks`` of the set); with ``scores``, those of all its pairs.
     """
 
     documents: int = 1
     scores: bool = False
     teacher: bool = False
+    block: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a batch that is a block holds besides its rows: documents that all its queries share.
+
+    Attributes:
+        likely: pairs whose document the teacher takes for nearly as good as the query's best: no negatives.
+    """
+
+    documents: Tensor  # (N, D), different ones
+    rows: Tensor  # (B, M) int64, where the documents of the rows are among these
+    targets: Tensor  # (B, N) teacher logits, NaN where nobody judged
+    likely: Tensor | None = None  # (B, N) bool
+    teacher_queries: Tensor | None = None  # (B, E)
+    teacher_documents: Tensor | None = None  # (N, E)
 
 
 @dataclass(frozen=True)
@@ -39,20 +58,44 @@ class LossBatch:
 
     Attributes:
         temperature: the objective's, for terms with a softmax of their own.
+        dims: Matryoshka prefixes of the objective; None: the whole width only.
+        dim_weights: one per entry of ``dims``; None: all 1.
+        answered: which rows have a known answer in column 0 of ``documents``; None: all.
+        projection: to the teacher's width, trained along; None: there is none.
     """
 
     queries: Tensor  # (B, D)
     documents: Tensor  # (B, M, D); column 0 is the positive
     query_ids: Tensor  # (B,) int64
     document_ids: Tensor  # (B, M) int64; equal ids are never negatives of each other
-    scores: Tensor | None  # (B, M), NaN where the LLM gave none
+    scores: Tensor | None  # (B, M) teacher logits, NaN where nobody judged
     teacher: Tensor | None  # (B, 1 + M, E), the teacher model's vectors of query and documents
     temperature: float
+    dims: tuple[int, ...] | None = None
+    dim_weights: tuple[float, ...] | None = None
+    answered: Tensor | None = None  # (B,) bool
+    block: Block | None = None
+    projection: Callable[[Tensor], Tensor] | None = None
 
     @cached_property  # one view for all terms: the order in which gradients are added up depends on it
     def positives(self) -> Tensor:
         """The positives, (B, D)."""
         return self.documents[:, 0]
+
+    def answered_only(self) -> LossBatch:
+        """The batch without the rows whose answer nobody knows; itself where there are none."""
+        if self.answered is None or bool(self.answered.all()):
+            return self
+        kept = self.answered.nonzero()[:, 0]
+        of_rows = ("queries", "documents", "query_ids", "document_ids", "scores", "teacher")
+        rows = {name: value[kept] for name in of_rows if (value := getattr(self, name)) is not None}
+        block = self.block
+        if block is not None:
+            of_block = ("rows", "targets", "likely", "teacher_queries")
+            block = replace(
+                block, **{name: value[kept] for name in of_block if (value := getattr(block, name)) is not None}
+            )
+        return replace(self, **rows, answered=None, block=block)
 
 
 class Term(Protocol):

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 class ContrastiveConfig(Section):
     """The options of the Gecko loss; they stand directly under ``objective``."""
 
+    contrastive_weight: float = Field(default=1.0, ge=0, description="factor of the Gecko loss; 0: other terms alone")
     temperature: float = Field(
         default=0.02, gt=0, description="not stated in the paper; 0.01 to 0.05 is the field's range"
     )
     dims: list[int] | None = Field(default=None, description="Matryoshka dims; default: the student's")
     dim_weights: list[float] | None = Field(default=None, description="default: equal (1 each)")
+    in_batch: bool = Field(
+        default=True,
+        description="other rows' passages and, with `same_tower`, queries are negatives; false: own hard negatives",
+    )
     same_tower: bool = Field(default=True, description="other queries of the batch are negatives (SamToNe)")
     negatives_scope: Literal["own", "batch"] = Field(
         default="own", description="own: a row's hard negatives count for it alone"
@@ -39,6 +44,13 @@ class ContrastiveConfig(Section):
         ge=0,
         description="in-batch negatives this much nearer to the query than its positive do not count",
     )
+    false_negative_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="judged passages whose probability (or scaled score) is above this share of the row's best are no "
+        "negatives (CADeT: 0.6); for sets with scores",
+    )
 
     def check(self) -> None:
         """Check what the types of single fields cannot: that the fields go together.
@@ -48,10 +60,21 @@ class ContrastiveConfig(Section):
         """
         if self.dim_weights is not None and (self.dims is None or len(self.dim_weights) != len(self.dims)):
             raise ValueError("dim_weights needs dims of the same length")
+        if not self.contrastive_weight:
+            return
+        if not self.in_batch and not self.hard_negatives:
+            raise ValueError("in_batch: false leaves no negatives; set hard_negatives to 1 or more")
+        if self.negatives_scope == "batch" and not self.in_batch:
+            raise ValueError("in_batch: false and negatives_scope: batch exclude each other; leave one out")
+        if self.negatives_scope == "batch" and self.false_negative_share is not None:
+            raise ValueError("false_negative_share looks at a row's own candidates; use negatives_scope: own")
 
 
 class ContrastiveTerm:
-    """``gecko_kernels.same_tower_softmax_loss`` with the options of a recipe.
+    """``gecko_kernels.same_tower_softmax_loss`` with the options of a recipe, over the rows with a known answer.
+
+    What the kernels cannot leave out, single pairs by the teacher's word or all of the batch, ``masked_softmax_loss``
+    does.
 
     Args:
         config: the options.
@@ -64,9 +87,12 @@ class ContrastiveTerm:
         self.needs = Needs(documents=1 + config.hard_negatives)
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """See ``Term``; watched are mean similarities and the share of pairs that the margin left out."""
+        """See ``Term``; watched are mean similarities and the share of pairs that were left out."""
         from gecko_kernels import same_tower_softmax_loss
 
+        batch = batch.answered_only()
+        if not len(batch.queries):
+            return batch.queries.sum() * 0.0, {}
         config, hard, positives = self.config, self.config.hard_negatives, batch.positives
         negatives = batch.documents[:, 1 : 1 + hard] if hard else None
         options: dict[str, Any] = {
@@ -74,7 +100,6 @@ class ContrastiveTerm:
             "dims": self.dims,
             "dim_weights": tuple(config.dim_weights) if config.dim_weights else None,
             "same_tower": config.same_tower,
-            "negatives_scope": config.negatives_scope,
             "query_ids": batch.query_ids,
             "positive_ids": batch.document_ids[:, 0],
             "negative_ids": batch.document_ids[:, 1 : 1 + hard] if hard else None,
@@ -84,8 +109,126 @@ class ContrastiveTerm:
         watched = _similarities(
             batch.queries.detach(), positives.detach(), None if negatives is None else negatives.detach()
         )
-        loss, left_out = same_tower_softmax_loss(batch.queries, positives, negatives, return_left_out=True, **options)
-        return loss, watched if config.false_negative_margin is None else {**watched, "left_out": left_out}
+        likely = self._likely(batch)
+        if likely is not None or not config.in_batch:
+            loss, left_out = masked_softmax_loss(
+                batch.queries, positives, negatives, in_batch=config.in_batch, likely=likely, **options
+            )
+        else:
+            options["negatives_scope"] = config.negatives_scope
+            loss, left_out = same_tower_softmax_loss(
+                batch.queries, positives, negatives, return_left_out=True, **options
+            )
+        masks = likely is not None or config.false_negative_margin is not None
+        return loss, {**watched, "left_out": left_out} if masks else watched
+
+    def _likely(self, batch: LossBatch) -> tuple[Tensor, Tensor] | None:
+        """Which positives (B, B) and own negatives (B, H) the teacher takes for answers; None without a block."""
+        block = batch.block
+        if self.config.false_negative_share is None or block is None or block.likely is None:
+            return None
+        own = block.rows[:, 1 : 1 + self.config.hard_negatives]
+        return block.likely[:, block.rows[:, 0]], block.likely.gather(1, own)
+
+
+def masked_softmax_loss(
+    queries: Tensor,  # (B, D)
+    positives: Tensor,  # (B, D)
+    negatives: Tensor | None,  # (B, H, D), each row's own
+    *,
+    temperature: float,
+    dims: Sequence[int],
+    dim_weights: Sequence[float] | None,
+    in_batch: bool,
+    same_tower: bool,
+    query_ids: Tensor,  # (B,)
+    positive_ids: Tensor,  # (B,)
+    negative_ids: Tensor | None,  # (B, H)
+    hardness: float,
+    false_negative_margin: float | None,
+    likely: tuple[Tensor, Tensor] | None,  # (B, B) and (B, H) bool
+) -> tuple[Tensor, Tensor]:
+    """Compute the Gecko loss in plain PyTorch, with a mask for single pairs; memory grows with B x (2 B + H).
+
+    The rules are those of ``gecko_kernels.same_tower_softmax_loss``: equal ids are never negatives of each other, and
+    the margin looks at the full width.
+
+    Args:
+        queries: unnormalised embeddings.
+        positives: likewise.
+        negatives: likewise.
+        temperature: of the softmax.
+        dims: Matryoshka prefixes, re-normalised and added up.
+        dim_weights: one per entry of ``dims``; None: all 1.
+        in_batch: whether other rows' positives (and queries) are negatives.
+        same_tower: whether the queries are.
+        query_ids: equal queries are not negatives of each other.
+        positive_ids: nor are equal positives.
+        negative_ids: nor is a row's own positive.
+        hardness: a of the weight exp(a * cosine) of own negatives, a constant to the gradient.
+        false_negative_margin: in-batch negatives with a cosine above the positive's plus this do not count.
+        likely: pairs that do not count because the teacher takes the passage for an answer.
+
+    Returns:
+        The loss, scalar, mean over rows, and the share of the pairs that margin and teacher leave out.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    kept = _kept_by_id(in_batch, same_tower, query_ids, positive_ids, negative_ids)
+    pairs = _count(kept)
+    if likely is not None:
+        for name, mask in zip(("positives", "negatives"), likely, strict=True):
+            if name in kept:
+                kept[name] = kept[name] & ~mask
+    if false_negative_margin is not None and in_batch:
+        _apply_margin(kept, queries, positives, false_negative_margin)
+    loss = queries.new_zeros((), dtype=dtype)
+    for dim, weight in zip(dims, dim_weights or [1.0] * len(dims), strict=True):
+        q, p = (normalize(vectors[:, :dim].to(dtype), dim=-1) for vectors in (queries, positives))
+        own = (q * p).sum(-1, keepdim=True) / temperature
+        columns = {}
+        if "positives" in kept:
+            columns["positives"] = q @ p.T / temperature
+        if "queries" in kept:
+            columns["queries"] = q @ q.T / temperature
+        if negatives is not None:
+            hard = torch.einsum("bd,bhd->bh", q, normalize(negatives[..., :dim].to(dtype), dim=-1))
+            columns["negatives"] = hard / temperature + hardness * hard.detach()
+        masked = [columns[name].masked_fill(~mask, -torch.inf) for name, mask in kept.items()]
+        loss = loss + weight * (torch.cat([own, *masked], 1).logsumexp(1) - own[:, 0]).mean()
+    return loss, loss.new_tensor(1 - _count(kept) / max(1, pairs))
+
+
+def _kept_by_id(
+    in_batch: bool, same_tower: bool, query_ids: Tensor, positive_ids: Tensor, negative_ids: Tensor | None
+) -> dict[str, Tensor]:
+    """Which pairs count as negatives by kind of column: (B, B), (B, B), (B, H). A row's own positive does not."""
+    kept = {}
+    if in_batch:
+        same_query = query_ids[:, None] == query_ids
+        kept["positives"] = ~(same_query | (positive_ids[:, None] == positive_ids))
+        if same_tower:
+            kept["queries"] = ~same_query
+    if negative_ids is not None:
+        kept["negatives"] = negative_ids != positive_ids[:, None]
+    return kept
+
+
+def _apply_margin(kept: dict[str, Tensor], queries: Tensor, positives: Tensor, margin: float) -> None:
+    """Leave out what is nearer to the query than its positive by more than the margin, at full width."""
+    from torch.nn.functional import normalize
+
+    q, p = normalize(queries.detach().float(), dim=-1), normalize(positives.detach().float(), dim=-1)
+    limit = (q * p).sum(-1, keepdim=True) + margin
+    kept["positives"] &= q @ p.T <= limit
+    if "queries" in kept:
+        kept["queries"] &= q @ q.T <= limit
+
+
+def _count(kept: dict[str, Tensor]) -> int:
+    return sum(int(mask.sum()) for mask in kept.values())
 
 
 def _similarities(queries: Tensor, positives: Tensor, negatives: Tensor | None) -> dict[str, Tensor]:

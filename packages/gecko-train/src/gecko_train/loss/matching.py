@@ -2,12 +2,14 @@
 
 Where both have the same width, by cosine (EmbeddingGemma, arXiv 2509.20354, matches queries, positives and hard
 negatives with its teacher); where they differ, by the similarities among the texts of a batch, which have no width
-(as in Jasper and Stella, arXiv 2412.19048).
+(as in Jasper and Stella, arXiv 2412.19048), or by cosine after a projection that is trained along and not saved.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from gecko_train.loss.base import LossBatch, Needs, TermConfig
 
@@ -18,23 +20,41 @@ if TYPE_CHECKING:
 class MatchingConfig(TermConfig):
     """Embedding matching with the stage's ``teacher``."""
 
+    projection: bool = Field(
+        default=False,
+        description="a linear layer from the student's width to the teacher's, trained along and no part of the model",
+    )
+
     def term(self) -> MatchingTerm:
         """See ``TermConfig``."""
-        return MatchingTerm()
+        return MatchingTerm(self)
 
 
 class MatchingTerm:
-    """Matching of all queries and documents of a batch."""
+    """Matching of all queries and documents of a batch; of a block's documents each once."""
 
-    needs = Needs(teacher=True)
+    def __init__(self, config: MatchingConfig):
+        self.config = config
+        self.needs = Needs(teacher=True)
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``Term``."""
         import torch
 
-        assert batch.teacher is not None
-        student = torch.cat([batch.queries[:, None], batch.documents], 1)
-        return matching_loss(student.flatten(0, 1), batch.teacher.flatten(0, 1)), {}
+        block = batch.block
+        if block is not None:
+            assert block.teacher_queries is not None
+            assert block.teacher_documents is not None
+            student = torch.cat([batch.queries, block.documents])
+            teacher = torch.cat([block.teacher_queries, block.teacher_documents])
+        else:
+            assert batch.teacher is not None
+            student = torch.cat([batch.queries[:, None], batch.documents], 1).flatten(0, 1)
+            teacher = batch.teacher.flatten(0, 1)
+        if self.config.projection:
+            assert batch.projection is not None
+            student = batch.projection(student.float())
+        return matching_loss(student, teacher), {}
 
 
 def matching_loss(

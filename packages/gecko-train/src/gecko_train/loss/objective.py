@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from gecko_core.errors import ConfigError
-from gecko_train.loss.base import LossBatch, TermConfig
+from gecko_train.loss.base import Block, LossBatch, Needs, TermConfig
+from gecko_train.loss.block import BlockConfig
 from gecko_train.loss.contrastive import ContrastiveConfig, ContrastiveTerm
-from gecko_train.loss.kl import KlConfig
+from gecko_train.loss.kl import KlConfig, ScoresConfig
 from gecko_train.loss.matching import MatchingConfig
 from gecko_train.loss.spread_out import SpreadOutConfig
 
@@ -32,6 +33,7 @@ class ObjectiveFields(ContrastiveConfig):
     }
 
     kl: KlConfig = Field(default_factory=KlConfig)
+    block: BlockConfig = Field(default_factory=BlockConfig)
     matching: MatchingConfig = Field(default_factory=MatchingConfig)
     spread_out: SpreadOutConfig = Field(default_factory=SpreadOutConfig)
 
@@ -60,10 +62,38 @@ class ObjectiveConfig(ObjectiveFields):
         return any(name in self.terms for name in self.teacher_terms)
 
     @property
+    def needs_block(self) -> bool:
+        """Whether a term that is on reads a block."""
+        return any(need.block for need in self._needs)
+
+    @property
+    def reads_unanswered(self) -> bool:
+        """Whether a term that is on learns from queries without a known answer: from scores, or from a teacher."""
+        return any(need.scores or need.teacher for need in self._needs)
+
+    @property
     def scored_documents(self) -> int:
         """Documents per row whose scores the terms read; 0: none."""
-        needs = [section.term().needs for section in self.terms.values()]
-        return max((need.documents for need in needs if need.scores), default=0)
+        return max((need.documents for need in self._needs if need.scores and not need.block), default=0)
+
+    @property
+    def projects(self) -> bool:
+        """Whether matching needs a projection to the teacher's width."""
+        return bool(self.matching.weight and self.matching.projection)
+
+    def targets(self, block: bool) -> tuple[str | None, float | None]:
+        """The judge whose scores are the targets, and the teacher temperature, as the recipe names them.
+
+        Args:
+            block: in batches that are blocks, where the term of the block goes before.
+        """
+        sections: list[ScoresConfig] = [self.block, self.kl] if block else [self.kl, self.block]
+        section: Any = next((section for section in sections if section.weight), sections[0])
+        return section.score, section.teacher_temperature
+
+    @property
+    def _needs(self) -> list[Needs]:
+        return [section.term().needs for section in self.terms.values()]
 
     @property
     def _sections(self) -> dict[str, TermConfig]:
@@ -118,24 +148,46 @@ class Objective:
         documents: Tensor,  # (B, M, D)
         query_ids: Tensor,  # (B,)
         document_ids: Tensor,  # (B, M)
-        scores: Tensor | None = None,  # (B, M), NaN where the LLM gave none
+        scores: Tensor | None = None,  # (B, M), NaN where nobody judged
         teacher: Tensor | None = None,  # (B, 1 + M, E), another model's vectors of query and documents
+        *,
+        answered: Tensor | None = None,  # (B,) bool; None: all
+        block: Block | None = None,
+        projection: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Add up the terms; one whose scores or teacher vectors are not given is left out.
+        """Add up the terms; one whose scores, teacher vectors or block are not given is left out.
 
         Returns:
             The loss (scalar, mean over rows) and what to watch: mean similarities and, where there are several, the
             single terms.
         """
-        batch = LossBatch(queries, documents, query_ids, document_ids, scores, teacher, self.config.temperature)
-        loss, watched = self._contrastive(batch)
-        parts = {"contrastive": loss}
+        config = self.config
+        batch = LossBatch(
+            queries, documents, query_ids, document_ids, scores, teacher, config.temperature, self.dims,
+            tuple(config.dim_weights) if config.dim_weights else None, answered, block, projection,
+        )  # fmt: skip
+        parts: dict[str, Tensor] = {}
+        watched: dict[str, Tensor] = {}
+        loss = queries.sum() * 0.0
+        if config.contrastive_weight:
+            parts["contrastive"], watched = self._contrastive(batch)
+            loss = config.contrastive_weight * parts["contrastive"]
         for name, (weight, term) in self._terms.items():
-            if (term.needs.scores and scores is None) or (term.needs.teacher and teacher is None):
+            if not _given(term.needs, batch):
                 continue
             parts[name], numbers = term(batch)
             loss = loss + weight * parts[name]
             watched |= numbers
-        if len(parts) > 1 or "left_out" in watched:
+        if len(parts) > 1 or "left_out" in watched or not config.contrastive_weight:
             watched |= parts
         return loss, {name: float(value.detach()) for name, value in watched.items()}
+
+
+def _given(needs: Needs, batch: LossBatch) -> bool:
+    """Whether a batch holds what a term reads."""
+    block = batch.block
+    if needs.block:
+        return block is not None and (not needs.teacher or block.teacher_documents is not None)
+    if needs.teacher:
+        return batch.teacher is not None or (block is not None and block.teacher_documents is not None)
+    return not needs.scores or batch.scores is not None

@@ -25,7 +25,7 @@ class SpreadOutTerm:
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``Term``."""
-        return spread_out(batch.queries) + spread_out(batch.positives), {}
+        return spread_out(batch.queries) + spread_out(batch.answered_only().positives), {}
 
 
 def spread_out(vectors: Tensor) -> Tensor:  # (B, D) -> scalar

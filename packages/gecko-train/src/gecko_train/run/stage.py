@@ -96,8 +96,16 @@ def train_stage(
     from gecko_train.loss.objective import Objective
 
     objectives = [config.objective_of(set_config) for set_config in config.sets]
+    teacher = None
+    if config.teacher is not None:
+        from gecko_core import Gecko
+        from gecko_train.data.teacher import TeacherVectors
+
+        cache = Path(config.teacher_cache) if config.teacher_cache else folder / "teacher"
+        teacher = TeacherVectors(Gecko.from_pretrained(config.teacher, device=str(model.device)), cache, console)
+    context = replace(context, teacher=teacher)
     sets = [
-        load_set(set_config, replace(context, scored_documents=objective.scored_documents))
+        load_set(set_config, context.reading(objective, set_config.blocks is not None))
         for set_config, objective in zip(config.sets, objectives, strict=True)
     ]
     mixture = Mixture(
@@ -108,11 +116,6 @@ def train_stage(
         alpha=config.alpha,
         steps_per_epoch=config.steps_per_epoch,
     )
-    teacher = None
-    if config.teacher is not None:
-        from gecko_core import Gecko
-
-        teacher = Gecko.from_pretrained(config.teacher, device=str(model.device))
     model.prompt_style = "gecko"
     trainer = Trainer(
         model, mixture, [Objective(objective, dims) for objective in objectives], config.trainer, folder,

@@ -2,70 +2,136 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_fret import Candidate, FretRow
 from gecko_fret.corpus import Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.sources.base import SourceContext
-from gecko_train.data.sources.fret import fret_rows
 from gecko_train.data.sources.registry import load_set
 
 PASSAGES = {f"p{n}": Passage(f"p{n}", f"title {n}" if n else None, f"text {n}") for n in range(6)}
+FUSED = {"p2": 2.0, "p0": 1.0, "p1": 0.7, "p3": 0.6, "p4": 0.5, "p5": 0.3}
+PROBABILITIES = {"p2": 0.5, "p0": 0.35, "p1": 0.1, "p3": 0.04, "p4": 0.01, "p5": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def fret(monkeypatch):
-    """One row: seed p0, chosen p2, mined p5, six candidates."""
-    fused = {"p2": 2.0, "p0": 1.0, "p1": 0.7, "p3": 0.6, "p4": 0.5, "p5": 0.3}
-    candidates = [Candidate(name, 0.9, -1.0, 3.0, 1, 1, score) for name, score in fused.items()]
-    row = FretRow("r", "fact checking", "ask", PASSAGES["p2"], [PASSAGES["p5"]], "p0", 2, candidates)
-    data = type("Data", (list,), {"passage": staticmethod(PASSAGES.__getitem__)})([row])
-    monkeypatch.setattr("gecko_train.data.sources.fret.load_fret", lambda folder: data)
+def paper_row():
+    candidates = [Candidate(name, 0.9, -1.0, 3.0, 1, 1, score) for name, score in FUSED.items()]
+    return FretRow("r", "fact checking", "ask", PASSAGES["p2"], [PASSAGES["p5"]], "p0", 2, candidates)
 
 
-def only(**options):
-    (row,) = fret_rows("folder", **options)
-    return row
+def calibrated_row(answered=True):
+    candidates = [
+        Candidate(name, 0.9 - place / 10, None, None, None, None, value, {"ql": -float(place)}, value)
+        for place, (name, value) in enumerate(PROBABILITIES.items())
+    ]
+    positive, negatives = (PASSAGES["p2"], [PASSAGES["p0"], PASSAGES["p3"]]) if answered else (None, [])
+    return FretRow("r", "task", "ask" if answered else "log", positive, negatives, None, None, candidates)
 
 
-def test_the_papers_choice_and_the_llms_task():
-    row = only()
+@pytest.fixture
+def load(monkeypatch, tmp_path):
+    """Loads rows: load(rows, options={}, blocks=None, **context) -> the set."""
+
+    def load(rows, options=None, blocks=None, limit=None, **context):
+        data = type("Data", (list,), {"passage": staticmethod(PASSAGES.__getitem__)})(rows)
+        monkeypatch.setattr("gecko_train.data.sources.fret.load_fret", lambda folder: data)
+        config = SetConfig(source="fret", path=str(tmp_path), options=options or {}, blocks=blocks, limit=limit)
+        return load_set(config, SourceContext(**context))
+
+    return load
+
+
+def texts(row):
+    return [negative.text for negative in row.negatives]
+
+
+def test_the_papers_choice_and_the_llms_task(load):
+    (row,) = load([paper_row()])
     assert (row.task, row.query) == ("fact checking", "ask")
     assert (row.positive.text, row.positive.title) == ("text 2", "title 2")
-    assert [negative.text for negative in row.negatives] == ["text 5"]
+    assert texts(row) == ["text 5"]
     assert not row.symmetric
-    assert only(task="search result").task == "search result"
+    assert row.scores is None
 
 
-def test_the_other_labels_of_the_papers_table():
-    assert only(positive="seed").positive.text == "text 0"
-    assert only(negative="none").negatives == ()
+def test_the_other_labels_of_the_papers_table(load):
+    (row,) = load([paper_row()], {"positive": "seed"})
+    assert row.positive.text == "text 0"
+    (row,) = load([paper_row()], {"negative": "none"})
+    assert row.negatives == ()
     for seed in range(10):
-        (negative,) = only(negative="random", seed=seed).negatives
-        assert negative.text != "text 2"
-    with pytest.raises(ConfigError, match=r"p_1\|seed"):
-        only(positive="best")
-
-
-def test_the_kl_list_carries_the_fused_score_of_every_document():
-    row = only(list_documents=3)
-    assert [negative.text for negative in row.negatives] == ["text 5", "text 0", "text 3", "text 4"]
-    assert row.scores[0] == 2.0
-    assert row.scores[1] == pytest.approx(0.3)
-    assert not any(math.isnan(score) for score in row.scores)
-    assert len({negative.text for negative in row.negatives} | {row.positive.text}) == 5
-
-
-def test_the_source_lists_what_the_objective_reads(tmp_path):
-    def load(scored, **options):
-        config = SetConfig(source="fret", path=str(tmp_path), options=options)
-        (row,) = load_set(config, SourceContext(scored_documents=scored))
-        return len(row.negatives), row.scores is not None
-
-    assert load(0) == (1, False)
-    assert load(5) == (4, True)
-    assert load(5, list_documents=1) == (2, True)
+        (row,) = load([paper_row()], {"negative": "random"}, seed=seed)
+        assert texts(row) != ["text 2"]
     with pytest.raises(ConfigError, match="options of source 'fret': positive: input should be 'p_1' or 'seed'"):
-        load(0, positive="best")
+        load([paper_row()], {"positive": "best"})
+
+
+def test_fused_scores_at_a_temperature_of_the_recipes_are_as_they_were(load):
+    (row,) = load([paper_row()], {"list_documents": 3}, teacher_temperature=1.0)
+    assert texts(row) == ["text 5", "text 0", "text 3", "text 4"]
+    assert row.scores == pytest.approx((2.0, 0.3, 1.0, 0.6, 0.5))
+
+
+def test_fused_scores_are_scaled_by_default_to_a_spread_that_a_student_can_reach(load):
+    (row,) = load([paper_row()], scored_documents=6)
+    assert texts(row) == ["text 5", "text 0", "text 1", "text 3", "text 4"]
+    assert max(row.scores) == pytest.approx(1 / 0.3, rel=1e-5)
+    assert min(row.scores) == 0
+    assert 0.1 < 0.05 * (max(row.scores) - min(row.scores)) < 0.3  # of cosine, at the default student temperature
+
+
+def test_probabilities_are_read_as_their_logarithms_with_the_best_and_some_of_the_rest(load):
+    (row,) = load([calibrated_row()], scored_documents=5)
+    assert texts(row) == ["text 0", "text 3", "text 1", "text 4", "text 5"]  # mined two, the best, spread over the rest
+    assert row.scores[:4] == pytest.approx(tuple(math.log(PROBABILITIES[name]) for name in ("p2", "p0", "p3", "p1")))
+    assert row.scores[5] == pytest.approx(math.log(1e-6))
+    (row,) = load([calibrated_row()], {"list_best": 0, "list_documents": 2}, scored_documents=5)
+    assert texts(row)[2:] == ["text 1", "text 5"]
+
+
+def test_any_judges_score_can_be_the_target(load):
+    (row,) = load([calibrated_row()], scored_documents=9, score="ql")
+    assert row.scores[0] == max(row.scores) == pytest.approx(1 / 0.3, rel=1e-5)
+    assert row.scores[1] == pytest.approx(0.8 / 0.3, rel=0.03)  # the second of six evenly spaced, clipped at 1 and 99%
+    (row,) = load([calibrated_row()], scored_documents=9, score="similarity", teacher_temperature=0.2)
+    assert max(row.scores) == pytest.approx(1.0)
+    with pytest.raises(ConfigError, match=r"no candidate has a score 'rc'; the scores here: fused, ql, similarity"):
+        load([calibrated_row()], scored_documents=9, score="rc")
+
+
+def test_likely_answers_are_no_hard_negatives_but_stay_in_the_list(load):
+    options = {"scored_documents": 4, "false_negative_share": 0.6}
+    (row,) = load([calibrated_row()], hard_negatives=2, **options)  # p0 has 0.7 of the best
+    assert texts(row)[:2] == ["text 3", "text 1"]
+    assert "text 0" in texts(row)[2:]
+    (row,) = load([calibrated_row()], {"negative": "none", "list_documents": 1}, hard_negatives=2, **options)
+    assert texts(row) == ["text 2", "text 2", "text 0"]  # the positive, masked by its id, in the negatives' places
+    assert np.isnan(row.scores[1:3]).all()
+    (row,) = load([calibrated_row()], hard_negatives=1, false_negative_share=0.6)
+    assert (texts(row), row.scores) == (["text 3"], None)
+
+
+def test_rows_without_an_answer_are_lists_or_left_out(load):
+    rows = [calibrated_row(), calibrated_row(answered=False)]
+    assert [row.query for row in load(rows)] == ["ask"]
+    _, row = load(rows, scored_documents=4, unanswered=True)
+    assert (row.query, row.positive, row.answered) == ("log", None, False)
+    assert texts(row) == ["text 2", "text 0", "text 1", "text 5"]
+    assert len(row.scores) == 4
+    _, row = load(rows, unanswered=True)
+    assert (texts(row), row.scores) == (["text 2"], None)
+
+
+def test_blocks_hold_all_candidates_and_their_scores(load):
+    rows = [calibrated_row(), calibrated_row(answered=False)]
+    blocks = load(rows, blocks={}, unanswered=True, hard_negatives=1)
+    assert len(blocks) == 2
+    first, second = blocks.rows([0, 1])
+    assert texts(first) == ["text 0", "text 3", "text 1", "text 4", "text 5"]
+    assert len(second.documents) == len(second.scores) == 6
+    assert len(load(rows, blocks={}, limit=1, unanswered=True)) == 1
+    with pytest.raises(DataError, match="training set .*: no rows"):
+        load([calibrated_row(answered=False)], blocks={})

@@ -5,14 +5,20 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
+from gecko_core.errors import ConfigError
 from gecko_core.io import Section, parse_settings
 from gecko_fret.corpus import Corpus
 from gecko_train.config import SetConfig
+from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import RowSet, TrainingRow
+
+if TYPE_CHECKING:
+    from gecko_train.data.teacher import TeacherVectors
+    from gecko_train.loss.objective import ObjectiveConfig
 
 Options = TypeVar("Options", bound=Section)
 
@@ -25,12 +31,42 @@ class SourceContext:
         corpus: the run's corpus.
         fret: the run's FRet folder.
         scored_documents: documents per row whose scores the objective reads; 0: none.
+        score: the judge whose scores it reads; None: the calibrated probabilities, or fused scores.
+        teacher_temperature: by which the objective divides them; None: the default.
+        hard_negatives: of each row, for the contrastive loss.
+        false_negative_share: candidates above this share of a row's best are no hard negatives.
+        unanswered: whether the objective learns from queries without a known answer.
+        teacher: vectors of the stage's teacher.
     """
 
     corpus: Corpus | None = None
     fret: Path | None = None
     seed: int = 0
     scored_documents: int = 0
+    score: str | None = None
+    teacher_temperature: float | None = None
+    hard_negatives: int = 1
+    false_negative_share: float | None = None
+    unanswered: bool = False
+    teacher: TeacherVectors | None = None
+
+    def reading(self, objective: ObjectiveConfig, block: bool) -> SourceContext:
+        """The context for a set with this objective.
+
+        Args:
+            objective: the stage's, with what the set overrides.
+            block: whether its batches are blocks.
+        """
+        score, temperature = objective.targets(block)
+        return replace(
+            self,
+            scored_documents=objective.scored_documents,
+            score=score,
+            teacher_temperature=temperature,
+            hard_negatives=objective.hard_negatives if objective.contrastive_weight else 0,
+            false_negative_share=objective.false_negative_share,
+            unanswered=objective.reads_unanswered,
+        )
 
 
 class Source(ABC):
@@ -58,6 +94,17 @@ class Source(ABC):
     def load(self, config: SetConfig, context: SourceContext, name: str) -> RowSet:
         """The first ``config.limit`` rows as a set called ``name``."""
         return RowSet.from_rows(name, itertools.islice(self.rows(config, context), config.limit))
+
+    def blocks(self, config: SetConfig, context: SourceContext, name: str) -> BlockSet:
+        """The first ``config.limit`` queries as a set called ``name`` whose batches are blocks.
+
+        Raises:
+            ConfigError: the source has no candidates for its queries; or as for ``rows``.
+        """
+        raise ConfigError(
+            f"sets: source {config.source!r} has no candidates to make blocks of; leave `blocks` out (sources fret and "
+            "texts have them)"
+        )
 
 
 def parse_options(model: type[Options], config: SetConfig) -> Options:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, find_data
 from gecko_core.randomness import Stream, stream_generator
-from gecko_fret import FretRow, load_fret
+from gecko_fret import FretData, FretRow, load_fret
 from gecko_fret.corpus import Passage
 from gecko_train.config import SetConfig
+from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.data.scores import Targets, likely_answers
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
+
+_ALL = 2**31  # more candidates than a row has
 
 
 class FretOptions(Section):
-    """Which passages of a FRet row become the training row; see :func:`fret_rows`."""
+    """Which passages of a FRet row become the training row; see :class:`FretLists`."""
 
     positive: Literal["p_1", "seed"] = "p_1"
     negative: Literal["p_N", "random", "none"] = "p_N"
-    list_documents: int | None = None  # default: what the objective reads
+    list_documents: int | None = Field(default=None, ge=0)  # default: what the objective reads
+    list_best: int | None = Field(default=None, ge=0)  # default: half of them, none with fused scores
 
 
 class Fret(Source):
@@ -35,84 +42,141 @@ class Fret(Source):
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``; where the objective reads scores, rows carry further candidates with theirs."""
-        folder = find_data(config.path) if config.path else context.fret
-        if folder is None:
-            raise ConfigError("sets: source 'fret' without a path; give the folder that `gecko-fret build` wrote")
         options = parse_options(FretOptions, config)
         listed = options.list_documents
         if listed is None:  # beside the chosen two
             listed = max(0, context.scored_documents - 2)
-        return fret_rows(
-            folder,
-            config.task,
-            context.seed,
-            positive=options.positive,
-            negative=options.negative,
-            list_documents=listed,
-        )
+        return iter(FretLists(_folder(config, context), options, config.task, context, listed))
+
+    def blocks(self, config: SetConfig, context: SourceContext, name: str) -> BlockSet:
+        """See ``Source``; rows carry all their candidates."""
+        options = parse_options(FretOptions, config)
+        assert config.blocks is not None
+        lists = FretLists(_folder(config, context), options, config.task, context, None)
+        return BlockSet(
+            name, itertools.islice(lists, config.limit), config.blocks, seed=context.seed,
+            hard_negatives=context.hard_negatives, share=context.false_negative_share, log_scores=lists.logarithms,
+        )  # fmt: skip
 
 
-def fret_rows(
-    folder: Path,
-    task: str | None = None,
-    seed: int = 0,
-    *,
-    positive: Literal["p_1", "seed"] = "p_1",
-    negative: Literal["p_N", "random", "none"] = "p_N",
-    list_documents: int = 0,
-) -> Iterator[TrainingRow]:
-    """Rows of a FRet folder; each keeps the task that the LLM wrote unless ``task`` is given.
+def _folder(config: SetConfig, context: SourceContext) -> Path:
+    folder = find_data(config.path) if config.path else context.fret
+    if folder is None:
+        raise ConfigError("sets: source 'fret' without a path; give the folder that `gecko-fret build` wrote")
+    return folder
+
+
+class FretLists:
+    """The training rows of a FRet folder.
+
+    Each keeps the task that the LLM wrote unless ``task`` is given. Its documents are the positive and the negatives
+    that the options name; then, where scores are read, further candidates: the best ones and some spread evenly over
+    the rest of the ranking, with the teacher's logits of all. A row without a known answer consists of such candidates
+    and is left out where nothing learns from it.
 
     Args:
         folder: the folder.
+        options: "p_1" (chosen by the judges, the paper's) or "seed" (the passage the query was written for) as the
+            positive; "p_N" (mined, the paper's), "random" (another candidate) or "none" as the negative.
         task: the task string of all rows.
-        seed: of the random negatives.
-        positive: "p_1" (chosen by the LLM, the paper's) or "seed" (the passage the query was written for).
-        negative: "p_N" (mined, the paper's), "random" (another candidate) or "none".
-        list_documents: this many further candidates follow the negatives, with the LLM's fused scores of all.
+        context: what the objective reads; the seed of the random negatives.
+        listed: how many further candidates follow; 0: no scores are read; None: all candidates.
 
     Raises:
-        ConfigError: another word for ``positive`` or ``negative``.
+        ConfigError: the objective reads a score that the rows do not have.
         DataError: the folder is not a FRet folder.
     """
-    if positive not in ("p_1", "seed") or negative not in ("p_N", "random", "none"):
-        raise ConfigError(
-            f"fret options: positive {positive!r}, negative {negative!r}; p_1|seed and p_N|random|none are known"
-        )
-    data = load_fret(folder)
-    generator = stream_generator(seed, Stream.FRET_NEGATIVES)
-    for row in data:
-        first = row.positive if positive == "p_1" else data.passage(row.seed_id)
-        if negative == "p_N":
+
+    def __init__(
+        self, folder: Path, options: FretOptions, task: str | None, context: SourceContext, listed: int | None
+    ):
+        self._data: FretData = load_fret(folder)
+        self._options, self._task, self._context = options, task, context
+        self._listed = _ALL if listed is None else listed
+        self._targets = None
+        if listed is None or listed or context.false_negative_share is not None:
+            self._targets = Targets.choose(self._data, context.score, context.teacher_temperature)
+
+    @property
+    def logarithms(self) -> bool:
+        """Whether scores are logarithms of probabilities."""
+        return self._targets is not None and self._targets.logarithms
+
+    def __iter__(self) -> Iterator[TrainingRow]:
+        generator = stream_generator(self._context.seed, Stream.FRET_NEGATIVES)
+        for row in self._data:
+            if row.positive is None:
+                if self._context.unanswered:
+                    yield self._unanswered(row)
+            else:
+                yield self._answered(row, generator)
+
+    def _answered(self, row: FretRow, generator: np.random.Generator) -> TrainingRow:
+        data, options = self._data, self._options
+        assert row.positive is not None
+        first = row.positive if options.positive == "p_1" or row.seed_id is None else data.passage(row.seed_id)
+        chosen: list[Passage] = []
+        if options.negative == "p_N":
             chosen = [passage for passage in row.negatives if passage.id != first.id]
-        elif negative == "random":
+        elif options.negative == "random":
             others = [candidate.id for candidate in row.candidates if candidate.id != first.id]
             chosen = [data.passage(others[int(generator.integers(len(others)))])] if others else []
-        else:
-            chosen = []
+        if self._targets is None:
+            return self._row(row, first, chosen, None)
+        logits = self._logits(row, self._targets)
+        documents = chosen + self._further(row, logits, {first.id, *(passage.id for passage in chosen)}, self._listed)
+        if self._context.false_negative_share is not None:
+            documents = self._without_likely_answers(row, first, documents, logits)
+        return self._row(row, first, documents, logits if self._listed else None)
+
+    def _unanswered(self, row: FretRow) -> TrainingRow:
+        if self._targets is None:  # for a teacher model
+            return self._row(row, None, [self._data.passage(row.candidates[0].id)] if row.candidates else [], None)
+        logits = self._logits(row, self._targets)
+        return self._row(row, None, self._further(row, logits, set(), self._listed + 2), logits)
+
+    def _logits(self, row: FretRow, targets: Targets) -> dict[str, float]:
+        ids = [candidate.id for candidate in row.candidates]
+        return dict(zip(ids, targets.logits(row.candidates).tolist(), strict=True))
+
+    def _further(self, row: FretRow, logits: dict[str, float], taken: set[str], count: int) -> list[Passage]:
+        """``count`` further candidates: the best ones, and others spread evenly over the rest of the ranking."""
+        best = self._options.list_best
+        if best is None:
+            best = count // 2 if self.logarithms or self._context.score is not None else 0
+        ids = [candidate.id for candidate in row.candidates if candidate.id not in taken]
+        ranked = sorted(ids, key=lambda identifier: -np.nan_to_num(logits[identifier], nan=-np.inf))
+        top, rest = ranked[: min(best, count)], ranked[min(best, count) :]
+        picked = np.linspace(0, len(rest) - 1, min(count - len(top), len(rest))).round().astype(int).tolist()
+        return [self._data.passage(name) for name in [*top, *(rest[place] for place in dict.fromkeys(picked))]]
+
+    def _without_likely_answers(
+        self, row: FretRow, first: Passage, documents: list[Passage], logits: dict[str, float]
+    ) -> list[Passage]:
+        """The documents in an order in which no likely answer is in the place of a hard negative.
+
+        Where there are too few others, the positive fills the places; by its id it is no negative of its query.
+        """
+        assert self._context.false_negative_share is not None
+        above = likely_answers(np.array(list(logits.values())), self._context.false_negative_share, self.logarithms)
+        likely = {name for name, is_above in zip(logits, above, strict=True) if is_above}
+        wanted = self._context.hard_negatives
+        hard = [passage for passage in documents if passage.id not in likely][:wanted]
+        if not self._listed:
+            return hard
+        others = [passage for passage in documents if passage not in hard]
+        return [*hard, *[first] * (wanted - len(hard)), *others] if others else hard
+
+    def _row(
+        self, row: FretRow, first: Passage | None, others: list[Passage], logits: dict[str, float] | None
+    ) -> TrainingRow:
         scores = None
-        if list_documents:
-            chosen, scores = _with_scores(row, first, chosen, data.passage, list_documents)
-        yield TrainingRow(
-            task or row.task,
-            row.query,
-            _document(first),
-            tuple(_document(passage) for passage in chosen),
-            scores=scores,
-        )
-
-
-def _with_scores(
-    row: FretRow, first: Passage, chosen: list[Passage], passage: Callable[[str], Passage], count: int
-) -> tuple[list[Passage], tuple[float, ...]]:
-    """The negatives and ``count`` further candidates, spread evenly over the LLM's ranking, with all scores."""
-    taken = {first.id, *(negative.id for negative in chosen)}
-    others = (candidate for candidate in row.candidates if candidate.id not in taken)
-    ranked = sorted(others, key=lambda candidate: -candidate.fused)
-    picked = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int).tolist()
-    documents = chosen + [passage(ranked[index].id) for index in dict.fromkeys(picked)]
-    fused = {candidate.id: float(candidate.fused) for candidate in row.candidates}
-    return documents, tuple(fused.get(document.id, float("nan")) for document in [first, *documents])
+        if logits is not None:
+            judged = [float("nan") if other is first else logits.get(other.id, float("nan")) for other in others]
+            scores = tuple(judged if first is None else [logits.get(first.id, float("nan")), *judged])
+        documents = tuple(_document(passage) for passage in others)
+        positive = None if first is None else _document(first)
+        return TrainingRow(self._task or row.task, row.query, positive, documents, scores=scores)
 
 
 def _document(passage: Passage) -> Document:

@@ -9,18 +9,21 @@ from pathlib import Path
 from gecko_core.errors import ConfigError
 from gecko_train.config import SetConfig
 from gecko_train.data.adapters.registry import ADAPTERS
+from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import RowSet, TrainingRow
 from gecko_train.data.sources.arrow import Arrow
 from gecko_train.data.sources.base import Source, SourceContext
 from gecko_train.data.sources.beir import Beir
 from gecko_train.data.sources.fret import Fret
 from gecko_train.data.sources.records import AdaptedRecords
+from gecko_train.data.sources.texts import Texts
 from gecko_train.data.sources.title_body import TitleBody
 from gecko_train.data.streams import StreamedSet
 
 SOURCES: dict[str, Source] = {
     "title-body": TitleBody(),
     "fret": Fret(),
+    "texts": Texts(),
     "arrow": Arrow(),
     "beir": Beir(),
     **{name: AdaptedRecords(adapter) for name, adapter in ADAPTERS.items()},
@@ -33,8 +36,8 @@ def run_inputs(sets: Iterable[SetConfig]) -> set[str]:
     return {source.run_input for source in sources if source is not None and source.run_input is not None}
 
 
-def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet:
-    """Load one set of a recipe: in memory, memory-mapped (source ``arrow``) or streamed.
+def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet | BlockSet:
+    """Load one set of a recipe: in memory, memory-mapped (source ``arrow``), streamed, or cut into blocks.
 
     Raises:
         ConfigError: unknown source, one that needs a path or a corpus which is not there, or one that is not streamed.
@@ -46,6 +49,8 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet:
     if source.needs_path and not config.path:
         raise ConfigError(f"sets: source {config.source!r} needs a `path`")
     name = config.name or (Path(config.path).name.split(".")[0] if config.path else config.source)
+    if config.blocks is not None:
+        return source.blocks(config, context, name)
     if not config.stream:
         return source.load(config, context, name)
     if source.not_streamed:
