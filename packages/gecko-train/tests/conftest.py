@@ -88,6 +88,24 @@ def make_rows(count: int, negatives: int = 1, seed: int = 0, **fields) -> list[T
     ]  # fmt: skip
 
 
+def make_neighbours(count: int, candidates: int = 8, seed: int = 0) -> list[TrainingRow]:
+    """Queries on a ring of passages, each with the next ones as candidates and the logarithms of probabilities."""
+    generator = random.Random(seed)
+    passages = [Document(sentence(generator, generator.randint(5, 20)), sentence(generator, 2)) for _ in range(count)]
+    rows = []
+    for place in range(count):
+        own = [passages[(place + step) % count] for step in range(candidates)]
+        scores = tuple(-0.4 - 0.5 * step + generator.uniform(0, 0.2) for step in range(candidates))
+        rows.append(TrainingRow("search result", sentence(generator, 4), own[0], tuple(own[1:]), scores=scores))
+    return rows
+
+
+@pytest.fixture
+def neighbours():
+    """Factory of queries with shared candidates: neighbours(count, candidates=8, seed=0)."""
+    return make_neighbours
+
+
 @pytest.fixture
 def rows():
     """Factory of random rows: rows(count, negatives=1, seed=0)."""

@@ -128,6 +128,26 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
             ["finetune.objective.spread_out=0.1"],
             "finetune.objective.spread_out: a term is a section now; write {weight: 0.1}",
         ),
+        (
+            "finetune: {sets: [{source: fret}, {source: nli}], objective: {block: {weight: 1}}}",
+            [],
+            r"finetune: sets\.0: objective\.block reads blocks; write `blocks: {}` in the set",
+        ),
+        (
+            "finetune: {sets: [{source: fret}], objective: {contrastive_weight: 0}}",
+            [],
+            r"finetune: sets\.0: objective\.contrastive_weight is 0 and no term has a weight; set one",
+        ),
+        (
+            "finetune: {sets: [{source: fret, blocks: {}, stream: true, rows: 5}]}",
+            [],
+            "leave `stream` or `blocks` out",
+        ),
+        (
+            "finetune: {sets: [{source: fret, blocks: {docs: 5}}]}",
+            [],
+            r"unknown key 'finetune\.sets\.0\.blocks\.docs'; did you mean 'documents'",
+        ),
         ("name: x", ["name.deep=1"], "name is a value and has no keys below it"),
         ("finetune: {sets: [{source: fret}]}", ["finetune.sets.3.limit=1"], "not an index below 1"),
     ],

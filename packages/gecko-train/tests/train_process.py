@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,14 +18,15 @@ from safetensors.torch import save_file
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from gecko_core import Gecko
-from gecko_train.config import ObjectiveConfig, TrainerConfig
+from gecko_train.config import BlocksConfig, ObjectiveConfig, TrainerConfig
+from gecko_train.data.blocks import BlockSet
 from gecko_train.data.mixture import Mixture
 from gecko_train.data.rows import RowSet
 from gecko_train.loop.trainer import Trainer
 from gecko_train.loss.objective import Objective
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import make_rows, without_dropout
+from conftest import make_neighbours, make_rows, without_dropout
 
 
 def count_reductions(trainer, counted):
@@ -43,22 +45,46 @@ def count_reductions(trainer, counted):
     trainer._prepare = watched
 
 
-def main(backbone, folder, steps, checkpoint_every, batch_size, dropout, parallel="ddp", options=None):
-    torch.set_num_threads(1)
-    model = Gecko.from_backbone(backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
-    if not dropout:  # it differs between ranks by design
-        without_dropout(model)
+def row_sets():
+    """Triplets and pairs, each with its objective."""
     sets = [
         RowSet.from_rows("triplets", make_rows(30) + make_rows(6, seed=9, label="x")),
         RowSet.from_rows("pairs", make_rows(22, negatives=0, seed=3)),
     ]
-    objectives = [
-        Objective(ObjectiveConfig(hard_negatives=1, hardness=2.0, matching={"weight": 0.5}), dims=(32, 16)),
-        Objective(
-            ObjectiveConfig(hard_negatives=0, same_tower=False, false_negative_margin=0.1, spread_out={"weight": 0.05}),
-            dims=(32, 16),
-        ),
+    return sets, [
+        ObjectiveConfig(hard_negatives=1, hardness=2.0, matching={"weight": 0.5}),
+        ObjectiveConfig(hard_negatives=0, same_tower=False, false_negative_margin=0.1, spread_out={"weight": 0.05}),
     ]
+
+
+def block_sets():
+    """Blocks with scores, blocks for the teacher, and pairs beside them."""
+    sizes = BlocksConfig(documents=11, queries=7, best=3, others=1, starts=2, shared=2)
+    judged = make_neighbours(40)
+    unanswered = [replace(row, positive=None, negatives=row.documents, positive_id=0) for row in judged[::3]]
+    answered = [row for number, row in enumerate(judged) if number % 3]
+    sets = [
+        BlockSet("judged", answered + unanswered, sizes, hard_negatives=1, share=0.6),
+        BlockSet("taught", make_neighbours(25, seed=4), sizes),
+        RowSet.from_rows("pairs", make_rows(22, negatives=0, seed=3)),
+    ]
+    return sets, [
+        ObjectiveConfig(false_negative_share=0.6, kl={"weight": 0.3}, block={"weight": 1.0}),
+        ObjectiveConfig(
+            contrastive_weight=0.0, block={"weight": 1.0, "targets": "teacher"},
+            matching={"weight": 0.5, "projection": True},
+        ),
+        ObjectiveConfig(hard_negatives=0),
+    ]  # fmt: skip
+
+
+def main(backbone, folder, steps, checkpoint_every, batch_size, dropout, parallel="ddp", options=None, in_blocks=False):
+    torch.set_num_threads(1)
+    model = Gecko.from_backbone(backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+    if not dropout:  # it differs between ranks by design
+        without_dropout(model)
+    sets, configs = block_sets() if in_blocks else row_sets()
+    objectives = [Objective(config, dims=(32, 16)) for config in configs]
     teacher = Gecko.from_backbone(backbone, dims=(24,), device="cpu", dtype=torch.float32, seed=5)
     config = TrainerConfig(
         batch_size=batch_size, learning_rate=1e-3, precision="fp32", micro_batch_tokens=96, max_steps=steps,

@@ -30,9 +30,17 @@ def some_rows(count):
     ]  # fmt: skip
 
 
+def texts_alone():
+    return [
+        TrainingRow("t", "asked", None, (Document("a"), Document("b")), scores=(0.5, 0.25)),
+        TrainingRow("t", "alone", None),
+        TrainingRow("t", None, None, (Document("passage", "title"),)),
+    ]
+
+
 def test_rows_survive_the_file_and_come_back_in_the_asked_order(tmp_path, monkeypatch):
     monkeypatch.setattr("gecko_train.data.rows._BATCH_ROWS", 16)  # several record batches
-    rows = some_rows(50)
+    rows = some_rows(47) + texts_alone()
     assert RowSet.write(tmp_path / "set.arrow", rows) == 50
     row_set = RowSet.open(tmp_path / "set.arrow")
     assert row_set.name == "set"
@@ -54,3 +62,14 @@ def test_an_empty_set_and_a_foreign_file_are_named(tmp_path):
 def test_scores_must_match_the_documents():
     with pytest.raises(DataError, match="2 scores for 1 positive and 0 negatives"):
         TrainingRow("t", "q", Document("p"), scores=(1.0, 2.0))
+
+
+def test_rows_without_an_answer_have_ids_of_their_own_and_no_text_is_an_error():
+    rows = texts_alone()
+    assert len({row.positive_id for row in rows}) == len({row.query_id for row in rows}) == 3
+    assert [row.answered for row in rows] == [False] * 3
+    assert rows[2].query_id == Document("passage", "title").id
+    with pytest.raises(DataError, match="a row without a query and without a document; leave it out"):
+        TrainingRow("t", None, None)
+    with pytest.raises(DataError, match="1 scores for 0 positive and 2 negatives"):
+        TrainingRow("t", "q", None, (Document("a"), Document("b")), scores=(1.0,))

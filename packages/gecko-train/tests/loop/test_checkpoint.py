@@ -94,3 +94,15 @@ def test_another_models_checkpoint_is_refused(tmp_path):
     checkpoint.save(tmp_path, 1, *trained(width=4), {})
     with pytest.raises(ConfigError, match=r"checkpoint of another model .it differs in weight."):
         checkpoint.load(checkpoint.latest(tmp_path), *trained(width=5))
+
+
+def test_what_is_trained_along_is_saved_beside_the_model(tmp_path):
+    model, optimizer = trained()
+    along = nn.Linear(3, 5)
+    checkpoint.save(tmp_path, 1, model, optimizer, {}, beside=along)
+    fresh, other = trained(steps=0)
+    again = nn.Linear(3, 5)
+    checkpoint.load(checkpoint.latest(tmp_path), fresh, other, beside=again)
+    assert torch.equal(again.weight, along.weight)
+    (tmp_path / "step-000001" / "beside.safetensors").unlink()
+    assert checkpoint.latest(tmp_path) is None  # no longer whole

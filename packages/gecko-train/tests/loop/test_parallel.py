@@ -41,6 +41,15 @@ def runs(tiny_backbone, tmp_path_factory, start_training):
     return folder
 
 
+@pytest.fixture(scope="module")
+def block_runs(tiny_backbone, tmp_path_factory, start_training):
+    """Six steps of blocks, with scores and with a teacher, on 1 rank, on 2, and on 2 with FSDP2."""
+    folder = tmp_path_factory.mktemp("blocks")
+    for name, world_size, parallel in (("1", 1, "ddp"), ("2", 2, "ddp"), ("fsdp", 2, "fsdp")):
+        launch(start_training, world_size, tiny_backbone, folder / name, 6, parallel=parallel, in_blocks=True)
+    return folder
+
+
 def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -57,6 +66,22 @@ def test_loss_gradient_and_weights_do_not_depend_on_the_number_of_ranks(runs, ot
         weights = [load_file(runs / n / "checkpoints" / step / "model.safetensors") for n in ("1", other)]
         for name, tensor in weights[0].items():
             torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=3e-5)
+
+
+@pytest.mark.parametrize("other", ["2", "fsdp"])
+def test_blocks_and_what_is_trained_along_do_not_depend_on_the_number_of_ranks(block_runs, other):
+    alone, several = lines(block_runs / "1"), lines(block_runs / other)
+    assert {line["set"] for line in alone} >= {"judged", "taught"}
+    for a, b in zip(alone, several, strict=True):
+        assert a["set"] == b["set"]
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=2e-3)
+    for file in ("model", "beside"):
+        weights = [
+            load_file(block_runs / n / "checkpoints" / "step-000006" / f"{file}.safetensors") for n in ("1", other)
+        ]
+        for name, tensor in weights[0].items():
+            torch.testing.assert_close(tensor, weights[1][name], rtol=2e-3, atol=1e-4)
 
 
 def test_a_step_reduces_gradients_once_however_many_micro_batches_it_has(runs):

@@ -8,10 +8,13 @@ import time
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_train.config import ObjectiveConfig, StageConfig, TrainerConfig
+from gecko_train.config import BlocksConfig, ObjectiveConfig, StageConfig, TrainerConfig
+from gecko_train.data.blocks import BlockSet
 from gecko_train.data.mixture import Mixture
+from gecko_train.data.rows import Document, RowSet, TrainingRow
 from gecko_train.loop import checkpoint
 from gecko_train.loop.trainer import Trainer
 from gecko_train.loop.watch import read_metrics
@@ -70,9 +73,12 @@ def test_the_same_seed_gives_the_same_bits(tiny_backbone, row_set, tmp_path):
     assert torch.equal(*trained)
 
 
-def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_path, start_training):
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_path, start_training, in_blocks):
     def start(folder):
-        settings = {"steps": 120, "checkpoint_every": 10, "batch_size": 8, "dropout": True}
+        settings = {
+            "steps": 120, "checkpoint_every": 10, "batch_size": 8, "dropout": True, "in_blocks": in_blocks,
+        }  # fmt: skip
         return start_training({}, backbone=str(tiny_backbone), folder=str(folder), **settings)
 
     whole = start(tmp_path / "whole")
@@ -88,7 +94,8 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_p
         process.join()
         assert process.exitcode == 0
     last = "checkpoints/step-000120"
-    for name in ("model.safetensors", "optimizer.safetensors"):
+    beside = ["beside.safetensors"] if in_blocks else []
+    for name in ("model.safetensors", "optimizer.safetensors", *beside):
         assert (tmp_path / "killed" / last / name).read_bytes() == (tmp_path / "whole" / last / name).read_bytes()
     steps = [[line["loss"] for line in read_metrics(tmp_path / run / "metrics.jsonl")] for run in ("killed", "whole")]
     assert steps[0] == steps[1]
@@ -250,6 +257,74 @@ def test_a_teachers_embeddings_are_matched(tiny_backbone, tiny_model, row_set, t
     ).train()
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert lines[-1]["matching"] < lines[0]["matching"]
+
+
+def test_the_teacher_is_asked_once_in_its_own_prompts(tiny_backbone, tiny_model, row_set, tmp_path, monkeypatch):
+    from gecko_core import Gecko
+
+    teacher = Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu", dtype=torch.float32, seed=5)
+    teacher.prompt_style, teacher.prompts = "plain", {"query": "the query : "}
+    asked, encode = [], teacher.encode
+    monkeypatch.setattr(teacher, "encode", lambda texts, **options: asked.extend(texts) or encode(texts, **options))
+    sets = [row_set("a", 24), row_set("b", 24, seed=5)]
+    objective = {"matching": {"weight": 1.0}}
+    trainer(tiny_model, sets, tmp_path, epochs=3, teacher=teacher, objective=objective).train()
+    assert len(asked) == len(set(asked)) == 24 * 2 * 3
+    assert sum(text.startswith("the query : ") for text in asked) == 48
+    assert not any(text.startswith(("task:", "title:")) for text in asked)
+
+
+def test_a_projection_is_trained_along_and_no_part_of_the_model(tiny_backbone, tiny_model, row_set, tmp_path):
+    from gecko_core import Gecko
+
+    teacher = Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu", dtype=torch.float32, seed=5)
+    before = {name: tensor.shape for name, tensor in tiny_model.state_dict().items()}
+    objective = {"contrastive_weight": 0.0, "matching": {"weight": 1.0, "projection": True}}
+    run = trainer(tiny_model, [row_set("a", 32)], tmp_path, epochs=10, teacher=teacher, objective=objective)
+    summary = run.train()
+    assert summary.last_loss < 0.8 * summary.first_loss
+    assert {name: tensor.shape for name, tensor in tiny_model.state_dict().items()} == before
+    saved = load_file(checkpoint.latest(tmp_path / "checkpoints").path / "beside.safetensors")
+    assert {name: tuple(tensor.shape) for name, tensor in saved.items()} == {"weight": (24, 32)}
+    assert torch.equal(saved["weight"], run.projection.weight)
+
+
+def test_single_texts_are_matched(tiny_backbone, tiny_model, tmp_path):
+    from gecko_core import Gecko
+
+    teacher = Gecko.from_backbone(tiny_backbone, dims=(32,), device="cpu", dtype=torch.float32, seed=5)
+    rows = [TrainingRow("t", f"bank {n} dort", None) for n in range(12)]
+    rows += [TrainingRow("t", None, None, (Document(f"lims {n} sonk"),)) for n in range(12)]
+    objective = {"contrastive_weight": 0.0, "matching": {"weight": 1.0}}
+    run = trainer(
+        tiny_model, [RowSet.from_rows("texts", rows)], tmp_path, epochs=10, teacher=teacher, objective=objective
+    )
+    summary = run.train()
+    assert summary.last_loss < summary.first_loss
+    assert summary.rows == 240
+
+
+def test_blocks_are_learned_from(tiny_model, neighbours, tmp_path):
+    blocks = BlockSet("blocks", neighbours(60), BlocksConfig(documents=16, queries=12, shared=2), hard_negatives=1)
+    objective = {"contrastive_weight": 0.0, "block": {"weight": 1.0}, "kl": {"weight": 0.1, "documents": 4}}
+    summary = trainer(tiny_model, [blocks], tmp_path, epochs=8, objective=objective).train()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert lines[-1]["block"] < lines[0]["block"]
+    assert all(line["rows"] <= 12 and line["judged"] > 2 for line in lines)
+    assert summary.steps == 8 * blocks.batches
+
+
+def test_gradient_caching_of_a_block_changes_nothing_but_memory(tiny_backbone, neighbours, tmp_path):
+    from gecko_core import Gecko
+
+    trained = []
+    for cache in (True, False):
+        model = Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
+        blocks = BlockSet("blocks", neighbours(60), BlocksConfig(documents=16, queries=12), hard_negatives=1)
+        objective = {"block": {"weight": 1.0}}
+        trainer(model, [blocks], tmp_path / str(cache), max_steps=3, grad_cache=cache, objective=objective).train()
+        trained.append(weights(model))
+    torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from gecko_train.loss.base import Block
+from gecko_train.loss.contrastive import masked_softmax_loss
 from gecko_train.loss.objective import Objective, ObjectiveConfig
 
 
@@ -77,3 +79,103 @@ def test_a_negative_above_the_positive_by_the_margin_does_not_count():
     assert watched["left_out"] == pytest.approx(left_out / 72)
     loss.backward()
     assert torch.isfinite(q.grad).all()
+
+
+def by_both(q, d, query_ids, document_ids, **options):
+    """The same loss by the kernels and by plain PyTorch with masks that mask nothing."""
+    config = ObjectiveConfig(temperature=0.1, **options)
+    kernel, _ = Objective(config, dims=(8, 4))(q, d, query_ids, document_ids)
+    hard = config.hard_negatives
+    nothing = torch.zeros(len(q), len(q), dtype=torch.bool), torch.zeros(len(q), hard, dtype=torch.bool)
+    plain, _ = masked_softmax_loss(
+        q, d[:, 0], d[:, 1 : 1 + hard] if hard else None, temperature=0.1, dims=(8, 4), dim_weights=None,
+        in_batch=True, same_tower=config.same_tower, query_ids=query_ids, positive_ids=document_ids[:, 0],
+        negative_ids=document_ids[:, 1 : 1 + hard] if hard else None, hardness=config.hardness,
+        false_negative_margin=config.false_negative_margin, likely=nothing,
+    )  # fmt: skip
+    return kernel, plain
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"same_tower": False},
+        {"hard_negatives": 0},
+        {"hard_negatives": 2, "hardness": 3.0},
+        {"false_negative_margin": 0.1},
+    ],
+)
+def test_the_masked_loss_without_a_mask_is_that_of_the_kernels(options):
+    q, d = embeddings(batch=6, documents=3)
+    query_ids, document_ids = torch.tensor([0, 1, 2, 0, 4, 5]), ids(6, 3)[1].clone()
+    document_ids[5, 0] = document_ids[4, 0]  # the same passage
+    document_ids[3, 1] = document_ids[3, 0]  # padded
+    kernel, plain = by_both(q, d, query_ids, document_ids, **options)
+    torch.testing.assert_close(kernel, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_own_hard_negatives_alone():
+    q, d = embeddings(batch=4, documents=3)
+    config = ObjectiveConfig(temperature=0.3, in_batch=False, hard_negatives=2)
+    loss, _ = Objective(config, dims=(8, 4))(q, d, *ids(4, 3))
+    wanted = 0.0
+    for dim in (8, 4):
+        u, v = (normalize(x[..., :dim].double(), dim=-1) for x in (q, d))
+        wanted += float(-((u[:, None] * v).sum(-1) / 0.3).log_softmax(1)[:, 0].mean())
+    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    other = q.clone()
+    other[1] = 5.0
+    changed, _ = Objective(config, dims=(8, 4))(other, d, *ids(4, 3))
+    single, _ = Objective(config, dims=(8, 4))(other[1:2], d[1:2], *(x[1:2] for x in ids(4, 3)))
+    before, _ = Objective(config, dims=(8, 4))(q[1:2], d[1:2], *(x[1:2] for x in ids(4, 3)))
+    assert float(changed - loss) == pytest.approx(float(single - before) / 4, rel=1e-3)  # no row looks at another
+
+
+def test_what_a_teacher_takes_for_an_answer_is_no_negative():
+    q, d = embeddings(batch=4, documents=2)
+    rows = torch.arange(8).reshape(4, 2)
+    likely = torch.zeros(4, 8, dtype=torch.bool)
+    likely[0, 2] = likely[1, 3] = likely[2, 4] = True  # another's positive, an own negative, the row's own positive
+    block = Block(d.flatten(0, 1), rows, torch.zeros(4, 8), likely)
+    config = ObjectiveConfig(temperature=0.5, same_tower=False, false_negative_share=0.6)
+    loss, watched = Objective(config, dims=(8,))(q, d, *ids(4, 2), block=block)
+    u, v = normalize(q.double(), dim=-1), normalize(d.double(), dim=-1)
+    wanted = 0.0
+    for i in range(4):
+        terms = [u[i] @ v[j, 0] for j in range(4) if (i, j) != (0, 1)] + [u[i] @ v[i, 1] for _ in range(i != 1)]
+        wanted += float(torch.stack(terms).div(0.5).logsumexp(0) - u[i] @ v[i, 0] / 0.5) / 4
+    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    assert watched["left_out"] == pytest.approx(2 / 16)
+
+
+def test_rows_without_an_answer_are_passed_over():
+    q, d = embeddings(batch=5, documents=2)
+    query_ids, document_ids = ids()
+    answered = torch.tensor([True, False, True, True, False])
+    config = ObjectiveConfig(temperature=0.1)
+    loss, watched = Objective(config, dims=(8, 4))(q, d, query_ids, document_ids, answered=answered)
+    alone, _ = Objective(config, dims=(8, 4))(q[answered], d[answered], query_ids[answered], document_ids[answered])
+    torch.testing.assert_close(loss, alone)
+    q.requires_grad_()
+    loss, watched = Objective(config, dims=(8,))(q, d, query_ids, document_ids, answered=~answered & answered)
+    loss.backward()
+    assert (float(loss.detach()), watched) == (0.0, {})
+    assert q.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_batch": False, "hard_negatives": 0}, "in_batch: false leaves no negatives"),
+        (
+            {"in_batch": False, "negatives_scope": "batch"},
+            "in_batch: false and negatives_scope: batch exclude each other",
+        ),
+        ({"false_negative_share": 0.6, "negatives_scope": "batch"}, "use negatives_scope: own"),
+        ({"false_negative_share": 1.0}, "less than 1"),
+    ],
+)
+def test_settings_that_exclude_each_other(options, message):
+    with pytest.raises(ValueError, match=message):
+        ObjectiveConfig(**options)

@@ -56,3 +56,40 @@ def test_kl_term_has_a_finite_gradient():
     loss.backward()
     assert torch.isfinite(q.grad).all()
     assert watched["kl"] > 0
+
+
+def fp64(q, d, scores, student, teacher, dims):
+    total = 0.0
+    for dim in dims:
+        u, v = (normalize(x[..., :dim].double(), dim=-1) for x in (q, d))
+        log_student = ((u[:, None] * v).sum(-1) / student).log_softmax(1)
+        log_teacher = (scores.double() / teacher).log_softmax(1)
+        total += float((log_teacher.exp() * (log_teacher - log_student)).sum(1).mean())
+    return total
+
+
+@pytest.mark.parametrize(
+    ("options", "student", "teacher"),
+    [
+        ({}, 0.05, 1.0),  # calibrated probabilities: their logarithms as they are
+        ({"temperature": 0.1}, 0.1, 1.0),
+        ({"temperature": 0.1, "teacher_temperature": 0.3}, 0.1, 0.3),
+        ({"teacher_temperature": 0.24}, 0.02, 0.24),  # a recipe of an earlier version: the objective's temperature
+    ],
+)
+def test_kl_has_temperatures_of_its_own_and_is_taken_at_every_prefix(options, student, teacher):
+    q, d = embeddings(batch=4, documents=5)
+    scores = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
+    config = ObjectiveConfig(contrastive_weight=0.0, kl=KlConfig(weight=1.0, documents=5, **options))
+    loss, watched = Objective(config, dims=(8, 4))(q, d, *ids(4, 5), scores)
+    assert float(loss) == pytest.approx(fp64(q, d, scores, student, teacher, (8, 4)), rel=1e-4)
+    assert watched["kl"] == pytest.approx(float(loss))
+
+
+def test_the_default_of_earlier_versions_written_out_is_todays_default():
+    earlier = {"weight": 0.5, "documents": 8, "teacher_temperature": 1.0}
+    assert KlConfig.model_validate(KlConfig.upgrade(earlier)) == KlConfig(weight=0.5)
+    chosen = earlier | {"teacher_temperature": 0.24}
+    assert KlConfig.model_validate(KlConfig.upgrade(chosen)).teacher_temperature == 0.24
+    now = KlConfig(weight=0.5, teacher_temperature=1.0).model_dump()
+    assert KlConfig.model_validate(KlConfig.upgrade(now)).teacher_temperature == 1.0

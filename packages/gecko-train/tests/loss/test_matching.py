@@ -1,6 +1,7 @@
 import torch
 from torch.nn.functional import normalize
 
+from gecko_train.loss.base import Block
 from gecko_train.loss.matching import MatchingConfig, matching_loss
 from gecko_train.loss.objective import Objective, ObjectiveConfig
 
@@ -28,3 +29,33 @@ def test_the_objective_adds_it_with_its_weight():
     wanted = matching_loss(torch.cat([q[:, None], d], 1).flatten(0, 1), teacher.flatten(0, 1))
     torch.testing.assert_close(loss - plain, 3 * wanted)
     assert watched["matching"] > 0
+
+
+def test_a_projection_brings_the_student_to_the_teachers_width():
+    generator = torch.Generator().manual_seed(0)
+    q, d = torch.randn(4, 8, generator=generator), torch.randn(4, 2, 8, generator=generator)
+    teacher = torch.randn(4, 3, 12, generator=generator)
+    projection = torch.nn.Linear(8, 12, bias=False)
+    ids = torch.arange(4), 10 + torch.arange(8).reshape(4, 2)
+    config = ObjectiveConfig(contrastive_weight=0.0, matching=MatchingConfig(weight=1.0, projection=True))
+    loss, _ = Objective(config, dims=(8,))(q, d, *ids, None, teacher, projection=projection)
+    student = torch.cat([q[:, None], d], 1) @ projection.weight.T
+    wanted = 1 - (normalize(student, dim=-1) * normalize(teacher, dim=-1)).sum(-1).mean()
+    torch.testing.assert_close(loss, wanted)
+    loss.backward()
+    assert projection.weight.grad.norm() > 0
+    assert config.projects
+    assert not ObjectiveConfig(matching=MatchingConfig(projection=True)).projects
+
+
+def test_the_documents_of_a_block_are_matched_once_each():
+    generator = torch.Generator().manual_seed(0)
+    q, shared = torch.randn(4, 8, generator=generator), torch.randn(6, 8, generator=generator)
+    rows = torch.tensor([[0, 1], [0, 1], [2, 3], [0, 1]])
+    teacher_queries, teacher_documents = torch.randn(4, 8, generator=generator), torch.randn(6, 8, generator=generator)
+    block = Block(shared, rows, torch.zeros(4, 6), teacher_queries=teacher_queries, teacher_documents=teacher_documents)
+    config = ObjectiveConfig(contrastive_weight=0.0, matching=MatchingConfig(weight=1.0))
+    ids = torch.arange(4), 10 + rows
+    loss, _ = Objective(config, dims=(8,))(q, shared[rows], *ids, block=block)
+    wanted = matching_loss(torch.cat([q, shared]), torch.cat([teacher_queries, teacher_documents]))
+    torch.testing.assert_close(loss, wanted)

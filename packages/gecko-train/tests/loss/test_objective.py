@@ -61,3 +61,30 @@ def test_an_override_changes_what_it_names_and_nothing_else():
 def test_earlier_keys_are_answered_with_the_new_name(values, message):
     with pytest.raises(ValidationError, match=message):
         ObjectiveConfig.model_validate(values)
+
+
+def test_weights_are_free_and_a_term_may_stand_alone():
+    generator = torch.Generator().manual_seed(0)
+    q, d = torch.randn(4, 8, generator=generator), torch.randn(4, 3, 8, generator=generator)
+    scores = torch.randn(4, 3, generator=generator)
+    ids = torch.arange(4), 10 + torch.arange(12).reshape(4, 3)
+    options = {"kl": {"weight": 10.0}}
+    whole, parts = Objective(ObjectiveConfig.model_validate(options), (8,))(q, d, *ids, scores)
+    for weight in (0.0, 0.1, 2.0):
+        config = ObjectiveConfig.model_validate({**options, "contrastive_weight": weight})
+        loss, watched = Objective(config, (8,))(q, d, *ids, scores)
+        assert float(loss) == pytest.approx(weight * parts["contrastive"] + 10 * parts["kl"], rel=1e-5)
+        assert ("contrastive" in watched) == (weight > 0)
+        assert watched["kl"] == pytest.approx(parts["kl"], rel=1e-5)
+    assert float(whole) == pytest.approx(parts["contrastive"] + 10 * parts["kl"], rel=1e-5)
+
+
+def test_the_targets_are_those_of_the_term_that_reads_them():
+    config = ObjectiveConfig.model_validate(
+        {"kl": {"weight": 1, "score": "ql"}, "block": {"weight": 1, "score": "fused", "teacher_temperature": 0.5}}
+    )
+    assert config.targets(block=False) == ("ql", None)
+    assert config.targets(block=True) == ("fused", 0.5)
+    assert ObjectiveConfig.model_validate({"kl": {"weight": 1, "score": "ql"}}).targets(block=True) == ("ql", None)
+    assert (config.scored_documents, config.reads_unanswered) == (8, True)
+    assert not ObjectiveConfig.model_validate({"spread_out": {"weight": 1}}).reads_unanswered

@@ -89,6 +89,74 @@ def test_a_teacher_is_loaded_and_matched(tiny_model, tiny_backbone, pairs, tmp_p
         StageConfig.model_validate({**stage, "teacher": None})
 
 
+@pytest.fixture
+def taught(tiny_backbone, corpus_file, tmp_path):
+    """A stage of blocks over the texts of a corpus and a query log, with a saved teacher; only the teacher's word."""
+    from gecko_core import Gecko
+
+    Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu").save_pretrained(tmp_path / "teacher-model")
+    (tmp_path / "log.txt").write_text("bank dort lims\nsonk mull\n")
+    options = {"kinds": ["titles", "queries"], "queries": str(tmp_path / "log.txt"), "candidates": 6}
+    blocks = {"documents": 16, "queries": 12, "shared": 2}
+    return {
+        "sets": [{"source": "texts", "path": str(corpus_file), "options": options, "blocks": blocks}],
+        "teacher": str(tmp_path / "teacher-model"), "trainer": {**TRAINER, "max_steps": 12, "learning_rate": 1e-3},
+        "objective": {"contrastive_weight": 0, "block": {"weight": 1, "targets": "teacher"}},
+    }  # fmt: skip
+
+
+def test_a_corpus_and_a_query_log_are_taught_by_a_teacher_in_blocks(tiny_model, taught, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    _, result = run(tiny_model, tmp_path / "run", taught | {"teacher_cache": str(cache)})
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert result.rows == {"corpus": 62}
+    assert lines[-1]["block"] < lines[0]["block"]
+    assert {"block_queries", "block_documents"} <= lines[0].keys()
+    assert not (tmp_path / "run" / "teacher").exists()
+    from gecko_core import Gecko
+
+    encode = Gecko.encode  # a second run finds the vectors
+    monkeypatch.setattr(Gecko, "encode", lambda self, texts, *rest, **more: pytest.fail("computed again"))
+    run(tiny_model, tmp_path / "again", taught | {"teacher_cache": str(cache)})
+    monkeypatch.setattr(Gecko, "encode", encode)
+
+
+def test_fret_lists_and_blocks_are_trained_on(tiny_model, corpus_file, tmp_path, monkeypatch):
+    from gecko_fret import Candidate, FretRow
+    from gecko_fret.corpus import load_corpus
+
+    corpus = load_corpus(corpus_file)
+    rows = []
+    for number in range(40):
+        own = [corpus[(number + step) % 60] for step in range(8)]
+        values = [0.5, 0.2, 0.1, 0.08, 0.05, 0.04, 0.02, 0.01]
+        candidates = [
+            Candidate(passage.id, 0.5, None, None, None, None, value, {}, value)
+            for passage, value in zip(own, values, strict=True)
+        ]
+        positive, negatives = (own[0], own[-1:]) if number % 4 else (None, [])
+        rows.append(FretRow(f"r{number}", "search result", own[0].title, positive, negatives, None, None, candidates))
+    data = type("Data", (list,), {"passage": staticmethod(corpus.get)})(rows)
+    monkeypatch.setattr("gecko_train.data.sources.fret.load_fret", lambda folder: data)
+    blocks = {"documents": 16, "queries": 12, "shared": 2}
+    lists = {"kl": {"weight": 1.0, "documents": 5}, "block": {"weight": 0}}
+    stage = {
+        "sets": [
+            {"source": "fret", "path": str(tmp_path), "name": "blocks", "blocks": blocks},
+            {"source": "fret", "path": str(tmp_path), "name": "lists", "objective": lists},
+        ],
+        "objective": {"contrastive_weight": 0.1, "false_negative_share": 0.6, "block": {"weight": 1}},
+        "trainer": {**TRAINER, "max_steps": 30, "learning_rate": 1e-3},
+    }
+    _, result = run(tiny_model, tmp_path / "run", stage)
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert result.rows == {"blocks": 40, "lists": 40}
+    for name, term in (("blocks", "block"), ("lists", "kl")):
+        own = [line[term] for line in lines if line["set"] == name]
+        assert own[-1] < own[0]
+    assert all(line["loss"] > 0 for line in lines)
+
+
 def test_a_set_overrides_the_objective():
     override = {"same_tower": False, "hardness": 5.0, "kl": {"weight": 0.3}, "false_negative_margin": 0.1}
     sets = [{"source": "pairs", "path": "x", "objective": override}, {"source": "fret"}]

@@ -25,7 +25,7 @@ _CURE = "make room and start the same command again: what is there is not comput
 class TeacherVectors:
     """Vectors of a teacher by text. Also applies the teacher's prompts, as a ``Formatter``.
 
-    Vectors are kept as float16 (rounding changes a cosine by less than 1e-4) in parts of a folder that is named by the
+    Vectors are kept as float16 (rounding changes a cosine by about 1e-4) in parts of a folder that is named by the
     teacher's weights and length, under a hash of the exact text. Reading maps them into memory.
 
     Args:

@@ -133,5 +133,5 @@ def test_blocks_hold_all_candidates_and_their_scores(load):
     assert texts(first) == ["text 0", "text 3", "text 1", "text 4", "text 5"]
     assert len(second.documents) == len(second.scores) == 6
     assert len(load(rows, blocks={}, limit=1, unanswered=True)) == 1
-    with pytest.raises(DataError, match="training set .*: no rows"):
+    with pytest.raises(DataError, match=r"training set .*: no rows"):
         load([calibrated_row(answered=False)], blocks={})

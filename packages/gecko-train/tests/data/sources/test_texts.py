@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_fret.corpus import Corpus, Passage
+from gecko_train.config import SetConfig
+from gecko_train.data.rows import Document
+from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.registry import load_set
+from gecko_train.data.sources.texts import read_queries
+from gecko_train.data.teacher import TeacherVectors
+
+CORPUS = Corpus(
+    [
+        Passage("a", "a bank of dort", "Bank dort lims sonk. Mull bart prank ties. Short one."),
+        Passage("b", None, "Lims dort bank mull. Bank dort lims sonk."),
+        Passage("c", "prank of kell", "Sonk bart kell mull."),
+    ]
+)
+
+
+def load(options=None, **context):
+    return load_set(SetConfig(source="texts", options=options or {}), SourceContext(CORPUS, **context))
+
+
+def test_passages_titles_and_sentences_are_texts_of_their_own():
+    rows = list(load())
+    assert [row.documents[0] for row in rows[:3]] == [Document(p.text, p.title) for p in CORPUS]
+    assert all(row.query is None and not row.answered for row in rows[:3])
+    assert [row.query for row in rows[3:]] == [
+        "a bank of dort", "prank of kell", "Bank dort lims sonk.", "Mull bart prank ties.", "Lims dort bank mull.",
+        "Sonk bart kell mull.",
+    ]  # fmt: skip
+    assert all(row.documents == () for row in rows[3:])
+    assert len({row.query_id for row in rows}) == len({row.positive_id for row in rows}) == len(rows)
+
+
+def test_queries_of_the_users_own(tmp_path):
+    (tmp_path / "log.txt").write_text("kell\n\nwhat is a bank \n")
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({"query": f"q{n}"}) + "\n" for n in range(2)))
+    rows = list(load({"kinds": ["queries"], "queries": str(tmp_path / "log.txt")}))
+    assert [row.query for row in rows] == ["kell", "what is a bank"]
+    assert list(read_queries(str(tmp_path / "log.jsonl"))) == ["q0", "q1"]
+    (tmp_path / "bad.jsonl").write_text('{"question": "x"}\n')
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: no text in a column `query` or `text`"):
+        list(read_queries(str(tmp_path / "bad.jsonl")))
+    with pytest.raises(ConfigError, match=r"give their file in the options \(queries: FILE\)"):
+        load({"kinds": ["queries"]})
+    with pytest.raises(ConfigError, match="source 'texts' without a path and without a corpus"):
+        load_set(SetConfig(source="texts"), SourceContext())
+
+
+@pytest.fixture
+def teacher(tiny_backbone, tmp_path):
+    from gecko_core import Gecko
+
+    model = Gecko.from_backbone(tiny_backbone, dims=(32,), device="cpu", dtype=torch.float32)
+    return TeacherVectors(model, tmp_path / "vectors")
+
+
+def test_blocks_are_made_of_the_passages_that_the_teacher_finds(teacher):
+    config = SetConfig(source="texts", task="t", options={"kinds": ["sentences"], "candidates": 2}, blocks={})
+    blocks = load_set(config, SourceContext(CORPUS, teacher=teacher))
+    assert len(blocks) == 4
+    passages = [Document(passage.text, passage.title) for passage in CORPUS]
+    documents = teacher.model.encode_documents([d.text for d in passages], [d.title for d in passages])
+    for row in blocks.rows(range(4)):
+        similarities = documents @ teacher.model.encode_queries([row.query], "t")[0]
+        best = np.argsort(-similarities)[:2]
+        assert row.documents == tuple(passages[place] for place in best)
+        np.testing.assert_allclose(row.scores, similarities[best], atol=1e-3)
+
+
+def test_blocks_need_a_teacher_and_queries(teacher, monkeypatch):
+    config = SetConfig(source="texts", blocks={})
+    with pytest.raises(ConfigError, match="are the teacher's neighbours; name a `teacher` in the stage"):
+        load_set(config, SourceContext(CORPUS))
+    only = SetConfig(source="texts", blocks={}, options={"kinds": ["passages"]})
+    with pytest.raises(DataError, match=r"no sentences, titles or queries; add them to the options"):
+        load_set(only, SourceContext(CORPUS, teacher=teacher))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="start the same command once without torchrun"):
+        load_set(config, SourceContext(CORPUS, teacher=teacher))
+
+
+def test_a_source_without_candidates_makes_no_blocks(tmp_path):
+    with pytest.raises(ConfigError, match="source 'title-body' has no candidates to make blocks of"):
+        load_set(SetConfig(source="title-body", blocks={}), SourceContext(CORPUS))

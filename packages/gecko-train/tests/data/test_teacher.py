@@ -1,0 +1,118 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from gecko_core.errors import DataError
+from gecko_train.config import BlocksConfig
+from gecko_train.data.blocks import BlockSet
+from gecko_train.data.rows import Document, RowSet, TrainingRow
+from gecko_train.data.teacher import TeacherVectors, teacher_texts, text_key
+
+
+@pytest.fixture
+def teacher(tiny_backbone):
+    """A plain model with prefixes of its own."""
+    from gecko_core import Gecko
+
+    model = Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu", dtype=torch.float32, seed=5)
+    model.prompt_style = "plain"
+    model.prompts = {"query": "the query : ", "document": "the text : "}
+    return model
+
+
+def counted(model, monkeypatch):
+    asked, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda texts, **options: asked.extend(texts) or encode(texts, **options))
+    return asked
+
+
+def test_a_text_is_computed_once_and_found_again_by_another_process(teacher, tmp_path, monkeypatch):
+    asked = counted(teacher, monkeypatch)
+    texts = [f"bank dort {n}" for n in range(30)]
+    TeacherVectors(teacher, tmp_path).add([*texts, *texts])
+    assert sorted(asked) == sorted(texts)
+    vectors = TeacherVectors(teacher, tmp_path)
+    found = vectors(texts[::-1])
+    assert len(asked) == 30
+    np.testing.assert_allclose(found, teacher.encode(texts[::-1]), atol=1e-3)
+    assert found.dtype == np.float32
+    asked.clear()
+    vectors.add([*texts, "a new one"])
+    assert asked == ["a new one"]
+
+
+def test_cosines_survive_the_rounding(teacher, tmp_path):
+    texts = [f"bank dort lims {n}" for n in range(40)]
+    vectors = TeacherVectors(teacher, tmp_path)
+    vectors.add(texts)
+    exact, kept = teacher.encode(texts), vectors(texts)
+    assert np.abs(exact @ exact.T - kept @ kept.T).max() < 1e-3
+
+
+def test_a_text_that_was_not_added_is_computed_and_not_kept(teacher, tmp_path):
+    vectors = TeacherVectors(teacher, tmp_path)
+    vectors.add(["known"])
+    np.testing.assert_allclose(vectors(["new", "known"]), teacher.encode(["new", "known"]), atol=1e-3)
+    assert TeacherVectors(teacher, tmp_path).missing(["new", "known"]).keys() == {text_key("new")}
+
+
+def test_a_killed_process_goes_on_after_its_last_part(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("gecko_train.data.teacher._PART", 10)
+    texts = [f"bank {n}" for n in range(35)]
+    encode, calls = teacher.encode, []
+
+    def killed(part, **options):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(len(part))
+        return encode(part, **options)
+
+    monkeypatch.setattr(teacher, "encode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        TeacherVectors(teacher, tmp_path).add(texts)
+    monkeypatch.setattr(teacher, "encode", encode)
+    vectors = TeacherVectors(teacher, tmp_path)
+    assert len(vectors.missing(texts)) == 15
+    vectors.add(texts)
+    np.testing.assert_allclose(vectors(texts), encode(texts), atol=1e-3)
+
+
+def test_vectors_belong_to_one_teacher_and_to_the_exact_text(teacher, tiny_backbone, tmp_path):
+    from gecko_core import Gecko
+
+    TeacherVectors(teacher, tmp_path).add(["bank"])
+    other = Gecko.from_backbone(tiny_backbone, dims=(24,), device="cpu", dtype=torch.float32, seed=6)
+    assert len(TeacherVectors(other, tmp_path).missing(["bank"])) == 1
+    assert len(TeacherVectors(teacher, tmp_path).missing(["bank", "Bank", "bank "])) == 2
+
+
+def test_ranks_share_the_work(teacher, tmp_path, monkeypatch):
+    asked = counted(teacher, monkeypatch)
+    texts = [f"bank {n}" for n in range(9)]
+    ranks = [TeacherVectors(teacher, tmp_path, rank=rank, world_size=2) for rank in range(2)]
+    ranks[1].add(texts, wait=lambda: ranks[0].add(texts))  # the other rank does its share meanwhile
+    assert sorted(asked) == texts
+    assert not ranks[1].missing(texts)
+
+
+def test_a_damaged_part_is_one_line_with_the_cure(teacher, tmp_path):
+    vectors = TeacherVectors(teacher, tmp_path)
+    vectors.add(["bank"])
+    (path,) = vectors.folder.glob("*.vectors.npy")
+    path.write_bytes(b"half")
+    with pytest.raises(DataError, match=r"damaged .*; remove .* and start again"):
+        TeacherVectors(teacher, tmp_path)
+    shutil.rmtree(vectors.folder)
+    assert len(TeacherVectors(teacher, tmp_path).missing(["bank"])) == 1
+
+
+def test_the_teacher_reads_its_own_prompts(teacher, tmp_path):
+    vectors = TeacherVectors(teacher, tmp_path)
+    rows = [TrainingRow("t", "q", Document("p", "title"), (Document("n"),)), TrainingRow("t", "r", None)]
+    own = ["the query : q", "the text : title p", "the text : n", "the query : r"]
+    assert list(teacher_texts(RowSet.from_rows("set", rows), vectors, 2)) == own
+    assert "the text : n" not in list(teacher_texts(RowSet.from_rows("set", rows), vectors, 1))
+    blocks = BlockSet("blocks", rows[:1], BlocksConfig())
+    assert set(teacher_texts(blocks, vectors, 1)) == set(own[:3])
