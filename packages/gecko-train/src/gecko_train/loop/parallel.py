@@ -8,6 +8,7 @@ wrappers average over ranks; the trainer multiplies the loss by the world size t
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -62,6 +63,21 @@ def average_gradients(module: nn.Module, factor: float = 1.0) -> None:
         if world_size > 1:
             dist.all_reduce(parameter.grad)
         parameter.grad *= factor / world_size
+
+
+def clip_together(modules: Sequence[nn.Module], largest: float) -> float:
+    """Scale the gradients of several modules, some of them sharded, to a common norm of at most ``largest``.
+
+    Returns:
+        The norm before.
+    """
+    gradients = [[p.grad for p in module.parameters() if p.grad is not None] for module in modules]
+    norms = [float(gather_shards(nn.utils.get_total_norm(of_module))) for of_module in gradients]
+    norm = math.hypot(*norms)
+    if norm > largest:
+        for gradient in (gradient for of_module in gradients for gradient in of_module):
+            gradient *= largest / (norm + 1e-6)  # as torch's clip_grad_norm_
+    return norm
 
 
 # ---- FSDP2 ----

@@ -36,6 +36,7 @@ from gecko_train.loop.grad_cache import backward_through_batch, split_batch
 from gecko_train.loop.lora import add_lora, freeze_pooler, merge_lora
 from gecko_train.loop.parallel import (
     average_gradients,
+    clip_together,
     copy_weights,
     gather_rows,
     gather_shards,
@@ -210,11 +211,11 @@ class Trainer:
             no_sync=lambda: without_reduction(wrapped) if self.sharded else self.accelerator.no_sync(wrapped),
         )  # fmt: skip
         value = float(loss) / self.world_size
-        trained = [*wrapped.parameters()]
-        if self.projection is not None:
+        if self.projection is None:
+            norm = float(gather_shards(nn.utils.clip_grad_norm_(wrapped.parameters(), self.config.clip)))
+        else:
             average_gradients(self.projection, 1 / self.world_size)
-            trained += self.projection.parameters()
-        norm = float(gather_shards(nn.utils.clip_grad_norm_(trained, self.config.clip)))
+            norm = clip_together([wrapped, self.projection], self.config.clip)
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._stop_at(step, prepared, value, norm)
         optimizer.step()
