@@ -163,6 +163,9 @@ class RetrieveConfig(Section):
     """Finding each query's candidates."""
 
     candidates: int = Field(default=20, ge=2, description="N of the paper")
+    bm25: int = Field(
+        default=0, ge=0, description="up to this many further candidates by BM25, which the embedder did not find"
+    )
     search: Literal["auto", "exact", "hnsw"] = "auto"
     hnsw_above: int = Field(
         default=500_000, ge=1, description="auto: passages above which hnswlib replaces exact search"

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from gecko_fret.config import RetrieveConfig
+from gecko_fret.config import Bm25Config, RetrieveConfig
 from gecko_fret.steps.filter import Query
 from gecko_fret.steps.index import ExactIndex
+from gecko_fret.steps.lexical import LexicalIndex
 from gecko_fret.steps.plan import Measured
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieve, passes_round_trip
 
@@ -81,3 +82,22 @@ def test_similarities_are_inner_products(retrieve, small_corpus, fake_embedder):
 def test_queries_that_failed_the_round_trip_did_not_pass():
     measured = Measured({"retrieved": 10}, {"retrieve": {"seed_not_found": 3}}, {}, {}, {})
     assert RETRIEVE.passed(measured) == 7
+
+
+def test_bm25_adds_passages_that_the_embedder_did_not_find(small_corpus, fake_embedder):
+    embedder, query = fake_embedder(), "subject3word1 subject5word2 subject7word3"
+    vectors = embedder.encode_documents(small_corpus.texts, small_corpus.titles)
+    lexical = LexicalIndex(small_corpus, Bm25Config()), [vectors[:15], vectors[15:]]
+    for count in (1, 9):
+        config = RetrieveConfig(candidates=2, seed_top_k=None, bm25=count)
+        step = Retrieve(small_corpus, embedder, ExactIndex([vectors]), config, None, lexical)
+        (found,) = step([row("a", "doc-07", query)]).rows
+        near, further = found.candidate_ids[:2], found.candidate_ids[2:]
+        assert not set(near) & set(further)
+        assert 1 <= len(further) <= count
+        values = found.similarities[2:]
+        assert values == sorted(values, reverse=True)
+        for identifier, value in zip(further, values, strict=True):
+            vector = vectors[small_corpus.row(identifier)]
+            assert value == pytest.approx(float(vector @ embedder.encode_queries([query])[0]), abs=1e-6)
+    assert {"doc-03", "doc-05", "doc-07"} <= set(found.candidate_ids)

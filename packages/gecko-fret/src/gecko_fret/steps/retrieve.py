@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 
 from gecko_core.io import Progress
-from gecko_fret.config import RetrieveConfig
+from gecko_fret.config import FretConfig, RetrieveConfig
 from gecko_fret.corpus.passages import Corpus
+from gecko_fret.judges.bm25 import split_words
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder, prepare_first_pass
-from gecko_fret.steps.index import Index, make_index, recall
+from gecko_fret.steps.index import Blocks, Index, make_index, recall, refine
+from gecko_fret.steps.lexical import LexicalIndex
 from gecko_fret.steps.plan import Measured, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """The N passages nearest to a query, best first; the columns of the parts.
+    """The N passages nearest to a query, best first, then those that BM25 added; the columns of the parts.
 
     ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them, or has none.
     """
@@ -44,9 +46,19 @@ class Retrieve:
         index: finds the neighbours.
         config: section ``retrieve``.
         batch_tokens: tokens per forward pass of the embedder; None: what suits the device.
+        lexical: finds further candidates by their words, and the blocks of the corpus' vectors; None: nobody does.
     """
 
-    def __init__(self, corpus: Corpus, embedder: Any, index: Index, config: RetrieveConfig, batch_tokens: int | None):
+    def __init__(
+        self,
+        corpus: Corpus,
+        embedder: Any,
+        index: Index,
+        config: RetrieveConfig,
+        batch_tokens: int | None,
+        lexical: tuple[LexicalIndex, Blocks] | None = None,
+    ):
+        self._lexical = lexical
         self._ids = np.array(corpus.ids, dtype=object)
         self._embedder, self._index, self._config, self._batch_tokens = embedder, index, config, batch_tokens
         self._seed_top_k = config.seed_top_k if isinstance(config.seed_top_k, int) else None
@@ -55,16 +67,36 @@ class Retrieve:
         """Search; a query that does not find its own seed is retrieved and rejected, one without a seed never."""
         if not queries:
             return StepResult([])
-        numbers, similarities = self._index.search(self._encode(queries), self._config.candidates)
+        vectors = self._encode(queries)
+        numbers, similarities = self._index.search(vectors, self._config.candidates)
+        further = self._further(queries, vectors, numbers)
         retrieved, rejects = [], []
-        for query, rows, values in zip(queries, numbers, similarities, strict=True):
-            ids = self._ids[rows].tolist()
+        for query, rows, values, (more, their_values) in zip(queries, numbers, similarities, further, strict=True):
+            ids = self._ids[rows].tolist() + self._ids[more].tolist()
             rank = ids.index(query.seed_id) + 1 if query.seed_id in ids else None
-            retrieved.append(Retrieved(query.id, rank, ids, values.tolist()))
+            retrieved.append(Retrieved(query.id, rank, ids, values.tolist() + their_values.tolist()))
             if query.seed_id is not None and not passes_round_trip(rank, self._seed_top_k):
                 detail = f"rank {rank}" if rank else f"not among {len(ids)}"
                 rejects.append(RETRIEVE.reject("seed_not_found", query.id, query.query, detail))
         return StepResult(retrieved, rejects)
+
+    def _further(
+        self, queries: Sequence[Query], vectors: np.ndarray, numbers: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows that BM25 alone found for every query and their similarities, nearest first."""
+        nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32))
+        if self._lexical is None:
+            return [nothing] * len(queries)
+        index, blocks = self._lexical
+        count = self._config.bm25
+        found = index.search([query.query for query in queries], count + numbers.shape[1])
+        further = []
+        for vector, near, rows in zip(vectors, numbers, found, strict=True):
+            known = set(near.tolist())
+            new = np.array([row for row in rows if row not in known][:count], np.int64)
+            ordered = refine(blocks, vector[None], new[None]) if len(new) else None
+            further.append((ordered[0][0], ordered[1][0]) if ordered else nothing)
+        return further
 
     def _encode(self, queries: Sequence[Query]) -> np.ndarray:
         vectors: np.ndarray | None = None
@@ -92,7 +124,15 @@ class RetrieveStep(PartStep[Query, Retrieved]):
 
     def fingerprint(self, build: BuildContext) -> list[Any]:
         """The settings of retrieval but for the cache, which changes no vector."""
-        return [build.config.retrieve.model_dump(exclude={"cache"})]
+        config = build.config
+        if not config.retrieve.bm25:  # as in version 0.1, which had no such setting
+            return [config.retrieve.model_dump(exclude={"cache", "bm25"})]
+        return [config.retrieve.model_dump(exclude={"cache"}), config.score.bm25.model_dump()]
+
+    def check(self, config: FretConfig) -> None:
+        """See ``Step.check``: BM25 needs its library."""
+        if config.retrieve.bm25:
+            split_words([""], config.score.bm25)
 
     def estimate(self, plan: Plan) -> None:
         """See ``Step.estimate``; ``passed`` are the queries that find their seed."""
@@ -115,9 +155,11 @@ class RetrieveStep(PartStep[Query, Retrieved]):
     def make(self, build: BuildContext) -> Work[Query, Retrieved]:
         """Load the embedder and the index."""
         config = build.config
-        return Retrieve(
-            build.corpus, build_embedder(build), self.index(build), config.retrieve, config.embedder.batch_tokens
-        )
+        lexical = None
+        if config.retrieve.bm25:
+            lexical = LexicalIndex(build.corpus, config.score.bm25), EMBED.embeddings(build).blocks()
+        embedder, index = build_embedder(build), self.index(build)
+        return Retrieve(build.corpus, embedder, index, config.retrieve, config.embedder.batch_tokens, lexical)
 
     def record(self, build: BuildContext) -> dict[str, Any]:
         """Kind of search, and its recall against exact search."""
