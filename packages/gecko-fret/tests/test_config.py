@@ -1,7 +1,7 @@
 import pytest
 
 from gecko_core.errors import ConfigError
-from gecko_fret.config import load_config, parse_config
+from gecko_fret.config import CONTRAST, load_config, parse_config
 
 
 def test_defaults_are_the_papers_where_it_says():
@@ -11,6 +11,7 @@ def test_defaults_are_the_papers_where_it_says():
     assert config.score.all_judges == ["ql", "rc"]
     assert config.score.blocks is False
     assert config.score.calibrate is False
+    assert (config.generate.write_task, config.generate.contrast) == (True, 0.0)
     assert config.mine.rrf_k == 0
     assert (config.mine.positive, config.mine.negative) == ("p_1", "p_N")
 
@@ -21,6 +22,17 @@ def test_defaults_are_calibrated():
     assert config.score.all_judges == ["ql", "similarity", "yes-no"]
     assert config.score.blocks is True
     assert config.score.calibrate is True
+
+
+def test_what_is_left_open_follows_the_fusion_and_what_the_backend_can():
+    assert (parse_config({}).generate.write_task, parse_config({}).generate.contrast) == (False, CONTRAST)
+    server = {"backend": "openai", "model": "m", "url": "http://127.0.0.1:1/v1"}
+    assert parse_config({"llm": server}).generate.contrast == 0.0
+    assert parse_config({"generators": [{"model": "a"}, server]}).generate.contrast == 0.0
+    stated = parse_config({"generate": {"write_task": True, "contrast": 0.2}}).generate
+    assert (stated.write_task, stated.contrast) == (True, 0.2)
+    filled = parse_config({})
+    assert parse_config(filled.model_dump(mode="json")) == filled
 
 
 def test_file_and_overrides(tmp_path):
@@ -35,6 +47,13 @@ def test_file_and_overrides(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("generate.sources=[log]", "log and sources belong together: name the file in log, and log in sources"),
+        ("generate.log=queries.txt", "log and sources belong together"),
+        ("generate.sources=[llm,llm]", "sources: a name is there twice"),
+        ("generate.sources=[]", r"generate\.sources"),
+        ("generate.sources=[web]", r"generate\.sources"),
+        ("generate.per_source={titles: 5}", "per_source: titles is not in sources"),
+        ("generate.contrast=-1", r"generate\.contrast"),
         ("genrate.seeds=1", r"unknown key 'genrate'; did you mean 'generate'\? \(known here: seed, corpus"),
         ("mine.k=1", r"unknown key 'mine.k'; did you mean 'rrf_k'\? \(known here: fuse, rrf_k"),
         ("generate.seeds=many", r"generate.seeds: .*given: 'many'"),

@@ -20,7 +20,7 @@ DEFAULT_JUDGES = {"rrf": PAPER_JUDGES, "calibrated": ("similarity", "ql", "yes-n
 
 
 #: ``generate.contrast`` where it is left open and the backend can (benchmarks/queries.py).
-CONTRAST = 0.3
+CONTRAST = 0.5
 
 
 class CorpusConfig(Section):
@@ -94,10 +94,10 @@ class GenerateConfig(Section):
         default=None,
         ge=0,
         description="contrastive decoding: this much of a token's log-prob without the passage is taken off; unset: 0 "
-        "with mine.fuse: rrf and for backends that cannot, else 0.3",
+        "with mine.fuse: rrf and for backends that cannot, else 0.5",
     )
     plausible: float = Field(
-        default=0.1, gt=0, le=1, description="contrast: share of the likeliest token's probability that a token needs"
+        default=0.2, gt=0, le=1, description="contrast: share of the likeliest token's probability that a token needs"
     )
     min_grounding: float | None = Field(
         default=None, description="reject a query whose log P(query | passage) - log P(query), per token, is below"
@@ -151,7 +151,7 @@ WRITING_KEYS = {
     "write_task": True,
     "chat": "never",
     "contrast": 0.0,
-    "plausible": 0.1,
+    "plausible": 0.2,
     "examples": None,
     "examples_shown": 6,
     "examples_instruction": GenerateConfig.model_fields["examples_instruction"].default,

@@ -55,7 +55,15 @@ def test_fingerprints_are_those_of_earlier_versions(fingerprints_of):
     [
         ({"corpus": {"part_size": 9}}, "corpus"),
         ({"generate": {"attempts": 3}}, "write"),
+        ({"generate": {"write_task": False}}, "write"),
+        ({"generate": {"chat": "auto"}}, "write"),
+        ({"generate": {"contrast": 0.5}}, "write"),
+        ({"generate": {"keep": "grounded"}}, "write"),
+        ({"generate": {"min_grounding": 0.1}}, "write"),
+        ({"mine": {"fuse": "calibrated"}}, "write"),
         ({"generate": {"min_words": 4}}, "filter"),
+        ({"generate": {"keep": "best"}}, "filter"),
+        ({"generate": {"sources": ["llm", "titles"]}}, "filter"),
         ({"retrieve": {"candidates": 7}}, "retrieve"),
         ({"score": {"mode": "joint"}}, "score"),
         ({"mine": {"rrf_k": 60}}, "mine"),
@@ -90,6 +98,31 @@ def test_judges_and_how_they_judge_change_the_scores(fingerprints_of, score):
 
 def test_speed_and_place_change_nothing(fingerprints_of):
     assert fingerprints_of(llm={"model": "fake", "batch_rows": 2}, retrieve={"cache": "x"}) == DEFAULTS
+
+
+def test_settings_that_decide_nothing_change_nothing(fingerprints_of):
+    unused = {"plausible": 0.7, "examples_shown": 2, "examples_instruction": "x", "user_task": "y"}
+    assert fingerprints_of(generate=unused) == DEFAULTS
+    grounded = {"keep": "grounded"}
+    assert fingerprints_of(generate=grounded)["write"] == fingerprints_of(generate={"min_grounding": 0.1})["write"]
+
+
+def test_files_of_queries_count_by_their_content(fingerprints_of, tmp_path):
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    for path in (first, second):
+        path.write_text("how do I sort a list\n")
+
+    def of(path):
+        log = {"sources": ["llm", "log"], "log": str(path)}
+        return fingerprints_of(generate={"examples": str(path)}), fingerprints_of(generate=log)
+
+    before = of(first)
+    assert of(second) == before
+    second.write_text("how do I sort a tuple\n")
+    examples, log = of(second)
+    assert examples["write"] != before[0]["write"]
+    assert log["write"] == before[1]["write"] == DEFAULTS["write"]
+    assert log["filter"] != before[1]["filter"]
 
 
 def test_both_prompt_files_are_recorded():

@@ -31,7 +31,7 @@ class Sampling:
     top_k: int = 50
     stop: tuple[str, ...] = ("\n\n",)
     contrast: float = 0.0
-    plausible: float = 0.1
+    plausible: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,6 +291,8 @@ def writing_settings(config: FretConfig) -> dict[str, Any]:
         settings["examples"] = queries_fingerprint(settings["examples"])
     else:
         settings |= {name: WRITING_KEYS[name] for name in ("examples_shown", "examples_instruction", "user_task")}
+    if not settings["contrast"]:
+        settings["plausible"] = WRITING_KEYS["plausible"]
     kept = {name: value for name, value in settings.items() if name not in WRITING_KEYS or value != WRITING_KEYS[name]}
     return kept | ({"grounding": True} if config.generate.grounds else {})
 

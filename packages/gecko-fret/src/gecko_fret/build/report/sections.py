@@ -13,6 +13,7 @@ import numpy as np
 
 from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.build.report.judges import judges
+from gecko_fret.build.report.style import style
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.steps import FILTER, MINE, RETRIEVE, WRITE, Candidate, MinedRow
 
@@ -202,6 +203,7 @@ SECTIONS: list[Callable[[ReportData], Iterable[ReportSection]]] = [
     labels,
     tasks,
     lengths,
+    style,
     agreement,
     examples,
 ]
