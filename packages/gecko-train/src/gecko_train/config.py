@@ -203,6 +203,10 @@ class StageConfig(Section):
         default=None,
         description="folder for the teacher's vectors, computed once; default: `teacher` in the stage's folder",
     )
+    prompts: Literal["gecko", "own"] = Field(
+        default="gecko",
+        description="gecko: texts are written as the paper does; own: as the start model does, which keeps what it can",
+    )
     sets: list[SetConfig] = Field(min_length=1)
     alpha: float = Field(default=1.0, ge=0, description="sampling weight of a set: size ** alpha")
     steps_per_epoch: int | None = Field(default=None, ge=1)
@@ -227,7 +231,10 @@ class StageConfig(Section):
                 )
         if needs_teacher != (self.teacher is not None):
             weights = " or ".join(f"`objective.{name}.weight`" for name in self.objective.teacher_terms)
-            raise ValueError(f"`teacher` and {weights} go together: set both or neither")
+            raise ValueError(
+                f"`teacher` and {weights} go together: set both or neither (objective.block reads it "
+                "with targets: teacher)"
+            )
         if self.trainer.end_with == "best" and self.trainer.evaluate is None:
             raise ValueError("trainer.end_with: best needs trainer.evaluate, which decides the best checkpoint")
         return self

@@ -92,15 +92,47 @@ def test_a_small_set_is_one_block():
     assert [sorted(blocks.block(n).queries.tolist()) for n in range(3)] == [[0, 1, 2]] * 3
 
 
+def laid_out(rows, names, columns=3, **options):
+    """The layout of all queries with the documents of these names."""
+    blocks = block_set(rows, **options)
+    places = {document.text: place for place, document in enumerate(blocks.documents())}
+    return blocks.layout(np.arange(len(rows)), np.array([places[name] for name in names]), columns)
+
+
+def test_a_block_has_a_target_for_every_pair_that_was_judged():
+    rows = [
+        TrainingRow("t", "q0", Document("a"), (Document("b"), Document("x")), scores=(0.0, -1.0, -2.0)),
+        TrainingRow("t", "q1", None, (Document("c"), Document("a")), scores=(-3.0, -4.0)),
+    ]
+    nan = np.nan
+    block = laid_out(rows, "abc")
+    np.testing.assert_array_equal(block.targets, [[0, -1, nan], [-4, nan, -3]])
+    assert block.answered.tolist() == [True, False]
+    assert block.rows.tolist() == [[0, 1, 0], [2, 0, 2]]
+    np.testing.assert_array_equal(block.scores, [[0, -1, nan], [-3, -4, nan]])
+    assert block.document_ids[0].tolist() == [Document(name).id for name in "aba"]
+    assert block.query_ids.tolist() == [row.query_id for row in rows]
+    again = laid_out(rows, "xc")
+    np.testing.assert_array_equal(again.targets, [[-2, nan], [nan, -3]])
+    assert again.answered.tolist() == [False, False]  # q0's answer is not in this block
+
+
+def test_only_hard_negatives_stand_in_the_places_of_hard_negatives():
+    documents = (Document("n1"), Document("n2"), Document("likely"))
+    rows = [TrainingRow("t", "q", Document("a"), documents, scores=(0.0, -9.0, -8.0, -0.1))]
+    block = laid_out(rows, ["likely", "a", "n2"], 4, hard_negatives=2)
+    assert block.rows.tolist() == [[1, 1, 2, 0]]  # n1 is not in the block: the answer, masked by its id, for it
+    np.testing.assert_array_equal(block.scores, np.array([[0, np.nan, -8, -0.1]], dtype=np.float32))
+    assert laid_out(rows, ["a"], 4, hard_negatives=2).rows.tolist() == [[0, 0, 0, 0]]
+    assert laid_out(rows, ["likely", "n2"], hard_negatives=2).rows.tolist() == [[1, 0, 1]]
+
+
 def test_likely_answers_of_a_block():
-    blocks = block_set(ring(40, 6), documents=12, queries=6, share=0.6, log_scores=True)
-    block = blocks.block(0)
-    likely = blocks.likely(block.queries, block.documents)
-    names = [document.text for document in blocks.documents(block.documents)]
-    for number, query in enumerate(block.queries):
-        assert [name for name, mark in zip(names, likely[number], strict=True) if mark] in ([f"d{query}"], [])
-    assert blocks.likely(block.queries[:0], block.documents).shape == (0, 12)
-    assert block_set(ring()).likely(block.queries, block.documents) is None
+    scores = tuple(np.log([0.5, 0.29, 0.35, 0.31]).tolist())
+    rows = [TrainingRow("t", "q", Document("a"), (Document("b"), Document("c"), Document("d")), scores=scores)]
+    assert laid_out(rows, "dcb", share=0.6).likely.tolist() == [[True, True, False]]
+    assert laid_out(rows, "dcb", share=0.9).likely.tolist() == [[False, False, False]]
+    assert laid_out(rows, "dcb").likely is None
 
 
 def test_what_fits_in_no_block_is_named():

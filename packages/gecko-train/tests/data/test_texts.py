@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -70,41 +69,12 @@ def test_rows_without_an_answer_keep_their_candidates_and_single_texts_fill_ever
     assert {text for row in rows for text in row_texts(row, formats, 2)} == set(batch.texts)
 
 
-def block_of(rows, names, formats, columns=3, **options):
-    return block_texts(rows, [Document(name) for name in names], formats, columns, **options)
-
-
-def test_a_block_has_a_target_for_every_pair_that_was_judged(formats):
-    rows = [
-        TrainingRow("t", "q0", Document("a"), (Document("b"), Document("x")), scores=(0.0, -1.0, -2.0)),
-        TrainingRow("t", "q1", None, (Document("c"), Document("a")), scores=(-3.0, -4.0)),
-    ]
-    block = block_of(rows, "abc", formats)
-    nan = np.nan
-    np.testing.assert_array_equal(block.targets, np.array([[0, -1, nan], [-4, nan, -3]], dtype=np.float32))
-    assert block.answered.tolist() == [True, False]
-    assert block.rows.tolist() == [[0, 1, 0], [2, 0, 2]]
-    np.testing.assert_array_equal(block.scores, np.array([[0, -1, nan], [-3, -4, nan]], dtype=np.float32))
-    assert block.document_ids[0].tolist() == [Document(name).id for name in "aba"]
-
-
-def test_only_hard_negatives_stand_in_the_places_of_hard_negatives(formats):
-    documents = (Document("n1"), Document("n2"), Document("likely"))
-    rows = [TrainingRow("t", "q", Document("a"), documents, scores=(0.0, -9.0, -8.0, -0.1))]
-    block = block_of(rows, ["likely", "a", "n2"], formats, columns=4, hard_negatives=2)
-    assert block.rows.tolist() == [[1, 1, 2, 0]]  # n1 is not in the block: the answer, masked by its id, for it
-    assert np.isnan(block.scores[0, 1])
-    without = block_of(rows, ["likely", "n2"], formats, hard_negatives=2)  # the answer is not in the block
-    assert without.answered.tolist() == [False]
-
-
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_the_ranks_embed_a_block_together(formats, world_size):
-    rows = [TrainingRow("t", f"q{n}", Document(f"d{n}"), scores=(0.0,)) for n in range(5)]
-    names = [f"d{n}" for n in range(7)]
-    shares = [block_of(rows, names, formats, rank=rank, world_size=world_size) for rank in range(world_size)]
+    queries = [("t", f"q{n}") for n in range(5)]
+    documents = [Document(f"d{n}") for n in range(7)]
+    shares = [block_texts(queries, documents, formats, rank, world_size) for rank in range(world_size)]
     read = [share.texts[index] for share in shares for index in share.queries]
     assert read == [f"task: t | query: q{n}" for n in range(5)]
     read = [share.texts[index] for share in shares for index in share.documents]
     assert read == [f"title: none | text: d{n}" for n in range(7)]
-    assert all(torch.equal(share.rows, shares[0].rows) for share in shares)

@@ -121,6 +121,21 @@ def test_a_corpus_and_a_query_log_are_taught_by_a_teacher_in_blocks(tiny_model, 
     monkeypatch.setattr(Gecko, "encode", encode)
 
 
+@pytest.mark.parametrize(("prompts", "style"), [("gecko", "gecko"), ("own", "plain")])
+def test_the_start_models_own_prompts_can_be_kept(tiny_model, pairs, tmp_path, prompts, style):
+    tiny_model.prompt_style = "plain"
+    asked, formatted = [], tiny_model.format_queries
+    tiny_model.format_queries = lambda texts, task: asked.extend(formatted(texts, task)) or formatted(texts, task)
+    run(
+        tiny_model,
+        tmp_path / "run",
+        {"sets": [{"source": "pairs", "path": str(pairs[0])}], "trainer": TRAINER, "prompts": prompts},
+    )
+    assert tiny_model.prompt_style == style
+    assert asked
+    assert all(text.startswith("task: ") == (style == "gecko") for text in asked)
+
+
 def test_fret_lists_and_blocks_are_trained_on(tiny_model, corpus_file, tmp_path, monkeypatch):
     from gecko_fret import Candidate, FretRow
     from gecko_fret.corpus import load_corpus

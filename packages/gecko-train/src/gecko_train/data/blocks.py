@@ -32,6 +32,19 @@ class PlannedBlock:
     documents: np.ndarray  # (N,) int64
 
 
+@dataclass(frozen=True)
+class BlockLayout:
+    """What a block holds besides its texts: ids, each query's own documents, and the targets of all pairs."""
+
+    query_ids: np.ndarray  # (Q,) int64
+    rows: np.ndarray  # (Q, M) int64, each query's own among the N documents; column 0 is the positive
+    document_ids: np.ndarray  # (Q, M) int64
+    scores: np.ndarray  # (Q, M) float32, NaN where nobody judged and where a document is repeated
+    answered: np.ndarray  # (Q,) bool, whether column 0 is a known answer of the query
+    targets: np.ndarray  # (Q, N) float32 teacher logits, NaN where nobody judged
+    likely: np.ndarray | None  # (Q, N) bool, likely answers; None where the set was not asked for them
+
+
 class BlockSet:
     """A named set of queries with candidates, cut into blocks.
 
@@ -71,7 +84,7 @@ class BlockSet:
         self.name, self.options, self.seed = name, options, seed
         self._hard, self._share, self._log = hard_negatives, share, log_scores
         self._documents: list[Document] = []
-        self._queries: list[tuple[str, str, bool]] = []  # task, query, whether the first candidate is its answer
+        self._queries: list[tuple[str, str]] = []  # task, text
         self._read(rows)
         order = np.argsort(self._candidates, kind="stable")
         askers = np.repeat(np.arange(len(self)), np.diff(self._offsets))[order]
@@ -86,16 +99,18 @@ class BlockSet:
         lengths: list[int] = []
         candidates: list[int] = []
         scores: list[float] = []
+        heads: list[tuple[int, bool]] = []  # id, whether the first candidate is the answer
         for row in rows:
             if row.query is None or not row.documents:
                 raise DataError(f"training set {self.name}: a row without a query or candidates fits in no block")
             own: dict[int, float] = {}
             for document, score in zip(row.documents, row.scores or [np.nan] * len(row.documents), strict=True):
-                if document.id not in places:
-                    places[document.id] = len(self._documents)
+                place = places.setdefault(document.id, len(places))
+                if place == len(self._documents):
                     self._documents.append(document)
-                own.setdefault(places[document.id], score)
-            self._queries.append((row.task, row.query, row.positive is not None))
+                own.setdefault(place, score)
+            self._queries.append((row.task, row.query))
+            heads.append((row.query_id, row.positive is not None))
             lengths.append(len(own))
             candidates.extend(own)
             scores.extend(own.values())
@@ -104,6 +119,9 @@ class BlockSet:
         self._offsets = np.concatenate([[0], np.cumsum(lengths)])
         self._candidates = np.array(candidates, dtype=np.int64)
         self._scores = np.array(scores, dtype=np.float32)
+        self._query_ids = np.array([identifier for identifier, _ in heads], dtype=np.int64)
+        self._answered = np.array([answered for _, answered in heads])
+        self._document_ids = np.array(list(places), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._queries)
@@ -112,11 +130,10 @@ class BlockSet:
     def fingerprint(self) -> str:
         """Identity of the plan: queries, candidates, scores and sizes."""
         digest = hashlib.sha256(f"blocks {self.name} {self.seed} {self._hard} {self.options}".encode())
-        for task, query, answered in self._queries:
-            digest.update(f"{task}\0{query}\0{answered}\0".encode("utf-8", "surrogatepass"))
-        for numbers in (self._offsets, self._candidates, self._scores):
+        for task, query in self._queries:
+            digest.update(f"{task}\0{query}\0".encode("utf-8", "surrogatepass"))
+        for numbers in (self._answered, self._offsets, self._candidates, self._scores, self._document_ids):
             digest.update(np.ascontiguousarray(numbers).view(np.uint8).data)
-        digest.update(np.array([document.id for document in self._documents]).view(np.uint8).data)
         return digest.hexdigest()
 
     def block(self, number: int) -> PlannedBlock:
@@ -135,31 +152,57 @@ class BlockSet:
         """The documents at ``indices``, in that order; None: all."""
         return list(self._documents) if indices is None else [self._documents[int(index)] for index in indices]
 
-    def likely(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray | None:
-        """Which documents of a block are likely answers of which queries, (Q, N) bool; None: not asked for."""
-        if self._share is None:
-            return None
-        columns = {int(document): number for number, document in enumerate(documents)}
-        likely = np.zeros((len(queries), len(documents)), dtype=bool)
+    def queries(self, indices: Sequence[int] | np.ndarray | None = None) -> list[tuple[str, str]]:
+        """(task, text) of the queries at ``indices``, in that order; None: all."""
+        return list(self._queries) if indices is None else [self._queries[int(index)] for index in indices]
+
+    def layout(self, queries: np.ndarray, documents: np.ndarray, columns: int) -> BlockLayout:
+        """Lay out a block.
+
+        A query whose answer is not among the documents counts as one without a known answer, for this block.
+
+        Args:
+            queries: (Q,) indices.
+            documents: (N,) indices, different ones.
+            columns: M, documents of each query's own; one with fewer repeats its first.
+        """
+        targets = np.full((len(queries), len(documents)), np.nan, dtype=np.float32)
+        likely = None if self._share is None else np.zeros(targets.shape, dtype=bool)
+        rows = np.zeros((len(queries), columns), dtype=np.int64)
+        order = np.argsort(documents)
+        answered = np.zeros(len(queries), dtype=bool)
         for number, query in enumerate(queries.tolist()):
             own = self._of(query)
-            above = likely_answers(self._scores[own], self._share, self._log)
-            for document in self._candidates[own][above].tolist():
-                if document in columns:
-                    likely[number, columns[document]] = True
-        return likely
+            candidates, scores = self._candidates[own], self._scores[own]
+            found = np.searchsorted(documents[order], candidates).clip(max=len(documents) - 1)
+            columns_of = np.where(documents[order[found]] == candidates, order[found], -1)  # -1: not in the block
+            there = columns_of >= 0
+            targets[number, columns_of[there]] = scores[there]
+            if likely is not None and self._share is not None:
+                likely[number, columns_of[there]] = likely_answers(scores, self._share, self._log)[there]
+            answered[number] = self._answered[query] and there[0]
+            places = _own_columns(columns_of.tolist(), self._hard if answered[number] else 0)
+            rows[number] = (places + places[:1] * columns)[:columns]
+        scores = np.take_along_axis(targets, rows, axis=1)
+        for row, of_row in zip(rows, scores, strict=True):
+            repeated = np.ones(columns, dtype=bool)
+            repeated[np.unique(row, return_index=True)[1]] = False
+            of_row[repeated] = np.nan  # a document is judged once
+        document_ids = self._document_ids[documents]
+        return BlockLayout(self._query_ids[queries], rows, document_ids[rows], scores, answered, targets, likely)
 
     def _of(self, query: int) -> slice:
         return slice(int(self._offsets[query]), int(self._offsets[query + 1]))
 
     def _row(self, query: int) -> TrainingRow:
-        task, text, answered = self._queries[query]
+        task, text = self._queries[query]
         own = self._of(query)
         documents = tuple(self._documents[place] for place in self._candidates[own])
-        scores = tuple(self._scores[own].tolist())
+        scores, answered = tuple(self._scores[own].tolist()), bool(self._answered[query])
         return TrainingRow(
-            task, text, documents[0] if answered else None, documents[1:] if answered else documents, scores=scores
-        )
+            task, text, documents[0] if answered else None, documents[answered:],
+            query_id=int(self._query_ids[query]), scores=scores,
+        )  # fmt: skip
 
     # ---- planning ----
 
@@ -229,7 +272,7 @@ class BlockSet:
         """Answer and hard negatives, the best others, and some drawn from the rest of the ranking."""
         own = self._of(query)
         candidates, scores = self._candidates[own], self._scores[own]
-        first = 1 + self._hard if self._queries[query][2] else 0
+        first = 1 + self._hard if self._answered[query] else 0
         ranked = candidates[first:][np.argsort(-np.nan_to_num(scores[first:], nan=-np.inf), kind="stable")]
         best, rest = ranked[: self.options.best], ranked[self.options.best :]
         drawn = generator.permutation(len(rest))[: self.options.others]
@@ -245,3 +288,20 @@ class BlockSet:
         for query in fitting[:room]:
             queries[query] = None
             self._drawn[query] = True
+
+
+def _own_columns(places: list[int], hard_negatives: int) -> list[int]:
+    """Where a row's documents are in its block: the first, its hard negatives, the others that are there.
+
+    The first stands in for a hard negative that is not there, since by its id it is no negative.
+
+    Args:
+        places: of all documents of the row; -1 for one that is not there.
+        hard_negatives: places after the first that nothing else may take; 0 where the first is not there.
+    """
+    here = [place for place in places if place >= 0]
+    if not hard_negatives:
+        return here or [0]
+    hard = [place if place >= 0 else here[0] for place in places[1 : 1 + hard_negatives]]
+    hard += [here[0]] * (hard_negatives - len(hard))
+    return [here[0], *hard, *(place for place in places[1 + hard_negatives :] if place >= 0)]

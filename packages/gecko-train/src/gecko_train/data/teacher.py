@@ -13,7 +13,7 @@ from gecko_core.errors import DataError
 from gecko_core.io import make_progress, whole_file
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import RowSet
-from gecko_train.data.texts import row_texts
+from gecko_train.data.texts import block_texts, row_texts
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -139,9 +139,7 @@ def teacher_texts(row_set: Any, teacher: TeacherVectors, documents: int) -> Iter
         documents: per row.
     """
     if isinstance(row_set, BlockSet):
-        rows = row_set.rows(range(len(row_set)))
-        yield from (teacher.format_queries([row.query or ""], row.task)[0] for row in rows)
-        yield from (teacher.format_documents([d.text], [d.title])[0] for d in row_set.documents())
+        yield from block_texts(row_set.queries(), row_set.documents(), teacher).texts
     elif isinstance(row_set, RowSet):
         for row in row_set:
             yield from row_texts(row, teacher, documents)

@@ -45,17 +45,11 @@ class BatchTexts:
 
 @dataclass(frozen=True)
 class BlockTexts:
-    """A block as one rank sees it: the texts of its share, and what belongs to the whole block."""
+    """The distinct texts that one rank embeds of a block, its share of the queries and of the documents."""
 
     texts: list[str]
-    queries: Tensor  # (q,) indices into texts, of this rank's queries
-    documents: Tensor  # (n,) indices into texts, of this rank's documents
-    query_ids: Tensor  # (Q,) int64
-    rows: Tensor  # (Q, M) indices into the N documents: each query's own; column 0 is the positive
-    document_ids: Tensor  # (Q, M) int64
-    scores: Tensor  # (Q, M)
-    answered: Tensor  # (Q,) bool, whether column 0 is a known answer of the query
-    targets: Tensor  # (Q, N) teacher logits, NaN where nobody judged
+    queries: Tensor  # (q,) indices into texts
+    documents: Tensor  # (n,) indices into texts
 
 
 def batch_texts(rows: Sequence[TrainingRow], formatter: Formatter, documents: int) -> BatchTexts:
@@ -100,45 +94,21 @@ def row_texts(row: TrainingRow, formatter: Formatter, documents: int) -> list[st
 
 
 def block_texts(
-    rows: Sequence[TrainingRow],
+    queries: Sequence[tuple[str, str]],  # (task, text)
     documents: Sequence[Document],
     formatter: Formatter,
-    columns: int,
-    *,
-    hard_negatives: int = 0,
     rank: int = 0,
     world_size: int = 1,
 ) -> BlockTexts:
-    """Format a block and lay out its targets.
-
-    A query whose answer is not among the documents counts as one without a known answer, for this block.
+    """Format the share of a block that one rank embeds.
 
     Args:
-        rows: the block's queries, each with all its candidates and their scores.
-        documents: the block's documents, different ones.
+        queries: all of the block's.
+        documents: likewise.
         formatter: applies the prompts of the model that reads the texts.
-        columns: M, documents of each query in ``rows``; one with fewer repeats its first.
-        hard_negatives: the columns after the first that only a row's hard negatives may fill.
-        rank: this process; it embeds a share of the queries and of the documents.
+        rank: this process.
         world_size: number of processes.
     """
-    place = {document.id: number for number, document in enumerate(documents)}
-    targets = np.full((len(rows), len(documents)), np.nan, dtype=np.float32)
-    chosen = np.zeros((len(rows), columns), dtype=np.int64)
-    scores = np.full((len(rows), columns), np.nan, dtype=np.float32)
-    answered = np.zeros(len(rows), dtype=bool)
-    for number, row in enumerate(rows):
-        judged = row.scores or (np.nan,) * len(row.documents)
-        ids = [document.id for document in row.documents]
-        for identifier, score in zip(ids, judged, strict=True):
-            if identifier in place:
-                targets[number, place[identifier]] = score
-        answered[number] = row.answered and ids[0] in place
-        own = _own_columns([place.get(identifier) for identifier in ids], hard_negatives if row.answered else 0)
-        chosen[number] = (own + own[:1] * columns)[:columns]
-        _, once = np.unique(chosen[number], return_index=True)  # a repeated document is judged once
-        scores[number, once] = targets[number, chosen[number, once]]
-    document_ids = np.array([document.id for document in documents], dtype=np.int64)
     indices: dict[str, int] = {}
 
     def index(text: str) -> int:
@@ -147,34 +117,13 @@ def block_texts(
     def share(count: int) -> list[int]:
         return np.array_split(np.arange(count), world_size)[rank].tolist()
 
-    own_rows = [rows[number] for number in share(len(rows))]
-    queries = [index(formatter.format_queries([row.query or ""], row.task)[0]) for row in own_rows]
-    own_documents = [documents[number] for number in share(len(documents))]
-    places = [index(formatter.format_documents([d.text], [d.title])[0]) for d in own_documents]
-    return BlockTexts(
-        texts=list(indices),
-        queries=torch.tensor(queries),
-        documents=torch.tensor(places),
-        query_ids=torch.tensor([row.query_id for row in rows]),
-        rows=torch.from_numpy(chosen),
-        document_ids=torch.from_numpy(document_ids[chosen]),
-        scores=torch.from_numpy(scores),
-        answered=torch.from_numpy(answered),
-        targets=torch.from_numpy(targets),
-    )
-
-
-def _own_columns(places: list[int | None], hard_negatives: int) -> list[int]:
-    """Where a row's documents are in its block: the first, its hard negatives, the others that are there.
-
-    The first stands in for a hard negative that is not there.
-    """
-    here = [place for place in places if place is not None]
-    if not hard_negatives or not here or places[0] is None:
-        return here or [0]
-    hard = [here[0] if place is None else place for place in places[1 : 1 + hard_negatives]]
-    hard += [here[0]] * (hard_negatives - len(hard))
-    return [here[0], *hard, *(place for place in places[1 + hard_negatives :] if place is not None)]
+    asked = [
+        index(formatter.format_queries([text], task)[0]) for task, text in (queries[n] for n in share(len(queries)))
+    ]
+    read = [
+        index(formatter.format_documents([d.text], [d.title])[0]) for d in (documents[n] for n in share(len(documents)))
+    ]
+    return BlockTexts(list(indices), torch.tensor(asked), torch.tensor(read))
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import remove_leftovers, write_json
 from gecko_eval.in_training import best_step
 from gecko_train.config import StageConfig, TrainerConfig
+from gecko_train.data.blocks import BlockLayout
 from gecko_train.data.mixture import Mixture, PlannedBatch
 from gecko_train.data.rows import TrainingRow
 from gecko_train.data.teacher import TeacherVectors, teacher_texts
@@ -57,9 +59,10 @@ _QUICK_TOKENS = {"cpu": 4_096}
 @dataclass(frozen=True)
 class _Prepared:
     batch: PlannedBatch
-    rows: list[TrainingRow]  # this rank's; all of a block's
+    rows: list[TrainingRow]  # this rank's
     texts: BatchTexts | BlockTexts
     tokens: list[list[int]]
+    layout: BlockLayout | None = None  # of a whole block
 
 
 class Trainer:
@@ -262,11 +265,10 @@ class Trainer:
             texts = batch_texts(rows, self.teacher, prepared.texts.documents.shape[1])
             return teacher_rows(torch.from_numpy(self.teacher(texts.texts)), texts).to(self.device)
         row_set: Any = self.mixture.sets[prepared.batch.set_index]
-        asked = [self.teacher.format_queries([row.query or ""], row.task)[0] for row in rows]
-        found = [
-            self.teacher.format_documents([d.text], [d.title])[0] for d in row_set.documents(prepared.batch.documents)
-        ]
-        return torch.from_numpy(self.teacher([*asked, *found])).to(self.device)
+        shared = row_set.documents(prepared.batch.documents)
+        block = block_texts(row_set.queries(prepared.batch.indices), shared, self.teacher)
+        vectors = torch.from_numpy(self.teacher(block.texts))
+        return torch.cat([vectors[block.queries], vectors[block.documents]]).to(self.device)
 
     def _speed(self, tokens: int, prepared: _Prepared, seconds: float) -> dict[str, float]:
         work = step_flops(self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None)
@@ -277,7 +279,7 @@ class Trainer:
     ) -> tuple[Tensor, dict[str, float]]:
         texts = prepared.texts
         if isinstance(texts, BlockTexts):
-            return self._block_loss(embeddings, prepared, texts, objective, teacher)
+            return self._block_loss(embeddings, prepared, objective, teacher)
         sizes = slice_sizes(len(prepared.batch.indices), self.world_size)
         device = embeddings.device
 
@@ -296,56 +298,48 @@ class Trainer:
         )
 
     def _block_loss(
-        self, embeddings: Tensor, prepared: _Prepared, texts: BlockTexts, objective: Objective, teacher: Tensor | None
+        self, embeddings: Tensor, prepared: _Prepared, objective: Objective, teacher: Tensor | None
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss of a block, of which every rank knows all but the embeddings."""
-        batch, device = prepared.batch, embeddings.device
-        assert batch.documents is not None
-        row_set: Any = self.mixture.sets[batch.set_index]
-        count = len(batch.indices)
+        texts, layout, device = prepared.texts, prepared.layout, embeddings.device
+        assert layout is not None
+        count, shared = layout.targets.shape
         queries = gather_rows(embeddings[texts.queries.to(device)], slice_sizes(count, self.world_size))
-        sizes = slice_sizes(len(batch.documents), self.world_size)
-        documents = gather_rows(embeddings[texts.documents.to(device)], sizes)
-        likely = row_set.likely(batch.indices, batch.documents)
+        documents = gather_rows(embeddings[texts.documents.to(device)], slice_sizes(shared, self.world_size))
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(device)
+
         block = Block(
             documents,
-            texts.rows.to(device),
-            texts.targets.to(device),
-            None if likely is None else torch.from_numpy(likely).to(device),
+            tensor(layout.rows),
+            tensor(layout.targets),
+            None if layout.likely is None else tensor(layout.likely),
             None if teacher is None else teacher[:count],
             None if teacher is None else teacher[count:],
         )
         return objective(
-            queries,
-            documents[block.rows],
-            texts.query_ids.to(device),
-            texts.document_ids.to(device),
-            texts.scores.to(device),
-            answered=texts.answered.to(device),
-            block=block,
-            projection=self.projection,
-        )
+            queries, documents[block.rows], tensor(layout.query_ids), tensor(layout.document_ids),
+            tensor(layout.scores), answered=tensor(layout.answered), block=block, projection=self.projection,
+        )  # fmt: skip
 
     def _fetch(self, step: int) -> _Prepared:
         batch = self.mixture.at(step)
         row_set: Any = self.mixture.sets[batch.set_index]
-        objective = self.objectives[batch.set_index]
+        columns = self.objectives[batch.set_index].documents
+        rows = row_set.rows(batch.slice(self.rank, self.world_size))
         texts: BatchTexts | BlockTexts
+        layout = None
         if batch.documents is None:
-            rows = row_set.rows(batch.slice(self.rank, self.world_size))
-            texts = batch_texts(rows, self.model, objective.documents)
+            texts = batch_texts(rows, self.model, columns)
         else:
             if min(len(batch.indices), len(batch.documents)) < self.world_size:
-                raise ConfigError(
-                    f"set {row_set.name}: a block is too small for {self.world_size} ranks; use fewer ranks"
-                )
-            rows = row_set.rows(batch.indices)
-            texts = block_texts(
-                rows, row_set.documents(batch.documents), self.model, objective.documents,
-                hard_negatives=objective.config.hard_negatives, rank=self.rank, world_size=self.world_size,
-            )  # fmt: skip
+                raise ConfigError(f"set {row_set.name}: a block is too small for {self.world_size} ranks; use fewer")
+            layout = row_set.layout(batch.indices, batch.documents, columns)
+            queries, documents = row_set.queries(batch.indices), row_set.documents(batch.documents)
+            texts = block_texts(queries, documents, self.model, self.rank, self.world_size)
         tokens = self.model.tokenize(texts.texts, max_length=self.config.max_seq_length)
-        return _Prepared(batch, rows, texts, tokens)
+        return _Prepared(batch, rows, texts, tokens, layout)
 
     def _stop_at(self, step: int, prepared: _Prepared, loss: float, norm: float) -> None:
         path = self.folder / f"not-finite-step-{step + 1}-rank-{self.rank}.json"

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: Of a teacher's similarities, as of the student's.
+SIMILARITY_TEMPERATURE = 0.05
+
+
 class BlockConfig(ScoresConfig):
     """KL over the pairs of a block; the set needs ``blocks``."""
 
@@ -62,7 +66,7 @@ class BlockTerm:
 
         assert block.teacher_queries is not None
         assert block.teacher_documents is not None
-        temperature = self.config.teacher_temperature or 0.05
+        temperature = self.config.teacher_temperature or SIMILARITY_TEMPERATURE
         queries = normalize(block.teacher_queries.float(), dim=-1)
         documents = normalize(block.teacher_documents.float(), dim=-1)
         loss = self._kl(batch, batch.queries, block.documents, queries @ documents.T, temperature)

@@ -116,7 +116,8 @@ def train_stage(
         alpha=config.alpha,
         steps_per_epoch=config.steps_per_epoch,
     )
-    model.prompt_style = "gecko"
+    if config.prompts == "gecko":
+        model.prompt_style = "gecko"
     trainer = Trainer(
         model, mixture, [Objective(objective, dims) for objective in objectives], config.trainer, folder,
         seed=context.seed, title=title, start=identity, identity=config.model_dump_json(),

@@ -71,7 +71,7 @@ def test_blocks_are_made_of_the_passages_that_the_teacher_finds(teacher):
         similarities = documents @ teacher.model.encode_queries([row.query], "t")[0]
         best = np.argsort(-similarities)[:2]
         assert row.documents == tuple(passages[place] for place in best)
-        np.testing.assert_allclose(row.scores, similarities[best], atol=1e-3)
+        np.testing.assert_allclose(row.scores, similarities[best] / 0.05, atol=2e-2)
 
 
 def test_blocks_need_a_teacher_and_queries(teacher, monkeypatch):

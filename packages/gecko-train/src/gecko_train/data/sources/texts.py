@@ -17,6 +17,7 @@ from gecko_train.config import SetConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
+from gecko_train.loss.block import SIMILARITY_TEMPERATURE
 
 Kind = Literal["passages", "sentences", "titles", "queries"]
 
@@ -78,11 +79,12 @@ class Texts(Source):
             )
         teacher.add([*formatted, *asked])
         hits = top_k(teacher(asked), teacher(formatted), options.candidates)
+        logits = hits.scores / SIMILARITY_TEMPERATURE if context.teacher_temperature is None else hits.scores
         rows = (
             TrainingRow(
                 task, query, None, tuple(documents[int(place)] for place in found), scores=tuple(scores.tolist())
             )
-            for query, found, scores in zip(queries, hits.rows, hits.scores, strict=True)
+            for query, found, scores in zip(queries, hits.rows, logits, strict=True)
         )
         assert config.blocks is not None
         return BlockSet(name, rows, config.blocks, seed=context.seed)
