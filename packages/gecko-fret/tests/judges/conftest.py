@@ -24,7 +24,7 @@ class SpyLLM:
     name, fingerprint = "spy", "spy:1"
 
     def __init__(self, label=None, write=None):
-        self.usage, self.requests, self.samplings = Usage(), [], []
+        self.usage, self.requests, self.samplings, self.blocks = Usage(), [], [], []
         self._label, self._write = label, write
 
     def truncate(self, texts, max_tokens):
@@ -32,6 +32,7 @@ class SpyLLM:
 
     def score(self, requests, labels=(), *, blocks=False):
         self.requests += requests
+        self.blocks.append(blocks)
         return [Scored(-1.0, 1, tuple(self._label(request))) for request in requests]
 
     def generate(self, requests, sampling):

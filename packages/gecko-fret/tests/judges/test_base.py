@@ -10,7 +10,6 @@ from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair, QueryLikelihood, RelevanceClassification
-from gecko_fret.llm.protocol import ScoreRequest
 from gecko_fret.models import Models
 from gecko_fret.prompting import RelevanceBlock, load_prompts
 
@@ -113,18 +112,12 @@ def test_an_unknown_judge_is_refused_before_anything_is_written(run, tmp_path):
     assert not (tmp_path / "fret").exists()
 
 
-def test_requests_of_one_passage_are_scored_side_by_side_and_come_back_in_order(judge, pairs, spy_llm):
-    asked = [*pairs("sour"), *pairs("moist", ["flour", "bread"], "r")]
-    for blocks in (True, False):
-        llm = spy_llm()
-        _, batch = judge("similarity", asked, {"blocks": blocks}, llm=llm)
-        llm._label = lambda request: (float(len(request.context)), float(len(request.continuation)))
-        requests = [ScoreRequest("", pair.passage.id, pair.query) for pair in asked]
-        scored = batch.score(requests, ["no", "yes"])
-        assert [s.labels for s in scored] == [(len(r.context), len(r.continuation)) for r in requests]
-        read = [request.context for request in llm.requests]
-        together = ["bread", "bread", "train", "flour", "flour", "yeast"]
-        assert read == (together if blocks else [pair.passage.id for pair in asked])
+@pytest.mark.parametrize(("settings", "expected"), [({}, True), ({"blocks": False}, False), ({"blocks": True}, True)])
+def test_the_llm_is_told_whether_to_score_in_blocks(judge, pairs, spy_llm, settings, expected):
+    llm = spy_llm(label=lambda request: (0.25, 0.75))
+    for name in ("ql", "yes-no"):
+        judge(name, pairs("sour"), settings, llm=llm)
+    assert llm.blocks == [expected, expected]
 
 
 def test_joint_mode_asks_the_llm_once_for_both_judges(small_corpus, fake_llm):

@@ -147,6 +147,15 @@ def test_scores_are_those_of_the_transformers_backend(connect, reference, tokeni
         assert result.labels == pytest.approx(expected.labels, abs=1e-4)
 
 
+def test_blocks_are_sent_in_the_order_of_their_contexts(connect, reference, server):
+    requests = [REQUESTS[0], REQUESTS[1], ScoreRequest(PREFIX, REQUESTS[0].context, " a mat", "\nRelevance:")]
+    results = connect(concurrency=1).score(requests, blocks=True)
+    expected = reference.score(requests)
+    assert [row.logprob for row in results] == pytest.approx([row.logprob for row in expected], abs=1e-4)
+    prompts = [server.tokenizer.decode(body["prompt"]) for body in server.seen]
+    assert ["ran far" in prompt for prompt in prompts] == [True, True, False]
+
+
 def test_labels_outside_the_likeliest_tokens_are_looked_up(connect, reference, server):
     llm = connect()
     llm._top_logprobs = 1

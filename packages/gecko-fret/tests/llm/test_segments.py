@@ -2,7 +2,7 @@ import pytest
 
 from gecko_core.errors import ModelError
 from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
-from gecko_fret.llm.segments import SegmentTokenizer, label_tokens
+from gecko_fret.llm.segments import SegmentTokenizer, by_context, in_order, label_tokens
 
 
 @pytest.fixture
@@ -44,3 +44,12 @@ def test_labels_share_a_lead_and_differ_in_one_token(segments):
 def test_label_tokens(encoded, expected):
     result = label_tokens(encoded)
     assert (result and (result.lead, result.ids)) == expected
+
+
+def test_requests_of_one_context_are_sent_together_and_come_back_in_order():
+    requests = [ScoreRequest(*key, str(n)) for n, key in enumerate(["ab", "cb", "ad", "ab", "cd", "cb"])]
+    order = by_context(requests)
+    sent = [requests[number] for number in order]
+    assert [(r.prefix, r.context) for r in sent] == [tuple(key) for key in ["ab", "ab", "ad", "cb", "cb", "cd"]]
+    assert in_order(order, [r.continuation for r in sent]) == ["0", "1", "2", "3", "4", "5"]
+    assert by_context([]) == in_order([], []) == []

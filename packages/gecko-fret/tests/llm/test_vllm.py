@@ -110,6 +110,15 @@ def test_calls_are_bounded_by_tokens(make, reference):
     )
 
 
+def test_blocks_are_prompts_in_the_order_of_their_contexts(make, reference):
+    requests = [REQUESTS[0], REQUESTS[1], ScoreRequest(PREFIX, REQUESTS[0].context, " a mat", "\nRelevance:")]
+    llm = make()
+    results, expected = llm.score(requests, LABELS, blocks=True), reference.score(requests, LABELS)
+    assert [row.logprob for row in results] == pytest.approx([row.logprob for row in expected], abs=1e-4)
+    prompts = [llm._tokenizer.tokenizer.decode(ids) for ids in llm._engine.calls[0][0]]
+    assert ["ran far" in prompt for prompt in prompts] == [True, True, False]
+
+
 def test_completions_and_their_seeds(make, reference):
     requests = [WriteRequest(PREFIX, request.context, 2**33 + i) for i, request in enumerate(REQUESTS)]
     sampling = Sampling(max_new_tokens=6, temperature=0, stop=())

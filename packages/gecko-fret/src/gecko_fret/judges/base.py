@@ -84,14 +84,7 @@ class Batch:
 
     def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
         """``LLM.score``, with ``score.blocks`` requests of one prefix and context side by side; results in order."""
-        if not self.config.blocks:
-            return self.llm.score(requests, labels)
-        groups: dict[tuple[str, str], list[int]] = {}
-        for place, request in enumerate(requests):
-            groups.setdefault((request.prefix, request.context), []).append(place)
-        order = [place for places in groups.values() for place in places]
-        scored = self.llm.score([requests[place] for place in order], labels)
-        return [result for _, result in sorted(zip(order, scored, strict=True), key=lambda pair: pair[0])]
+        return self.llm.score(requests, labels, blocks=bool(self.config.blocks))
 
     @cached_property
     def prompted(self) -> list[PromptedPair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from gecko_core.errors import ModelError
 
 _PREFIXES_KEPT = 32
 _LOGIT_ROWS = 512  # rows of a logits block: 512 x 50k x 4 bytes = 100 MB
+#: Layers whose attention a mask decides alone. Others (linear attention, state spaces) carry a state along the row.
+_MASKED_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 
 
 class Decoder:
@@ -51,7 +55,7 @@ class Decoder:
     def forward(
         self,
         ids: Tensor,  # (B, L)
-        mask: Tensor,  # (B, P + L), 1 where a token is
+        mask: Tensor,  # (B, P + L), 1 where a token is; or (B, 1, L, P + L), True where a token sees another
         positions: Tensor,  # (B, L)
         cache: Any,
     ) -> Tensor:  # (B, L, D)
@@ -84,6 +88,77 @@ class Decoder:
             logits = self.logits(block)
             values.append(logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1))
         return torch.cat(values)
+
+    def logprobs_of(
+        self,
+        states: Tensor,  # (S, D)
+        targets: Tensor,  # (T,)
+        after: Tensor,  # (T,), numbers of states
+    ) -> Tensor:  # (T,)
+        """Log-probabilities of the target tokens, several of which may follow the same hidden state."""
+        values = torch.empty(len(targets), device=states.device)
+        for start in range(0, len(states), _LOGIT_ROWS):
+            logits = self.logits(states[start : start + _LOGIT_ROWS])
+            here = ((after >= start) & (after < start + _LOGIT_ROWS)).nonzero()[:, 0]
+            rows = after[here] - start
+            values[here] = logits[rows, targets[here]] - logits.logsumexp(-1)[rows]
+        return values
+
+    def continued(self, cache: Any, rows: Tensor) -> Any:
+        """A cache that goes on from these rows of ``cache``, which stays as it is."""
+        from gecko_fret.llm.selected import SelectedRows
+
+        return SelectedRows(cache, rows)
+
+    def takes_blocks(self, prefix: str, length: int) -> bool:
+        """Whether a mask of four dimensions decides alone what a token of this model sees.
+
+        Within a sliding window, or a chunk, every token sees all tokens before it, as in full attention. Beyond it the
+        model counts the keys between two tokens, which are not their distance where texts stand side by side.
+
+        Args:
+            prefix: the shared prefix.
+            length: tokens after it, up to the end of the longest text.
+        """
+        config = self._model.config.get_text_config()
+        windows = [value for name in _WINDOWS if isinstance(value := getattr(config, name, None), int)]
+        return self._obeys_masks and all(self._prefix(prefix)[0] + length <= window for window in windows)
+
+    @cached_property
+    def _obeys_masks(self) -> bool:
+        """Two texts side by side after a context: does the second one come out as it does alone?"""
+        kinds = getattr(self._model.config.get_text_config(), "layer_types", None)
+        if kinds and not _MASKED_LAYERS.issuperset(kinds):
+            return False
+        try:
+            alone, kept_apart, mixed = self._second_text()
+        # Models that make something of their own of the mask (ALiBi) cannot read one of four dimensions.
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            return False
+        return bool((kept_apart - alone).norm() < (mixed - alone).norm() / 4)
+
+    @torch.inference_mode()
+    def _second_text(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Last hidden state of a short text after a context: alone, beside another one, and seeing the other one."""
+        from transformers import DynamicCache
+
+        ids = torch.arange(10, device=self.device)[None]
+        context, first, second = ids[:, :4], ids[:, 4:7], ids[:, 7:]
+        places, ones = torch.arange(7, device=self.device)[None], torch.ones_like(ids)
+        alone = self.forward(torch.cat([context, second], 1), ones[:, :7], places, None)
+        cache = DynamicCache()
+        self.forward(context, ones[:, :4], places[:, :4], cache)
+        causal = ones.bool().expand(6, 10).tril(4)
+        apart = causal.clone()
+        apart[3:, 4:7] = False
+        rows = torch.zeros(1, dtype=torch.int64, device=self.device)
+        apart_states, mixed_states = (
+            self.forward(
+                torch.cat([first, second], 1), seen[None, None], places[:, 4:].repeat(1, 2), self.continued(cache, rows)
+            )
+            for seen in (apart, causal)
+        )
+        return alone[0, -1].float(), apart_states[0, -1].float(), mixed_states[0, -1].float()
 
     def prefix_cache(self, prefixes: Sequence[str]) -> tuple[Any, Tensor]:
         """Keys and values of every row's prefix, shorter ones padded on the left, and their mask (B, P)."""

@@ -15,7 +15,7 @@ from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
-from gecko_fret.llm.segments import SegmentTokenizer, softmax
+from gecko_fret.llm.segments import SegmentTokenizer, by_context, in_order, softmax
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 _LONGEST_PAUSE = 30.0
@@ -95,9 +95,13 @@ class OpenAILLM:
         ]
         return [_completion(answer) for answer in self._pool.map(self._post, bodies)]
 
-    def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
-        """See ``LLM``."""
-        return list(self._pool.map(lambda request: self._score(request, labels), requests))
+    def score(
+        self, requests: Sequence[ScoreRequest], labels: Sequence[str] = (), *, blocks: bool = False
+    ) -> list[Scored]:
+        """See ``LLM``; in blocks, requests of one prefix and context are sent one after the other."""
+        order = by_context(requests) if blocks else range(len(requests))
+        scored = self._pool.map(lambda number: self._score(requests[number], labels), order)
+        return in_order(order, list(scored))
 
     # -- one request
 

@@ -157,12 +157,16 @@ class LLM(Protocol):
         """Complete prefix + body of every request."""
         ...
 
-    def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
+    def score(
+        self, requests: Sequence[ScoreRequest], labels: Sequence[str] = (), *, blocks: bool = False
+    ) -> list[Scored]:
         """Score every request's continuation and labels.
 
         Args:
             requests: the rows.
             labels: each must be one token after what precedes it.
+            blocks: compute what requests of one prefix and context have in common once, where the backend can. The
+                scores are the same up to rounding.
 
         Returns:
             The log-probability of each continuation, and P(label | prefix, context, continuation, tail) normalised

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from gecko_core.errors import ModelError
 from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,21 @@ class SegmentTokenizer:
     def _prefixes(self, prefixes: Sequence[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(prefixes))
         return dict(zip(distinct, self.encode(distinct, special=True), strict=True))
+
+
+def by_context(requests: Sequence[ScoreRequest]) -> list[int]:
+    """Numbers of the requests, those of one prefix and context in a row, so that a server's prefix cache has them."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for number, request in enumerate(requests):
+        places.setdefault((request.prefix, request.context), []).append(number)
+    prefixes = dict.fromkeys(request.prefix for request in requests)
+    first = {prefix: place for place, prefix in enumerate(prefixes)}
+    return [number for key in sorted(places, key=lambda key: first[key[0]]) for number in places[key]]
+
+
+def in_order(order: Sequence[int], results: Sequence[Value]) -> list[Value]:
+    """Results of requests that were sent in this order, in the order of the requests."""
+    return [result for _, result in sorted(zip(order, results, strict=True), key=lambda pair: pair[0])]
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from gecko_core.devices import checked_device, weights_dtype
 from gecko_core.encode import plan_batches
 from gecko_core.folder import resolve
 from gecko_fret.llm.attention import grouped_attention
+from gecko_fret.llm.blocks import BlockScorer, group_rows
 from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.decoder import Decoder
@@ -45,7 +46,8 @@ class TransformersLLM:
 
     Rows are sorted by length and packed into batches of at most ``batch_tokens`` padded tokens; which rows share a
     batch depends only on the call, so equal calls give equal bits on one machine. Text segments (prefix, context,
-    continuation, tail) are tokenised one by one, so that the prefix's keys and values serve all rows.
+    continuation, tail) are tokenised one by one, so that the prefix's keys and values serve all rows; in blocks, the
+    context's as well (``gecko_fret.llm.blocks``).
 
     Args:
         model: a causal language model of transformers.
@@ -178,14 +180,30 @@ class TransformersLLM:
     # -- scoring
 
     @torch.inference_mode()
-    def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
+    def score(
+        self, requests: Sequence[ScoreRequest], labels: Sequence[str] = (), *, blocks: bool = False
+    ) -> list[Scored]:
         """See ``LLM``."""
         label_tokens = self._segments.labels(labels) if labels else None
         rows = self._score_rows(requests, label_tokens)
-        results: dict[int, Scored] = {}
-        for batch in self._batches(rows):
+        results = self._score_blocks(rows, label_tokens) if blocks else {}
+        for batch in self._batches([row for row in rows if row.index not in results]):
             results |= self._score_batch(batch, label_tokens)
         return [results[row.index] for row in rows]
+
+    def _score_blocks(self, rows: Sequence[_Row], labels: LabelTokens | None) -> dict[int, Scored]:
+        """The results of rows that have their context in common with others, where the model takes blocks."""
+        parts = ((row.prefix, row.ids[: row.start], row.ids[row.start :], row.continuation) for row in rows)
+        groups = [
+            group
+            for group in group_rows(parts)
+            if len(group.continuations) > 1 and self._decoder.takes_blocks(group.prefix, group.depth)
+        ]
+        BlockScorer(self._decoder, self._batch_tokens, self._batch_rows)(groups, labels)
+        results = {row: c.result for group in groups for c in group.continuations for row in c.rows}
+        self._usage.prompt_tokens += sum(group.tokens for group in groups)
+        self._usage.requests += len(results)
+        return results
 
     def _score_rows(self, requests: Sequence[ScoreRequest], labels: LabelTokens | None) -> list[_Row]:
         contexts, continuations, tails = (

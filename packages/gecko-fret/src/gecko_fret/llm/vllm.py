@@ -14,7 +14,7 @@ from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import plain_folder, weights_fingerprint
 from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
-from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, softmax
+from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, by_context, in_order, softmax
 
 
 class VllmLLM:
@@ -102,8 +102,17 @@ class VllmLLM:
         outputs = self._run(self._tokenizer.write(requests), params)
         return [_completion(output.outputs[0]) for output in outputs]
 
-    def score(self, requests: Sequence[ScoreRequest], labels: Sequence[str] = ()) -> list[Scored]:
-        """See ``LLM``."""
+    def score(
+        self, requests: Sequence[ScoreRequest], labels: Sequence[str] = (), *, blocks: bool = False
+    ) -> list[Scored]:
+        """See ``LLM``; in blocks, requests of one prefix and context follow one another.
+
+        The engine's prefix cache then serves them, where labels alone are asked for: vLLM computes a prompt whose own
+        log-probabilities are wanted in full.
+        """
+        if blocks:
+            order = by_context(requests)
+            return in_order(order, self.score([requests[number] for number in order], labels))
         from vllm import SamplingParams
 
         tokens = self._tokenizer.labels(labels) if labels else None
