@@ -95,7 +95,8 @@ class BlockSet:
         self._restart()
 
     def _read(self, rows: Iterable[TrainingRow]) -> None:
-        places: dict[int, int] = {}
+        places: dict[int, int] = {}  # by id
+        known: dict[Document, int] = {}  # the same by text, which is faster than an id
         lengths: list[int] = []
         candidates: list[int] = []
         scores: list[float] = []
@@ -105,10 +106,11 @@ class BlockSet:
                 raise DataError(f"training set {self.name}: a row without a query or candidates fits in no block")
             own: dict[int, float] = {}
             for document, score in zip(row.documents, row.scores or [np.nan] * len(row.documents), strict=True):
-                place = places.setdefault(document.id, len(places))
-                if place == len(self._documents):
-                    self._documents.append(document)
-                own.setdefault(place, score)
+                if document not in known:
+                    known[document] = places.setdefault(document.id, len(places))
+                    if len(places) > len(self._documents):
+                        self._documents.append(document)
+                own.setdefault(known[document], score)
             self._queries.append((row.task, row.query))
             heads.append((row.query_id, row.positive is not None))
             lengths.append(len(own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,8 @@ class FretLists:
         self, folder: Path, options: FretOptions, task: str | None, context: SourceContext, listed: int | None
     ):
         self._data: FretData = load_fret(folder)
+        # In blocks most passages are candidates of many rows.
+        self._passage = functools.cache(self._data.passage) if listed is None else self._data.passage
         self._options, self._task, self._context = options, task, context
         self._listed = _ALL if listed is None else listed
         self._targets = None
@@ -148,7 +151,7 @@ class FretLists:
         ranked = sorted(ids, key=lambda identifier: -np.nan_to_num(logits[identifier], nan=-np.inf))
         top, rest = ranked[: min(best, count)], ranked[min(best, count) :]
         picked = np.linspace(0, len(rest) - 1, min(count - len(top), len(rest))).round().astype(int).tolist()
-        return [self._data.passage(name) for name in [*top, *(rest[place] for place in dict.fromkeys(picked))]]
+        return [self._passage(name) for name in [*top, *(rest[place] for place in dict.fromkeys(picked))]]
 
     def _without_likely_answers(
         self, row: FretRow, first: Passage, documents: list[Passage], logits: dict[str, float]
