@@ -40,7 +40,8 @@ def stage(given: argparse.Namespace, corpus: Path, log: Path) -> dict[str, Any]:
         "prompts": given.prompts,
         "objective": {"contrastive_weight": 0, "block": {"weight": 1, "targets": "teacher"}},
         "trainer": {
-            "max_steps": given.steps, "learning_rate": given.rate, "max_seq_length": given.length, "checkpoint_every": 0,
+            "max_steps": given.steps, "learning_rate": given.rate, "max_seq_length": given.length,
+            "checkpoint_every": 0,
         },
     }  # fmt: skip
 
