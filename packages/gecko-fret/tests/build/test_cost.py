@@ -36,6 +36,18 @@ def test_cost_grows_with_seeds_and_candidates():
     assert estimate(paper({"generate": {"seeds": None}}), 50, 600).rows["attempts"] == 100
 
 
+def test_grounding_asks_twice_more_and_other_sources_ask_nothing(tmp_path):
+    plain = estimate(paper({"generate": {"seeds": 100}}), 1000, 600)
+    grounded = estimate(paper({"generate": {"seeds": 100, "keep": "grounded"}}), 1000, 600)
+    assert grounded.costs["write"].requests == 3 * plain.costs["write"].requests
+    assert grounded.costs["write"].read > 2 * plain.costs["write"].read
+    (tmp_path / "log.txt").write_text("one query\nanother query\n")
+    more = {"seeds": 100, "sources": ["llm", "titles", "log"], "log": str(tmp_path / "log.txt")}
+    assert estimate(paper({"generate": more}), 1000, 600).rows["queries"] == 200 + 100 + 2
+    alone = estimate(paper({"generate": more | {"sources": ["log"]}}), 1000, 600)
+    assert (alone.rows["attempts"], alone.rows["queries"], alone.costs["write"].written) == (0, 2, 0)
+
+
 def test_joint_scoring_reads_about_half():
     separate = estimate(paper({}), 1000, 600)
     joint = estimate(paper({"score": {"mode": "joint"}}), 1000, 600)

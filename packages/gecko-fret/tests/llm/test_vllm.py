@@ -126,6 +126,7 @@ def test_completions_and_their_seeds(make, reference):
     result, expected = llm.generate(requests, sampling), reference.generate(requests, sampling)
     assert [row.text for row in result] == [row.text for row in expected]
     assert [params.seed for params in llm._engine.calls[0][1]] == [0, 1]
+    assert {(*params.stop_token_ids, params.skip_special_tokens) for params in llm._engine.calls[0][1]} == {(2, False)}
     assert llm.usage.requests == 2
     without = make(send_seed=False)
     without.generate(requests, sampling)

@@ -1,9 +1,10 @@
 import pytest
 
-from gecko_fret.config import GenerateConfig
+from gecko_core.errors import ConfigError
+from gecko_fret.config import GenerateConfig, parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.prompting import load_prompts
-from gecko_fret.steps.filter import REASONS, Filter, copied_share, is_near
+from gecko_fret.steps.filter import FILTER, REASONS, Filter, copied_share, is_near
 from gecko_fret.steps.sources import SourceText
 from gecko_fret.steps.write import Attempt
 
@@ -141,6 +142,7 @@ def test_the_most_grounded_attempt_is_kept_and_ungrounded_ones_are_rejected():
     texts = [f" who mapped strait number {i}" for i in range(3)]
     best = judge(texts, keep="grounded", grounding=[0.4, 0.9, -0.1], **ONLY)
     assert [row.attempt for row in best.rows] == [1]
+    assert [row.attempt for row in judge(texts, keep="grounded", grounding=[-1, 0.0, -0.1], **ONLY).rows] == [1]
     assert [row.reason for row in best.rejects] == ["not_best", "not_best"]
     least = judge(texts, min_grounding=0.5, grounding=[0.4, 0.9, -0.1], **ONLY)
     assert [row.attempt for row in least.rows] == [1]
@@ -170,6 +172,14 @@ def test_other_sources_become_queries_or_named_rejects():
         ("log:3", "placeholder"),
     ]
     assert result.rows[0].kind == result.rows[0].task == "search result"
+
+
+def test_a_first_pass_needs_seeds(tmp_path):
+    (tmp_path / "log.txt").write_text("a query\n")
+    generate = {"sources": ["log"], "log": str(tmp_path / "log.txt")}
+    with pytest.raises(ConfigError, match=r"retrieve\.first_pass: queries of a log have no seed"):
+        FILTER.check(parse_config({"generate": generate, "retrieve": {"first_pass": True}}))
+    FILTER.check(parse_config({"generate": generate}))
 
 
 def test_near_copies_by_their_words_in_order():

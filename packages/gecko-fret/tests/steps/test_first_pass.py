@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,16 @@ def test_a_build_keeps_its_trained_embedder_and_goes_on_with_it(embedder, small_
     trained = Gecko.from_pretrained(tmp_path / "whole" / "first_pass")
     assert trained.prompt_style == "plain"
     assert trained.weights_hash() != embedder.weights_hash()
+
+
+def test_queries_without_a_seed_train_nothing(embedder, small_corpus, fake_llm, tmp_path):
+    (tmp_path / "log.txt").write_text("".join(f"subject{i}word1 please\n" for i in range(5)))
+    settings = {"llm": {"model": "fake"}, "mine": {"fuse": "rrf"}, "retrieve": {"first_pass": True, "candidates": 6}}
+    settings["generate"] = {"seeds": 8, "max_copied": 1.0, "sources": ["llm", "log"], "log": str(tmp_path / "log.txt")}
+    models = Models(llms={"fake": fake_llm()}, embedder=embedder)
+    counts = build_fret(parse_config(settings), tmp_path / "fret", corpus=small_corpus, models=models).counts
+    record = json.loads((tmp_path / "fret" / "first_pass" / "gecko.json").read_text())
+    assert record["record"]["first_pass"] == counts["queries"] - 5
 
 
 def test_equal_seeds_are_no_negatives_of_each_other(embedder, small_corpus):

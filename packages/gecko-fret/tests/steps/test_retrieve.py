@@ -44,6 +44,12 @@ def test_failed_round_trips_are_kept_and_listed(retrieve):
     assert retrieve([foreign], seed_top_k=None).rejects == []
 
 
+def test_a_query_without_a_seed_has_no_round_trip(retrieve):
+    result = retrieve([row("log:1", None, "subject9word1 subject9word2")], seed_top_k=1)
+    assert result.rejects == []
+    assert (result.rows[0].seed_rank, result.rows[0].candidate_ids[0]) == (None, "doc-09")
+
+
 def test_queries_are_encoded_with_their_own_task(retrieve, fake_embedder):
     calls = []
 

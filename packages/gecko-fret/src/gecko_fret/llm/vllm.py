@@ -14,6 +14,7 @@ from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import plain_folder, weights_fingerprint
 from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.sampling import end_tokens
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, by_context, in_order, softmax
 
 
@@ -87,6 +88,7 @@ class VllmLLM:
         """See ``LLM``."""
         from vllm import SamplingParams
 
+        ends = sorted(end_tokens(self._tokenizer.tokenizer))
         params = [
             SamplingParams(
                 max_tokens=sampling.max_new_tokens,
@@ -94,6 +96,8 @@ class VllmLLM:
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
                 stop=list(sampling.stop),
+                stop_token_ids=ends,
+                skip_special_tokens=False,  # one that is no end must be seen, to be rejected
                 logprobs=0,
                 seed=request.seed % 2**31 if self._row_seeds else None,
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
-from gecko_core.errors import DataError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.text_identity import words_key
 from gecko_fret.answers import Unreadable, read_answer
 from gecko_fret.config import FILTER_KEYS, FretConfig, GenerateConfig
@@ -119,10 +119,7 @@ class Filter:
             else:
                 rejects.append(FILTER.reject(outcome.reason, attempt.id, attempt.text, outcome.detail))
         if self.config.keep != "all":
-            values = {attempt.id: attempt.logprob for attempt in attempts}
-            if self.config.keep == "grounded":
-                values = {attempt.id: attempt.grounding or -math.inf for attempt in attempts}
-            accepted, worse = best_per_seed(accepted, values)
+            accepted, worse = best_per_seed(accepted, {attempt.id: self._value(attempt) for attempt in attempts})
             rejects += [FILTER.reject("not_best", query.id, query.query) for query in worse]
         return StepResult(accepted, rejects)
 
@@ -159,6 +156,11 @@ class Filter:
                 )
             )
         return StepResult(accepted, rejects)
+
+    def _value(self, attempt: Attempt) -> float:
+        if self.config.keep == "best":
+            return attempt.logprob
+        return -math.inf if attempt.grounding is None else attempt.grounding
 
     @property
     def _given(self) -> bool:
@@ -252,9 +254,11 @@ class FilterStep(WholeStep[Query]):
         return [filtering, build.config.retrieve.part_size, *others]
 
     def check(self, config: FretConfig) -> None:
-        """See ``Step.check``: the log must be readable."""
+        """See ``Step.check``: the log must be readable, and something must have the seeds that a first pass needs."""
         if config.generate.log is not None:
             read_queries(config.generate.log)
+        if config.retrieve.first_pass and config.generate.sources == ["log"]:
+            raise ConfigError("retrieve.first_pass: queries of a log have no seed to train on; add another source")
 
     def layout(self, config: FretConfig) -> Layout[Query]:
         """The columns of ``Query``; ``source`` where there are others than the LLM."""

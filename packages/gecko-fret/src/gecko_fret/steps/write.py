@@ -237,7 +237,13 @@ class WriteStep(PartStep[str, Attempt]):
         attempts = plan.rows["attempts"] = seeds * config.attempts if "llm" in config.sources else 0
         if not attempts:
             return StepCost("nothing for the LLM to write (generate.sources)")
-        read = float(round(attempts * (plan.text_tokens(config.passage_tokens) + TEMPLATE_TOKENS)))
+        requests, tokens = attempts, plan.text_tokens(config.passage_tokens) + TEMPLATE_TOKENS
+        if config.contrast:
+            tokens += TEMPLATE_TOKENS
+        if config.grounds:  # two likelihoods of every attempt, one of them without the passage
+            requests += 2 * attempts
+            tokens += plan.text_tokens(config.passage_tokens) + 2 * (TEMPLATE_TOKENS + config.max_new_tokens)
+        read = float(round(attempts * tokens))
         written, seconds = float(attempts * config.max_new_tokens), 0.0
         if like:
             share = attempts / like.counts["attempts"]
@@ -248,7 +254,7 @@ class WriteStep(PartStep[str, Attempt]):
             f"{attempts} attempts from {seeds} seeds, {len(load_prompts(config.prompt).kinds)} kinds of task: "
             f"{read:.0f} tokens read, {plan.bound} {written:.0f} written"
         )
-        return StepCost(line, attempts, read, written, seconds)
+        return StepCost(line, requests, read, written, seconds)
 
     def part_count(self, build: BuildContext) -> int:
         """Parts that the seeds fill; none where the LLM writes nothing."""
