@@ -80,7 +80,8 @@ def main() -> None:
         corpus, log = out / "corpus.jsonl", out / "queries.txt"
         titles = data.titles or [None] * len(data.docs)
         rows = zip(data.doc_ids, titles, data.docs, strict=True)
-        lines = [json.dumps({"id": name, "title": title or "", "text": text}) + "\n" for name, title, text in rows]
+        records = [{"id": name, "title": title or "", "text": text} for name, title, text in rows if text.strip()]
+        lines = [json.dumps(record) + "\n" for record in records]
         corpus.write_text("".join(lines), encoding="utf-8")
         log.write_text("".join(" ".join(query.split()) + "\n" for query in queries), encoding="utf-8")
         config = StageConfig.model_validate(stage(given, corpus, log))
@@ -91,9 +92,8 @@ def main() -> None:
         seconds = time.perf_counter() - begun
     end = {name: value.clone() for name, value in model.state_dict().items()}
     summary = result.summary
-    print(
-        f"{given.data}, {len(queries)} queries without labels, {len(data.docs)} passages; {side.machine()}; {vars(given)}"
-    )
+    print(f"{given.data}, {len(queries)} queries without labels, {len(data.docs)} passages; {vars(given)}")
+    print(side.machine())
     print(
         f"{summary.steps} steps, {summary.tokens / summary.seconds:,.0f} tokens/s, {seconds:.0f} s with the teacher's"
     )

@@ -47,12 +47,12 @@ def test_the_interval_covers_queries_and_seeds():
 def test_all_cells_are_trained_and_measured_and_not_again(tiny_backbone, corpus_file, tmp_path, monkeypatch):
     calls = []
 
-    def rows(folder, task, seed, **options):
-        calls.append((seed, options["positive"], options["negative"], options.get("list_documents")))
+    def rows(folder, options, task, context, listed):
+        calls.append((context.seed, options.positive, options.negative, listed))
         for n in range(12):
             yield TrainingRow("search result", f"bank {n}", Document(f"bart dort {n}"), (Document(f"dom {n}"),))
 
-    monkeypatch.setattr("gecko_train.data.sources.fret.fret_rows", rows)
+    monkeypatch.setattr("gecko_train.data.sources.fret.FretLists", rows)
     (tmp_path / "fret").mkdir()
     recipe = parse_recipe(
         {
