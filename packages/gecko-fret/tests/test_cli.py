@@ -86,7 +86,8 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
 )
 def test_errors_are_one_line_and_exit_code_two(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "there.jsonl").write_text('{"text": "some text"}')
+    words = "some words of a passage that is long enough to cut a line of it out"
+    (tmp_path / "there.jsonl").write_text("".join(f'{{"text": "{words} {number}"}}\n' for number in range(9)))
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
