@@ -69,6 +69,13 @@ def test_faulty_prompts_are_one_line_before_anything_is_built(tmp_path, content,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "passes"), [({}, 1), ({"blocks": False}, 2), ({"blocks": False, "calibrate": False}, 1)]
+)
+def test_the_empty_query_costs_a_pass_unless_it_stands_in_the_block(settings, passes):
+    assert YesNo.passes(parse_config({"score": settings}).score) == passes
+
+
 def test_prompt_and_calibration_decide_its_judgements():
     def fingerprint(**score):
         return YesNo.fingerprint(parse_config({"score": score}), Models())
@@ -82,3 +89,4 @@ def test_the_packaged_llm_says_yes_to_what_belongs_together(judge, pairs, smollm
         values, _ = judge("yes-no", pairs(query), llm=smollm2)
         others = [value for place, value in enumerate(values) if place != right]
         assert values[right] > sum(others) / len(others) + 0.1
+        assert any(abs(16 * value - round(16 * value)) > 0.01 for value in values)  # not rounded to bf16 logits

@@ -1,5 +1,6 @@
 """Block scoring against the ordinary way, row by row: random requests, small limits, several families of models."""
 
+import copy
 import math
 import random
 
@@ -65,6 +66,23 @@ def test_labels_alone_after_text_of_no_interest_or_nothing(tiny_model, word_toke
     assert all(math.isnan(row.logprob) and row.tokens == 0 for row in results)
     assert_close(results, backend.score(requests, LABELS))
     assert len({row.labels for row in results}) == 4
+
+
+@torch.inference_mode()
+def test_labels_of_a_model_in_half_precision_are_not_rounded_to_its_logits(tiny_model, word_tokenizer):
+    """With blocks the labels' logits are products in fp32; a shared context: ``test_yes_no``, with a real LLM."""
+    model = copy.deepcopy(tiny_model).bfloat16()
+    encode = lambda text: word_tokenizer(text)["input_ids"]  # noqa: E731
+    labels = [encode(label)[-1] for label in LABELS]
+    request = ScoreRequest("", "Passage: the dog.", tail=" the cat")
+    state = model.model(torch.tensor([encode("Passage: the dog. the cat ")])).last_hidden_state[0, -1]
+    exact = (state.double() @ model.lm_head.weight[labels].double().T).softmax(-1)
+    rounded = model.lm_head(state)[labels].double().softmax(-1)
+    backend = llm(model, word_tokenizer)
+    for blocks, expected in ((True, exact), (False, rounded)):
+        (scored,) = backend.score([request], LABELS, blocks=blocks)
+        assert scored.labels == pytest.approx(expected.tolist(), abs=1e-6)
+    assert exact.tolist() != pytest.approx(rounded.tolist(), abs=1e-4)
 
 
 def test_nothing_to_score_and_no_requests(tiny_model, word_tokenizer):

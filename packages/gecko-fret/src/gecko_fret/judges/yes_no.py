@@ -106,8 +106,8 @@ class YesNo(Judge):
 
     @classmethod
     def passes(cls, config: ScoreConfig) -> int:
-        """One, and one for the empty query."""
-        return 1 + bool(config.calibrate)
+        """One; and one for the empty query, which blocks make next to nothing of."""
+        return 1 + bool(config.calibrate and not config.blocks)
 
     @classmethod
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:

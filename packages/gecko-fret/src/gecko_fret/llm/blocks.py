@@ -236,7 +236,7 @@ class BlockScorer:
 
     def _label(self, continuations: list[Continuation], states: Tensor, labels: LabelTokens) -> None:
         if continuations:
-            probabilities = self._decoder.logits(states, labels.ids).softmax(-1).tolist()
+            probabilities = self._decoder.logits(states, labels.ids, exact=True).softmax(-1).tolist()
             for continuation, row in zip(continuations, probabilities, strict=True):
                 continuation.labels = tuple(row)
 

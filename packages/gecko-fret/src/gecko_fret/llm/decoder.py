@@ -69,15 +69,21 @@ class Decoder:
         )
         return output.last_hidden_state
 
-    def logits(self, hidden: Tensor, rows: list[int] | None = None) -> Tensor:  # (..., D) -> (..., V), fp32
-        """Logits over the vocabulary, or over the tokens in ``rows`` alone."""
+    def logits(
+        self, hidden: Tensor, rows: list[int] | None = None, *, exact: bool = False
+    ) -> Tensor:  # (..., D) -> (..., V), fp32
+        """Logits over the vocabulary, or over the tokens in ``rows`` alone, then with ``exact`` multiplied in fp32.
+
+        A logit of 16 in bf16 is a multiple of 1/8, which leaves the log-odds of two labels a handful of values.
+        """
         if rows is None:
             logits = self._head(hidden).float()
         else:
-            bias = getattr(self._head, "bias", None)
-            logits = torch.nn.functional.linear(
-                hidden, self._head.weight[rows], None if bias is None else bias[rows]
-            ).float()
+            weight, bias = self._head.weight[rows], getattr(self._head, "bias", None)
+            bias = None if bias is None else bias[rows]
+            if exact:
+                hidden, weight, bias = hidden.float(), weight.float(), None if bias is None else bias.float()
+            logits = torch.nn.functional.linear(hidden, weight, bias).float()
         cap = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
         return logits if not cap else torch.tanh(logits / cap) * cap
 

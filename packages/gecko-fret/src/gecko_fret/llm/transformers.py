@@ -188,7 +188,7 @@ class TransformersLLM:
         rows = self._score_rows(requests, label_tokens)
         results = self._score_blocks(rows, label_tokens) if blocks else {}
         for batch in self._batches([row for row in rows if row.index not in results]):
-            results |= self._score_batch(batch, label_tokens)
+            results |= self._score_batch(batch, label_tokens, exact=blocks)
         return [results[row.index] for row in rows]
 
     def _score_blocks(self, rows: Sequence[_Row], labels: LabelTokens | None) -> dict[int, Scored]:
@@ -219,7 +219,7 @@ class TransformersLLM:
             rows.append(_Row(index, requests[index].prefix, context + read, len(context), continuation))
         return rows
 
-    def _score_batch(self, batch: list[_Row], labels: LabelTokens | None) -> dict[int, Scored]:
+    def _score_batch(self, batch: list[_Row], labels: LabelTokens | None, *, exact: bool) -> dict[int, Scored]:
         cache, prefix_mask = self._decoder.prefix_cache([row.prefix for row in batch])  # (B, P)
         ids, mask = self._pad([row.ids for row in batch])  # (B, L)
         positions = torch.arange(ids.shape[1], device=self.device) + prefix_mask.sum(1, keepdim=True)
@@ -231,7 +231,7 @@ class TransformersLLM:
         probabilities: list[tuple[float, ...]] = [()] * len(batch)
         if labels is not None:
             last = hidden[torch.arange(len(batch), device=self.device), mask.sum(1) - 1]  # (B, D)
-            restricted = self._decoder.logits(last, labels.ids).softmax(-1)  # (B, labels)
+            restricted = self._decoder.logits(last, labels.ids, exact=exact).softmax(-1)  # (B, labels)
             probabilities = [tuple(row) for row in restricted.tolist()]
         scores = {}
         for row, total, label in zip(batch, sums, probabilities, strict=True):
