@@ -59,12 +59,13 @@ def test_a_text_that_was_not_added_is_computed_and_not_kept(teacher, tmp_path):
 
 
 def test_a_killed_process_goes_on_after_its_last_part(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("gecko_train.data.teacher._CHUNK", {"cpu": 5})
     monkeypatch.setattr("gecko_train.data.teacher._PART", 10)
     texts = [f"bank {n}" for n in range(35)]
     encode, calls = teacher.encode, []
 
     def killed(part, **options):
-        if len(calls) == 2:
+        if len(calls) == 5:
             raise KeyboardInterrupt
         calls.append(len(part))
         return encode(part, **options)
@@ -76,7 +77,17 @@ def test_a_killed_process_goes_on_after_its_last_part(teacher, tmp_path, monkeyp
     vectors = TeacherVectors(teacher, tmp_path)
     assert len(vectors.missing(texts)) == 15
     vectors.add(texts)
-    np.testing.assert_allclose(vectors(texts), encode(texts), atol=1e-3)
+    whole = TeacherVectors(teacher, tmp_path / "whole")
+    whole.add(texts)
+    np.testing.assert_array_equal(vectors(texts), whole(texts))
+
+
+def test_a_slow_teacher_writes_by_the_clock(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("gecko_train.data.teacher._CHUNK", {"cpu": 5})
+    monkeypatch.setattr("gecko_train.data.teacher._SECONDS", 0.0)
+    vectors = TeacherVectors(teacher, tmp_path)
+    vectors.add([f"bank {n}" for n in range(12)])
+    assert len(list(vectors.folder.glob("*.keys.npy"))) == 3
 
 
 def test_vectors_belong_to_one_teacher_and_to_the_exact_text(teacher, tiny_backbone, tmp_path):

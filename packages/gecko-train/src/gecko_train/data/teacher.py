@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from gecko_train.data.texts import block_texts, row_texts
 if TYPE_CHECKING:
     from gecko_core import Gecko
 
-_PART = 2_048  # texts between two writes: what a killed process has to compute again, at most
+_CHUNK = {"cpu": 128}  # texts that are encoded at a time, between two words about progress; 2,048 elsewhere
+_PART, _SECONDS = 8_192, 30.0  # texts, and time, after which a part is written: what a killed process loses, at most
 _CURE = "make room and start the same command again: what is there is not computed again"
 
 
@@ -69,13 +71,7 @@ class TeacherVectors:
         missing = self.missing(texts)
         own = list(missing.items())[self.rank :: self.world_size]
         if own:
-            progress = make_progress(True, self._console)
-            progress.start("teacher's vectors", len(own), 0, "texts")
-            for start in range(0, len(own), _PART):
-                part = own[start : start + _PART]
-                self._write(np.array([key for key, _ in part]), self.model.encode([text for _, text in part]))
-                progress.advance(len(part))
-            progress.finish()
+            self._compute(own)
         if missing:
             wait()
             self._read()
@@ -84,6 +80,21 @@ class TeacherVectors:
         """The texts whose vectors are not there, each once, by their keys."""
         keyed = ((text_key(text), text) for text in texts)
         return {key: text for key, text in keyed if self._find(key) is None}
+
+    def _compute(self, own: Sequence[tuple[int, str]]) -> None:
+        """Encode and write. A process that goes on begins at the end of a chunk, and so encodes the same ones."""
+        progress = make_progress(True, self._console)
+        progress.start("teacher's vectors", len(own), 0, "texts")
+        size, begun, vectors, first = _CHUNK.get(self.model.device.type, 2_048), time.monotonic(), [], 0
+        for start in range(0, len(own), size):
+            chunk = own[start : start + size]
+            vectors.append(self.model.encode([text for _, text in chunk]))
+            end = start + len(chunk)
+            if end == len(own) or end - first >= _PART or time.monotonic() - begun >= _SECONDS:
+                self._write(np.array([key for key, _ in own[first:end]]), np.concatenate(vectors))
+                begun, vectors, first = time.monotonic(), [], end
+            progress.advance(len(chunk))
+        progress.finish()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:  # -> (n, E) float32
         """Vectors of texts; of those that were not added, computed now and not kept."""
