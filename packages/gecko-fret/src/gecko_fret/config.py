@@ -19,6 +19,10 @@ PAPER_JUDGES = ("ql", "rc")
 DEFAULT_JUDGES = {"rrf": PAPER_JUDGES, "calibrated": ("similarity", "ql", "yes-no")}
 
 
+#: ``generate.neighbourhoods`` where it is left open and seeds are few. Larger ones have no more candidates in common
+#: (1.8 queries a candidate with 8 and 16, 1.1 one by one; 300 and 600 seeds of python-docs), and fewer of them fit.
+NEIGHBOURHOOD = 8
+
 #: ``generate.contrast`` where it is left open and the backend can (benchmarks/queries.py).
 CONTRAST = 0.5
 
@@ -57,6 +61,13 @@ class GenerateConfig(Section):
     """Writing queries."""
 
     seeds: int | None = Field(default=1000, ge=1, description="seed passages drawn from the corpus; unset: all")
+    neighbourhoods: int | None = Field(
+        default=None,
+        ge=1,
+        description="seeds are drawn as neighbourhoods of so many passages, whose queries have candidates in common; "
+        f"1: one by one; unset: 1 with mine.fuse: rrf, else {NEIGHBOURHOOD} where the seeds are less than a quarter of "
+        "the corpus",
+    )
     attempts: int = Field(default=2, ge=1, description="queries asked for per seed")
     prompt: str = Field(default="default", description="name of a packaged prompt file, or path of a YAML file")
     kinds: dict[str, float] | None = Field(
@@ -148,6 +159,7 @@ FILTER_KEYS = {"min_words", "max_words", "max_copied", "language", "keep", "min_
 SOURCE_KEYS = {"sources", "log", "per_source"}
 #: What attempts are written with, since version 0.2. A fingerprint holds those that ask for something that 0.1 had not.
 WRITING_KEYS = {
+    "neighbourhoods": 1,
     "write_task": True,
     "chat": "never",
     "contrast": 0.0,
@@ -379,6 +391,8 @@ class FretConfig(Section):
         if self.retrieve.seed_top_k == "auto":
             filled = self.retrieve.model_dump() | {"seed_top_k": 4 if paper else None}
             self.retrieve = RetrieveConfig.model_validate(filled)
+        if self.generate.neighbourhoods is None and paper:
+            self.generate = self.generate.model_copy(update={"neighbourhoods": 1})
         if self.generate.write_task is None:
             self.generate = self.generate.model_copy(update={"write_task": paper})
         if self.generate.contrast is None:

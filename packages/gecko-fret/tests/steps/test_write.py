@@ -7,7 +7,7 @@ from gecko_core.errors import ConfigError, GeckoError
 from gecko_fret.config import GenerateConfig, parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.prompting import Demonstration, load_prompts
-from gecko_fret.steps.write import WRITE, Write, kind_weights, sample_seeds
+from gecko_fret.steps.write import WRITE, Write, draw_seeds, kind_weights, sample_seeds
 
 KEYWORD = "search engine "  # by which the fake LLM knows the kind
 
@@ -171,3 +171,22 @@ def test_sources_give_their_share():
     chosen = sample_seeds(mixed, 10, 0)
     assert Counter(mixed[row].source for row in chosen) == {"a": 6, "b": 3, None: 1}
     assert len(sample_seeds(mixed, 7, 0)) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "gathered"),
+    [
+        ({}, 9, True),
+        ({}, 10, False),  # a quarter of the corpus
+        ({"neighbourhoods": 1}, 9, False),
+        ({"neighbourhoods": 4}, 10, True),
+        ({"neighbourhoods": 4}, None, True),
+    ],
+)
+def test_few_seeds_are_drawn_as_neighbourhoods(small_corpus, settings, seeds, gathered):
+    config = parse_config({"generate": {"seeds": seeds} | settings})
+    rows, drawn = draw_seeds(small_corpus, config), sample_seeds(small_corpus, seeds, 0)
+    assert len(set(rows)) == len(drawn)
+    assert (rows != drawn) is gathered
+    paper = parse_config({"generate": {"seeds": seeds}, "mine": {"fuse": "rrf"}})
+    assert draw_seeds(small_corpus, paper) == drawn

@@ -14,7 +14,7 @@ from gecko_core.errors import ConfigError
 from gecko_core.io import Progress
 from gecko_core.randomness import generator, seed_of, weighted_order
 from gecko_fret.answers import Answer, read_answer
-from gecko_fret.config import FILTER_KEYS, SOURCE_KEYS, WRITING_KEYS, FretConfig, GenerateConfig
+from gecko_fret.config import FILTER_KEYS, NEIGHBOURHOOD, SOURCE_KEYS, WRITING_KEYS, FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.llm import CONTRASTIVE
 from gecko_fret.llm.protocol import LLM, Completion, Sampling, ScoreRequest
@@ -25,6 +25,7 @@ from gecko_fret.steps.asking import Asker, task_is_given
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.examples import examples_file, groups, prepare_examples, read_examples
+from gecko_fret.steps.neighbourhoods import gather
 from gecko_fret.steps.parts import Layout, layout_of, part_count
 from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
 
@@ -272,7 +273,7 @@ class WriteStep(PartStep[str, Attempt]):
     def inputs(self, build: BuildContext, number: int) -> Sequence[str]:
         """Ids of the seeds of part ``number``."""
         config = build.config
-        rows = build.keep("seeds", lambda: sample_seeds(build.corpus, config.generate.seeds, config.seed))
+        rows = build.keep("seeds", lambda: draw_seeds(build.corpus, config))
         size = config.generate.part_size
         return [build.corpus[row].id for row in rows[number * size : (number + 1) * size]]
 
@@ -306,6 +307,15 @@ def writing_settings(config: FretConfig) -> dict[str, Any]:
 def seed_count(config: FretConfig, passages: int) -> int:
     """How many of a corpus' passages the build uses as seeds."""
     return passages if config.generate.seeds is None else min(config.generate.seeds, passages)
+
+
+def draw_seeds(corpus: Corpus, config: FretConfig) -> list[int]:
+    """Rows of the seeds in their order: one by one, or as neighbourhoods (``generate.neighbourhoods``)."""
+    rows = sample_seeds(corpus, config.generate.seeds, config.seed)
+    size = config.generate.neighbourhoods
+    if size is None:  # a draw of much of the corpus has the neighbours in it already
+        size = NEIGHBOURHOOD if len(rows) * 4 < len(corpus) else 1
+    return gather(corpus, rows, size, config.seed) if size > 1 else rows
 
 
 def sample_seeds(corpus: Corpus, count: int | None, seed: int) -> list[int]:

@@ -1,0 +1,150 @@
+"""Pairs per CPU second of the judges `ql` and `yes-no`: every prompt in full, shared prefixes, blocks; in one run.
+
+    uv run python packages/gecko-fret/benchmarks/block_scoring.py
+
+The shipped prompts, the packaged LLM, passages of the interpreter's documentation, titles of others as queries, at 1 to
+96 queries a passage. The naive way runs both prompts of a pair in full, padded to the longest of its batch, and makes
+the logits of every position. `joint` has the likelihood and five relevance labels from one prompt. One thread, whose
+CPU time is measured: other work on the machine then changes little.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from machine import described, publish, table
+
+from gecko_fret.config import FretConfig
+from gecko_fret.corpus import python_docs
+from gecko_fret.judges.yes_no import YesNoBlock
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.protocol import Scored, ScoreRequest
+from gecko_fret.llm.transformers import TransformersLLM
+from gecko_fret.prompting import PromptSet, load_prompt, load_prompts, prompt_text
+
+ROUNDS, NAIVE_PAIRS, SHARED_PAIRS, NAIVE_BATCH = 3, 8, 16, 8
+#: Queries a passage, and passages.
+DENSITIES = [(1, 16), (5, 16), (20, 6), (96, 2)]
+Pair = tuple[str, str, str]
+Calls = list[tuple[list[ScoreRequest], Sequence[str]]]
+
+
+class Judges:
+    """The requests of pairs (kind of task, passage, query)."""
+
+    def __init__(self, prompts: PromptSet, yes_no: YesNoBlock):
+        self._prompts, self._yes_no = prompts, yes_no
+
+    def two(self, pairs: Sequence[Pair]) -> Calls:
+        """Likelihood and yes or no, a prompt each."""
+        return [
+            ([self._prompts.likelihood(*pair) for pair in pairs], ()),
+            ([self._yes_no.classification(text, query) for _, text, query in pairs], self._yes_no.label_strings),
+        ]
+
+    def joint(self, pairs: Sequence[Pair]) -> Calls:
+        """Likelihood and a relevance label from one prompt."""
+        requests = [self._prompts.joint_scoring(text, query) for _, text, query in pairs]
+        return [(requests, self._prompts.label_strings("joint"))]
+
+
+@torch.inference_mode()
+def naive(llm: TransformersLLM, calls: Calls) -> list[list[Scored]]:
+    """Full prompts in padded batches, all logits, with the attention that transformers chooses."""
+    model, segments = llm._decoder._model, llm._segments
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    results = []
+    for requests, labels in calls:
+        tokens = segments.labels(labels) if labels else None
+        rows, scored = segments.score(requests, tokens.lead if tokens else ()), []
+        for start in range(0, len(rows), NAIVE_BATCH):
+            chunk = rows[start : start + NAIVE_BATCH]
+            width = max(len(row.ids) for row in chunk)
+            ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in chunk])
+            mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in chunk])
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+            for place, row in enumerate(chunk):
+                logprobs = logits[place, row.start - 1 : row.end - 1].log_softmax(-1)
+                mean = logprobs.gather(1, torch.tensor(row.ids[row.start : row.end])[:, None].long()).mean().item()
+                last = logits[place, len(row.ids) - 1, tokens.ids].softmax(-1).tolist() if tokens else []
+                scored.append(Scored(mean, row.end - row.start, tuple(last)))
+        results.append(scored)
+    model.set_attn_implementation(attention)
+    return results
+
+
+def shared(llm: TransformersLLM, calls: Calls) -> list[list[Scored]]:
+    """Rows of their own after the prefix that all share."""
+    return [llm.score(requests, labels) for requests, labels in calls]
+
+
+def blocks(llm: TransformersLLM, calls: Calls) -> list[list[Scored]]:
+    """Continuations of one passage side by side."""
+    return [llm.score(requests, labels, blocks=True) for requests, labels in calls]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    llm = TransformersLLM.load(LLMConfig())
+    judges = Judges(load_prompts("default"), load_prompt(FretConfig().score.yes_no.prompt, YesNoBlock))
+    kinds = load_prompts("default").kinds
+    draw, docs = random.Random(0), list(python_docs())
+    queries = [doc.title for doc in draw.sample([doc for doc in docs if doc.title and len(doc.title.split()) > 3], 96)]
+    texts = llm.truncate([prompt_text(doc) for doc in draw.sample(docs, 32)], 128)
+    rows, worst = [], 0.0
+    for count, passages in DENSITIES:
+        pairs = [(kinds[1], text, query) for text in texts[:passages] for query in draw.sample(queries, count)]
+        mixed = [(kinds[place % len(kinds)], text, query) for place, (_, text, query) in enumerate(pairs)]
+        part = pairs[:: max(1, len(pairs) // SHARED_PAIRS)][:SHARED_PAIRS]
+        ways: dict[str, tuple[Callable[..., list[list[Scored]]], Calls, int]] = {
+            "naive": (naive, judges.two(part[:NAIVE_PAIRS]), NAIVE_PAIRS),
+            "shared prefix": (shared, judges.two(part), len(part)),
+            "blocks": (blocks, judges.two(pairs), len(pairs)),
+            "blocks, four kinds of task": (blocks, judges.two(mixed), len(pairs)),
+            "blocks, joint": (blocks, judges.joint(pairs), len(pairs)),
+            "blocks, ql alone": (blocks, judges.two(pairs)[:1], len(pairs)),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(ROUNDS):
+            for name, (way, calls, number) in ways.items():
+                began = time.process_time()
+                way(llm, calls)
+                seconds[name].append((time.process_time() - began) / number)
+        gains = {
+            name: statistics.median(a / b for a, b in zip(seconds["naive"], values, strict=True))
+            for name, values in seconds.items()
+        }
+        rows += [
+            [count, name, f"{1 / statistics.median(values):.1f}", f"{gains[name]:.1f}x"]
+            for name, values in seconds.items()
+        ]
+        print(*table(["queries", "way", "pairs per CPU second", "gain"], rows[-len(ways) :]), sep="\n", flush=True)
+        checked = judges.two(pairs[:NAIVE_PAIRS])
+        exact, found = naive(llm, checked)[0], blocks(llm, checked)[0]
+        worst = max(worst, *(abs(a.logprob - b.logprob) for a, b in zip(exact, found, strict=True)))
+    publish(
+        "block_scoring",
+        [
+            "# Block scoring",
+            "",
+            f"{described('torch', 'transformers')}. SmolLM2-135M-Instruct, {llm.fingerprint.rpartition(':')[2]}; "
+            "passages of python-docs cut to 128 tokens. Pairs scored by `ql` and `yes-no` in prompts of their own; "
+            "`joint`: likelihood and relevance label from one prompt; `ql alone`: against both judges, naive. "
+            f"CPU time, median of {ROUNDS} rounds, the ways in turn; the gain is the median of the rounds' ratios.",
+            "",
+            *table(["queries a passage", "way", "pairs per CPU second", "gain"], rows),
+            "",
+            "With four kinds of task `ql` has four instructions, and so four readings of each passage.",
+            "",
+            f"Largest difference of a `ql` between the naive way and blocks: {worst:.3f}.",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
