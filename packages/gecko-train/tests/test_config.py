@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 import yaml
 
 from gecko_core.errors import ConfigError
-from gecko_train.config import dump_recipe, find_recipe, load_recipe, parse_recipe
+from gecko_train.config import StageConfig, dump_recipe, find_recipe, load_recipe, parse_recipe
 
 
 def test_the_quickstart_is_found_by_name_and_every_packaged_recipe_is_valid():
@@ -168,3 +169,38 @@ def test_files_that_are_no_recipes(tmp_path):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"no recipe called 'quikstart'; .*one of: .*quickstart"):
         find_recipe("quikstart")
+
+
+def test_fine_tuning_goes_back_towards_the_start_unless_told_otherwise():
+    recipe = parse_recipe({})
+    assert (recipe.finetune.interpolate, recipe.finetune.interpolation) == ("auto", "linear")
+    assert "interpolate" not in recipe.prefinetune.model_dump()
+    for value, needs in ((None, False), (0, False), (0.5, False), ("auto", True)):
+        finetune = parse_recipe({"finetune": {"sets": [{"source": "fret"}], "interpolate": value}}).finetune
+        assert finetune.interpolate == value
+        assert finetune.needs_known_items is needs
+    with pytest.raises(ConfigError, match=r"finetune\.interpolate"):
+        parse_recipe({"finetune": {"sets": [{"source": "fret"}], "interpolate": 1.5}})
+
+
+def test_what_happens_after_training_is_not_part_of_its_identity():
+    one, other = (
+        parse_recipe({"finetune": {"sets": [{"source": "fret"}], "interpolate": value}}).finetune
+        for value in (0.5, None)
+    )
+    assert one.training() == other.training()
+    assert json.loads(one.training()) == StageConfig.model_validate({"sets": [{"source": "fret"}]}).model_dump(
+        mode="json"
+    )
+
+
+def test_patience_needs_something_to_be_patient_with():
+    stage = {"sets": [{"source": "title-body"}], "trainer": {"patience": 3}}
+    with pytest.raises(ConfigError, match=r"prefinetune: trainer\.patience needs trainer\.evaluate, which says"):
+        parse_recipe({"prefinetune": stage})
+    finetune = parse_recipe({"finetune": {**stage, "interpolate": None}}).finetune
+    assert finetune.evaluates_known_items
+    assert finetune.needs_known_items
+    evaluated = {**stage, "trainer": {"patience": 3, "evaluate": {"sets": ["scifact"]}}}
+    assert not parse_recipe({"finetune": evaluated}).finetune.evaluates_known_items
+    assert parse_recipe({"prefinetune": evaluated})

@@ -39,6 +39,7 @@ def test_the_papers_recipes_hold_the_papers_choices(name):
     assert (recipe.prefinetune.objective.same_tower, recipe.prefinetune.objective.hard_negatives) == (False, 0)
     loss = recipe.finetune.objective
     assert (loss.same_tower, loss.negatives_scope, loss.hard_negatives) == (True, "own", 1)
+    assert recipe.finetune.interpolate is None
     assert recipe.fret.retrieve.candidates == 20
     sources = {entry.source for entry in recipe.finetune.sets}
     assert {"fret", "nq", "hotpotqa", "medmcqa", "snli", "mnli"} <= sources

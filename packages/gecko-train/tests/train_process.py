@@ -78,7 +78,18 @@ def block_sets():
     ]  # fmt: skip
 
 
-def main(backbone, folder, steps, checkpoint_every, batch_size, dropout, parallel="ddp", options=None, in_blocks=False):
+def main(
+    backbone,
+    folder,
+    steps,
+    checkpoint_every,
+    batch_size,
+    dropout,
+    parallel="ddp",
+    options=None,
+    in_blocks=False,
+    judged=False,
+):
     torch.set_num_threads(1)
     model = Gecko.from_backbone(backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
     if not dropout:  # it differs between ranks by design
@@ -93,6 +104,8 @@ def main(backbone, folder, steps, checkpoint_every, batch_size, dropout, paralle
     mixture = Mixture(sets, batch_size=batch_size, seed=0)
     console = Console(file=io.StringIO())
     trainer = Trainer(model, mixture, objectives, config, Path(folder), console=console, teacher=teacher)
+    if judged:  # ranks that disagree: the first finds training bad, the others find it good
+        trainer.on_checkpoint = lambda step, _: step if trainer.rank else -step
     counted = []
     if trainer.world_size > 1 and parallel == "ddp":
         count_reductions(trainer, counted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -158,11 +159,19 @@ def ablate(
         run_ablation(resolved, runs)
 
 
+class Mixing(StrEnum):
+    """How weights are mixed."""
+
+    linear = "linear"
+    slerp = "slerp"
+
+
 @app.command()
 def soup(
     models: Annotated[list[Path], typer.Argument(help="Model folders of one architecture, at least two.")],
     out: Annotated[Path, typer.Option(help="Folder for the averaged model.")],
     weight: Annotated[list[float] | None, typer.Option(help="Share of each model, in order; default: equal.")] = None,
+    method: Annotated[Mixing, typer.Option(help="slerp: two models, tensor by tensor on the sphere.")] = Mixing.linear,
     debug: Debug = False,
 ) -> None:
     """Average the weights of several runs of one start model (model soup)."""
@@ -171,7 +180,7 @@ def soup(
     with exit_on_error(debug):
         from gecko_train.run.soup import soup as average
 
-        average(models, out, weight)
+        average(models, out, weight, "slerp" if method is Mixing.slerp else "linear")
         typer.echo(f"model: {out}")
 
 

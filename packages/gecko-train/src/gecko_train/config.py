@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
@@ -190,6 +190,11 @@ class TrainerConfig(Section):
         default=None, description="evaluation during training, which decides the best checkpoint"
     )
     end_with: Literal["last", "best"] = Field(default="last", description="checkpoint whose weights the stage returns")
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="stop after so many evaluations that are no better than the best before, the start included",
+    )
 
 
 class StageConfig(Section):
@@ -235,8 +240,11 @@ class StageConfig(Section):
                 f"`teacher` and {weights} go together: set both or neither (objective.block reads it "
                 "with targets: teacher)"
             )
-        if self.trainer.end_with == "best" and self.trainer.evaluate is None:
-            raise ValueError("trainer.end_with: best needs trainer.evaluate, which decides the best checkpoint")
+        if self.trainer.evaluate is None and not self.has_known_items:
+            if self.trainer.end_with == "best":
+                raise ValueError("trainer.end_with: best needs trainer.evaluate, which decides the best checkpoint")
+            if self.trainer.patience is not None:
+                raise ValueError("trainer.patience needs trainer.evaluate, which says what is better")
         return self
 
     @model_validator(mode="after")
@@ -246,9 +254,53 @@ class StageConfig(Section):
             raise ValueError("give every set a weight, or none of them")
         return self
 
+    has_known_items: ClassVar[bool] = False  # whether a run has items of its own that checkpoints can be judged by
+
     def objective_of(self, set_config: SetConfig) -> ObjectiveConfig:
         """The stage's objective with what the set overrides."""
         return self.objective.overridden(set_config.objective)
+
+    def training(self) -> str:
+        """What the training depends on, as JSON; what happens to its result afterwards is left out."""
+        return self.model_dump_json(exclude={"interpolate", "interpolation", "known_items"})
+
+
+class KnownItemsConfig(Section):
+    """Items that nothing trains on and that are not the test: by them a run chooses what it saves."""
+
+    titles: int = Field(default=100, ge=0, description="titles to find the passage by; at most `share` of the corpus'")
+    queries: int = Field(
+        default=100, ge=0, description="rows of FRet: queries, and lists of candidates; at most `share` of the rows"
+    )
+    share: float = Field(default=0.1, gt=0, le=0.5, description="most that is taken from training")
+    documents: int = Field(default=500, ge=2, description="size of the pools that are searched")
+
+
+class FinetuneConfig(StageConfig):
+    """Fine-tuning, and what is saved of it: never a model that is worse than the one it started from."""
+
+    has_known_items: ClassVar[bool] = True
+
+    interpolate: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = Field(
+        default="auto",
+        description="how far to go from the start model to the trained one: 0 to 1; auto: as is best on known items; "
+        "null: the trained one",
+    )
+    interpolation: Literal["linear", "slerp"] = Field(
+        default="linear", description="the way there; slerp: on the sphere, tensor by tensor"
+    )
+    known_items: KnownItemsConfig = Field(default_factory=KnownItemsConfig)
+
+    @property
+    def evaluates_known_items(self) -> bool:
+        """Whether training asks the known items which checkpoint is best."""
+        trainer = self.trainer
+        return trainer.evaluate is None and (trainer.patience is not None or trainer.end_with == "best")
+
+    @property
+    def needs_known_items(self) -> bool:
+        """Whether items are set apart."""
+        return self.interpolate == "auto" or self.evaluates_known_items
 
 
 def _stage(source: str, **objective: Any) -> Callable[[], StageConfig]:
@@ -266,7 +318,9 @@ class Recipe(Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     prefinetune: StageConfig = Field(default_factory=_stage("title-body", same_tower=False, hard_negatives=0))
     fret: FretConfig = Field(default_factory=FretConfig)
-    finetune: StageConfig = Field(default_factory=_stage("fret"))
+    finetune: FinetuneConfig = Field(
+        default_factory=lambda: FinetuneConfig.model_validate({"sets": [{"source": "fret"}]})
+    )
 
     @property
     def folder(self) -> Path:

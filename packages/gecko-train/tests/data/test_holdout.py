@@ -2,7 +2,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_fret.corpus import Corpus, Passage
-from gecko_train.config import EvaluationConfig
+from gecko_train.config import EvaluationConfig, KnownItemsConfig
 from gecko_train.data.holdout import hold_out
 
 
@@ -50,3 +50,27 @@ def test_the_draw_depends_on_the_seed():
 def test_a_corpus_without_titles_to_search_by_is_refused():
     with pytest.raises(DataError, match=r"only 5 passages have a title .* at least 10 are needed"):
         hold_out(corpus(5), EvaluationConfig(), seed=0)
+
+
+def test_items_to_choose_by_are_neither_the_test_nor_trained_on():
+    config, known = EvaluationConfig(queries=8, max_documents=20), KnownItemsConfig(titles=6, share=0.25, documents=15)
+    without, with_items = hold_out(corpus(), config, seed=0), hold_out(corpus(), config, seed=0, known=known)
+    assert without.titles is None
+    assert with_items.test.queries == without.test.queries
+    titles = with_items.titles
+    assert len(titles.queries) == 6
+    assert len(titles.docs) == 15
+    assert not set(titles.queries) & set(with_items.test.queries)
+    answers = {next(iter(judged)) for judged in titles.qrels.values()}
+    assert not answers & set(with_items.training.ids)
+    assert not answers & set(with_items.test.doc_ids)
+    assert len(with_items.training) == 40 - 8 - 6
+    again = hold_out(corpus(), config, seed=0, known=known)
+    assert (again.titles, again.test, again.training.ids) == (titles, with_items.test, with_items.training.ids)
+
+
+def test_a_share_of_a_small_corpus_is_too_little_to_choose_by():
+    config = EvaluationConfig(queries=8, max_documents=20)
+    held_out = hold_out(corpus(), config, seed=0, known=KnownItemsConfig())  # a tenth of 40
+    assert held_out.titles is None
+    assert held_out.training.ids == hold_out(corpus(), config, seed=0).training.ids

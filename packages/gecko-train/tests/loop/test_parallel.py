@@ -104,3 +104,9 @@ def test_after_fsdp_the_model_holds_its_last_checkpoint(runs):
     trained = load_file(runs / "fsdp" / "trained.safetensors")
     saved = load_file(runs / "fsdp" / "checkpoints" / "step-000004" / "model.safetensors")
     assert all(torch.equal(tensor, trained[name]) for name, tensor in saved.items())
+
+
+def test_all_ranks_stop_early_when_the_first_one_does(tiny_backbone, tmp_path, start_training):
+    launch(start_training, 2, tiny_backbone, tmp_path / "run", 20, options={"patience": 3}, judged=True)
+    assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 7))
+    assert (tmp_path / "run" / "checkpoints" / "step-000006").is_dir()

@@ -119,3 +119,34 @@ def test_other_ranks_neither_lock_nor_write(tmp_path, monkeypatch):
             assert not second.writes
             assert second.finished("finetune") is None
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_from_before_interpolation_goes_on_without_it(tmp_path):
+    recipe = parse_recipe({"name": "a"})
+    with RunFolder.claim(tmp_path / "run", recipe) as folder:
+        assert folder.recipe == recipe
+    values = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    for key in ("interpolate", "interpolation", "known_items"):
+        del values["finetune"][key]
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with RunFolder.claim(tmp_path / "run", recipe) as folder:
+        assert folder.recipe.finetune.interpolate is None
+        assert folder.recipe.prefinetune == recipe.prefinetune
+    asked = parse_recipe({"name": "a", "finetune": {"sets": [{"source": "fret"}], "interpolate": 0.5}})
+    with (
+        pytest.raises(ConfigError, match=r"finetune\.interpolate: null there, 0\.5 here"),
+        RunFolder.claim(tmp_path / "run", asked),
+    ):
+        pass
+
+
+def test_other_ranks_go_on_with_the_same_recipe(tmp_path, monkeypatch):
+    recipe = parse_recipe({})
+    with RunFolder.claim(tmp_path / "run", recipe):
+        pass
+    values = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    del values["finetune"]["interpolate"]
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setenv("RANK", "1")
+    with RunFolder.claim(tmp_path / "run", recipe) as folder:
+        assert folder.recipe.finetune.interpolate is None

@@ -7,29 +7,48 @@ the text tells them apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from gecko_core.errors import DataError
 from gecko_core.randomness import Stream, stream_generator
+from gecko_core.randomness import generator as named_generator
 from gecko_core.text_identity import text_id
 from gecko_eval.data import RetrievalSet
-from gecko_fret.corpus import Corpus
-from gecko_train.config import EvaluationConfig
+from gecko_fret.corpus import Corpus, Passage
+from gecko_train.config import EvaluationConfig, KnownItemsConfig
 
 _LARGEST_SHARE = 0.25  # of the pairs; the others must be enough to train on
 _FEWEST_PAIRS = 10
+_FEWEST_ITEMS = 5
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test, and the corpus without its passages, from which training, seeds and FRet candidates come."""
+    """What no stage of training sees, and the rest.
+
+    Attributes:
+        test: what a run reports.
+        training: the corpus without the passages set apart; training, seeds and FRet's candidates come from it.
+        titles: known items of the same kind for choosing among models, so that the test has no part in the choice;
+            None where the recipe needs none or the corpus is too small.
+    """
 
     test: RetrievalSet
     training: Corpus
+    titles: RetrievalSet | None = None
 
 
-def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int) -> HeldOut:
-    """Draw the test passages and take them out of the corpus.
+def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int, known: KnownItemsConfig | None = None) -> HeldOut:
+    """Draw the test passages, and the known items where there are any, and take them out of the corpus.
+
+    Args:
+        corpus: all passages.
+        config: size of the test.
+        seed: of the draw; the test's queries do not depend on ``known``.
+        known: number of known items.
 
     Raises:
         DataError: the corpus has too few passages that can serve as known items.
@@ -41,24 +60,47 @@ def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int) -> HeldOut:
             f"found by; at least {_FEWEST_PAIRS} are needed: give more or longer texts"
         )
     generator = stream_generator(seed, Stream.HOLD_OUT)
+    order = generator.permutation(len(pairs))
     count = max(1, min(config.queries, int(len(pairs) * _LARGEST_SHARE)))
-    chosen = [pairs[index] for index in sorted(generator.permutation(len(pairs))[:count])]
-    held = {passage.id for _, passage in chosen}
+    tested = [pairs[index] for index in sorted(order[:count])]
+    more = 0 if known is None else few_are_none(min(known.titles, int(len(pairs) * known.share)))
+    chosen = [pairs[index] for index in sorted(order[count : count + more])]
+    held = {passage.id for _, passage in [*tested, *chosen]}
     # Held-out text must not come back under another id: passages equal to a held-out one leave the training corpus.
-    bodies = {text_id(passage.text) for _, passage in chosen}
+    bodies = {text_id(passage.text) for _, passage in [*tested, *chosen]}
     kept = [passage.id for passage in corpus if passage.id not in held and text_id(passage.text) not in bodies]
     training = corpus.subset(kept)
-    wanted = min(max(0, config.max_documents - len(chosen)), len(training))
-    distractors = [training[int(index)] for index in sorted(generator.permutation(len(training))[:wanted])]
-    documents = [passage for _, passage in chosen] + distractors
-    test = RetrievalSet(
-        name="known-item",
-        query_ids=[f"q-{passage.id}" for _, passage in chosen],
-        queries=[query for query, _ in chosen],
+    test = _known_item_set("known-item", tested, training, config.max_documents, config.task, generator)
+    titles = None
+    if known is not None and chosen:
+        draw = named_generator("known titles", seed)
+        titles = _known_item_set("titles", chosen, training, known.documents, config.task, draw)
+    return HeldOut(test, training, titles)
+
+
+def few_are_none(count: int) -> int:
+    """A number of known items, or 0 where they are too few to tell models apart."""
+    return count if count >= _FEWEST_ITEMS else 0
+
+
+def _known_item_set(
+    name: str,
+    pairs: Sequence[tuple[str, Passage]],
+    others: Corpus,
+    max_documents: int,
+    task: str,
+    generator: np.random.Generator,
+) -> RetrievalSet:
+    wanted = min(max(0, max_documents - len(pairs)), len(others))
+    distractors = [others[int(index)] for index in sorted(generator.permutation(len(others))[:wanted])]
+    documents = [passage for _, passage in pairs] + distractors
+    return RetrievalSet(
+        name=name,
+        query_ids=[f"q-{passage.id}" for _, passage in pairs],
+        queries=[query for query, _ in pairs],
         doc_ids=[passage.id for passage in documents],
         docs=[passage.text for passage in documents],
         titles=None,
-        qrels={f"q-{passage.id}": {passage.id: 1} for _, passage in chosen},
-        task=config.task,
+        qrels={f"q-{passage.id}": {passage.id: 1} for _, passage in pairs},
+        task=task,
     )
-    return HeldOut(test, training)

@@ -49,6 +49,15 @@ def gather_rows(own: Tensor, sizes: Sequence[int]) -> Tensor:  # (sizes[rank], .
     return torch.cat(rows)
 
 
+def of_first_rank(value: float, device: torch.device) -> float:
+    """The first rank's value, on every rank: what all must decide by."""
+    if world()[1] == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.broadcast(shared, 0)
+    return float(shared)
+
+
 def average_gradients(module: nn.Module, factor: float = 1.0) -> None:
     """Average the gradients of a module that no wrapper looks after over the ranks, and multiply them.
 

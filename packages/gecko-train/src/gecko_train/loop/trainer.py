@@ -42,6 +42,7 @@ from gecko_train.loop.parallel import (
     copy_weights,
     gather_rows,
     gather_shards,
+    of_first_rank,
     same_number,
     shard,
     slice_sizes,
@@ -118,6 +119,7 @@ class Trainer:
         self.title = title
         self.identity = {"plan": mixture.fingerprint, "model": start, "stage": identity}
         self.on_checkpoint = on_checkpoint
+        self._judged: dict[int, float | None] = {}  # of all evaluations so far, where patience asks for them
         self.console = console
         check_trackers(config.trackers)
         # Autocast is ours (below): accelerate would patch the model's forward, which the saved model must not keep.
@@ -140,7 +142,7 @@ class Trainer:
         self._quick = _QUICK_TOKENS.get(self.device.type, 16_384)
 
     def train(self) -> TrainingSummary:
-        """Train to the end, from the last checkpoint if there is one.
+        """Train to the end or until patience is over, from the last checkpoint if there is one.
 
         Returns:
             What the stage did, the steps before a resume included.
@@ -152,12 +154,16 @@ class Trainer:
         self._ask_teacher()
         wrapped, optimizer = self._prepare()
         done = self._resume(wrapped, optimizer)
+        if self.config.patience and self.on_checkpoint and not done:
+            self._keep_score(0, next(iter(self._evaluate(0, wrapped).values()), None))
         history: list[dict[str, Any]] = []
         # The watch of other ranks would write the same files.
         watch = self._watch(done) if self._is_main else None
         with ThreadPoolExecutor(1) as pool, watch or nullcontext():
             upcoming: Future[_Prepared] | None = None
             for step in range(done, self.total_steps):
+                if self._is_patience_over():
+                    break
                 begun = time.perf_counter()
                 prepared = upcoming.result() if upcoming else self._fetch(step)
                 waited = time.perf_counter() - begun
@@ -174,9 +180,10 @@ class Trainer:
                     watch.step(step + 1, history[-1])
                 if saves:
                     self._save(step + 1, wrapped, optimizer, next(iter(scores.values()), None))
+                done = step + 1
         best = self._finish(wrapped)
         lines = read_metrics(self.folder / "metrics.jsonl") if self._is_main else history
-        return summarise(lines, self.total_steps, best)
+        return summarise(lines, done, best, stopped_early=done < self.total_steps)
 
     # ---- one step ----
 
@@ -404,6 +411,7 @@ class Trainer:
             checkpoint, self._unwrapped(wrapped), optimizer, trained_only=self.config.lora is not None,
             beside=self.projection,
         )  # fmt: skip
+        self._judged = {int(step): score for step, score in checkpoint.state.get("scores", [])}
         return checkpoint.step
 
     def _saves_after(self, done: int) -> bool:
@@ -420,6 +428,15 @@ class Trainer:
             return {}
         return dict(scores) if isinstance(scores, Mapping) else {"score": float(scores)}
 
+    def _keep_score(self, done: int, score: float | None) -> None:
+        """Keep the score for the decision to stop, which must be the first rank's on all of them."""
+        if score is not None:
+            self._judged[done] = of_first_rank(score, self.device)
+
+    def _is_patience_over(self) -> bool:
+        patience, best = self.config.patience, best_step(self._judged)
+        return patience is not None and best is not None and sum(step > best for step in self._judged) >= patience
+
     def _save(self, done: int, wrapped: nn.Module, optimizer: torch.optim.Optimizer, score: float | None) -> None:
         folder = self.folder / "checkpoints"
         state: dict[str, Any] = dict(self.identity)
@@ -427,6 +444,9 @@ class Trainer:
         if score is not None:
             state["score"] = score
             best = best_step(_scores(checkpoints.checkpoints(folder)) | {done: score})
+            if self.config.patience:
+                self._keep_score(done, score)
+                state["scores"] = list(self._judged.items())
         checkpoints.save(
             folder, done, self._unwrapped(wrapped), optimizer, state, keep=self.config.keep_checkpoints, best=best,
             trained_only=self.config.lora is not None, writes=self._is_main, beside=self.projection,

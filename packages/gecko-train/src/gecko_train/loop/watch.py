@@ -37,6 +37,7 @@ class TrainingSummary:
     first_loss: float  # mean over the first and the last tenth of the steps
     last_loss: float
     best_step: int | None = None  # of the checkpoints, where they were evaluated
+    stopped_early: bool = False  # no better for as many evaluations as `patience` allows
 
 
 def make_console() -> Console:
@@ -120,13 +121,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def summarise(lines: Sequence[Mapping[str, Any]], total: int, best: int | None) -> TrainingSummary:
+def summarise(
+    lines: Sequence[Mapping[str, Any]], total: int, best: int | None, *, stopped_early: bool = False
+) -> TrainingSummary:
     """Sum up a stage.
 
     Args:
         lines: the metrics of its steps.
         total: optimizer steps.
         best: step of the best checkpoint, where they were evaluated.
+        stopped_early: whether there would have been more steps.
     """
     losses = [line["loss"] for line in lines]
     tenth = max(1, len(losses) // 10)
@@ -140,6 +144,7 @@ def summarise(lines: Sequence[Mapping[str, Any]], total: int, best: int | None) 
         first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
         last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
         best_step=best,
+        stopped_early=stopped_early,
     )
 
 

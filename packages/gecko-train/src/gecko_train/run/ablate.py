@@ -121,8 +121,9 @@ def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> 
     output = recipe.output or f"runs/{recipe.name}-ablation"  # not in the folder of the plain run
     recipe = recipe.model_copy(update={"output": output})
     runs = {cell: [TrainCell(cell, seed) for seed in range(seeds)] for cell in CELLS}
-    finetuned = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update={"enabled": True})})
     with RunFolder.claim(recipe.folder, recipe) as folder:
+        recipe = folder.recipe
+        finetuned = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update={"enabled": True})})
         steps = [*before_finetuning(), *(run for of_cell in runs.values() for run in of_cell)]
         results = Journey(finetuned, folder, console, steps).run()
         table = summarise(

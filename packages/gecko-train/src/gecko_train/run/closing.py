@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from gecko_eval.report import paired_bootstrap
+from gecko_train.run.choice import choice_lines
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
 _NAMES = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "recall@10"}
@@ -138,6 +139,14 @@ def verdict_section(results: Mapping[str, Any], folder: Path) -> Iterable[Render
     return [*results["verdict"], ""]
 
 
+def choice_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
+    """Which model was saved, and why; nothing where the run had no choice."""
+    if "interpolation" not in results:
+        return []
+    first, *others = choice_lines(results["interpolation"])
+    return [f"{first[0].upper()}{first[1:]}.", *(f"  {line}" for line in others), ""]
+
+
 def file_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
     """Where the files are."""
     return [f"  {what:<14} {folder / where}" for what, where in results["files"].items()]
@@ -157,6 +166,7 @@ SECTIONS: tuple[Callable[[Mapping[str, Any], Path], Iterable[RenderableType]], .
     stage_section,
     score_section,
     verdict_section,
+    choice_section,
     file_section,
     usage_section,
 )

@@ -23,17 +23,19 @@ class RunFolder:
 
     Args:
         path: the folder.
+        recipe: what is run in it.
         writes: False on all ranks but the first of a run on several devices.
     """
 
-    def __init__(self, path: Path, writes: bool = True):
+    def __init__(self, path: Path, recipe: Recipe, writes: bool = True):
         self.path = path
+        self.recipe = recipe
         self.writes = writes
 
     @classmethod
     @contextmanager
     def claim(cls, path: str | Path, recipe: Recipe) -> Iterator[RunFolder]:
-        """Take the folder for this recipe, new or begun earlier.
+        """Take the folder for this recipe, new or begun earlier. A run of an earlier version goes on as it was.
 
         Args:
             path: the folder.
@@ -47,8 +49,9 @@ class RunFolder:
             DataError: it cannot be written to.
         """
         path = Path(path)
+        recipe = _as_begun(path, recipe)
         if int(os.environ.get("RANK", "0")) > 0:
-            yield cls(path, writes=False)
+            yield cls(path, recipe, writes=False)
             return
         _check(path, recipe)
         try:
@@ -62,7 +65,7 @@ class RunFolder:
             remove_leftovers(path)
             if not (path / _RECIPE).exists():
                 write_text(path / _RECIPE, dump_recipe(recipe))
-            yield cls(path)
+            yield cls(path, recipe)
 
     def stage(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The result of a step: read back if it is finished, else computed and kept.
@@ -96,6 +99,22 @@ class RunFolder:
         return self.path / "stages" / f"{name}.json"
 
 
+def _as_begun(path: Path, recipe: Recipe) -> Recipe:
+    """The recipe; in a folder from before ``finetune.interpolate``, the trained model is the result, as it was then."""
+    if recipe.finetune.interpolate != "auto" or not (path / _RECIPE).is_file():
+        return recipe
+    if not _lacks_interpolation(read_yaml(path / _RECIPE, "recipe")):
+        return recipe
+    fields = type(recipe.finetune).model_fields
+    as_then = {name: fields[name].get_default(call_default_factory=True) for name in ("interpolation", "known_items")}
+    finetune = recipe.finetune.model_copy(update={**as_then, "interpolate": None})
+    return recipe.model_copy(update={"finetune": finetune})
+
+
+def _lacks_interpolation(earlier: dict[str, Any]) -> bool:
+    return isinstance(earlier.get("finetune"), dict) and "interpolate" not in earlier["finetune"]
+
+
 def _check(path: Path, recipe: Recipe) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: is a file; choose a folder with --out")
@@ -104,6 +123,8 @@ def _check(path: Path, recipe: Recipe) -> None:
     if not (path / _RECIPE).exists():
         raise ConfigError(f"{path}: holds files that are not a run of gecko-train; choose another folder with --out")
     earlier = read_yaml(path / _RECIPE, "recipe")
+    if _lacks_interpolation(earlier):
+        earlier["finetune"]["interpolate"] = None
     with suppress(ValidationError):  # of a later version: the comparison names the first key that differs
         earlier = Recipe.model_validate(Recipe.upgrade(earlier)).model_dump(mode="json")
     difference = _first_difference(earlier, recipe.model_dump(mode="json"))

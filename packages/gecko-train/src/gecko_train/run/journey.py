@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from gecko_core.errors import ConfigError
-from gecko_core.io import format_seconds
+from gecko_core.io import format_seconds, read_json
 from gecko_train.config import Recipe
 from gecko_train.data.holdout import HeldOut, hold_out
+from gecko_train.data.known_items import KnownItems, known_items
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.watch import make_console
 from gecko_train.run.closing import closing_screen
@@ -29,6 +30,7 @@ from gecko_train.run.steps.close import Close
 from gecko_train.run.steps.corpus import ReadCorpus, read_corpus
 from gecko_train.run.steps.evaluate import Evaluate
 from gecko_train.run.steps.fret import BuildFret
+from gecko_train.run.steps.interpolate import Interpolate, InterpolateAlone
 from gecko_train.run.steps.train import Train, TrainAlone
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ STEPS: tuple[Step, ...] = (
     Evaluate(PREFINETUNED),
     BuildFret(),
     Train(FINETUNED, "fine-tune"),
+    Interpolate(FINETUNED),
     Evaluate(FINETUNED),
     Close(),
 )
@@ -70,7 +73,7 @@ def run_recipe(recipe: Recipe, console: Console | None = None) -> dict[str, Any]
     with RunFolder.claim(recipe.folder, recipe) as folder:
         results = folder.finished(Close.name)
         if results is None:
-            results = Journey(recipe, folder, console, STEPS).run()[Close.name]
+            results = Journey(folder.recipe, folder, console, STEPS).run()[Close.name]
         else:
             console.print(
                 f"{folder.path}: this run finished on {results['finished']}; nothing is run again", highlight=False
@@ -95,9 +98,18 @@ def run_stage(recipe: Recipe, stage: Literal["prefinetune", "finetune"], console
         raise ConfigError(f"{stage}.sets: source 'fret' needs a path here; give the folder `gecko-fret build` wrote")
     console = console or make_console()
     with RunFolder.claim(recipe.folder, recipe) as folder:
-        Journey(recipe, folder, console, [step]).run()
+        steps: list[Step] = [step] if stage == "prefinetune" else [step, InterpolateAlone(step.model)]
+        Journey(for_one_stage(folder.recipe), folder, console, steps).run()
         if folder.writes:
             console.print(f"model: {folder.path / step.model.folder}", highlight=False, soft_wrap=True)
+
+
+def for_one_stage(recipe: Recipe) -> Recipe:
+    """The recipe without a choice where one stage alone has nothing to choose by: only FRet's rows can be set apart."""
+    finetune = recipe.finetune
+    if finetune.interpolate != "auto" or any(entry.source == "fret" for entry in finetune.sets):
+        return recipe
+    return recipe.model_copy(update={"finetune": finetune.model_copy(update={"interpolate": None})})
 
 
 class Journey:
@@ -162,8 +174,20 @@ class Journey:
 
     def hold_out(self, corpus: Corpus) -> HeldOut:
         """Split the corpus, and keep the split for the steps that follow."""
-        self.held_out = hold_out(corpus, self.recipe.evaluation, self.recipe.seed)
+        finetune = self.recipe.finetune
+        known = finetune.known_items if finetune.enabled and finetune.needs_known_items else None
+        self.held_out = hold_out(corpus, self.recipe.evaluation, self.recipe.seed, known)
         return self.held_out
+
+    @cached_property
+    def known_items(self) -> KnownItems:
+        """What the fine-tuned model is chosen by; nothing of it is trained on. Read it when FRet is built."""
+        finetune = self.recipe.finetune
+        if not finetune.needs_known_items:
+            return KnownItems()
+        reads_corpus = any(isinstance(step, ReadCorpus) for step in self.steps)
+        titles = self.held_out.titles if reads_corpus else None
+        return known_items(finetune, titles, self.folder.path / "fret", self.recipe.seed)
 
     def load(self, model: JourneyModel) -> Gecko:
         """The model: the one in memory, or read from its folder."""
@@ -172,8 +196,13 @@ class Journey:
 
         if self._model is None or self._model[0] != model:
             self.forget_model()
-            loaded = Gecko.from_pretrained(self.folder.path / model.folder) if model.stage else None
-            self._model = (model, loaded or load_student(self.recipe.student))
+            if model.stage:
+                path = self.folder.path / model.folder
+                loaded = Gecko.from_pretrained(path)
+                loaded.base_model = read_json(path / "gecko.json").get("base_model")  # not the name of our folder
+            else:
+                loaded = load_student(self.recipe.student)
+            self._model = (model, loaded)
         return self._model[1]
 
     def keep(self, loaded: Gecko, model: JourneyModel) -> None:
@@ -187,18 +216,17 @@ class Journey:
     def save(self, model: JourneyModel, record: Mapping[str, Any]) -> None:
         """Write the model with its record to its folder."""
         path = self.folder.path / model.folder
-        self.load(model).save_pretrained(path, record=dict(record), dims=tuple(self.recipe.student.dims))
+        self.load(model).save_pretrained(path, record=dict(record))
 
-    def card(self, model: JourneyModel, training: Mapping[str, Any]) -> dict[str, Any]:
+    def card(self, made: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The training record of a model's card: the steps that led to it, on what, with which versions.
 
         Args:
-            model: a model that a step has trained.
-            training: what its own step did.
+            made: what the steps did that made the model, by name.
         """
         stages: dict[str, Any] = {}
         for step in self.steps:
-            if step.name == model.stage:
+            if step.name in made:
                 break
             stages[step.name] = {key: value for key, value in self.results[step.name].items() if key != "per_query"}
         return {
@@ -206,7 +234,7 @@ class Journey:
             "recipe": self.recipe.name,
             "start_model": self.recipe.student.model,
             "seed": self.recipe.seed,
-            "stages": {**stages, model.stage: dict(training)},
+            "stages": {**stages, **{name: dict(record) for name, record in made.items()}},
             "versions": {
                 package: importlib.metadata.version(package)
                 for package in ("gecko-train", "gecko-core", "torch", "transformers")

@@ -3,59 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError, ModelError
+from gecko_core.folder import read_layout
+from gecko_train.run.weights import Method, interpolate, mean
 
 _FILE = "model.safetensors"
 
 
-def soup(folders: Sequence[str | Path], out: str | Path, weights: Sequence[float] | None = None) -> Gecko:
-    """Average saved models and save the result; the first folder gives tokenizer, prompts and dims.
+def soup(
+    folders: Sequence[str | Path], out: str | Path, weights: Sequence[float] | None = None, method: Method = "linear"
+) -> Gecko:
+    """Average saved models, projections included, and save the result.
 
     Args:
-        folders: model folders as ``Gecko.save_pretrained`` writes them, of one architecture.
+        folders: model folders as ``Gecko.save_pretrained`` writes them, of one architecture. The first gives tokenizer,
+            prompts and dims.
         out: where the soup goes.
         weights: one per folder, default equal; they are scaled to sum to 1.
+        method: ``slerp`` mixes two models, tensor by tensor on the sphere.
 
     Returns:
         The soup, loaded.
 
     Raises:
-        ConfigError: fewer than two folders, or weights that do not fit.
+        ConfigError: fewer than two folders, weights that do not fit, or ``slerp`` of more than two models.
         ModelError: a folder without weights, or of another architecture.
     """
     if len(folders) < 2:
         raise ConfigError(f"soup: {len(folders)} model folder given; name at least two")
-    shares = list(weights) if weights is not None else [1.0] * len(folders)
-    if len(shares) != len(folders) or min(shares) < 0 or sum(shares) <= 0:
-        raise ConfigError(f"soup: weights {shares} for {len(folders)} models; give one per model, none negative")
-    mean: dict[str, Tensor] = {}
-    for folder, share in zip(folders, shares, strict=True):
-        for name, tensor in _tensors(Path(folder), mean).items():
-            # float64, so that the order of the folders does not show in the result
-            part = tensor.double() * (share / sum(shares))
-            mean[name] = mean[name] + part if name in mean else part
-    model = Gecko.from_pretrained(folders[0], device="cpu", dtype=torch.float32)
-    parameters = model.backbone.state_dict()
+    if method == "slerp" and len(folders) > 2:
+        raise ConfigError(f"soup: slerp is between two models, {len(folders)} given; use --method linear")
+    given = list(weights) if weights is not None else [1.0] * len(folders)
+    if len(given) != len(folders) or min(given) < 0 or sum(given) <= 0:
+        raise ConfigError(f"soup: weights {given} for {len(folders)} models; give one per model, none negative")
+    shares = [share / sum(given) for share in given]
+    models = [_Saved.read(Path(folder)) for folder in folders]
+    for other in models[1:]:
+        _check_same_kind(models[0], other)
+    soup = Gecko.from_pretrained(folders[0], device="cpu", dtype=torch.float32)
+    parameters = soup.state_dict()
     with torch.no_grad():
-        for name, tensor in mean.items():
-            parameters[name].copy_(tensor)
-    model.save_pretrained(out, record={"soup": [str(folder) for folder in folders], "weights": shares})
-    return model
+        for name in models[0].shapes:
+            tensors = [model.tensor(name) for model in models]
+            mixed = (
+                interpolate(tensors[0], tensors[1], shares[1], method) if method == "slerp" else mean(tensors, shares)
+            )
+            parameters[name].copy_(mixed)
+    record = {"soup": [str(folder) for folder in folders], "weights": given}
+    soup.save_pretrained(out, record=record if method == "linear" else {**record, "method": method})
+    return soup
 
 
-def _tensors(folder: Path, known: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not (folder / _FILE).exists():
-        raise ModelError(f"{folder}: no {_FILE}; give folders that gecko-train or Gecko.save_pretrained wrote")
-    if (folder / "2_Dense").exists():
-        raise ModelError(f"{folder}: has a projection head, which a soup of backbones would not average; train without")
-    tensors = load_file(folder / _FILE)
-    if known and {name: tensor.shape for name, tensor in known.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise ModelError(f"{folder}: its weights differ in name or shape from the first model's; mix one kind")
-    return tensors
+@dataclass(frozen=True)
+class _Saved:
+    """The weights of a model folder, read one tensor at a time."""
+
+    folder: Path
+    files: list[tuple[str, Any]]  # what its names begin with in the model; the open file
+    activations: list[str]
+    shapes: dict[str, list[int]]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Saved:
+        if not (folder / _FILE).exists():
+            raise ModelError(f"{folder}: no {_FILE}; give folders that gecko-train or Gecko.save_pretrained wrote")
+        dense = read_layout(folder).dense
+        places = {"backbone.": folder / _FILE, **{f"head.{number}.": spec.path for number, spec in enumerate(dense)}}
+        files: list[tuple[str, Any]] = [(prefix, safe_open(str(path), "pt")) for prefix, path in places.items()]
+        names = [(prefix, name, file) for prefix, file in files for name in file.keys()]  # noqa: SIM118 - no mapping
+        shapes = {prefix + name: file.get_slice(name).get_shape() for prefix, name, file in names}
+        return cls(folder, files, [spec.activation for spec in dense], shapes)
+
+    def tensor(self, name: str) -> Tensor:
+        prefix, file = next((prefix, file) for prefix, file in self.files if name.startswith(prefix))
+        tensor: Tensor = file.get_tensor(name.removeprefix(prefix))
+        return tensor.float() if tensor.is_floating_point() else tensor  # exact, and rounded once, after mixing
+
+
+def _check_same_kind(first: _Saved, other: _Saved) -> None:
+    if first.shapes != other.shapes:
+        raise ModelError(f"{other.folder}: its weights differ in name or shape from the first model's; mix one kind")
+    if first.activations != other.activations:
+        raise ModelError(f"{other.folder}: its projection has another activation than the first model's; mix one kind")

@@ -120,7 +120,7 @@ def train_stage(
         model.prompt_style = "gecko"
     trainer = Trainer(
         model, mixture, [Objective(objective, dims) for objective in objectives], config.trainer, folder,
-        seed=context.seed, title=title, start=identity, identity=config.model_dump_json(),
+        seed=context.seed, title=title, start=identity, identity=config.training(),
         console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate), teacher=teacher,
     )  # fmt: skip
     return StageResult(trainer.train(), {row_set.name: len(row_set) for row_set in sets}, _sources(config, sets))

@@ -1,11 +1,13 @@
 """The adapter of FRet folders, over rows as `load_fret` gives them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.text_identity import text_id
 from gecko_fret import Candidate, FretRow
 from gecko_fret.corpus import Passage
 from gecko_train.config import SetConfig
@@ -135,3 +137,11 @@ def test_blocks_hold_all_candidates_and_their_scores(load):
     assert len(load(rows, blocks={}, limit=1, unanswered=True)) == 1
     with pytest.raises(DataError, match=r"training set .*: no rows"):
         load([calibrated_row(answered=False)], blocks={})
+
+
+def test_rows_that_are_set_apart_are_in_neither_lists_nor_blocks(load):
+    rows = [paper_row(), replace(paper_row(), id="s", query="another")]
+    for blocks in (None, {}):
+        found = load(rows, blocks=blocks, held_out=frozenset([text_id("ASK ")]))
+        assert len(found) == 1
+        assert [row.query for row in found.rows([0])] == ["another"]

@@ -1,9 +1,11 @@
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.text_identity import text_id
 from gecko_train.config import SetConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import load_set, run_inputs
@@ -76,3 +78,16 @@ def test_what_sets_without_a_path_read_of_the_run(tmp_path):
     assert (
         inputs(("title-body", "a.jsonl"), ("fret", "folder"), ("pairs", "b.jsonl"), ("no such source", None)) == set()
     )
+
+
+@pytest.mark.parametrize("how", [{}, {"stream": True, "rows": 3}, {"limit": 2}])
+def test_queries_that_are_set_apart_are_in_no_set(tmp_path, how):
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"query": name, "positive": f"p {name}"}) for name in "abcd"]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    config = SetConfig(source="pairs", path=str(path), **how)
+    found = load_set(config, SourceContext(held_out=frozenset([text_id("A"), text_id("c")])))
+    queries = found.batch(0, 2).tolist() if how.get("stream") else [row.query for row in found]
+    assert queries == ([0, 1] if how.get("stream") else ["b", "d"])
+    if how.get("stream"):
+        assert {row.query for row in found.rows([0, 1])} == {"b", "d"}

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.text_identity import text_id
 from gecko_fret.corpus import Corpus, Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document
@@ -36,6 +37,11 @@ def test_passages_titles_and_sentences_are_texts_of_their_own():
     ]  # fmt: skip
     assert all(row.documents == () for row in rows[3:])
     assert len({row.query_id for row in rows}) == len({row.positive_id for row in rows}) == len(rows)
+
+
+def test_texts_that_are_set_apart_as_queries_are_left_out():
+    apart = frozenset([text_id("prank of KELL"), text_id("Lims dort bank mull.")])
+    assert len(list(load(held_out=apart))) == len(list(load())) - 2
 
 
 def test_queries_of_the_users_own(tmp_path):

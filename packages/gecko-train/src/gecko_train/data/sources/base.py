@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, parse_settings
+from gecko_core.text_identity import text_id
 from gecko_fret.corpus import Corpus
 from gecko_train.config import SetConfig
 from gecko_train.data.blocks import BlockSet
@@ -37,6 +38,7 @@ class SourceContext:
         false_negative_share: candidates above this share of a row's best are no hard negatives.
         unanswered: whether the objective learns from queries without a known answer.
         teacher: vectors of the stage's teacher.
+        held_out: ids of the texts of queries that are set apart (`gecko_train.data.known_items`).
     """
 
     corpus: Corpus | None = None
@@ -49,6 +51,13 @@ class SourceContext:
     false_negative_share: float | None = None
     unanswered: bool = False
     teacher: TeacherVectors | None = None
+    held_out: frozenset[int] = frozenset()
+
+    def left(self, rows: Iterable[TrainingRow]) -> Iterator[TrainingRow]:
+        """The rows whose query is not set apart."""
+        if not self.held_out:
+            return iter(rows)
+        return (row for row in rows if row.query is None or text_id(row.query) not in self.held_out)
 
     def reading(self, objective: ObjectiveConfig, block: bool) -> SourceContext:
         """The context for a set with this objective.
@@ -93,7 +102,7 @@ class Source(ABC):
 
     def load(self, config: SetConfig, context: SourceContext, name: str) -> RowSet:
         """The first ``config.limit`` rows as a set called ``name``."""
-        return RowSet.from_rows(name, itertools.islice(self.rows(config, context), config.limit))
+        return RowSet.from_rows(name, itertools.islice(context.left(self.rows(config, context)), config.limit))
 
     def blocks(self, config: SetConfig, context: SourceContext, name: str) -> BlockSet:
         """The first ``config.limit`` queries as a set called ``name`` whose batches are blocks.

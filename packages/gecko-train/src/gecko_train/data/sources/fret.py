@@ -55,7 +55,7 @@ class Fret(Source):
         assert config.blocks is not None
         lists = FretLists(_folder(config, context), options, config.task, context, None)
         return BlockSet(
-            name, itertools.islice(lists, config.limit), config.blocks, seed=context.seed,
+            name, itertools.islice(context.left(lists), config.limit), config.blocks, seed=context.seed,
             hard_negatives=context.hard_negatives, share=context.false_negative_share, log_scores=lists.logarithms,
         )  # fmt: skip
 

@@ -57,7 +57,7 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
         raise ConfigError(f"sets: source {config.source!r} {source.not_streamed}; leave `stream` out")
 
     def read() -> Iterator[TrainingRow]:
-        return itertools.islice(source.rows(config, context), config.limit)
+        return itertools.islice(context.left(source.rows(config, context)), config.limit)
 
     next(read(), None)  # a path or column that is wrong shows now, not in the middle of training
     return StreamedSet(name, read, config.rows or 1, seed=context.seed, window=config.shuffle_rows)

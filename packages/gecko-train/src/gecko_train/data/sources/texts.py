@@ -87,7 +87,7 @@ class Texts(Source):
             for query, found, scores in zip(queries, hits.rows, logits, strict=True)
         )
         assert config.blocks is not None
-        return BlockSet(name, rows, config.blocks, seed=context.seed)
+        return BlockSet(name, context.left(rows), config.blocks, seed=context.seed)
 
 
 def _parsed(config: SetConfig, context: SourceContext) -> tuple[TextsOptions, Corpus]:

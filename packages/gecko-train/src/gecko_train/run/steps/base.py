@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gecko_train.config import Recipe, StageConfig
+from gecko_train.config import FinetuneConfig, Recipe, StageConfig
 
 if TYPE_CHECKING:
     from gecko_train.run.journey import Journey
@@ -67,6 +67,12 @@ class JourneyModel:
         """The section of the recipe that trains it."""
         config: StageConfig = getattr(recipe, self.stage)
         return config
+
+    def trained(self, recipe: Recipe) -> JourneyModel:
+        """The model as training leaves it: in a folder of its own where it is interpolated afterwards."""
+        config = self.config(recipe)
+        interpolated = isinstance(config, FinetuneConfig) and config.interpolate is not None
+        return replace(self, folder=f"{self.stage}/model") if interpolated else self
 
     def start(self, recipe: Recipe) -> JourneyModel:
         """The model its training starts from: the nearest one before it that the recipe makes."""

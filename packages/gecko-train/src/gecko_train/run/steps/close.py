@@ -15,6 +15,7 @@ from gecko_core.io import write_json
 from gecko_train.run.closing import METRICS, compare_models, verdict
 from gecko_train.run.steps.base import MODELS, JourneyModel, Step
 from gecko_train.run.steps.corpus import ReadCorpus
+from gecko_train.run.steps.interpolate import Interpolate
 
 if TYPE_CHECKING:
     from gecko_train.run.journey import Journey
@@ -57,6 +58,7 @@ class Close(Step):
             "documents": corpus["documents"],
             "scores": lines,
             "verdict": verdict(lines, corpus["queries"]),
+            **({"interpolation": journey.results[Interpolate.name]} if Interpolate.name in journey.results else {}),
             "stages": [{key: stage[key] for key in ("title", "seconds", "peak_memory_gb", "note")} for stage in stages],
             "files": _files(folder),
             "machine": {
@@ -75,7 +77,8 @@ def _save_with_scores(
 ) -> None:
     """Save the last model again, now that its scores are known: they are part of its card."""
     training = {key: value for key, value in journey.results[model.stage].items() if key not in ("title", "note")}
-    card = journey.card(model, training)
+    chosen = {step.name: journey.results[step.name] for step in journey.steps if isinstance(step, Interpolate)}
+    card = journey.card({model.stage: training, **(chosen if model is MODELS[-1] else {})})
     card["scores"] = [
         {"task": "Retrieval", "dataset": f"known-item search in {corpus['name']}", "dim": int(dim),
          "metric": metric, "value": float(np.mean(values[metric]))}

@@ -27,14 +27,17 @@ class ReadCorpus(Step):
         corpus = read_corpus(journey.recipe, journey.folder)
         held_out = journey.hold_out(corpus)
         queries = len(held_out.test.queries)
+        known = len(held_out.titles.queries) if held_out.titles else 0
         return {
             "name": corpus.name,
             "hash": corpus.hash,
             "passages": len(corpus),
             "queries": queries,
             "documents": len(held_out.test.docs),
+            **({"known_items": known} if known else {}),
             "note": f"{corpus.name}: {len(corpus)} passages; {queries} of them set apart as the test, "
-            f"{len(held_out.training)} left for training",
+            + (f"{known} to choose by, " if known else "")
+            + f"{len(held_out.training)} left for training",
         }
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gecko_core.errors import ConfigError
 from gecko_core.io import write_json
 from gecko_fret.corpus import load_corpus
-from gecko_train.config import Recipe
+from gecko_train.config import FinetuneConfig, Recipe
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import run_inputs
+from gecko_train.run.choice import judge_checkpoints
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import START, JourneyModel, Step
 
 if TYPE_CHECKING:
+    from gecko_core import Gecko
     from gecko_train.loop.watch import TrainingSummary
     from gecko_train.run.journey import Journey
 
@@ -40,21 +43,41 @@ class Train(Step):
         recipe = journey.recipe
         config = self.model.config(recipe)
         model = journey.load(self.model.start(recipe))
+        context, judge = self._apart(journey)
         result = train_stage(
-            model, config, self.context(journey), journey.folder.path / self.name,
+            model, config, context, journey.folder.path / self.name,
             dims=recipe.student.dims, title=self.model.name, identity=model.weights_hash(), console=journey.console,
+            on_checkpoint=judge,
         )  # fmt: skip
         model.eval()
-        journey.keep(model, self.model)
+        model.dims = tuple(recipe.student.dims)
+        journey.keep(model, self.model.trained(recipe))
         record, summary = result.record(config), result.summary
         if journey.folder.writes:
             self.save(journey, record, summary)
+        early = " (stopped early: no better for a while)" if summary.stopped_early else ""
         return {
             **record,
-            "note": f"{summary.steps} steps on {sum(result.rows.values())} rows, "
+            "note": f"{summary.steps} steps on {sum(result.rows.values())} rows{early}, "
             f"{summary.tokens / max(summary.seconds, 1e-9):,.0f} tokens/s, "
             f"loss {summary.first_loss:.3f} -> {summary.last_loss:.3f}",
         }
+
+    def _apart(self, journey: Journey) -> tuple[SourceContext, Callable[[int, Gecko], Mapping[str, float]] | None]:
+        """What the sets are read from, without the known items, and what judges checkpoints by these."""
+        context, config = self.context(journey), self.model.config(journey.recipe)
+        if not isinstance(config, FinetuneConfig):
+            return context, None
+        items = journey.known_items
+        context = dataclasses.replace(context, held_out=items.queries)
+        if not config.evaluates_known_items:
+            return context, None
+        if not items:
+            raise ConfigError(
+                f"{self.name}.trainer: patience and end_with: best need something to judge checkpoints by, and there "
+                "are too few titles and FRet rows to set any apart; name sets in trainer.evaluate"
+            )
+        return context, judge_checkpoints(items, journey.recipe.student.dims)
 
     def context(self, journey: Journey) -> SourceContext:
         """What the sets are read from: the passages left for training, and the FRet data of this run."""
@@ -62,7 +85,7 @@ class Train(Step):
 
     def save(self, journey: Journey, record: Mapping[str, Any], summary: TrainingSummary) -> None:
         """Save the trained model with the record of all steps so far."""
-        journey.save(self.model, journey.card(self.model, record))
+        journey.save(self.model.trained(journey.recipe), journey.card({self.name: record}))
 
 
 class TrainAlone(Train):
@@ -85,5 +108,5 @@ class TrainAlone(Train):
         """Save the model, and what the trainer did as ``summary.json``."""
         recipe = journey.recipe
         card = {"name": recipe.name, "recipe": recipe.name, "start_model": recipe.student.model}
-        journey.save(self.model, {**card, "stages": {self.name: dict(record)}})
+        journey.save(self.model.trained(recipe), {**card, "stages": {self.name: dict(record)}})
         write_json(journey.folder.path / "summary.json", dataclasses.asdict(summary))

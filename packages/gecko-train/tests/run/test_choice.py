@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+
+from gecko_eval.data import RetrievalSet
+from gecko_train.data.known_items import JudgedList, KnownItems
+from gecko_train.data.rows import Document
+from gecko_train.run.choice import Measured, best_of, choice_lines, judge_checkpoints, measure, numbers
+
+
+class Places:
+    """A model of two dims in which every text is a unit vector at the angle that it names, in degrees."""
+
+    training = False
+
+    def format_queries(self, texts, task):
+        return [f"{text} {task}" for text in texts]
+
+    def encode(self, texts):
+        angles = np.radians([float(text.split()[0]) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+
+    def encode_queries(self, texts, task):
+        return self.encode(self.format_queries(texts, task))
+
+    def encode_documents(self, texts, titles=None):
+        return self.encode(texts)
+
+    def truncate(self, vectors, dim):
+        cut = vectors[:, :dim]
+        return cut / np.linalg.norm(cut, axis=1, keepdims=True)
+
+    dim, dims, device = 2, (2,), "cpu"
+
+    def eval(self):
+        self.training = False
+
+    def train(self, mode=True):
+        self.training = mode
+
+
+def documents(*angles):
+    return tuple(Document(str(angle), f"title {n}") for n, angle in enumerate(angles))
+
+
+def items(*rows, pool=(0, 10, 20, 30, 40)):
+    return KnownItems(None, rows, documents(*pool))
+
+
+def judged(query, answer, candidates=(), gains=(), task="t"):
+    return JudgedList(task, str(query), answer, tuple(candidates), tuple(gains))
+
+
+def test_a_query_scores_by_the_rank_of_its_answer():
+    rows = [judged(21, 2), judged(21, 3), judged(0, 4), judged(0, None, (0, 1), (1.0, 2.0))]
+    measured = measure(Places(), items(*rows), [2])
+    np.testing.assert_allclose(measured.kinds["queries"], [1, 1 / np.log2(3), 1 / np.log2(6)], atol=1e-6)
+    assert measured.units["queries"].tolist() == [0, 1, 2]
+    assert "lists" not in measured.kinds  # one alone has no error
+    far = measure(Places(), items(judged(0, 11), judged(0, 9), pool=range(12)), [2])
+    np.testing.assert_allclose(far.kinds["queries"], [0, 1 / np.log2(11)], atol=1e-6)
+
+
+def test_a_list_scores_by_the_judges_gains():
+    right, wrong = judged(0, 0, (0, 1, 2), (0.7, 0.2, 0.1)), judged(0, 0, (2, 1, 0), (0.7, 0.2, 0.1))
+    alike = judged(0, 0, (0, 1, 2), (0.3, 0.3, 0.3))
+    measured = measure(Places(), items(right, wrong, alike), [2])
+    discount = 1 / np.log2([2, 3, 4])
+    expected = (np.array([0.1, 0.2, 0.7]) @ discount) / (np.array([0.7, 0.2, 0.1]) @ discount)
+    np.testing.assert_allclose(measured.kinds["lists"], [1, expected], atol=1e-6)
+    assert measured.units["lists"].tolist() == [0, 1]
+
+
+def test_a_model_that_tells_nothing_apart_gains_nothing():
+    rows = [judged(5, 0, (0, 1, 2), (0.7, 0.2, 0.1)), judged(5, 1, (1, 2, 0), (0.7, 0.2, 0.1))]
+    measured = measure(Places(), items(*rows, pool=("7 a", "7 b", "7 c", "7 d")), [2])
+    np.testing.assert_allclose(measured.kinds["queries"], 1 / np.log2(5), atol=1e-6)
+    assert (measured.kinds["lists"] < 0.7).all()
+
+
+def test_values_are_means_over_the_dims():
+    rows = [judged(100, 1), judged(100, 1)]  # at one dim all of a half-plane are equally near
+    at_1, at_2, both = (measure(Places(), items(*rows), dims).kinds["queries"][0] for dims in ([1], [2], [1, 2]))
+    assert at_1 != at_2
+    assert both == pytest.approx((at_1 + at_2) / 2, abs=1e-6)
+
+
+def test_titles_are_searched_as_in_the_test():
+    titles = RetrievalSet(
+        "titles", ["q0", "q1"], ["1", "29"], ["a", "b"], ["0", "30"], None, {"q0": {"a": 1}, "q1": {"a": 1}}
+    )
+    measured = measure(Places(), KnownItems(titles), [2])
+    np.testing.assert_allclose(measured.kinds["titles"], [1, 1 / np.log2(3)], atol=1e-6)
+    assert measured.score == pytest.approx((1 + 1 / np.log2(3)) / 2, abs=1e-6)
+
+
+def test_each_kind_counts_the_same_and_errors_are_paired():
+    generator = np.random.default_rng(0)
+    sizes = {"titles": 40, "queries": 9, "lists": 11}
+    units = {"titles": -1 - np.arange(40), "queries": np.arange(9), "lists": np.arange(11)}
+    one, other = (Measured({kind: generator.random(size) for kind, size in sizes.items()}, units) for _ in range(2))
+    assert one.score == pytest.approx(np.mean([values.mean() for values in one.kinds.values()]), abs=1e-6)
+    against = one.against(other)
+    for kind, size in sizes.items():
+        differences = one.kinds[kind] - other.kinds[kind]
+        assert against[kind] == pytest.approx([differences.mean(), differences.std(ddof=1) / size**0.5], abs=1e-6)
+    independent = np.sqrt(sum(against[kind][1] ** 2 for kind in sizes)) / 3
+    assert against["score"][0] == pytest.approx(one.score - other.score, abs=2e-6)
+    assert against["score"][1] == pytest.approx(independent, rel=0.5)
+    assert one.against(one) == {kind: [0.0, 0.0] for kind in (*sizes, "score")}
+
+
+def test_a_query_and_a_list_of_one_row_are_not_taken_for_two_independent_items():
+    values, zeros = np.random.default_rng(0).random(30), np.zeros(30)
+    units = np.arange(30)
+    one = Measured({"queries": values, "lists": values}, {"queries": units, "lists": units})
+    base = Measured({"queries": zeros, "lists": zeros}, one.units)
+    apart = Measured(one.kinds, {"queries": units, "lists": units + 30})
+    error = values.std(ddof=1) / 30**0.5
+    assert one.against(base)["score"][1] == pytest.approx(error, abs=1e-6)
+    assert apart.against(base)["score"][1] == pytest.approx(error / 2**0.5, abs=1e-6)
+
+
+def test_of_equal_models_the_first_is_best():
+    def of(value):
+        return Measured({"titles": np.array([value, value])}, {"titles": np.arange(2)})
+
+    assert best_of([of(0.5), of(0.5), of(0.5)]) == 0
+    assert best_of([of(0.5), of(0.5 + 1e-9), of(0.4)]) == 0  # machines differ by more
+    assert best_of([of(0.5), of(0.6), of(0.6)]) == 1
+
+
+def test_checkpoints_are_judged_in_evaluation_mode_and_training_goes_on():
+    model = Places()
+    model.training = True
+    found = judge_checkpoints(items(judged(21, 2), judged(21, 3)), [2])(5, model)
+    assert model.training
+    assert next(iter(found)) == "score"
+    assert found == numbers(measure(model, items(judged(21, 2), judged(21, 3)), [2]))
+    assert found["eval/queries"] == found["score"]
+
+
+def line(model, share, score, difference):
+    against = {kind: [difference, 0.002] for kind in ("titles", "score")}
+    return {"model": model, "share": share, "score": score, "titles": score, "against_base": against}
+
+
+def test_the_screen_says_what_was_saved_and_why():
+    measured = [line("start", 0.0, 0.6, 0.0), line("fine-tuned", 0.5, 0.61, 0.01), line("fine-tuned", 1.0, 0.58, -0.02)]
+    record = {"by": "items", "base": "start", "method": "slerp", "items": {"titles": 30}, "measured": measured}
+    first, second = choice_lines({**record, "saved": "fine-tuned", "share": 0.5})
+    assert first == (
+        "saved: 0.50 of the way from the start model to the end of training (slerp), the best on the items set apart "
+        "(30 titles): nDCG 0.610, +0.0100 (se 0.0020); the end of training -0.0200 (se 0.0020)"
+    )
+    assert "titles 0.610, +0.0100 (se 0.0020), at the end of training -0.0200 (se 0.0020)" in second
+    first, _ = choice_lines({**record, "saved": "start", "share": 0.0})
+    assert first == (
+        "the start model is the best on the items set apart (30 titles) and is saved unchanged: fine-tuning did not "
+        "help here (its end: nDCG -0.0200 (se 0.0020))"
+    )
+    assert choice_lines({**record, "saved": "fine-tuned", "share": 1.0})[0].startswith("saved: the end of training, ")
+    fixed = {"by": "recipe", "base": "start", "method": "linear", "saved": "fine-tuned"}
+    assert "0.30 of the way" in choice_lines({**fixed, "share": 0.3})[0]
+    assert choice_lines({**fixed, "share": 1.0}) == ["saved: the end of training, as finetune.interpolate says"]
+    assert choice_lines({**fixed, "saved": "start", "share": 0.0}) == [
+        "saved: the start model, unchanged, as finetune.interpolate says"
+    ]
+    assert "too few titles and FRet rows" in choice_lines({**fixed, "by": "nothing", "share": 1.0})[0]
