@@ -133,25 +133,25 @@ def choice_lines(record: Mapping[str, Any]) -> list[str]:
     if record["by"] == "nothing":
         return [f"saved: {what}; there are too few titles and FRet rows to set any apart and choose by them"]
     rows = record["measured"]
-    chosen = next(row for row in rows if (row["model"], row["share"]) == (saved, share))
-    end, items = rows[-1], record["items"]
+    items: Mapping[str, int] = record["items"]
     counted = ", ".join(f"{number} {kind}" for kind, number in items.items())
-    by_kind = "; ".join(
-        f"{kind} {chosen[kind]:.3f}, {_signed(chosen['against_base'][kind])}, at the end of training "
-        f"{_signed(end['against_base'][kind])}"
-        for kind in items
-    )
+    best = f"the best on the items set apart ({counted})"
+    chosen = next(row for row in rows if (row["model"], row["share"]) == (saved, share))
     if share == 0:
-        lines = [
-            f"the {saved} model is the best on the items set apart ({counted}) and is saved unchanged: fine-tuning "
-            f"did not help here (its end: nDCG {_signed(end['against_base']['score'])})"
+        end = rows[-1]["against"][saved]
+        by_kind = "; ".join(f"{kind} {_signed(end[kind])}" for kind in items)
+        return [
+            f"the {saved} model is {best}, nDCG {chosen['score']:.3f}, and is saved unchanged: training did not help "
+            "here",
+            f"the end of training against it: {_signed(end['score'])}; {by_kind}",
         ]
-    else:
-        lines = [
-            f"saved: {what}, the best on the items set apart ({counted}): nDCG {chosen['score']:.3f}, "
-            f"{_signed(chosen['against_base']['score'])}; the end of training {_signed(end['against_base']['score'])}"
-        ]
-    return [*lines, f"by kind, against the {base} model: {by_kind}"]
+    gain, end = chosen["against"][base], rows[-1]["against"][base]
+    by_kind = "; ".join(f"{kind} {chosen[kind]:.3f}, {_signed(gain[kind])}" for kind in items)
+    others = "" if share == 1 else f"; the end of training {_signed(end['score'])}"
+    return [
+        f"saved: {what}, {best}: nDCG {chosen['score']:.3f}, {_signed(gain['score'])} against the {base} model{others}",
+        f"by kind: {by_kind}",
+    ]
 
 
 def _signed(difference: Sequence[float]) -> str:

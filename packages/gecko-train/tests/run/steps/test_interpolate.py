@@ -92,10 +92,10 @@ def test_where_training_hurts_the_start_model_is_saved_bit_for_bit_and_the_scree
     chosen = results["interpolation"]
     assert (chosen["saved"], chosen["share"], chosen["items"]) == ("start", 0.0, {"titles": 30})
     assert [row["share"] for row in chosen["measured"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    difference, error = chosen["measured"][-1]["against_base"]["score"]
+    difference, error = chosen["measured"][-1]["against"]["start"]["score"]
     assert difference < -2 * error < 0
-    said = "The start model is the best on the items set apart (30 titles) and is saved unchanged: fine-tuning did not"
-    assert said in screen
+    assert "The start model is the best on the items set apart (30 titles), nDCG" in screen
+    assert "and is saved unchanged: training did not help here." in screen
     start, end = (line for line in results["scores"] if line["dim"] == 32)
     assert start["ndcg_at_10"] == end["ndcg_at_10"]
     record = json.loads((tmp_path / "run" / "model" / "gecko.json").read_text())["record"]
@@ -257,8 +257,8 @@ def test_all_three_kinds_decide_and_none_of_their_items_is_trained_on(make, fret
     assert chosen["items"] == {"titles": 30, "queries": 30, "lists": 30}
     for row in chosen["measured"]:
         assert row["score"] == pytest.approx((row["titles"] + row["queries"] + row["lists"]) / 3, abs=2e-6)
-        assert set(row["against_base"]) == {"titles", "queries", "lists", "score"}
-    assert "lists" in screen.split("by kind, against the start model: ")[1]
+        assert set(row["against"]["start"]) == {"titles", "queries", "lists", "score"}
+    assert "; lists" in screen.split("Known-item search over")[1]
     assert len(set(trained)) == 70
     from gecko_train.data.known_items import known_items
 

@@ -68,7 +68,7 @@ class Interpolate(Step):
             "share": chosen.share,
             "method": config.interpolation,
             "base": base.name,
-            **_table(candidates, measured, candidates.index(Candidate(base.name))),
+            **_table(candidates, measured),
         }
         record["note"] = choice_lines(record)[0]
         journey.keep(way.load(chosen), self.model)
@@ -126,18 +126,20 @@ class Way:
         return self._journey.load(model)
 
 
-def _table(candidates: Sequence[Candidate], measured: Sequence[Measured], base: int) -> dict[str, Any]:
+def _table(candidates: Sequence[Candidate], measured: Sequence[Measured]) -> dict[str, Any]:
+    """Every candidate's values, and its differences to each model that stands as it is."""
     if not measured:
         return {}
+    as_they_are = {of.name: values for of, values in zip(candidates, measured, strict=True) if not of.share}
     return {
-        "items": {kind: len(values) for kind, values in measured[base].kinds.items()},
+        "items": {kind: len(values) for kind, values in measured[0].kinds.items()},
         "measured": [
             {
                 "model": candidate.name,
                 "share": candidate.share,
                 "score": of_it.score,
                 **of_it.means(),
-                "against_base": of_it.against(measured[base]),
+                "against": {name: of_it.against(other) for name, other in as_they_are.items()},
             }
             for candidate, of_it in zip(candidates, measured, strict=True)
         ],
