@@ -1,7 +1,7 @@
 import pytest
 
 from gecko_core.errors import ConfigError
-from gecko_fret.config import CONTRAST, load_config, parse_config
+from gecko_fret.config import CONTRAST, FretConfig, load_config, parse_config
 
 
 def test_defaults_are_the_papers_where_it_says():
@@ -91,3 +91,10 @@ def test_wrong_files_are_one_line(tmp_path):
 def test_round_trip_through_json():
     config = parse_config({"generate": {"seeds": 4}, "generators": [{"model": "a"}, {"model": "b", "weight": 2}]})
     assert parse_config(config.model_dump(mode="json")) == config
+
+
+def test_what_version_0_1_dumped_is_the_papers_fusion():
+    dumped = parse_config({"mine": {"fuse": "rrf"}}).model_dump()
+    del dumped["mine"]["fuse"], dumped["measure"]
+    assert parse_config(FretConfig.upgrade(dumped)).mine.fuse == "rrf"
+    assert parse_config(FretConfig.upgrade({"mine": {"fuse": "calibrated"}})).mine.fuse == "calibrated"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -361,6 +361,12 @@ class MineConfig(Section):
         default=False, description="reject a row for which no candidate may serve as negative"
     )
     decontaminate: list[str] = Field(default_factory=list, description="evaluation sets: BEIR folders or text tables")
+
+    @classmethod
+    def upgrade(cls, values: Any) -> Any:
+        """See ``Section``; version 0.1 knew the paper's fusion alone."""
+        upgraded = super().upgrade(values)
+        return {"fuse": "rrf", **upgraded} if isinstance(upgraded, Mapping) else upgraded
 
 
 class FretConfig(Section):
