@@ -82,7 +82,7 @@ def main() -> None:
             if attempts is not None:
                 rows += bench.measured(name, way, attempts)
         sections += [f"## {name}", "", *table(HEADER, rows), ""]
-        report(sections, options.seeds, options.seed)
+    report(sections, options.seeds, options.seed)
 
 
 HEADER = [
