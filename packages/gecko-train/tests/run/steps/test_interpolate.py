@@ -4,6 +4,7 @@ import io
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -215,7 +216,7 @@ def test_a_run_killed_at_the_end_of_any_step_or_within_the_choice_saves_the_same
     assert results["scores"] == whole["scores"]
     assert weights(tmp_path / "run" / "model") == model
     started = json.loads((tmp_path / "run" / "model" / "gecko.json").read_text())["base_model"]
-    assert started == "backbone0"
+    assert started == Path(recipe["student"]["model"]).name
 
 
 @pytest.fixture
