@@ -5,6 +5,8 @@ from gecko_fret.config import Bm25Config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.steps.lexical import LexicalIndex
 
+pytest.importorskip("bm25s")
+
 TEXTS = ["common words here", "common rareword words", "common rareword rareword", "nothing else", "common words here"]
 CORPUS = Corpus([Passage(f"p{i}", None, text) for i, text in enumerate(TEXTS)])
 

@@ -91,6 +91,7 @@ def test_queries_that_failed_the_round_trip_did_not_pass():
 
 
 def test_bm25_adds_passages_that_the_embedder_did_not_find(small_corpus, fake_embedder):
+    pytest.importorskip("bm25s")
     embedder, query = fake_embedder(), "subject3word1 subject5word2 subject7word3"
     vectors = embedder.encode_documents(small_corpus.texts, small_corpus.titles)
     lexical = LexicalIndex(small_corpus, Bm25Config()), [vectors[:15], vectors[15:]]

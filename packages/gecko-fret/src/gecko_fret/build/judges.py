@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from gecko_fret.corpus.passages import Corpus
 from gecko_fret.models import Models
 from gecko_fret.steps import MEASURE
 
-#: Asked unless ``--judges`` says otherwise: all that need no model beyond those of the build.
-ASKED = ("similarity", "ql", "rc", "yes-no", "bm25")
+#: Asked unless ``--judges`` says otherwise: all that need no further model; bm25 where it is installed.
+ASKED = ("similarity", "ql", "rc", "yes-no", *(("bm25",) if find_spec("bm25s") else ()))
 
 
 @dataclass(frozen=True, slots=True)
