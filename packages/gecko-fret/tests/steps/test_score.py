@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -115,3 +116,21 @@ def test_unknown_judges_and_joint_scoring_without_prompts_are_refused(tmp_path):
     config = parse_config({"score": {"prompt": str(tmp_path / "p.yaml"), "mode": "joint"}})
     with pytest.raises(ConfigError, match="has no 'joint' section"):
         SCORE.check(config)
+
+
+def test_a_title_is_judged_against_passages_that_do_not_show_theirs(small_corpus, fake_llm):
+    contexts = {}
+
+    class Spy(fake_llm):
+        def score(self, requests, labels=(), **options):
+            contexts.setdefault(source, []).extend(request.context for request in requests)
+            return super().score(requests, labels, **options)
+
+    title = small_corpus.get("doc-01").title
+    plain = row("a", "search result", title, ["doc-01", "doc-02"])
+    for source in ("llm", "titles"):
+        asked = Candidates(replace(plain.query, source=source), plain.retrieved)
+        score(small_corpus, Spy(), [asked], judges=["ql"])
+    assert title in contexts["llm"][0]
+    assert not any(title in context for context in contexts["titles"])
+    assert all(small_corpus.get("doc-01").text[:40] in contexts[source][0] for source in contexts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gecko_core.errors import ConfigError
@@ -48,9 +48,12 @@ class Score:
 
     def _pairs(self, row: Candidates) -> list[Pair]:
         query, retrieved = row.query, row.retrieved
+        passages = [self._corpus.get(identifier) for identifier in retrieved.candidate_ids]
+        if query.source == "titles":  # or the query itself would stand above its passage
+            passages = [replace(passage, title=None) for passage in passages]
         return [
-            Pair(query.id, query.kind, query.query, self._corpus.get(identifier), similarity)
-            for identifier, similarity in zip(retrieved.candidate_ids, retrieved.similarities, strict=True)
+            Pair(query.id, query.kind, query.query, passage, similarity)
+            for passage, similarity in zip(passages, retrieved.similarities, strict=True)
         ]
 
 
