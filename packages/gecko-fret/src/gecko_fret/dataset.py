@@ -11,6 +11,7 @@ from gecko_core.errors import DataError
 from gecko_fret.build.folder import Workspace
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.steps import MINE, Candidate, MinedRow
+from gecko_fret.steps.sources import as_shown
 
 __all__ = ["Candidate", "FretData", "FretRow", "load_fret"]
 
@@ -29,6 +30,7 @@ class FretRow:
         seed_id: the passage that the query was written from; None where it was not written from one.
         seed_rank: its rank, from 1, among the neighbours of the query; None where it is not among them.
         candidates: every neighbour with its scores, ordered by fused score, best first.
+        source: where the query is from, one of ``generate.sources``. Beside a title no passage shows its own.
     """
 
     id: str
@@ -39,6 +41,7 @@ class FretRow:
     seed_id: str | None
     seed_rank: int | None
     candidates: list[Candidate]
+    source: str = "llm"
 
 
 class FretData(Sequence[FretRow]):
@@ -68,24 +71,29 @@ class FretData(Sequence[FretRow]):
     def __iter__(self) -> Iterator[FretRow]:
         return map(self._row, self._rows)
 
-    def passage(self, identifier: str) -> Passage:
+    def passage(self, identifier: str, source: str = "llm") -> Passage:
         """The passage with this id, such as that of a candidate.
+
+        Args:
+            identifier: its id.
+            source: of the row that it is shown in.
 
         Raises:
             KeyError: there is none.
         """
-        return self.corpus.get(identifier)
+        return as_shown(self.corpus.get(identifier), source)
 
     def _row(self, row: MinedRow) -> FretRow:
         return FretRow(
             id=row.id,
             task=row.task,
             query=row.query,
-            positive=None if row.positive_id is None else self.corpus.get(row.positive_id),
-            negatives=[self.corpus.get(identifier) for identifier in row.negative_ids],
+            positive=None if row.positive_id is None else self.passage(row.positive_id, row.source),
+            negatives=[self.passage(identifier, row.source) for identifier in row.negative_ids],
             seed_id=row.seed_id,
             seed_rank=row.seed_rank,
             candidates=row.candidates,
+            source=row.source,
         )
 
 

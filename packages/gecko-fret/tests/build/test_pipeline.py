@@ -113,10 +113,15 @@ def every_source(tmp_path):
     }
 
 
+@pytest.fixture
+def titled(small_corpus):
+    """Passages with titles from which they can be found."""
+    return Corpus([Passage(p.id, " ".join(p.text.split()[:4]), p.text) for p in small_corpus])
+
+
 @pytest.mark.parametrize("fuse", ["rrf", "calibrated"])
-def test_queries_of_all_sources_become_rows(run, tmp_path, every_source, small_corpus, fuse):
+def test_queries_of_all_sources_become_rows(run, tmp_path, every_source, titled, fuse):
     out = tmp_path / "fret"
-    titled = Corpus([Passage(p.id, " ".join(p.text.split()[:4]), p.text) for p in small_corpus])
     summary = run(out, every_source | {"mine.fuse": fuse}, corpus=titled)
     table = pa.concat_tables(
         pq.read_table(path).select(["id", "seed_id", "source"]) for path in sorted((out / "generated").glob("*"))
@@ -130,6 +135,12 @@ def test_queries_of_all_sources_become_rows(run, tmp_path, every_source, small_c
     assert {row.seed_id for row in rows.values() if row.id.startswith("log:")} == {None}
     assert {name for name in ("log:1", "log:2", "log:3") if name in rows}
     assert any(identifier.endswith("/title") for identifier in rows)
+    assert {row["id"]: row["source"] for row in table.to_pylist() if row["id"] in rows} == {
+        row.id: row.source for row in rows.values()
+    }
+    for row in rows.values():
+        shown = [passage for passage in (row.positive, *row.negatives) if passage]
+        assert all((passage.title is None) == (row.source == "titles") for passage in shown)
     report = (out / "report.md").read_text()
     for source, count in sources.items():
         kept = sum(query["id"] in rows for query in table.to_pylist() if query["source"] == source)
@@ -154,9 +165,9 @@ def test_sources_stop_resume_and_change_like_everything_else(run, tmp_path, ever
     assert "quite other words" in (tmp_path / "fret" / "examples.json").read_text()
 
 
-def test_a_build_without_an_llm_to_write(run, tmp_path, every_source):
+def test_a_build_without_an_llm_to_write(run, tmp_path, every_source, titled):
     changes = {name: every_source[name] for name in ("generate.log",)} | {"generate.sources": ["titles", "log"]}
-    summary = run(tmp_path / "fret", changes)
+    summary = run(tmp_path / "fret", changes, corpus=titled)
     assert summary.counts["attempts"] == 0
     assert summary.counts["rows"] > 10
 

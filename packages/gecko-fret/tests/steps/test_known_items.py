@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -71,7 +73,7 @@ def build(tmp_path, small_corpus, make_models):
         {
             "llm": {"model": "fake"},
             "generate": {"seeds": 12, "part_size": 5},
-            "retrieve": {"candidates": 6},
+            "retrieve": {"candidates": 6, "part_size": 8},
             "measure": {"items": 20, "seeds": 7, "candidates": 5},
             "score": {"judges": ["similarity", "ql"]},
         }
@@ -134,3 +136,14 @@ def test_queries_without_a_seed_are_no_items(build):
     build.parts(FILTER).write(0, rows)
     build.parts(RETRIEVE).write(0, [Retrieved("log/0", None, ["doc-01", "doc-02"], [0.5, 0.4])])
     assert all(make().kind != SEEDS for make in plan_items(build)[20:])
+
+
+def test_written_queries_are_from_all_parts_and_far_apart(build):
+    numbers = {row.id: number for number in build.parts(FILTER).numbers() for row in build.parts(FILTER).rows(number)}
+    chosen = [item.id.removeprefix("seeds/") for item in (make() for make in plan_items(build)) if item.kind == SEEDS]
+    of_part = Counter(numbers[name] for name in chosen)
+    assert len(of_part) == len(set(numbers.values())) > 1
+    assert max(of_part.values()) - min(of_part.values()) <= 1
+    for number in of_part:
+        ids = [row.id for row in build.parts(FILTER).rows(number)]
+        assert {ids[0], ids[-1]} <= set(chosen) or of_part[number] == 1

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import pyarrow as pa
@@ -97,3 +97,12 @@ def test_nested_rows_are_written(tmp_path):
     parts.write(0, [Row(1, None, [0.5], [Inner("x", 0.1)])])
     assert parts.table(0).to_pylist() == [{"a": 1, "b": None, "many": [0.5], "inner": [{"name": "x", "value": 0.1}]}]
     assert parts.total() == 1
+
+
+def test_optional_columns_are_read_where_they_are(tmp_path):
+    whole = layout_of(Inner)
+    without = replace(whole, schema=whole.schema.remove(1), optional=("value",), decode=dict)
+    Parts(tmp_path, whole).write(0, [Inner("x", 0.5)])
+    Parts(tmp_path, without).write(1, [Inner("y", 0.5)])
+    parts = Parts(tmp_path, without)
+    assert (parts.rows(0), parts.rows(1)) == ([{"name": "x", "value": 0.5}], [{"name": "y"}])

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gecko_fret.config import Bm25Config, RetrieveConfig
+from gecko_fret.corpus.passages import Corpus
 from gecko_fret.steps.filter import Query
 from gecko_fret.steps.index import ExactIndex
 from gecko_fret.steps.lexical import LexicalIndex
@@ -42,6 +45,22 @@ def test_failed_round_trips_are_kept_and_listed(retrieve):
     assert len(result.rows) == 1
     assert [(r.stage, r.reason, r.id) for r in result.rejects] == [("retrieve", "seed_not_found", "b")]
     assert retrieve([foreign], seed_top_k=None).rejects == []
+
+
+def test_a_title_is_compared_with_passages_that_do_not_show_theirs(small_corpus, fake_embedder):
+    titled = Corpus([replace(p, title=f"{' '.join(p.text.split()[:3])} number") for p in small_corpus])
+    title = titled.get("doc-03").title
+    index = ExactIndex([fake_embedder().encode_documents(titled.texts, titled.titles)])
+    search = Retrieve(titled, fake_embedder(), index, RetrieveConfig(candidates=5), 1024)
+    shown, hidden = (
+        search([replace(row("a", "doc-03", title), source=source)]).rows[0] for source in ("llm", "titles")
+    )
+    assert sorted(shown.candidate_ids) == sorted(hidden.candidate_ids)
+    assert (shown.seed_rank, hidden.seed_rank) == (1, hidden.candidate_ids.index("doc-03") + 1)
+    vectors = fake_embedder().encode_documents([small_corpus.get(name).text for name in hidden.candidate_ids])
+    expected = vectors @ fake_embedder().encode_queries([title])[0]
+    np.testing.assert_allclose(hidden.similarities, expected, atol=1e-6)
+    assert hidden.similarities == sorted(hidden.similarities, reverse=True)
 
 
 def test_a_query_without_a_seed_has_no_round_trip(retrieve):

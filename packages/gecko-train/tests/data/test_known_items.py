@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gecko_core.text_identity import text_id
@@ -76,3 +78,10 @@ def test_sets_of_other_sources_give_none(folder):
     config = FinetuneConfig.model_validate({"sets": [{"source": "pairs", "path": "x"}]})
     assert not known_items(config, None, path, seed=0)
     assert not known_items(finetune(), None, None, seed=0)
+
+
+def test_titles_are_not_set_apart_as_queries(folder):
+    rows = [replace(row, source="titles" if n % 2 else "llm") for n, row in enumerate(mined(40))]
+    items = known_items(finetune(share=0.5), None, folder(rows), seed=0)
+    assert len(items.rows) == 20
+    assert all(int(row.query.split()[1]) % 2 == 0 for row in items.rows)

@@ -6,6 +6,7 @@ the LLM that wrote them judges them too kindly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from gecko_fret.steps.base import BuildContext
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
+from gecko_fret.steps.sources import as_shown
 
 TITLES, SENTENCES, SEEDS = "titles", "sentences", "seeds"
 
@@ -114,7 +116,7 @@ def _line_item(build: BuildContext, kind: str, task: str, line: str, passage: Pa
     ids = _neighbours(build, task, line, passage.id)
     shown = [passage if identifier == passage.id else build.corpus.get(identifier) for identifier in ids]
     if kind == TITLES:
-        shown = [replace(candidate, title=None) for candidate in shown]
+        shown = [as_shown(candidate, TITLES) for candidate in shown]
     similarities = _cosines(build, task, line, shown)
     return KnownItem(f"{kind}/{passage.id}", kind, task, line, passage.id, shown, similarities)
 
@@ -129,16 +131,23 @@ def _seed_item(build: BuildContext, query: Query, retrieved: Retrieved) -> Known
 
 
 def _written(build: BuildContext) -> list[tuple[Query, Retrieved]]:
-    """The first written queries that have a seed."""
+    """Written queries that have a seed, from many parts and far apart within each.
+
+    Neighbouring queries are from neighbouring passages, of which a few would speak for all.
+    """
     wanted = build.config.measure.seeds
+    numbers = build.parts(FILTER).numbers()
     found: list[tuple[Query, Retrieved]] = []
-    for number in build.parts(FILTER).numbers():
+    for place, index in enumerate(generator("known seeds", build.config.seed).permutation(len(numbers)).tolist()):
         if len(found) >= wanted:
             break
+        number = numbers[index]
         retrieved = {row.query_id: row for row in build.parts(RETRIEVE).rows(number)}
-        rows = build.parts(FILTER).rows(number)
-        found += [(query, retrieved[query.id]) for query in rows if query.source == "llm" and query.seed_id]
-    return found[:wanted]
+        rows = [query for query in build.parts(FILTER).rows(number) if query.source == "llm" and query.seed_id]
+        share = math.ceil((wanted - len(found)) / (len(numbers) - place))
+        places = np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(int).tolist()
+        found += [(rows[row], retrieved[rows[row].id]) for row in places]
+    return found
 
 
 def _neighbours(build: BuildContext, task: str, query: str, answer: str) -> list[str]:

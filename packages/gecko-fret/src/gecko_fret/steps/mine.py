@@ -57,6 +57,7 @@ class MinedRow:
     """A training example by ids; the columns of the parts. ``candidates`` are ordered by fused score, best first.
 
     ``positive_id`` is None where the judges found no answer: the candidates and their probabilities still teach.
+    ``source`` is the query's; parts have it where there are others than the LLM.
     """
 
     id: str
@@ -67,6 +68,7 @@ class MinedRow:
     seed_id: str | None
     seed_rank: int | None
     candidates: list[Candidate]
+    source: str = "llm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class Mine:
             seed_id=query.seed_id,
             seed_rank=row.seed_rank,
             candidates=ranked,
+            source=query.source,
         )
 
     def _positive(self, row: JudgedQuery, ranked: list[Candidate]) -> tuple[Candidate | None, tuple[str, str]]:
@@ -276,9 +279,15 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
         plan.rows["rows"] = plan.rows["passed"] * kept
 
     def layout(self, config: FretConfig) -> Layout[MinedRow]:
-        """The columns of ``MinedRow``; in format 1 candidates have neither ``scores`` nor ``probability``."""
+        """The columns of ``MinedRow``; ``source`` where there are others than the LLM.
+
+        In format 1 candidates have neither ``scores`` nor ``probability``.
+        """
         layout = layout_of(MinedRow)
         schema = layout.schema
+        if config.generate.sources == ["llm"]:
+            schema = schema.remove(schema.get_field_index("source"))
+            layout = dataclasses.replace(layout, optional=("source",))
         if self.format(config) == 1:
             fields = [field for field in arrow_type(Candidate) if field.name not in ("scores", "probability")]
             place = schema.get_field_index("candidates")

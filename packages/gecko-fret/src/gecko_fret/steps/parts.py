@@ -31,11 +31,13 @@ class Layout(Generic[Row]):
         schema: the columns.
         encode: a row to a record, a dictionary of at least the schema's columns.
         decode: a record to a row.
+        optional: columns that are read where a part has them.
     """
 
     schema: pa.Schema
     encode: Callable[[Row], dict[str, Any]]
     decode: Callable[[dict[str, Any]], Row]
+    optional: tuple[str, ...] = ()
 
 
 def layout_of(row_type: type[Row]) -> Layout[Row]:
@@ -137,7 +139,9 @@ class Parts(Generic[Row]):
         Raises:
             DataError: see :meth:`table`.
         """
-        records = self.table(number).select(self.layout.schema.names).to_pylist()
+        table = self.table(number)
+        optional = [name for name in self.layout.optional if name in table.schema.names]
+        records = table.select([*self.layout.schema.names, *optional]).to_pylist()
         return [self.layout.decode(record) for record in records]
 
     def count(self, number: int) -> int:

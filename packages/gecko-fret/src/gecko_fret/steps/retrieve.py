@@ -19,13 +19,15 @@ from gecko_fret.steps.first_pass import build_embedder, prepare_first_pass
 from gecko_fret.steps.index import Blocks, Index, make_index, recall, refine
 from gecko_fret.steps.lexical import LexicalIndex
 from gecko_fret.steps.plan import Measured, Plan
+from gecko_fret.steps.sources import as_shown
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
     """The N passages nearest to a query, best first, then those that BM25 added; the columns of the parts.
 
-    ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them, or has none.
+    ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them, or has none. For a
+    title they are ordered anew, by what they are without theirs.
     """
 
     query_id: str
@@ -58,7 +60,7 @@ class Retrieve:
         batch_tokens: int | None,
         lexical: tuple[LexicalIndex, Blocks] | None = None,
     ):
-        self._lexical = lexical
+        self._corpus, self._lexical = corpus, lexical
         self._ids = np.array(corpus.ids, dtype=object)
         self._embedder, self._index, self._config, self._batch_tokens = embedder, index, config, batch_tokens
         self._seed_top_k = config.seed_top_k if isinstance(config.seed_top_k, int) else None
@@ -71,14 +73,28 @@ class Retrieve:
         numbers, similarities = self._index.search(vectors, self._config.candidates)
         further = self._further(queries, vectors, numbers)
         retrieved, rejects = [], []
-        for query, rows, values, (more, their_values) in zip(queries, numbers, similarities, further, strict=True):
+        found = zip(queries, vectors, numbers, similarities, further, strict=True)
+        for query, vector, rows, values, (more, their_values) in found:
             ids = self._ids[rows].tolist() + self._ids[more].tolist()
+            cosines = values.tolist() + their_values.tolist()
+            if query.source == "titles":
+                ids, cosines = self._without_titles(query, vector, ids)
             rank = ids.index(query.seed_id) + 1 if query.seed_id in ids else None
-            retrieved.append(Retrieved(query.id, rank, ids, values.tolist() + their_values.tolist()))
+            retrieved.append(Retrieved(query.id, rank, ids, cosines))
             if query.seed_id is not None and not passes_round_trip(rank, self._seed_top_k):
                 detail = f"rank {rank}" if rank else f"not among {len(ids)}"
                 rejects.append(RETRIEVE.reject("seed_not_found", query.id, query.query, detail))
         return StepResult(retrieved, rejects)
+
+    def _without_titles(self, query: Query, vector: np.ndarray, ids: list[str]) -> tuple[list[str], list[float]]:
+        """The candidates by their similarity to a title, as passages that do not show theirs."""
+        passages = [as_shown(self._corpus.get(identifier), query.source) for identifier in ids]
+        encoded = self._embedder.encode_documents(
+            [p.text for p in passages], [p.title for p in passages], batch_tokens=self._batch_tokens
+        )
+        cosines = encoded @ vector
+        order = np.argsort(-cosines, kind="stable").tolist()
+        return [ids[place] for place in order], cosines[order].tolist()
 
     def _further(
         self, queries: Sequence[Query], vectors: np.ndarray, numbers: np.ndarray
@@ -125,9 +141,10 @@ class RetrieveStep(PartStep[Query, Retrieved]):
     def fingerprint(self, build: BuildContext) -> list[Any]:
         """The settings of retrieval but for the cache, which changes no vector."""
         config = build.config
+        untitled = [["titles without titles"]] if "titles" in config.generate.sources else []
         if not config.retrieve.bm25:  # as in version 0.1, which had no such setting
-            return [config.retrieve.model_dump(exclude={"cache", "bm25"})]
-        return [config.retrieve.model_dump(exclude={"cache"}), config.score.bm25.model_dump()]
+            return [config.retrieve.model_dump(exclude={"cache", "bm25"}), *untitled]
+        return [config.retrieve.model_dump(exclude={"cache"}), config.score.bm25.model_dump(), *untitled]
 
     def check(self, config: FretConfig) -> None:
         """See ``Step.check``: BM25 needs its library."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gecko_core.errors import ConfigError
@@ -18,6 +18,7 @@ from gecko_fret.steps.measure import MEASURE, measures
 from gecko_fret.steps.parts import Layout
 from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
+from gecko_fret.steps.sources import as_shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,7 @@ class Score:
 
     def _pairs(self, row: Candidates) -> list[Pair]:
         query, retrieved = row.query, row.retrieved
-        passages = [self._corpus.get(identifier) for identifier in retrieved.candidate_ids]
-        if query.source == "titles":  # or the query itself would stand above its passage
-            passages = [replace(passage, title=None) for passage in passages]
+        passages = [as_shown(self._corpus.get(identifier), query.source) for identifier in retrieved.candidate_ids]
         return [
             Pair(query.id, query.kind, query.query, passage, similarity)
             for passage, similarity in zip(passages, retrieved.similarities, strict=True)

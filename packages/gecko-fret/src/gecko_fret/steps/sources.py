@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gecko_core.prompts import DEFAULT_TASK
@@ -37,6 +37,14 @@ class SourceText:
     source: str
     task: str
     text: str
+
+
+def as_shown(passage: Passage, source: str) -> Passage:
+    """A passage as judges, the embedder and students see it beside a query of this source.
+
+    Beside a title no passage shows its own, or the query would stand above its answer word for word.
+    """
+    return replace(passage, title=None) if source == "titles" and passage.title else passage
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,8 +91,10 @@ def known_items(config: FinetuneConfig, titles: RetrievalSet | None, fret: Path 
 
 def _draw(data: FretData, config: KnownItemsConfig, seed: int) -> list[FretRow]:
     count = few_are_none(min(config.queries, int(len(data) * config.share)))
-    order = generator("known rows", seed).permutation(len(data))[:count]
-    return [data[int(index)] for index in sorted(order)]
+    order = generator("known rows", seed).permutation(len(data)).tolist()
+    # Titles are searched apart, among passages that do not show theirs.
+    chosen = itertools.islice((index for index in order if data[index].source != "titles"), count)
+    return [data[index] for index in sorted(chosen)]
 
 
 def _judged(row: FretRow, data: FretData, pool: dict[Document, int]) -> JudgedList:

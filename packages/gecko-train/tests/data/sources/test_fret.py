@@ -19,6 +19,10 @@ FUSED = {"p2": 2.0, "p0": 1.0, "p1": 0.7, "p3": 0.6, "p4": 0.5, "p5": 0.3}
 PROBABILITIES = {"p2": 0.5, "p0": 0.35, "p1": 0.1, "p3": 0.04, "p4": 0.01, "p5": 0.0}
 
 
+def passage(name, source="llm"):
+    return replace(PASSAGES[name], title=None) if source == "titles" else PASSAGES[name]
+
+
 def paper_row():
     candidates = [Candidate(name, 0.9, -1.0, 3.0, 1, 1, score) for name, score in FUSED.items()]
     return FretRow("r", "fact checking", "ask", PASSAGES["p2"], [PASSAGES["p5"]], "p0", 2, candidates)
@@ -38,7 +42,7 @@ def load(monkeypatch, tmp_path):
     """Loads rows: load(rows, options={}, blocks=None, **context) -> the set."""
 
     def load(rows, options=None, blocks=None, limit=None, **context):
-        data = type("Data", (list,), {"passage": staticmethod(PASSAGES.__getitem__)})(rows)
+        data = type("Data", (list,), {"passage": staticmethod(passage)})(rows)
         monkeypatch.setattr("gecko_train.data.sources.fret.load_fret", lambda folder: data)
         config = SetConfig(source="fret", path=str(tmp_path), options=options or {}, blocks=blocks, limit=limit)
         return load_set(config, SourceContext(**context))
@@ -145,3 +149,13 @@ def test_rows_that_are_set_apart_are_in_neither_lists_nor_blocks(load):
         found = load(rows, blocks=blocks, held_out=frozenset([text_id("ASK ")]))
         assert len(found) == 1
         assert [row.query for row in found.rows([0])] == ["another"]
+
+
+@pytest.mark.parametrize("options", [{}, {"positive": "seed", "negative": "random"}])
+def test_no_passage_shows_its_title_beside_one(load, options):
+    row = replace(calibrated_row(), seed_id="p4", source="titles")
+    row = replace(row, positive=passage("p2", "titles"), negatives=[passage(n.id, "titles") for n in row.negatives])
+    unanswered = replace(calibrated_row(answered=False), source="titles")
+    for context in ({}, {"scored_documents": 5, "unanswered": True}):
+        for found in load([row, unanswered], options, **context):
+            assert all(d.title is None for d in (found.positive, *found.negatives) if d)

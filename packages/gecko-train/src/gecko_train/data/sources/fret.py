@@ -117,13 +117,15 @@ class FretLists:
     def _answered(self, row: FretRow, generator: np.random.Generator) -> TrainingRow:
         data, options = self._data, self._options
         assert row.positive is not None
-        first = row.positive if options.positive == "p_1" or row.seed_id is None else data.passage(row.seed_id)
+        first = row.positive
+        if options.positive == "seed" and row.seed_id is not None:
+            first = data.passage(row.seed_id, row.source)
         chosen: list[Passage] = []
         if options.negative == "p_N":
             chosen = [passage for passage in row.negatives if passage.id != first.id]
         elif options.negative == "random":
             others = [candidate.id for candidate in row.candidates if candidate.id != first.id]
-            chosen = [data.passage(others[int(generator.integers(len(others)))])] if others else []
+            chosen = [data.passage(others[int(generator.integers(len(others)))], row.source)] if others else []
         if self._targets is None:
             return self._row(row, first, chosen, None)
         logits = self._logits(row, self._targets)
@@ -134,7 +136,8 @@ class FretLists:
 
     def _unanswered(self, row: FretRow) -> TrainingRow:
         if self._targets is None:  # for a teacher model
-            return self._row(row, None, [self._data.passage(row.candidates[0].id)] if row.candidates else [], None)
+            best = [self._data.passage(candidate.id, row.source) for candidate in row.candidates[:1]]
+            return self._row(row, None, best, None)
         logits = self._logits(row, self._targets)
         return self._row(row, None, self._further(row, logits, set(), self._listed + 2), logits)
 
@@ -151,7 +154,8 @@ class FretLists:
         ranked = sorted(ids, key=lambda identifier: -np.nan_to_num(logits[identifier], nan=-np.inf))
         top, rest = ranked[: min(best, count)], ranked[min(best, count) :]
         picked = np.linspace(0, len(rest) - 1, min(count - len(top), len(rest))).round().astype(int).tolist()
-        return [self._passage(name) for name in [*top, *(rest[place] for place in dict.fromkeys(picked))]]
+        names = [*top, *(rest[place] for place in dict.fromkeys(picked))]
+        return [self._passage(name, row.source) for name in names]
 
     def _without_likely_answers(
         self, row: FretRow, first: Passage, documents: list[Passage], logits: dict[str, float]
