@@ -4,8 +4,9 @@
 
 The shipped prompts, the packaged LLM, passages of the interpreter's documentation, titles of others as queries, at 1 to
 96 queries a passage. The naive way runs both prompts of a pair in full, padded to the longest of its batch, and makes
-the logits of every position. `joint` has the likelihood and five relevance labels from one prompt. One thread, whose
-CPU time is measured: other work on the machine then changes little.
+the logits of every position. "Joint" is what a build does by default: `ql` is read on the way to `yes-no`, and an empty
+query of each passage calibrates the labels. One thread, whose CPU time is measured: other work on the machine then
+changes little.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from machine import described, publish, table
 
 from gecko_fret.config import FretConfig
 from gecko_fret.corpus import python_docs
+from gecko_fret.judges.base import EMPTY_QUERY
 from gecko_fret.judges.yes_no import YesNoBlock
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.protocol import Scored, ScoreRequest
@@ -47,9 +50,14 @@ class Judges:
         ]
 
     def joint(self, pairs: Sequence[Pair]) -> Calls:
-        """Likelihood and a relevance label from one prompt."""
-        requests = [self._prompts.joint_scoring(text, query) for _, text, query in pairs]
-        return [(requests, self._prompts.label_strings("joint"))]
+        """Likelihood and yes or no from one prompt, and an empty query of each passage."""
+        empty = [(text, EMPTY_QUERY) for text in dict.fromkeys(text for _, text, _ in pairs)]
+        requests = [self._yes_no.joint(text, query) for text, query in [(t, q) for _, t, q in pairs] + empty]
+        return [(requests, self._yes_no.label_strings)]
+
+    def likelihood(self, pairs: Sequence[Pair]) -> Calls:
+        """The same without labels, as they are where `yes-no` has no weight."""
+        return [([replace(self._yes_no.joint(text, query), tail="") for _, text, query in pairs], ())]
 
 
 @torch.inference_mode()
@@ -104,10 +112,10 @@ def main() -> None:
         ways: dict[str, tuple[Callable[..., list[list[Scored]]], Calls, int]] = {
             "naive": (naive, judges.two(part[:NAIVE_PAIRS]), NAIVE_PAIRS),
             "shared prefix": (shared, judges.two(part), len(part)),
-            "blocks": (blocks, judges.two(pairs), len(pairs)),
-            "blocks, four kinds of task": (blocks, judges.two(mixed), len(pairs)),
-            "blocks, joint": (blocks, judges.joint(pairs), len(pairs)),
-            "blocks, ql alone": (blocks, judges.two(pairs)[:1], len(pairs)),
+            "blocks, a prompt each": (blocks, judges.two(pairs), len(pairs)),
+            "blocks, a prompt each, four kinds of task": (blocks, judges.two(mixed), len(pairs)),
+            "blocks, joint": (blocks, judges.joint(mixed), len(pairs)),
+            "blocks, ql of the joint prompt": (blocks, judges.likelihood(mixed), len(pairs)),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(ROUNDS):
@@ -133,13 +141,13 @@ def main() -> None:
             "# Block scoring",
             "",
             f"{described('torch', 'transformers')}. SmolLM2-135M-Instruct, {llm.fingerprint.rpartition(':')[2]}; "
-            "passages of python-docs cut to 128 tokens. Pairs scored by `ql` and `yes-no` in prompts of their own; "
-            "`joint`: likelihood and relevance label from one prompt; `ql alone`: against both judges, naive. "
+            "passages of python-docs cut to 128 tokens. Pairs scored by `ql` and `yes-no`. `joint`, the default: `ql` "
+            "is read on the way to `yes-no`; last, where `yes-no` has no weight and is not asked. "
             f"CPU time, median of {ROUNDS} rounds, the ways in turn; the gain is the median of the rounds' ratios.",
             "",
             *table(["queries a passage", "way", "pairs per CPU second", "gain"], rows),
             "",
-            "With four kinds of task `ql` has four instructions, and so four readings of each passage.",
+            "With a prompt each and four kinds of task `ql` has four instructions, and so four readings of a passage.",
             "",
             f"Largest difference of a `ql` between the naive way and blocks: {worst:.3f}.",
         ],

@@ -12,6 +12,8 @@ from pathlib import Path
 from machine import described, publish, table
 
 from gecko_fret.build.cost import read_measured, scale_to_rows
+from gecko_fret.config import parse_config
+from gecko_fret.steps.judging import llm_passes
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     million = scale_to_rows(1e6, measured)
     counts, config, tokens = manifest["counts"], manifest["config"], manifest["tokens"]
     attempts, queries, passed, pairs = counts["attempts"], counts["queries"], measured.passed, counts["scored_pairs"]
-    passes, factor = 1 if config["score"]["mode"] == "joint" else 2, 1e6 / counts["rows"]
+    passes, factor = llm_passes(parse_config(config).score), 1e6 / counts["rows"]
     read_writing, read_scoring = (tokens[name]["prompt_tokens"] for name in ("write", "score"))
     rows: list[list[object]] = [
         ["attempts that pass the filters", f"{queries / attempts:.1%}"],

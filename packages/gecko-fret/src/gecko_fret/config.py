@@ -269,7 +269,11 @@ class ScoreConfig(Section):
         min_length=1,
         description="who judges the candidates; unset: ql and rc with mine.fuse: rrf, else similarity, ql and yes-no",
     )
-    mode: Literal["separate", "joint"] = Field(default="separate", description="joint: ql and rc from one forward pass")
+    mode: Literal["auto", "separate", "joint"] = Field(
+        default="auto",
+        description="joint: ql and a label judge (yes-no, else rc) from one forward pass; auto: separate with "
+        "mine.fuse: rrf, else joint where both are asked and the prompt allows it",
+    )
     prompt: str = "default"
     passage_tokens: int = Field(default=128, ge=8, description="the LLM reads this much of a candidate")
     query_tokens: int = Field(default=64, ge=4)
@@ -390,6 +394,8 @@ class FretConfig(Section):
         paper = self.mine.fuse == "rrf"
         if self.score.judges is None:
             self.score = self.score.model_copy(update={"judges": list(DEFAULT_JUDGES[self.mine.fuse])})
+        if self.score.mode == "auto" and paper:
+            self.score = self.score.model_copy(update={"mode": "separate"})
         if self.score.blocks is None:
             self.score = self.score.model_copy(update={"blocks": not paper})
         if self.score.calibrate is None:

@@ -5,6 +5,7 @@ import pytest
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.judges import JUDGES, Batch, JudgeSetup, Pair
+from gecko_fret.judges.joint import joint_prompt
 from gecko_fret.llm.protocol import Completion, Scored, Usage
 from gecko_fret.models import Models
 from gecko_fret.prompting import load_prompts
@@ -71,7 +72,7 @@ def judge():
     def judge(name, pairs, score=None, llm=None, fuse="calibrated", corpus=CORPUS):
         settings = {"llm": {"model": "given"}, "score": {"judges": [name], **(score or {})}, "mine": {"fuse": fuse}}
         setup = JudgeSetup(parse_config(settings), Models(llms={"given": llm}), corpus)
-        batch = Batch(pairs, setup, load_prompts("default"))
+        batch = Batch(pairs, setup, load_prompts("default"), joint_prompt(setup.config.score))
         return JUDGES[name](setup).judge(batch), batch
 
     return judge

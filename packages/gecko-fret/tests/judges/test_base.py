@@ -10,6 +10,7 @@ from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair, QueryLikelihood, RelevanceClassification
+from gecko_fret.judges.joint import joint_prompt
 from gecko_fret.models import Models
 from gecko_fret.prompting import RelevanceBlock, load_prompts
 
@@ -133,7 +134,7 @@ def test_joint_mode_asks_the_llm_once_for_both_judges(small_corpus, fake_llm):
         llm = Spy()
         config = parse_config({"llm": {"model": "spy"}, "score": {"mode": mode}, "mine": {"fuse": "rrf"}})
         setup = JudgeSetup(config, Models(llms={"spy": llm}), small_corpus)
-        batch = Batch(pairs, setup, load_prompts("default"))
+        batch = Batch(pairs, setup, load_prompts("default"), joint_prompt(config.score))
         for judge in (QueryLikelihood, RelevanceClassification):
             assert len(judge(setup).judge(batch)) == 3
         assert llm.calls == calls

@@ -55,8 +55,9 @@ def test_joint_labels_are_calibrated_by_one_more_pass_per_passage(judge, pairs, 
     expected = np.exp([0, 0, 0, 0, 3.0])
     np.testing.assert_allclose(values, [expected / expected.sum()] * 4, rtol=1e-6)
     assert len(llm.requests) == 8
-    assert len(batch.joint) == 4
+    assert len(batch.joint.pairs) == len(batch.joint.empty) == 4
     assert len(llm.requests) == 8  # the pass that ql reads, too
+    assert llm.blocks == [True]
 
 
 @pytest.mark.parametrize("name", ["rc", "yes-no"])

@@ -113,7 +113,7 @@ def test_unknown_judges_and_joint_scoring_without_prompts_are_refused(tmp_path):
     prompts = yaml.safe_load((resources.files("gecko_fret") / "prompts" / "default.yaml").read_text())
     del prompts["joint"]
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(prompts))
-    config = parse_config({"score": {"prompt": str(tmp_path / "p.yaml"), "mode": "joint"}})
+    config = parse_config({"score": {"prompt": str(tmp_path / "p.yaml"), "mode": "joint", "judges": ["ql", "rc"]}})
     with pytest.raises(ConfigError, match="has no 'joint' section"):
         SCORE.check(config)
 

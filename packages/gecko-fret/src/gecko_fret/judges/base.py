@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,6 +16,9 @@ from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.llm.protocol import LLM, Scored, ScoreRequest
 from gecko_fret.models import Models
 from gecko_fret.prompting import PromptSet, one_line, prompt_text
+
+#: What stands in place of a query that says nothing, for calibration.
+EMPTY_QUERY = "N/A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,34 @@ class PromptedPair:
     query: str
 
 
+@dataclass(frozen=True, slots=True)
+class JointPrompt:
+    """A prompt from which ``ql`` and a label judge are read in one pass, see ``gecko_fret.judges.joint``.
+
+    Attributes:
+        judge: the label judge.
+        request: from a passage and a query, as prompts show them, to a request with the query as continuation.
+        labels: what the LLM would write for each label.
+    """
+
+    judge: str
+    request: Callable[[str, str], ScoreRequest]
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JointScores:
+    """Likelihoods, and labels where they are asked for.
+
+    Attributes:
+        pairs: of every pair.
+        empty: of every distinct passage with an empty query, where labels are calibrated.
+    """
+
+    pairs: list[Scored]
+    empty: list[Scored]
+
+
 class Batch:
     """The pairs of one part, with what several judges need of them, computed when the first one asks.
 
@@ -63,13 +94,23 @@ class Batch:
         pairs: the pairs.
         setup: the build's models and configuration.
         prompts: the prompts for scoring.
+        joint_prompt: what ``ql`` and a label judge are read from together; None: each has a pass of its own.
+        asked: names of the judges that will ask; None: all of the configuration.
 
     Attributes:
         counters: what judges count; kept with the part, as its tokens are.
     """
 
-    def __init__(self, pairs: Sequence[Pair], setup: JudgeSetup, prompts: PromptSet):
-        self.pairs, self.prompts, self._setup = pairs, prompts, setup
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        setup: JudgeSetup,
+        prompts: PromptSet,
+        joint_prompt: JointPrompt | None = None,
+        asked: Collection[str] | None = None,
+    ):
+        self.pairs, self.prompts, self._setup, self._joint_prompt = pairs, prompts, setup, joint_prompt
+        self._asked = setup.config.score.all_judges if asked is None else asked
         self.counters: Counter[str] = Counter()
 
     @property
@@ -102,13 +143,25 @@ class Batch:
         """The distinct passages of ``prompted``, in the order in which they first appear."""
         return list(dict.fromkeys(pair.passage for pair in self.prompted))
 
+    def is_joint(self, judge: str) -> bool:
+        """Whether this judge, ``ql`` or the label judge, reads what it says from ``joint``."""
+        return self._joint_prompt is not None and judge in ("ql", self._joint_prompt.judge)
+
     @cached_property
-    def joint(self) -> list[Scored]:
-        """Query likelihood and label probabilities of every pair from one forward pass (``score.mode: joint``)."""
-        return self.score(
-            [self.prompts.joint_scoring(pair.passage, pair.query) for pair in self.prompted],
-            self.prompts.label_strings("joint"),
-        )
+    def joint(self) -> JointScores:
+        """Query likelihood and label probabilities of every pair from one forward pass.
+
+        Where the label judge is not asked, as it is when its weight is 0, the pass ends with the query.
+        """
+        assert self._joint_prompt is not None
+        labelled = self._joint_prompt.judge in self._asked
+        request = self._joint_prompt.request
+        requests = [request(pair.passage, pair.query) for pair in self.prompted]
+        if not labelled:
+            return JointScores(self.score([replace(asked, tail="") for asked in requests]), [])
+        empty = [request(passage, EMPTY_QUERY) for passage in self.passages] if self.config.calibrate else []
+        scored = self.score([*requests, *empty], self._joint_prompt.labels)
+        return JointScores(scored[: len(requests)], scored[len(requests) :])
 
 
 class Judge(ABC):
@@ -162,7 +215,7 @@ class Judge(ABC):
 
     @classmethod
     def passes(cls, config: ScoreConfig) -> int:
-        """Forward passes of the scoring LLM for each pair, for the cost of a build.
+        """Forward passes of the scoring LLM for each pair where it has them for itself, for the cost of a build.
 
         Args:
             config: section ``score``.

@@ -12,11 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from gecko_fret.config import FretConfig
-from gecko_fret.judges.base import Batch
+from gecko_fret.judges.base import EMPTY_QUERY, Batch
 from gecko_fret.llm.protocol import ScoreRequest
-
-#: What stands in place of a query that says nothing.
-EMPTY_QUERY = "N/A"
 
 _LEAST = 1e-12  # a probability below it is rounding of the logits
 
@@ -43,10 +40,9 @@ def label_logs(
 
 
 def joint_label_logs(batch: Batch) -> list[list[float]]:
-    """Calibrated log-probabilities of the labels where one pass gives likelihood and label (``score.mode: joint``)."""
-    requests = [batch.prompts.joint_scoring(passage, EMPTY_QUERY) for passage in batch.passages]
-    empty = batch.score(requests, batch.prompts.label_strings("joint"))
-    return take_off(batch, [_logs(row.labels) for row in batch.joint], [_logs(row.labels) for row in empty])
+    """The same where one pass gives likelihood and label (``Batch.joint``)."""
+    logs = [_logs(row.labels) for row in batch.joint.pairs]
+    return take_off(batch, logs, [_logs(row.labels) for row in batch.joint.empty]) if batch.config.calibrate else logs
 
 
 def take_off(batch: Batch, logs: Sequence[Sequence[float]], empty: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -16,8 +16,8 @@ class QueryLikelihood(Judge):
 
     def judge(self, batch: Batch) -> Sequence[float]:
         """Mean log-probability per token of every query."""
-        if batch.config.mode == "joint":
-            return [scored.logprob for scored in batch.joint]
+        if batch.is_joint(self.name):
+            return [scored.logprob for scored in batch.joint.pairs]
         requests = [batch.prompts.likelihood(pair.kind, pair.passage, pair.query) for pair in batch.prompted]
         return [scored.logprob for scored in batch.score(requests)]
 

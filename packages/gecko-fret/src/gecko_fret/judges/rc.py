@@ -26,9 +26,9 @@ class RelevanceClassification(Judge):
 
     def judge(self, batch: Batch) -> Sequence[list[float]]:
         """Probabilities of the labels of every pair, in the order of the scale."""
-        joint = batch.config.mode == "joint"
+        joint = batch.is_joint(self.name)
         if not batch.config.calibrate:
-            return [list(scored.labels) for scored in (batch.joint if joint else self._separate(batch))]
+            return [list(scored.labels) for scored in (batch.joint.pairs if joint else self._separate(batch))]
         labels = batch.prompts.label_strings("separate")
         logs = (
             joint_label_logs(batch)
@@ -43,8 +43,8 @@ class RelevanceClassification(Judge):
 
     @classmethod
     def passes(cls, config: ScoreConfig) -> int:
-        """One, and one for the empty query; in joint mode the labels come from the pass of ``ql``."""
-        return (0 if config.mode == "joint" else 1) + bool(config.calibrate)
+        """One, and one for the empty query."""
+        return 1 + bool(config.calibrate)
 
     @classmethod
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:

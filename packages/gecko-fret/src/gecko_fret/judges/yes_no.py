@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from gecko_fret.config import FretConfig, ScoreConfig
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup
-from gecko_fret.judges.calibration import calibration_fingerprint, label_logs
+from gecko_fret.judges.calibration import calibration_fingerprint, joint_label_logs, label_logs
 from gecko_fret.llm.protocol import ScoreRequest
 from gecko_fret.models import Models
 from gecko_fret.prompting import RelevanceBlock, fill, load_prompt
@@ -52,12 +52,27 @@ class YesNoBlock(RelevanceBlock):
         Where the template has the passage first, the request's context ends with it: all queries of a passage share it.
         """
         prefix, template = self._full_parts() if self.full else (self._shown(), self.template)
-        before, _, after = template.partition("{query}")
-        if "{passage}" in after:
+        if "{passage}" in template.partition("{query}")[2]:
             return ScoreRequest(prefix, fill(template, passage=passage, query=query))
-        # The space before the query belongs to the query's first token.
+        context, space, after = self._around_query(template)
+        return ScoreRequest(prefix, fill(context, passage=passage), tail=space + query + after)
+
+    @property
+    def reads_query_last(self) -> bool:
+        """Whether the likelihood of the query, too, can be read on the way to the label."""
+        return not self.full and "{passage}" not in self.template.partition("{query}")[2]
+
+    def joint(self, passage: str, query: str) -> ScoreRequest:
+        """``classification`` with the query as a continuation of its own, whose log-probability is asked for."""
+        context, space, after = self._around_query(self.template)
+        return ScoreRequest(self._shown(), fill(context, passage=passage), continuation=space + query, tail=after)
+
+    @staticmethod
+    def _around_query(template: str) -> tuple[str, str, str]:
+        """What is before the query, the space that belongs to its first token, and what is after it."""
+        before, _, after = template.partition("{query}")
         context = before.rstrip(" ")
-        return ScoreRequest(prefix, fill(context, passage=passage), tail=before[len(context) :] + query + after)
+        return context, before[len(context) :], after
 
     def _full_parts(self) -> tuple[str, str]:
         """The whole prompt, cut at the last line break before a text of its own."""
@@ -89,9 +104,11 @@ class YesNo(Judge):
 
     def judge(self, batch: Batch) -> Sequence[float]:
         """The log-odds of yes for every pair."""
-        logs = label_logs(
-            batch, self._block.classification, self._block.label_strings, calibrate=bool(batch.config.calibrate)
-        )
+        if batch.is_joint(self.name):
+            logs = joint_label_logs(batch)
+        else:
+            calibrate = bool(batch.config.calibrate)
+            logs = label_logs(batch, self._block.classification, self._block.label_strings, calibrate=calibrate)
         return [yes - no for no, yes in logs]
 
     @classmethod

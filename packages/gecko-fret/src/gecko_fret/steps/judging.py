@@ -8,12 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from gecko_fret.config import PAPER_JUDGES
+from gecko_fret.config import PAPER_JUDGES, ScoreConfig
 from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair
+from gecko_fret.judges.joint import joint_prompt
 from gecko_fret.models import llm_settings
 from gecko_fret.prompting import load_prompts
 from gecko_fret.steps.base import BuildContext, StepResult
 from gecko_fret.steps.parts import Layout
+from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,11 @@ class Panel:
     def __init__(self, setup: JudgeSetup, judges: Sequence[Judge]):
         self._setup, self._judges = setup, judges
         self._prompts = load_prompts(setup.config.score.prompt)
+        self._joint = joint_prompt(setup.config.score)
 
     def __call__(self, pairs: Sequence[Pair]) -> StepResult[ScoredPair]:
         """Let every judge judge these pairs, one row each; counted are pairs and the tokens that the LLM read."""
-        batch = Batch(pairs, self._setup, self._prompts)
+        batch = Batch(pairs, self._setup, self._prompts, self._joint, [judge.name for judge in self._judges])
         counters = {"pairs": len(pairs), "prompt_tokens": 0}
         columns: dict[str, Sequence[Any]] = {}
         for judge in self._judges if pairs else ():
@@ -71,6 +74,21 @@ def make_panel(build: BuildContext, names: Collection[str]) -> Panel:
     return Panel(setup, [JUDGES[name](setup) for name in build.config.score.all_judges if name in names])
 
 
+def llm_passes(config: ScoreConfig) -> int:
+    """Forward passes of the scoring LLM for each pair."""
+    # A measured build may name a judge that is not registered here.
+    own = sum(JUDGES[name].passes(config) for name in config.all_judges if name in JUDGES)
+    joint = joint_prompt(config)
+    return own - 1 if joint and {"ql", joint.judge} <= set(config.all_judges) else own
+
+
+def llm_reads(plan: Plan, pairs: float) -> tuple[int, float]:
+    """Forward passes of the scoring LLM for each pair, and the tokens that it reads for so many pairs."""
+    config, passes = plan.config, llm_passes(plan.config.score)
+    tokens = plan.text_tokens(config.score.passage_tokens) + config.generate.max_new_tokens + TEMPLATE_TOKENS
+    return passes, float(round(pairs * passes * tokens))
+
+
 def scored_layout(names: Sequence[str]) -> Layout[ScoredPair]:
     """The two ids, and a column for every judge."""
     schema = pa.schema(
@@ -91,15 +109,18 @@ def judging_fingerprint(build: BuildContext) -> list[Any]:
     """What decides the judgements: settings, prompts, the LLM, the judges. Of the paper's two as in version 0.1."""
     config, models = build.config, build.models
     score = config.score
+    joint = joint_prompt(score)
     own = {name: JUDGES[name].fingerprint(config, models) for name in score.all_judges}
     further = [[name, *decides] for name, decides in own.items() if decides or name not in PAPER_JUDGES]
     missing = [name for name in PAPER_JUDGES if name not in score.all_judges]
     return [
-        score.model_dump(include={"mode", "prompt", "passage_tokens", "query_tokens"}),
+        score.model_dump(include={"prompt", "passage_tokens", "query_tokens"})
+        | {"mode": "joint" if joint else "separate"},
         load_prompts(score.prompt).hash,
         llm_settings(config.llm),
         models.llm_fingerprint(config.llm),
         *further,
         *([["without", missing]] if missing else []),
         *([["blocks"]] if score.blocks else []),
+        *([["joint", joint.judge]] if joint and joint.judge not in PAPER_JUDGES else []),
     ]

@@ -17,11 +17,11 @@ from gecko_fret.config import FretConfig
 from gecko_fret.judges import JUDGES, Pair
 from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
-from gecko_fret.steps.judging import Panel, judging_fingerprint, make_panel
+from gecko_fret.steps.judging import Panel, judging_fingerprint, llm_reads, make_panel
 from gecko_fret.steps.known_items import KnownItem, plan_items, sentences, titles
 from gecko_fret.steps.measured import MeasuredCandidate, MeasuredItem, fit_judges, summary
 from gecko_fret.steps.parts import Layout, layout_of, part_count
-from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
+from gecko_fret.steps.plan import Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE
 
 _FEWEST_ITEMS = 8
@@ -105,9 +105,7 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         if not measures(config):
             return None
         pairs = (config.measure.items + config.measure.seeds) * min(config.measure.candidates, plan.passages)
-        passes = sum(JUDGES[name].passes(config.score) for name in config.score.all_judges)
-        tokens = plan.text_tokens(config.score.passage_tokens) + config.generate.max_new_tokens + TEMPLATE_TOKENS
-        read = float(round(pairs * passes * tokens))
+        passes, read = llm_reads(plan, pairs)
         return StepCost(f"at most {pairs} pairs x {passes}: {read:.0f} tokens read", pairs * passes, read)
 
     def layout(self, config: FretConfig) -> Layout[MeasuredItem]:

@@ -26,8 +26,8 @@ from gecko_fret.steps.sources import as_shown
 class Retrieved:
     """The N passages nearest to a query, best first, then those that BM25 added; the columns of the parts.
 
-    ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them, or has none. For a
-    title they are ordered anew, by what they are without theirs.
+    ``seed_rank`` is the rank of the query's seed among them, from 1; None where it is not among them, or has none. For
+    a title they are ordered anew, by what they are without theirs.
     """
 
     query_id: str

@@ -10,13 +10,22 @@ from gecko_core.errors import ConfigError
 from gecko_fret.config import PAPER_JUDGES, FretConfig, ScoreConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.judges import JUDGES, Pair
+from gecko_fret.judges.joint import joint_prompt
 from gecko_fret.prompting import load_prompts
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.filter import FILTER, Query
-from gecko_fret.steps.judging import Panel, ScoredPair, judging_fingerprint, make_panel, scored_layout
+from gecko_fret.steps.judging import (
+    Panel,
+    ScoredPair,
+    judging_fingerprint,
+    llm_passes,
+    llm_reads,
+    make_panel,
+    scored_layout,
+)
 from gecko_fret.steps.measure import MEASURE, measures
 from gecko_fret.steps.parts import Layout
-from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
+from gecko_fret.steps.plan import Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 from gecko_fret.steps.sources import as_shown
 
@@ -86,19 +95,16 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
             if name not in JUDGES:
                 raise ConfigError(f"score.judges: no judge is called {name!r}; there are {', '.join(JUDGES)}")
             JUDGES[name].check(config)
-        if config.score.mode == "joint":
-            load_prompts(config.score.prompt).joint_scoring("", "")
+        joint_prompt(config.score)
 
     def estimate(self, plan: Plan) -> StepCost:
         """See ``Step.estimate``."""
         config, like = plan.config, plan.like
-        passes = _passes(config.score)
         pairs = plan.rows["scored_pairs"] = plan.rows["passed"] * min(config.retrieve.candidates, plan.passages)
-        tokens = plan.text_tokens(config.score.passage_tokens) + config.generate.max_new_tokens + TEMPLATE_TOKENS
-        read, seconds = float(round(pairs * passes * tokens)), 0.0
+        (passes, read), seconds = llm_reads(plan, pairs), 0.0
         if like:
             # Manifests of version 0.1 name no judges: there were only the paper's.
-            earlier = _passes(ScoreConfig.model_validate({"judges": PAPER_JUDGES} | like.config["score"]))
+            earlier = llm_passes(ScoreConfig.model_validate({"judges": PAPER_JUDGES} | like.config["score"]))
             share = pairs * passes / (like.counts["scored_pairs"] * earlier)
             read, seconds = share * like.tokens[self.name]["prompt_tokens"], share * like.seconds[self.name]
         line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read"
@@ -137,8 +143,3 @@ SCORE = ScoreStep()
 
 def _skips(config: FretConfig) -> bool:
     return measures(config) and config.score.skip_useless
-
-
-def _passes(config: ScoreConfig) -> int:
-    # A measured build may name a judge that is not registered here.
-    return sum(JUDGES[name].passes(config) for name in config.all_judges if name in JUDGES)
