@@ -35,7 +35,7 @@ def test_parquet(tmp_path):
     parquet.write_table(pa.table({"text": ["x", "y"], "id": [1, 2], "other": [0.5, 0.5]}), path)
     assert list(read_rows(path)) == [Row("x", None, "1"), Row("y", None, "2")]
     parquet.write_table(pa.table({"text": ["x", None]}), path)
-    with pytest.raises(DataError, match="row 2: 'text' is NoneType"):
+    with pytest.raises(DataError, match="row 2: 'text' is empty"):
         list(read_rows(path))
     path.write_bytes(b"PAR1 nonsense")
     with pytest.raises(DataError, match="not a readable Parquet"):
@@ -49,7 +49,8 @@ def test_parquet(tmp_path):
         ("a.jsonl", '{"body": "x"}\n', r"a\.jsonl:1: 'text' is missing \(found: body\)"),
         ("a.jsonl", '{"text": "x"}\n{"te', r"a\.jsonl:2: not JSON"),
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: a list; expected a JSON object"),
-        ("a.jsonl", json.dumps({"text": "x", "title": 3}), r"a\.jsonl:1: 'title' is int"),
+        ("a.jsonl", json.dumps({"text": "x", "title": [3]}), r"a\.jsonl:1: 'title' is list; it must be text"),
+        ("a.jsonl", json.dumps({"text": "x", "id": 1.0}), r"a\.jsonl:1: id 1\.0 is a float; use text or whole"),
         ("a.csv", "id,body\n1,x\n", r"no column 'text' \(found: id, body\)"),
         ("a.csv", "", r"the file is empty"),
         ("a.csv", "text,id\n", None),

@@ -6,6 +6,9 @@ from pydantic import Field
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, dump_settings, load_settings, parse_settings, read_yaml
 
+#: Nine lines that stand for a billion values.
+BILLIONS = "".join(f"x{i}: &x{i} [{','.join(['y' if not i else f'*x{i - 1}'] * 10)}]\n" for i in range(9))
+
 
 class Loop(Section):
     batch_size: int = Field(64, ge=2)
@@ -56,6 +59,10 @@ def test_wrong_values_are_one_line_with_the_key(values, message):
         ("name.first=3", "name is a value and has no keys below it"),
         ("sets.2.rate=3", "'2' is not an index below 1 of that list"),
         ("name=[", "the value is not valid YAML"),
+        ("name=2026-13-45", "'name=2026-13-45': the value is not valid YAML; quote it"),
+        ("name={a: 1, a: 2}", "the value is not valid YAML"),
+        ("name=" + "1" * 5000, "the value is not valid YAML"),
+        ("name=" + "[" * 5000, "the value is not valid YAML"),
     ],
 )
 def test_wrong_overrides(tmp_path, override, message):
@@ -71,6 +78,12 @@ def test_wrong_overrides(tmp_path, override, message):
         (b"a: [", "not valid YAML"),
         (b"- 1", "holds a list; a recipe is keys with values"),
         (b"a: \xff", r"not UTF-8 \(byte 3\)"),
+        (b"a: 1\nb: {c: 1, c: 2}", r"not valid YAML \(line 2: the key 'c' occurs twice; remove one\)"),
+        (b"a: &a [*a]", r"line 1: the alias stands for a value that holds itself"),
+        (b'a: "\\uD800"', r"line 1: half of a surrogate pair"),
+        (BILLIONS.encode(), r"line \d: more than 100,000 values with all aliases written out"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, "not valid YAML"),
+        (b"a: 2026-13-45", r"not valid YAML \(month must be in 1\.\.12\)"),
         (None, "no such recipe file"),
     ],
 )
@@ -82,6 +95,12 @@ def test_files_that_cannot_be_read(tmp_path, content, message):
         read_yaml(path, "recipe")
     with pytest.raises(ConfigError, match="is a folder"):
         read_yaml(tmp_path)
+
+
+def test_aliases_and_merge_keys_are_fine(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("one: &one {a: 1, b: 2}\ntwo: {<<: *one, b: 3}\nthree: *one\n")
+    assert read_yaml(path) == {"one": {"a": 1, "b": 2}, "two": {"a": 1, "b": 3}, "three": {"a": 1, "b": 2}}
 
 
 def test_what_an_earlier_version_dumped_is_read_under_the_new_names():

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_core.io import Record, below_data_dir, count_rows, find_data, read_lines, read_table, table_kind
+from gecko_core.io import Record, below_data_dir, count_rows, find_data, read_lines, read_table, table_kind, user_path
 
 
 def written(path, content):
@@ -59,8 +59,34 @@ def test_large_cells(tmp_path):
     assert fields(written(tmp_path / "a.csv", "text\n" + "x" * 300_000 + "\n")) == [{"text": "x" * 300_000}]
 
 
-def test_nan_is_a_missing_value(tmp_path):
-    assert fields(written(tmp_path / "a.jsonl", '{"title": NaN}')) == [{"title": None}]
+def test_nan_is_a_missing_value_at_any_depth(tmp_path):
+    text = '{"title": NaN, "p": [{"title": NaN, "text": "x"}]}'
+    wanted = [{"title": None, "p": [{"title": None, "text": "x"}]}]
+    assert fields(written(tmp_path / "a.jsonl", text)) == wanted
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    nested = [{"title": float("nan"), "p": [{"title": float("nan"), "text": "x"}]}]
+    parquet.write_table(pa.Table.from_pylist(nested), tmp_path / "a.parquet")
+    assert fields(tmp_path / "a.parquet") == wanted
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])
+def test_no_line_or_cell_grows_without_end(tmp_path, name, monkeypatch):
+    """A quote that is not closed takes in line after line; a .gz of a megabyte may hold a line of gigabytes."""
+    monkeypatch.setattr("gecko_core.io.tables._LONGEST", 1000)
+    rows = "".join(f"{number},row\n" for number in range(1000))
+    for text in ("text\n" + "x" * 2000 + "\n", 'id,text\n1,"open\n' + rows):
+        text = text.replace(",", "\t") if name == "a.tsv" else text
+        file = written(tmp_path / name, gzip.compress(text.encode()) if name.endswith(".gz") else text)
+        with pytest.raises(DataError, match=r"a\.\w+(\.gz)?:\d+: (a line of more than|not a row|not JSON)"):
+            fields(file)
+
+
+def test_home_folders():
+    assert str(user_path("a/~b")) == "a/~b"
+    with pytest.raises(DataError, match="~nosuchuser/x: there is no user of that name"):
+        user_path("~nosuchuser/x")
 
 
 WHOLE = gzip.compress(b'{"query":"a b","positive":"c d"}\n' * 2000)
@@ -74,6 +100,10 @@ WHOLE = gzip.compress(b'{"query":"a b","positive":"c d"}\n' * 2000)
         ("a.jsonl", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", r"a\.jsonl:1: not JSON that can be read"),
         ("a.jsonl", '{"a": ' + "9" * 5000 + "}", r"a\.jsonl:1: not JSON that can be read"),
         ("a.jsonl", '{"a": Infinity}', r"a\.jsonl:1: not JSON that can be read \(Infinity"),
+        ("a.jsonl", '{"a": 1e999}', r"a\.jsonl:1: not JSON that can be read \(1e999 is too large"),
+        ("a.jsonl", '{"a": 1, "b": {"c": 1, "c": 2}}', r"a\.jsonl:1: .* \(the key 'c' occurs twice in one object\)"),
+        ("a.jsonl", '{"a": [{"b": "x\\ud800"}]}', r"a\.jsonl:1: 'a' holds half of a surrogate pair"),
+        ("a.jsonl", '{"a\\ud800": 1}', r"a\.jsonl:1: 'a\\ud800' holds half of a surrogate pair"),
         ("a.jsonl", '{"a": "x\\ud800"}', r"a\.jsonl:1: 'a' holds half of a surrogate pair \(U\+D800\)"),
         ("a.jsonl", b'{"a": "ok"}\n{"a": "\xff"}', r"a\.jsonl:2: not UTF-8 at byte 19 \(0xff\)"),
         ("a.jsonl", "", "the file is empty"),

@@ -65,9 +65,10 @@ def test_long_documents_and_byte_order_marks(folder):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": [1], "text": "x"}, r"corpus\.jsonl:1: id and title must be text"),
-        ({"id": "1", "text": "x", "title": 3}, r"corpus\.jsonl:1: id and title must be text"),
-        ({"id": "", "text": "x"}, r"corpus\.jsonl:1: a document needs id and text"),
+        ({"id": [1], "text": "x"}, r"corpus\.jsonl:1: id \[1\] is a list; use text or whole numbers"),
+        ({"id": "1", "text": "x", "title": [3]}, r"corpus\.jsonl:1: 'title' is list; it must be text"),
+        ({"id": "", "text": "x"}, r"corpus\.jsonl:1: a document needs an id"),
+        ({"id": "1", "text": None}, r"corpus\.jsonl:1: 'text' is empty"),
     ],
 )
 def test_bad_documents_are_named(folder, write_jsonl, row, message):

@@ -63,14 +63,4 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
 
 
 def _row(record: Record, columns: Columns) -> Row:
-    where, fields = record.where, record.fields
-    text = fields.get(columns.text)
-    if not isinstance(text, str):
-        problem = f"is {type(text).__name__}"
-        if columns.text not in fields:
-            problem = f"is missing (found: {', '.join(fields) or 'nothing'})"
-        raise DataError(f"{where}: {columns.text!r} {problem}; every row needs a text")
-    title, key = fields.get(columns.title), fields.get(columns.id)
-    if title is not None and not isinstance(title, str):
-        raise DataError(f"{where}: {columns.title!r} is {type(title).__name__}, not text")
-    return Row(text, title, None if key is None else str(key))
+    return Row(record.text(columns.text), record.optional_text(columns.title), record.identifier(columns.id))

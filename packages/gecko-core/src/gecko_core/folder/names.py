@@ -66,7 +66,10 @@ def resolve(name: str | Path) -> Resolved:
     text = str(name)
     if not text.strip():
         raise ModelError(f"the model name is empty: give a folder, one of {_names()}, or a hub id such as org/name")
-    folder = Path(text).expanduser()
+    try:
+        folder = Path(text).expanduser()
+    except RuntimeError:
+        raise ModelError(f"{text}: there is no user of that name; give the path in full") from None
     if folder.is_dir():
         return Resolved(text, path=folder)
     if folder.is_file():

@@ -15,6 +15,7 @@ from gecko_core.io.files import (
     write_text,
 )
 from gecko_core.io.progress import Bars, Lines, Progress, Silent, format_seconds, make_progress
+from gecko_core.io.records import Record
 from gecko_core.io.settings import (
     Section,
     apply_override,
@@ -22,12 +23,12 @@ from gecko_core.io.settings import (
     dump_settings,
     load_settings,
     parse_settings,
+    parse_yaml,
     read_yaml,
 )
 from gecko_core.io.tables import (
     HUB,
     TABLE_SUFFIXES,
-    Record,
     below_data_dir,
     count_rows,
     find_data,
@@ -37,6 +38,7 @@ from gecko_core.io.tables import (
     read_table,
     table_kind,
     unreadable,
+    user_path,
 )
 from gecko_core.io.templates import render
 
@@ -61,6 +63,7 @@ __all__ = [
     "locked",
     "make_progress",
     "parse_settings",
+    "parse_yaml",
     "pyarrow",
     "read_hub",
     "read_json",
@@ -72,6 +75,7 @@ __all__ = [
     "table_kind",
     "unreadable",
     "unwritable",
+    "user_path",
     "whole_file",
     "whole_folder",
     "whole_path",

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from gecko_core.errors import ConfigError
 
+_MOST_VALUES = 100_000
+
 
 class Section(BaseModel):
     """A section of settings: an unknown key is an error, never ignored.
@@ -90,7 +92,7 @@ def read_yaml(path: str | Path, what: str = "config") -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such {what} file; give the path of a YAML file") from None
     except IsADirectoryError:
@@ -106,6 +108,58 @@ def read_yaml(path: str | Path, what: str = "config") -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds a {type(values).__name__}; a {what} is keys with values")
     return values
+
+
+def parse_yaml(text: str) -> Any:
+    """What YAML text holds: plain values only, every key once, aliases within reason.
+
+    Raises:
+        ValueError: a key that occurs twice, aliases that stand for more than 100,000 values together (a few lines can
+            stand for billions), half a surrogate pair, or a value that is none, such as the 45th of a month.
+        yaml.YAMLError: no YAML.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_node(root, {})
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _check_node(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values a node stands for, with its aliases written out."""
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise ValueError(f"{_place(node)}: the alias stands for a value that holds itself")
+        return sizes[id(node)]
+    sizes[id(node)] = 0  # being counted
+    size = 1
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
+            if name in seen:
+                raise ValueError(f"{_place(key)}: the key {key.value!r} occurs twice; remove one")
+            seen.add(name)
+            size += _check_node(key, sizes) + _check_node(value, sizes)
+    elif isinstance(node, yaml.SequenceNode):
+        size += sum(_check_node(element, sizes) for element in node.value)
+    else:
+        try:
+            node.value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{_place(node)}: half of a surrogate pair, which is no character; remove it") from None
+    if size > _MOST_VALUES:
+        raise ValueError(f"{_place(node)}: more than {_MOST_VALUES:,} values with all aliases written out")
+    sizes[id(node)] = size
+    return size
+
+
+def _place(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
 
 
 def parse_settings(model: type[Settings], values: Any, where: str = "config") -> Settings:
@@ -136,9 +190,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise ConfigError(f"--set {override!r}: write it as section.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML; quote it") from None
+        value = parse_yaml(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise ConfigError(f"--set {override[:80]!r}: the value is not valid YAML; quote it") from None
     place: Any = values
     for depth, key in enumerate(keys[:-1]):
         if isinstance(place, list):

@@ -11,32 +11,20 @@ import gzip
 import json
 import math
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.io.records import Record
 
 #: Endings that :func:`read_table` knows; all but .parquet may be followed by .gz.
 TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 HUB = "hub:"
 _PARQUET_ROWS = 4096
-
-
-class Record(NamedTuple):
-    """One row of a table.
-
-    Attributes:
-        number: row number from 1; for JSONL the line's, so that blank lines count.
-        where: the start of error messages about this row: ``file:line`` or ``file, row number``.
-        fields: column name to value; NaN, as pandas writes a missing value, is None.
-    """
-
-    number: int
-    where: str
-    fields: dict[str, Any]
+#: Most bytes of a line, and most characters of a cell: a quote that is not closed would take the rest of the file.
+_LONGEST = 1 << 26
 
 
 def table_kind(path: str | Path) -> str | None:
@@ -115,6 +103,18 @@ def read_hub(name: str, split: str = "train", *, config: str | None = None, stre
         ) from None
 
 
+def user_path(path: str | Path) -> Path:
+    """The path with a leading ``~`` or ``~name`` replaced by that user's home.
+
+    Raises:
+        DataError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(f"{path}: there is no user of that name; give the path in full") from None
+
+
 def below_data_dir(path: str | Path) -> Path:
     """The path itself, or the one below GECKO_DATA_DIR where only that exists.
 
@@ -174,7 +174,9 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
     offset = number = 0
     try:
         with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
+                if len(raw) > _LONGEST:
+                    raise DataError(f"{path}:{number}: a line of more than {_LONGEST >> 20} MiB; break it up")
                 try:
                     line = raw.decode("utf-8")
                 except UnicodeDecodeError as error:
@@ -196,17 +198,17 @@ def _jsonl(path: Path) -> Iterator[Record]:
             continue
         where = f"{path}:{number}"
         try:
-            fields = json.loads(line, parse_constant=_constant)
+            fields = json.loads(line, parse_constant=_constant, parse_float=_number, object_pairs_hook=_object)
+            if "\\ud" in line or "\\uD" in line:  # only an escape brings half a surrogate pair into UTF-8
+                _check_surrogates(fields, where)
         except RecursionError:
             raise DataError(f"{where}: not JSON that can be read (nested too deeply)") from None
         except json.JSONDecodeError as error:
             raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}); one object per line") from None
-        except ValueError as error:  # a number of thousands of digits, Infinity
+        except ValueError as error:  # a number of thousands of digits, Infinity, a key that occurs twice
             raise DataError(f"{where}: not JSON that can be read ({str(error).split(';')[0]})") from None
         if not isinstance(fields, dict):
             raise DataError(f"{where}: a {type(fields).__name__}; expected a JSON object, one per line")
-        if "\\ud" in line or "\\uD" in line:  # only an escape brings half a surrogate pair into UTF-8
-            _check_surrogates(fields, where)
         yield Record(number, where, fields)
 
 
@@ -215,19 +217,43 @@ def _constant(name: str) -> None:
         raise ValueError(f"{name} is no JSON number")
 
 
-def _check_surrogates(fields: Mapping[str, Any], where: str) -> None:
-    for key, value in fields.items():
+def _number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is too large for a number")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
+    return fields
+
+
+def _check_surrogates(value: Any, where: str, key: str = "") -> None:
+    """Refuse half a surrogate pair in any text or key below ``value``, which belongs to the field ``key``."""
+    if isinstance(value, list):
+        for element in value:
+            _check_surrogates(element, where, key)
+    elif isinstance(value, dict):
+        for name, element in value.items():
+            _check_surrogates(name, where, key or name)
+            _check_surrogates(element, where, key or name)
+    elif isinstance(value, str):
         try:
-            f"{key}{value}".encode()
+            value.encode()
         except UnicodeEncodeError as error:
-            character = f"U+{ord(error.object[error.start]):04X}"
+            character = f"U+{ord(value[error.start]):04X}"
             raise DataError(
                 f"{where}: {key!r} holds half of a surrogate pair ({character}), which is no character; remove it"
             ) from None
 
 
 def _separated(path: Path, delimiter: str, need: Sequence[str]) -> Iterator[Record]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses cells over 128 kB
+    csv.field_size_limit(_LONGEST)  # the default refuses cells over 128 kB
     reader = csv.reader((line for _, line in _text_lines(path)), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
@@ -246,7 +272,8 @@ def _separated(path: Path, delimiter: str, need: Sequence[str]) -> Iterator[Reco
             yield Record(number, where, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise DataError(
-            f"{path}:{reader.line_num}: not a row of a table ({error}); a quote within a cell is written twice"
+            f"{path}:{reader.line_num}: not a row of a table ({error}); quotes within a cell are written twice, and one "
+            "that opens a cell must be closed"
         ) from None
 
 
@@ -283,4 +310,14 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
 
 
 def _without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields.items()}
+    return {name: _nan_to_none(value) for name, value in fields.items()}
+
+
+def _nan_to_none(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {name: _nan_to_none(element) for name, element in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):  # a column's elements are of one type
+        return [_nan_to_none(element) for element in value]
+    return value

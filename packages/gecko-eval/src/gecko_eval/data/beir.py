@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from gecko_core.errors import DataError
 from gecko_core.io import below_data_dir, read_table
@@ -80,12 +80,13 @@ def find_file(folder: Path, name: str) -> Path:
 def _read_texts(path: Path, what: str, plural: str, titles: bool = False) -> dict[str, tuple[str, str]]:
     """Id -> (title, text) of a corpus or of queries."""
     texts: dict[str, tuple[str, str]] = {}
-    for _, where, fields in read_table(path):
-        text_id = _text(fields, "_id", where)
+    for record in read_table(path):
+        text_id = record.identifier("_id")
+        if text_id is None:
+            raise DataError(f"{record.where}: '_id' is {'empty' if '_id' in record.fields else 'missing'}")
         if text_id in texts:
-            raise DataError(f"{where}: the {what} id {text_id!r} occurs twice; ids must be unique")
-        title = _text(fields, "title", where, optional=True) if titles else ""
-        texts[text_id] = (title, _text(fields, "text", where))
+            raise DataError(f"{record.where}: the {what} id {text_id!r} occurs twice; ids must be unique")
+        texts[text_id] = ((record.optional_text("title") or "") if titles else "", record.text("text"))
     if not texts:
         raise DataError(f"{path}: no {plural} in it")
     return texts
@@ -103,16 +104,3 @@ def _check_judged(folder: Path, split: str, queries_path: Path, bare: list[str])
             f"(the first is {bare[0]!r}); add judgements, remove them, or leave them out with --drop-unjudged "
             "(unjudged='drop' in Python)"
         )
-
-
-def _text(fields: dict[str, Any], key: str, where: str, optional: bool = False) -> str:
-    value = fields.get(key)
-    if optional and value is None:
-        return ""
-    if key == "_id" and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if key == "_id" and value == "":
-        raise DataError(f"{where}: the key '_id' is empty")
-    if not isinstance(value, str):
-        raise DataError(f"{where}: the key {key!r} is {'missing' if key not in fields else 'not a string'}")
-    return value

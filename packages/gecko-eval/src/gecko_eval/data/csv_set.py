@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from gecko_core.errors import DataError
 from gecko_core.io import read_table, table_kind
@@ -36,13 +35,14 @@ def load_csv(
     documents = _read_corpus(corpus_path)
     qrels: dict[str, dict[str, int]] = {}
     ids: dict[str, str] = {}
-    for _, where, fields in read_table(queries, need=("query", "relevant_id")):
-        query, doc_id = _cell(fields, "query"), _cell(fields, "relevant_id")
+    for record in read_table(queries, need=("query", "relevant_id")):
+        where = record.where
+        query, doc_id = (record.optional_text("query") or "").strip(), record.identifier("relevant_id")
         if not query or not doc_id:
             raise DataError(f"{where}: an empty query or relevant_id")
         if doc_id not in documents:
             raise DataError(f"{where}: the relevant_id {doc_id!r} is not in {corpus_path}")
-        score = _score(_cell(fields, "score") or "1", where)
+        score = _score((record.optional_text("score") or "1").strip(), where)
         judged = qrels.setdefault(ids.setdefault(query, f"q{len(ids)}"), {})
         if judged.setdefault(doc_id, score) != score:
             raise DataError(f"{where}: {doc_id!r} has another score for this query in an earlier row; keep one of them")
@@ -88,23 +88,16 @@ def _corpus_beside(queries: Path) -> Path:
 def _read_corpus(path: Path) -> dict[str, tuple[str, str]]:
     """Document id -> (title, text)."""
     documents: dict[str, tuple[str, str]] = {}
-    for _, where, fields in read_table(path, need=("text",)):
-        doc_id, title = fields.get("id", fields.get("_id")), fields.get("title") or ""
-        if not isinstance(fields.get("text"), str) or doc_id in (None, ""):
-            raise DataError(f"{where}: a document needs id and text, found the keys {', '.join(fields)}")
-        if not isinstance(doc_id, (str, int)) or isinstance(doc_id, bool) or not isinstance(title, str):
-            raise DataError(f"{where}: id and title must be text (an id may be a whole number)")
-        if str(doc_id) in documents:
-            raise DataError(f"{where}: the id {doc_id!r} occurs twice; ids must be unique")
-        documents[str(doc_id)] = (title, fields["text"])
+    for record in read_table(path, need=("text",)):
+        doc_id = record.identifier("id", "_id")
+        if doc_id is None:
+            raise DataError(f"{record.where}: a document needs an id, found the keys {', '.join(record.fields)}")
+        if doc_id in documents:
+            raise DataError(f"{record.where}: the id {doc_id!r} occurs twice; ids must be unique")
+        documents[doc_id] = (record.optional_text("title") or "", record.text("text"))
     if not documents:
         raise DataError(f"{path}: no documents in it")
     return documents
-
-
-def _cell(fields: dict[str, Any], column: str) -> str:
-    value = fields.get(column)
-    return "" if value is None else str(value).strip()
 
 
 def _score(text: str, where: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from gecko_core.errors import DataError
@@ -43,10 +43,7 @@ def read_qrels(path: Path, query_ids: Container[str], doc_ids: Container[str]) -
             no grade above 0. The line names file and row.
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in read_lines(path):
-        cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
-        if not line.strip() or (number == 1 and cells[-1].lower() in _HEADER_ENDS):
-            continue
+    for number, cells in _rows(path):
         where = f"{path}:{number}"
         if len(cells) == 4:
             del cells[1]
@@ -73,7 +70,15 @@ def read_qrels(path: Path, query_ids: Container[str], doc_ids: Container[str]) -
 
 def judged_queries(path: Path) -> set[str]:
     """The query ids in the first column of a qrels file, unchecked."""
-    return {line.split("\t")[0].strip() for _, line in read_lines(path)}
+    return {cells[0] for _, cells in _rows(path)}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of a qrels file, without its header and blank lines."""
+    for number, line in read_lines(path):
+        cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
+        if line.strip() and not (number == 1 and cells[-1].lower() in _HEADER_ENDS):
+            yield number, cells
 
 
 def _grade(text: str, where: str) -> int:

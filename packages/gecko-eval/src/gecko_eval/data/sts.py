@@ -23,7 +23,8 @@ def load_sts(folder: str | Path, split: str = "test") -> StsSet:
         if not (
             isinstance(fields.get("sentence1"), str)
             and isinstance(fields.get("sentence2"), str)
-            and isinstance(fields.get("score"), (int, float))
+            and isinstance(fields.get("score"), int | float)
+            and not isinstance(fields["score"], bool)
             and math.isfinite(fields["score"])
         ):
             raise DataError(f"{where}: expected sentence1, sentence2 and a number as score, found {', '.join(fields)}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gecko_core.errors import DataError
+from gecko_core.io import user_path
 from gecko_core.text_identity import words_key
 from gecko_fret.corpus.readers import read_passages
 
@@ -74,7 +75,7 @@ def content_fingerprint(source: str) -> str:
 
 def _paths(source: str) -> list[Path]:
     """The tables of a folder in BEIR layout, or the file or folder itself."""
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if not folder.exists():
         raise DataError(f"{source}: no such evaluation set (mine.decontaminate)")
     beir = [path for name in ("queries", "corpus") for path in sorted(folder.glob(f"{name}.*")) if folder.is_dir()]

@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from gecko_core.errors import DataError
-from gecko_core.io import HUB, TABLE_SUFFIXES, Record, read_hub, read_lines, read_table, table_kind, unreadable
+from gecko_core.io import (
+    HUB,
+    TABLE_SUFFIXES,
+    Record,
+    read_hub,
+    read_lines,
+    read_table,
+    table_kind,
+    unreadable,
+    user_path,
+)
 from gecko_fret.corpus.markup import html_to_markdown, markdown_sections
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.splitting import count_words, split_text
@@ -41,7 +50,7 @@ def read_passages(spec: str | Path, split: str = "auto") -> Iterator[Passage]:
         return _from_records(read_hub(name, part or "train"), text, split)
     if not text.strip():
         raise DataError("the corpus has an empty name; give a folder, a file, hub:NAME or python-docs")
-    path = Path(spec).expanduser()
+    path = user_path(spec)
     try:
         exists = path.exists()
     except OSError as error:  # a parent folder that may not be entered, or a name that is too long
@@ -113,13 +122,15 @@ def _plain_title(text: str) -> tuple[str | None, str]:
 def _from_records(records: Iterable[Record], where: str, split: str) -> Iterator[Passage]:
     seen: dict[str, int] = {}
     for record in records:
-        identifier, text = _identifier(record), _text(record)
+        identifier, text = record.identifier("id", "_id"), _text(record)
+        if identifier is None:
+            identifier = str(record.number - 1)
         if identifier in seen:
             raise DataError(
                 f"{where}: id {identifier!r} is used in rows {seen[identifier]} and {record.number}; ids must differ"
             )
         seen[identifier] = record.number
-        title, source = (_optional_text(record, key) for key in ("title", "source"))
+        title, source = ((record.optional_text(key) or "").strip() or None for key in ("title", "source"))
         if split != "always":
             yield Passage(identifier, title, text, source)
             continue
@@ -129,26 +140,7 @@ def _from_records(records: Iterable[Record], where: str, split: str) -> Iterator
 
 
 def _text(record: Record) -> str:
-    text = record.fields.get("text")
-    if isinstance(text, str) and text.strip():
-        return text
-    problem = "no 'text'" if text is None else "an empty 'text'" if isinstance(text, str) else "'text' is not a string"
-    columns = ", ".join(sorted(map(str, record.fields))) or "none"
-    raise DataError(f"{record.where}: {problem} (columns: {columns}); every row needs its text in 'text'")
-
-
-def _identifier(record: Record) -> str:
-    """The row's id (``_id`` in the BEIR layout), or its number from 0."""
-    value: Any = record.fields.get("id", record.fields.get("_id"))
-    if value is None or value == "":
-        return str(record.number - 1)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{record.where}: id {value!r} is a {type(value).__name__}; use text or whole numbers")
-    return str(value)
-
-
-def _optional_text(record: Record, key: str) -> str | None:
-    value: Any = record.fields.get(key)
-    if isinstance(value, list | dict):
-        raise DataError(f"{record.where}: {key!r} is a {type(value).__name__}; it must be text")
-    return None if value is None else str(value).strip() or None
+    text = record.text("text")
+    if not text.strip():
+        raise DataError(f"{record.where}: 'text' is empty; every row needs its text in 'text'")
+    return text

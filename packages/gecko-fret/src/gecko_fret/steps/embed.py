@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import DataError
-from gecko_core.io import Progress, whole_file
+from gecko_core.io import Progress, user_path, whole_file
 from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
@@ -100,7 +100,7 @@ class EmbedStep(PartStep[Passage, np.ndarray]):
         folder = build.out / self.folder
         if cache and not build.config.retrieve.first_pass:
             embedder = build.models.embedder(build.config.embedder)
-            folder = Path(cache).expanduser() / embedding_key(build.corpus, embedder, part_size)
+            folder = user_path(cache) / embedding_key(build.corpus, embedder, part_size)
         return CorpusEmbeddings(folder, build.corpus, part_size)
 
     def prepare(self, build: BuildContext, progress: Progress) -> None:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, RowSet, TrainingRow
 from gecko_train.data.sources.base import SourceContext
@@ -52,6 +52,13 @@ def test_columns_are_renamed(tmp_path):
     options = {"columns": {"query": "title", "positive": "abstract"}}
     [row] = load_set(SetConfig(source="pairs", path=str(tmp_path / "s2.jsonl"), options=options), SourceContext())
     assert (row.query, row.positive.text, row.positive.title) == ("a title", "an abstract", None)
+
+
+@pytest.mark.parametrize("options", [{"columns": {"negative": "hard_negatve"}}, {"where": {"language": "en"}}])
+def test_a_named_column_that_no_record_has_is_refused(tmp_path, options):
+    write_lines(tmp_path / "a.jsonl", [{"query": "q", "positive": "p", "hard_negative": "n"}] * 2)
+    with pytest.raises(DataError, match=r"a\.jsonl:2: no record has the column '(hard_negatve|language)'"):
+        load(source="pairs", path=str(tmp_path / "a.jsonl"), options=options)
 
 
 @pytest.mark.parametrize(

@@ -90,13 +90,23 @@ def read_files(path: Path, file: str = "train") -> Iterator[Record]:
 
 
 def select(records: Iterable[Record], where: dict[str, Any], columns: dict[str, str]) -> Iterator[Record]:
-    """The records that have the values of ``where``, with columns renamed (new name to old name)."""
+    """The records that have the values of ``where``, with columns renamed (new name to old name).
+
+    Raises:
+        DataError: no record at all has one of the columns that are named.
+    """
     old_names = set(columns.values())
+    absent = {*old_names, *where}
+    record: Record | None = None
     for record in records:
         fields = record.fields
+        absent.difference_update(fields)
         if any(fields.get(key) != value for key, value in where.items()):
             continue
         if columns:
             renamed = {new: fields.get(old) for new, old in columns.items()}
             fields = {key: value for key, value in fields.items() if key not in old_names} | renamed
         yield record._replace(fields=fields)
+    if absent and record is not None:
+        names = ", ".join(map(repr, sorted(absent)))
+        raise DataError(f"{record.where}: no record has the column {names}; correct the set's options")
