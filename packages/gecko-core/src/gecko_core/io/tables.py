@@ -272,8 +272,8 @@ def _separated(path: Path, delimiter: str, need: Sequence[str]) -> Iterator[Reco
             yield Record(number, where, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise DataError(
-            f"{path}:{reader.line_num}: not a row of a table ({error}); quotes within a cell are written twice, and one "
-            "that opens a cell must be closed"
+            f"{path}:{reader.line_num}: not a row of a table ({error}); a quote within a cell is written "
+            "twice, one that opens a cell is closed"
         ) from None
 
 

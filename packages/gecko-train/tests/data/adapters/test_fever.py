@@ -1,3 +1,6 @@
+import pytest
+
+from gecko_core.errors import DataError
 from gecko_train.data.rows import Document
 
 
@@ -8,3 +11,27 @@ def test_fever_takes_decisive_evidence(read_records):
     ]
     (row,) = read_records("fever", [{"claim": "c", "evidences": evidences}])
     assert (row.query, row.positive, row.negatives) == ("c", Document("yes", "T"), (Document("well", "U"),))
+
+
+@pytest.mark.parametrize("label", ["NOT ENOUGH INFO", "not_enough_info", 2, "2"])
+def test_labels_of_evidence_and_of_whole_records(read_records, label):
+    evidences = [{"evidence": "no", "evidence_label": label}, {"evidence": "yes", "evidence_label": "refutes"}]
+    (row,) = read_records("fever", [{"claim": "c", "evidences": evidences}])
+    assert (row.positive, row.negatives) == (Document("yes"), (Document("no"),))
+    pair = {"claim": "c", "document": "d", "label": label}
+    assert read_records("fever", [pair]) == []
+    assert len(read_records("fever", [pair | {"label": "SUPPORTS"}])) == 1
+
+
+@pytest.mark.parametrize(
+    ("evidences", "message"),
+    [
+        ([{"evidence": "x", "evidence_label": "DISPUTED"}], "label 'DISPUTED' of evidence; expected SUPPORTS"),
+        ([{"evidence_label": "SUPPORTS"}], "no 'evidence'"),
+        ([{"evidence": ["x"], "evidence_label": "SUPPORTS"}], "'evidence' is list, not a text"),
+        (["x"], "'evidences' is no list of objects"),
+    ],
+)
+def test_unknown_labels_and_layouts_are_refused(read_records, evidences, message):
+    with pytest.raises(DataError, match=f"set, row 1: {message}"):
+        read_records("fever", [{"claim": "c", "evidences": evidences}])

@@ -1,3 +1,6 @@
+import pytest
+
+from gecko_core.errors import DataError
 from gecko_train.data.rows import Document
 
 
@@ -14,3 +17,20 @@ def test_hotpotqa_in_hub_and_release_layout(read_records):
     assert first.positive == Document("a1. a2.", "A")
     assert second.positive == Document("c1.", "C")
     assert first.negatives == (Document("b1.", "B"),)
+
+
+@pytest.mark.parametrize(
+    ("context", "facts"),
+    [
+        ("text", [["A", 0]]),
+        ([["A", "not a list"]], [["A", 0]]),
+        ([["A"]], [["A", 0]]),
+        ([[1984, ["x"]]], [["A", 0]]),
+        ({"title": ["A", "B"], "sentences": [["x"]]}, [["A", 0]]),
+        ([["A", ["x"]]], {"titles": ["A"]}),
+        ([["A", ["x"]]], ["A"]),
+    ],
+)
+def test_another_layout_is_refused(read_records, context, facts):
+    with pytest.raises(DataError, match="set, row 1: "):
+        read_records("hotpotqa", [{"question": "q", "context": context, "supporting_facts": facts}])

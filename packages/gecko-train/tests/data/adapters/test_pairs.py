@@ -1,3 +1,6 @@
+import pytest
+
+from gecko_core.errors import DataError
 from gecko_train.data.rows import Document
 
 
@@ -16,3 +19,71 @@ def test_triplets_in_the_three_common_layouts(read_records):
     assert row.positive == Document("p", "t")
     assert row.negatives == (Document("n", None),)
     assert row.task == "question answering"
+
+
+@pytest.mark.parametrize("label", [0, "0", False, 0.0, "false"])
+@pytest.mark.parametrize("column", ["label", "is_duplicate"])
+def test_a_pair_that_is_labelled_wrong_is_a_negative_of_its_query(read_records, column, label):
+    """As sentence-transformers' mine_hard_negatives writes them, and sets of duplicate questions."""
+    right = type(label)(1) if label != "false" else "true"
+    records = [
+        {"query": "France", "answer": "Paris", column: right},
+        {"query": "France", "answer": "Rome", column: label},
+        {"query": "France", "answer": "Berlin", column: label},
+        {"query": "Norway", "answer": "Bern", column: label},
+        {"query": "Spain", "answer": "Lima", column: label},
+        {"query": "Spain", "answer": "Madrid", column: right, "negative": "Vigo"},
+    ]
+    first, second = read_records("pairs", records)
+    assert (first.query, first.positive.text, [n.text for n in first.negatives]) == (
+        "France",
+        "Paris",
+        ["Rome", "Berlin"],
+    )
+    assert (second.query, second.positive.text, [n.text for n in second.negatives]) == (
+        "Spain",
+        "Madrid",
+        ["Vigo", "Lima"],
+    )
+
+
+def test_scores_and_other_labels_say_nothing_without_a_threshold(read_records):
+    records = [{"sentence1": "a", "sentence2": f"b{score}", "score": score} for score in (0.5, "3", 4, 5.0)]
+    with pytest.raises(
+        DataError, match=r"set, row 1: 'score' is 0\.5, and not every pair is a positive; say from which"
+    ):
+        read_records("pairs", records)
+    rows = read_records("pairs", records, min_score=4)
+    assert [row.positive.text for row in rows] == ["b4", "b5.0"]
+    for label in (2, -1, "entailment", 0.7, [1]):
+        with pytest.raises(DataError, match=r"set, row 1: 'label' is .* not every pair is a positive"):
+            read_records("pairs", [{"query": "q", "positive": "p", "label": label}])
+    with pytest.raises(DataError, match="set, row 1: 'score' is 'high'; expected a number"):
+        read_records("pairs", [{"query": "q", "positive": "p", "score": "high"}], min_score=1)
+
+
+def test_only_exact_names_are_negatives_and_numbers_count(read_records):
+    base = {"query": "q", "pos": ["p"], "neg": ["n"]}
+    others = {
+        "neg_id": ["d77"], "negative_ids": ["4412"], "negative_title": "Lyon", "negative_docid": "D99",
+        "negation": "no", "negative_score": 0.4, "neg_scores": [0.1], "negatives_rank": 3, "negative_": "x",
+        "negative_1_id": "d1",
+    }  # fmt: skip
+    (row,) = read_records("triplets", [base | others])
+    assert [negative.text for negative in row.negatives] == ["n"]
+    numbered = {f"negative_{number}": f"n{number}" for number in (10, 2, 1, 11)} | {"negative": None}
+    (row,) = read_records("triplets", [{"query": "q", "positive": "p"} | numbered])
+    assert [negative.text for negative in row.negatives] == ["n1", "n2", "n10", "n11"]
+    (row,) = read_records("triplets", [{"query": "q", "positive": "p", "hard_negatives": ["a", "p", "b"]}])
+    assert [negative.text for negative in row.negatives] == ["a", "b"]
+
+
+def test_titles_are_text(read_records):
+    (row,) = read_records("pairs", [{"query": "q", "positive": {"title": 1984, "text": "A novel."}}])
+    assert row.positive == Document("A novel.", "1984")
+    for document, message in (
+        ({"title": ["T"], "text": "x"}, "'title' is list"),
+        ([["a", "b"]], "a document is a list"),
+    ):
+        with pytest.raises(DataError, match=f"set, row 1: {message}"):
+            read_records("pairs", [{"query": "q", "positive": document}])

@@ -1,5 +1,8 @@
 import pytest
 
+from gecko_core.errors import DataError
+from gecko_train.data.rows import Document
+
 
 @pytest.mark.parametrize(
     ("record", "texts"),
@@ -11,7 +14,36 @@ import pytest
         ({"question": "q", "answer": ["first", "second"]}, ["first"]),
         ({"question": "q", "answer": "a", "label": 0}, []),
         ({"query": "q", "answer": "long answer"}, ["long answer"]),
+        ({"question": "q", "passage": "c", "answer": False}, ["c"]),  # BoolQ on the hub
+        ({"question": "q", "context": "c", "answers": {"text": [], "answer_start": []}}, []),
+        ({"question": "q", "context": "c", "answers": {"text": ["a"]}, "is_impossible": False}, ["c"]),
+        ({"question": "q", "context": "c", "answer": "", "is_impossible": True}, []),
+        ({"question": "q", "context": "c", "has_answer": "false"}, []),
+        ({"question": "q", "snippets": [{"text": "a", "document": "d1"}, {"text": "b"}]}, ["a", "b"]),  # BioASQ
+        ({"question": "q", "contexts": [{"title": "T", "text": "a"}, {"text": "b"}]}, ["a", "b"]),
     ],
 )
 def test_questions_with_their_passages(read_records, record, texts):
     assert [row.positive.text for row in read_records("qa", [record])] == texts
+
+
+def test_titles_of_passages_and_of_the_record(read_records):
+    record = {"question": "q", "title": 1984, "contexts": [{"title": "T", "text": "a"}, {"text": "b"}]}
+    assert [row.positive for row in read_records("qa", [record])] == [Document("a", "T"), Document("b", "1984")]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"question": "q", "context": [["Title", ["One. ", "Two."]]]},  # HotpotQA
+        {"question": "q", "context": {"title": ["T"], "sentences": [["One."]]}},
+        {"question": "q", "answer": 4},
+        {"question": "q", "answer": True},
+        {"question": "q", "snippets": [{"body": "a"}]},
+        {"question": "q", "context": "c", "title": ["T"]},
+        {"question": "q", "answer": "a", "score": 17},
+    ],
+)
+def test_what_is_no_passage_is_refused(read_records, record):
+    with pytest.raises(DataError, match="set, row 1: "):
+        read_records("qa", [record])

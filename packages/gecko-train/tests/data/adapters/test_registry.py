@@ -10,7 +10,7 @@ from gecko_core.errors import DataError
         ("triplets", [{"query": " ", "positive": "p"}], "set, row 1: 'query' is empty"),
         ("snli", [{"premise": "p", "hypothesis": "h", "label": "maybe"}], "set, row 1: label 'maybe'"),
         ("classification", [{"text": "a", "label": 1}, {"text": "b", "label": 1}], "the one label '1'"),
-        ("qa", [{"question": "q"}], "set, row 1: no context, snippets or answer"),
+        ("qa", [{"question": "q"}], "set, row 1: no context, passage, snippets, contexts, answer"),
     ],
 )
 def test_what_does_not_fit_names_the_row_and_the_cure(read_records, source, records, message):

@@ -66,6 +66,12 @@ def test_a_named_column_that_no_record_has_is_refused(tmp_path, options):
     [
         ("a.jsonl", {"wher": {"lang": "en"}}, "options of source 'pairs': unknown key 'wher'; did you mean 'where'"),
         ("hub:owner/name", {"splitt": "dev"}, "options of source 'pairs': unknown key 'splitt'; did you mean 'split'"),
+        ("a.jsonl", {"count_from": 1}, "source 'pairs' does not read the option 'count_from'; leave it out"),
+        (
+            "a.jsonl",
+            {"min_score": float("nan")},
+            "options of source 'pairs': min_score: input should be a finite number",
+        ),
         ("a.jsonl", {"columns": ["query"]}, "options of source 'pairs': columns: input should be a valid dictionary"),
     ],
 )

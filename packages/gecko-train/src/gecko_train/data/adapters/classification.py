@@ -25,7 +25,7 @@ def classification_rows(records: Iterable[Record], settings: Settings) -> Iterat
     texts, labels = [], []
     for record in records:
         texts.append(text_of(record, ("text", "sentence")))
-        labels.append(str(record.fields.get("label_text", required(record, "label"))))
+        labels.append(_label(record))
     by_label = {label: np.flatnonzero(np.array(labels) == label) for label in dict.fromkeys(labels)}
     if len(by_label) < 2:
         raise DataError(
@@ -53,6 +53,23 @@ def classification_rows(records: Iterable[Record], settings: Settings) -> Iterat
             settings.symmetric,
             label=None if settings.unique_ids else label,
         )
+
+
+def _label(record: Record) -> str:
+    """The class of a record as text.
+
+    Raises:
+        DataError: there is none, or a list (several classes) or a number with a fraction, which is no class.
+    """
+    value = record.fields.get("label_text")
+    if value is None or value == "":
+        value = required(record, "label")
+    whole = isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
+    if not whole or value == "":
+        raise DataError(
+            f"{record.where}: the label is {repr(value)[:40]}; expected one class, a text or a whole number"
+        )
+    return str(int(value)) if isinstance(value, float) else str(value)
 
 
 CLASSIFICATION = Adapter(classification_rows, "classification", symmetric=True, whole=True)

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from gecko_core.errors import DataError
 from gecko_core.io import Record
-from gecko_train.data.adapters.base import Adapter, Settings, text_of
+from gecko_train.data.adapters.base import Adapter, Settings, required, text_of
 from gecko_train.data.adapters.pairs import pair_rows
 from gecko_train.data.rows import Document, TrainingRow
 
-_UNDECIDED = ("NOT_ENOUGH_INFO", "NOT ENOUGH INFO", "2")
+#: Labels of evidence, also by number as on the hub: does it decide the claim?
+_DECIDES = {"SUPPORTS": True, "REFUTES": True, "NOT ENOUGH INFO": False, "0": True, "1": True, "2": False}
 
 
 def fever_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
     """Evidence that decides the claim is positive, evidence marked as not enough is a hard negative.
 
-    Records without evidences are read by :func:`~gecko_train.data.adapters.pairs.pair_rows`.
+    Records without evidences are read by :func:`~gecko_train.data.adapters.pairs.pair_rows`; their ``label``, if any,
+    is that of evidence.
+
+    Raises:
+        DataError: an unknown label, or evidences that are not objects with ``evidence`` and ``evidence_label``.
     """
     for record in records:
         evidences = record.fields.get("evidences")
         if not evidences:
+            label = record.fields.get("label")
+            if label is not None:
+                record = record._replace(fields=record.fields | {"label": int(_decides(label, record))})
             yield from pair_rows([record], settings)
             continue
+        if not isinstance(evidences, list) or not all(isinstance(evidence, dict) for evidence in evidences):
+            raise DataError(f"{record.where}: 'evidences' is no list of objects")
         claim = text_of(record, ("claim",))
         decided: list[Document] = []
         undecided: list[Document] = []
         for evidence in evidences:
-            label = str(evidence["evidence_label"]).upper()
-            documents = undecided if label in _UNDECIDED else decided
-            documents.append(Document(evidence["evidence"], evidence.get("article")))
+            inner = record._replace(fields=evidence)
+            documents = decided if _decides(required(inner, "evidence_label"), record) else undecided
+            documents.append(Document(text_of(inner, ("evidence",)), inner.optional_text("article")))
         for positive in decided:
             yield TrainingRow(settings.task, claim, positive, tuple(undecided), settings.symmetric)
+
+
+def _decides(label: Any, record: Record) -> bool:
+    found = _DECIDES.get(str(label).upper().replace("_", " "))
+    if found is None:
+        raise DataError(f"{record.where}: label {label!r} of evidence; expected SUPPORTS, REFUTES or NOT_ENOUGH_INFO")
+    return found
 
 
 FEVER = Adapter(fever_rows)

@@ -10,8 +10,8 @@ from gecko_core.io import Record
 from gecko_train.data.adapters.base import Adapter, Settings, required, text_of
 from gecko_train.data.rows import Document, TrainingRow
 
-_LABELS = {0: "entailment", 1: "neutral", 2: "contradiction"}
-_NO_MAJORITY = (-1, "-1", "-")  # how SNLI marks pairs whose annotators disagree
+_LABELS = {"0": "entailment", "1": "neutral", "2": "contradiction"}
+_NO_MAJORITY = ("-1", "-")  # how SNLI marks pairs whose annotators disagree
 
 
 def nli_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
@@ -22,12 +22,13 @@ def nli_rows(records: Iterable[Record], settings: Settings) -> Iterator[Training
     """
     groups: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        label = required(record, "label")
+        given = required(record, "label")
+        label = str(given).strip().lower() if isinstance(given, str | int) and not isinstance(given, bool) else ""
         label = _LABELS.get(label, label)
         if label in _NO_MAJORITY:
             continue
         if label not in _LABELS.values():
-            raise DataError(f"{record.where}: label {label!r}; expected entailment, neutral or contradiction (0, 1, 2)")
+            raise DataError(f"{record.where}: label {given!r}; expected entailment, neutral or contradiction (0, 1, 2)")
         premise = str(record.fields.get("lang", "")), text_of(record, ("premise",))
         groups[premise][label].append(text_of(record, ("hypothesis",)))
     for (_, premise_text), by_label in groups.items():

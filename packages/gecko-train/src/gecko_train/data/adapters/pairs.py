@@ -1,7 +1,8 @@
-"""Queries with passages: sentence-transformers triplets, FlagEmbedding, tevatron, MIRACL."""
+"""Queries with passages: sentence-transformers triplets and labelled pairs, FlagEmbedding, tevatron, MIRACL."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from gecko_core.io import Record
@@ -12,30 +13,53 @@ from gecko_train.data.adapters.base import (
     Settings,
     documents_of,
     first_of,
+    is_positive,
+    negatives_of,
     text_of,
 )
-from gecko_train.data.rows import TrainingRow
+from gecko_train.data.rows import Document, TrainingRow
 
 
 def pair_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
     """Read pairs with any number of negatives; several positives give several rows.
 
-    Columns: ``query`` (or anchor, question, claim), ``positive`` (or pos, answer, document, positive_passages) and
-    optionally ``negative``, ``negative_1`` ..., ``neg`` or ``negative_passages``; documents are texts or objects with
-    ``title`` and ``text``. A query without a positive, as MIRACL holds some, gives no row.
+    Columns: ``query`` (or anchor, question, claim, sentence1, input), ``positive`` (or pos, answer, document, passage,
+    positive_passages, text, sentence2, context), the first that has a value, and the negatives of
+    :func:`~gecko_train.data.adapters.base.negatives_of`; documents are texts or objects with ``title`` and ``text``. A
+    query without a positive, as MIRACL holds some, gives no row.
+
+    A record may label its pair (``label``, ``is_duplicate``, ...: 0 or 1; with ``min_score`` any number): a pair
+    labelled 0 is no positive, but its passage is a negative of the same query's positives in the records next to it.
     """
-    for record in records:
-        query = text_of(record, QUERY_FIELDS)
-        positives = documents_of(first_of(record, POSITIVE_FIELDS), record)
-        negatives = tuple(
+    for (labelled, _), group in itertools.groupby(
+        ((is_positive(record, settings), text_of(record, QUERY_FIELDS), record) for record in records), _same_query
+    ):
+        if not labelled:
+            for _, query, record in group:
+                yield from _rows(query, record, (), settings)
+            continue
+        judged = list(group)
+        wrong = [
             document
-            for key in sorted(key for key in record.fields if key.startswith("neg"))
-            if not key.endswith("_scores")
-            for document in documents_of(record.fields[key], record)
-        )
-        for positive in positives:
-            yield TrainingRow(settings.task, query, positive, negatives, settings.symmetric)
+            for positive, _, record in judged
+            if not positive
+            for document in documents_of(first_of(record, POSITIVE_FIELDS), record)
+        ]
+        for positive, query, record in judged:
+            if positive:
+                yield from _rows(query, record, tuple(wrong), settings)
 
 
-PAIRS = Adapter(pair_rows)
-MIRACL = Adapter(pair_rows, "question answering")
+def _same_query(read: tuple[bool | None, str, Record]) -> tuple[bool, str]:
+    return read[0] is not None, read[1]
+
+
+def _rows(query: str, record: Record, wrong: tuple[Document, ...], settings: Settings) -> Iterator[TrainingRow]:
+    negatives = (*negatives_of(record), *wrong)
+    for positive in documents_of(first_of(record, POSITIVE_FIELDS), record):
+        others = tuple(document for document in negatives if document != positive)
+        yield TrainingRow(settings.task, query, positive, others, settings.symmetric)
+
+
+PAIRS = Adapter(pair_rows, reads=frozenset({"min_score"}))
+MIRACL = Adapter(pair_rows, "question answering", reads=frozenset({"min_score"}))

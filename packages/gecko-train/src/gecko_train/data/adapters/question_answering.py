@@ -3,47 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from gecko_core.errors import DataError
 from gecko_core.io import Record
-from gecko_train.data.adapters.base import QUERY_FIELDS, Adapter, Settings, text_of
+from gecko_train.data.adapters.base import (
+    QUERY_FIELDS,
+    Adapter,
+    Settings,
+    documents_of,
+    flag_of,
+    is_positive,
+    text_of,
+)
 from gecko_train.data.adapters.pairs import pair_rows
 from gecko_train.data.rows import Document, TrainingRow
 
+_PASSAGES = ("context", "passage", "snippets", "contexts", "answer")
+#: Columns that say whether the passage answers the question, and which value means that it does not.
+_UNANSWERABLE = {"is_impossible": True, "unanswerable": True, "has_answer": False, "is_answerable": False}
+
 
 def question_answering_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
-    """The positive is ``context``, ``contexts`` (joined), each of ``snippets``, or, without any, the ``answer``.
+    """The positive is ``context`` (or passage), each of ``snippets``, ``contexts`` (joined) or else ``answer``.
+
+    Left out are pairs labelled 0, as WikiQA lists wrong answers, and questions that their passage does not answer, as
+    SQuAD 2.0 marks them (``is_impossible``, or empty ``answers``).
 
     Raises:
-        DataError: a record has none of them.
+        DataError: a record has no passage, or one that is neither text nor an object with ``text``.
     """
     for record in records:
-        fields = record.fields
         question = text_of(record, QUERY_FIELDS)
-        if fields.get("positive_passages") or fields.get("positive"):
+        if record.fields.get("positive_passages") or record.fields.get("positive"):
             yield from pair_rows([record], settings)
             continue
-        if fields.get("label") in (0, "0"):  # WikiQA and its like list wrong answers as rows of their own
+        if is_positive(record, settings) is False or _unanswerable(record):
             continue
-        title = fields.get("title") or None
-        for text in _passages(record):
-            if str(text).strip():
-                yield TrainingRow(settings.task, question, Document(str(text), title), (), settings.symmetric)
+        title = record.optional_text("title")
+        for document in _passages(record):
+            titled = replace(document, title=title) if document.title is None else document
+            yield TrainingRow(settings.task, question, titled, (), settings.symmetric)
 
 
-def _passages(record: Record) -> list[str]:
+def _unanswerable(record: Record) -> bool:
+    if any(flag_of(record, key) is value for key, value in _UNANSWERABLE.items()):
+        return True
+    answers: Any = record.fields.get("answers", record.fields.get("answer"))
+    if isinstance(answers, dict) and "text" in answers:
+        answers = answers["text"]
+    return isinstance(answers, list) and not any(answers)
+
+
+def _passages(record: Record) -> list[Document]:
     fields = record.fields
-    key = next((key for key in ("context", "snippets", "contexts", "answer") if fields.get(key)), None)
+    key = next((key for key in _PASSAGES if fields.get(key) not in (None, "", [], {})), None)
     value: Any = fields[key] if key else None
-    passages = value.get("contexts") if isinstance(value, dict) else value  # PubMedQA on the hub: {"contexts": [...]}
-    if not passages:
-        raise DataError(f"{record.where}: no context, snippets or answer; add a column with the passage")
-    if isinstance(passages, str):
-        return [passages]
-    if passages is value and key == "contexts" and isinstance(passages, list):
-        return [" ".join(passages)]
-    return passages[:1] if passages is value and key == "answer" else passages
+    if isinstance(value, dict) and isinstance(value.get("contexts"), list):  # PubMedQA on the hub
+        value = value["contexts"]
+    elif key == "contexts" and isinstance(value, list) and all(isinstance(text, str) for text in value):
+        value = " ".join(value)  # the parts of one abstract
+    elif key == "answer" and isinstance(value, list):
+        value = value[:1]
+    documents = documents_of(value, record)
+    if not documents:
+        raise DataError(f"{record.where}: no {', '.join(_PASSAGES)}; add a column with the passage")
+    return documents
 
 
-QUESTION_ANSWERING = Adapter(question_answering_rows, "question answering")
+QUESTION_ANSWERING = Adapter(question_answering_rows, "question answering", reads=frozenset({"min_score"}))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from gecko_core.errors import DataError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import HUB, Record, Section, find_data, read_hub, read_table, table_kind
 from gecko_train.config import SetConfig
 from gecko_train.data.adapters.base import Adapter, Settings
@@ -16,25 +16,31 @@ from gecko_train.data.rows import TrainingRow
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
 
 
-class FileOptions(Section):
-    """How the records of a file or folder are read.
+class RecordOptions(Section):
+    """How records are read.
 
     Attributes:
         where: column to value; other records are skipped (``{lang: en}``).
         columns: the name that the adapter knows to the column's own (``{query: title, positive: abstract}``).
-        file: which of a folder's files is read, without its ending.
+        min_score: the label or score from which on a pair is a positive (sources of pairs).
+        count_from: the number of the first option (multiple choice).
     """
 
     where: dict[str, Any] = Field(default_factory=dict)
     columns: dict[str, str] = Field(default_factory=dict)
+    min_score: float | None = Field(default=None, allow_inf_nan=False)
+    count_from: Literal[0, 1] | None = None
+
+
+class FileOptions(RecordOptions):
+    """How the records of a file or folder are read; ``file`` of a folder, without its ending."""
+
     file: str = "train"
 
 
-class HubOptions(Section):
-    """How the records of a data set of the hub are read; ``where`` and ``columns`` as for files."""
+class HubOptions(RecordOptions):
+    """How the records of a data set of the hub are read."""
 
-    where: dict[str, Any] = Field(default_factory=dict)
-    columns: dict[str, str] = Field(default_factory=dict)
     split: str = "train"
 
 
@@ -48,6 +54,10 @@ class AdaptedRecords(Source):
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``."""
         override = config.objective
+        options = _options(config)
+        for key in ("min_score", "count_from"):
+            if getattr(options, key) is not None and key not in self.adapter.reads:
+                raise ConfigError(f"sets: source {config.source!r} does not read the option {key!r}; leave it out")
         drawn = override.hard_negatives if override and "hard_negatives" in override.model_fields_set else 1
         settings = Settings(
             task=config.task or self.adapter.task,
@@ -55,20 +65,25 @@ class AdaptedRecords(Source):
             seed=context.seed,
             negatives=max(1, drawn),
             unique_ids=config.label_ids == "unique",
+            min_score=options.min_score,
+            count_from=options.count_from,
         )
-        return self.adapter.read(_records(config), settings)
+        return self.adapter.read(_records(config, options), settings)
 
 
-def _records(config: SetConfig) -> Iterator[Record]:
+def _options(config: SetConfig) -> FileOptions | HubOptions:
+    return parse_options(HubOptions if (config.path or "").startswith(HUB) else FileOptions, config)
+
+
+def _records(config: SetConfig, options: FileOptions | HubOptions) -> Iterator[Record]:
     path = config.path or ""
-    if not path.startswith(HUB):
-        options = parse_options(FileOptions, config)
-        return select(read_files(find_data(path), options.file), options.where, options.columns)
-    hub_options = parse_options(HubOptions, config)
-    owner, _, name = path.removeprefix(HUB).partition("/")
-    name, _, part = name.partition("/")
-    records = read_hub(f"{owner}/{name}", hub_options.split, config=part or None, streaming=config.stream)
-    return select(records, hub_options.where, hub_options.columns)
+    if isinstance(options, FileOptions):
+        records = read_files(find_data(path), options.file)
+    else:
+        owner, _, name = path.removeprefix(HUB).partition("/")
+        name, _, part = name.partition("/")
+        records = read_hub(f"{owner}/{name}", options.split, config=part or None, streaming=config.stream)
+    return select(records, options.where, options.columns)
 
 
 def read_files(path: Path, file: str = "train") -> Iterator[Record]:
