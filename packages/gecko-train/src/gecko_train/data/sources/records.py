@@ -72,7 +72,9 @@ class AdaptedRecords(Source):
 
 
 def _options(config: SetConfig) -> FileOptions | HubOptions:
-    return parse_options(HubOptions if (config.path or "").startswith(HUB) else FileOptions, config)
+    if (config.path or "").startswith(HUB):
+        return parse_options(HubOptions, config)
+    return parse_options(FileOptions, config)
 
 
 def _records(config: SetConfig, options: FileOptions | HubOptions) -> Iterator[Record]:
