@@ -1,6 +1,6 @@
 from gecko_fret.config import EmbedderConfig
 from gecko_fret.llm.config import LLMConfig
-from gecko_fret.models import Models
+from gecko_fret.models import Models, llm_settings
 
 
 def test_given_models_are_used_and_left_open(fake_llm, fake_embedder):
@@ -33,3 +33,24 @@ def test_llms_are_loaded_once(tmp_path, tiny_model, word_tokenizer):
     assert models.llm(LLMConfig(model=str(tmp_path), dtype="float32", weight=3)) is first
     assert first.truncate(["a cat sat"], 3) == ["a cat"]
     models.close()
+
+
+def test_settings_of_a_server_that_decide_no_answer_are_in_no_fingerprint():
+    old = LLMConfig(backend="openai", model="m", url="http://h/v1")
+    assert set(llm_settings(old)) == {"backend", "model", "dtype", "tokenizer", "send_seed"}
+    same = {
+        "budget_tokens": 5,
+        "requests_per_minute": 3,
+        "api_key_file": "k",
+        "api": "completions",
+        "max_tokens_key": "m",
+    }
+    assert llm_settings(old.model_copy(update=same)) == llm_settings(old)
+    for key, value in {
+        "api": "chat",
+        "samples": 3,
+        "extra_body": {"a": 1},
+        "omit": ["seed"],
+        "thinking_tokens": 9,
+    }.items():
+        assert llm_settings(old.model_copy(update={key: value}))[key] == value

@@ -15,17 +15,29 @@ Model = TypeVar("Model")
 #: Settings that change how fast a result comes, not what it is: they may change between runs of one build.
 _LLM_SPEED = {
     "api_key_env",
+    "api_key_file",
+    "api_version",
     "batch_rows",
     "batch_tokens",
+    "budget_tokens",
+    "budget_usd",
     "concurrency",
     "device",
     "gpu_memory_utilization",
     "max_model_len",
+    "max_tokens_key",
+    "requests_per_minute",
     "retries",
     "retry_pause_s",
     "timeout_s",
+    "tokens_per_minute",
     "url",
+    "usd_per_million_read",
+    "usd_per_million_written",
 }
+
+#: Settings that version 0.1 had not: a fingerprint holds those that ask for something else than it did.
+_LLM_SINCE = ("api", "extra_body", "omit", "samples", "thinking_tokens")
 
 
 class Models:
@@ -113,4 +125,8 @@ def load_embedder(config: EmbedderConfig) -> Any:
 
 def llm_settings(config: LLMConfig) -> dict[str, Any]:
     """The settings of an LLM that decide what it answers, for fingerprints."""
-    return config.model_dump(exclude=_LLM_SPEED | {"weight"})
+    settings = config.model_dump(exclude=_LLM_SPEED | {"weight"})
+    if settings["api"] == "completions":  # what auto takes where it can, and the only one in version 0.1
+        settings["api"] = "auto"
+    defaults = LLMConfig().model_dump(include=set(_LLM_SINCE))
+    return {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}

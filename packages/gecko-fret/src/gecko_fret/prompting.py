@@ -107,11 +107,16 @@ class RelevanceBlock(PromptBlock):
 
     def classification(self, passage: str, query: str) -> ScoreRequest:
         """A request after which the LLM gives a label."""
+        dialogue = self.dialogue(passage, query)
+        return ScoreRequest(*as_text(dialogue), dialogue=dialogue)
+
+    def dialogue(self, passage: str, query: str) -> Dialogue:
+        """The same before it is text."""
         shown = [
-            fill(self.template, passage=d.passage, query=d.query) + fill(self.answer, label=d.label)
+            (fill(self.template, passage=d.passage, query=d.query), fill(self.answer, label=d.label))
             for d in self.demonstrations
         ]
-        return ScoreRequest(_prefix(self.instruction, shown), fill(self.template, passage=passage, query=query))
+        return Dialogue(one_line(self.instruction), tuple(shown), fill(self.template, passage=passage, query=query))
 
 
 class JointBlock(RelevanceBlock):

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from gecko_fret.llm.chat import render_chat
+from gecko_fret.llm.chat import chat_messages, render_chat
 from gecko_fret.llm.protocol import Dialogue
 
 TURNS = (
@@ -72,3 +72,14 @@ def test_the_packaged_models_template(smollm2):
     prefix, body = smollm2.chat(DIALOGUE)
     assert prefix.startswith("<|im_start|>system\nDo it.<|im_end|>\n<|im_start|>user\nPassage: a cat")
     assert body == "Passage: x\nQuery:<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_messages_are_the_dialogue_and_the_instruction_can_stand_in_the_first_turn():
+    system, first, answer, *_, asked = chat_messages(DIALOGUE)
+    assert (system, asked) == (
+        {"role": "system", "content": "Do it."},
+        {"role": "user", "content": "Passage: x\nQuery:"},
+    )
+    assert answer == {"role": "assistant", "content": "where"}
+    assert chat_messages(DIALOGUE, system=False)[0]["content"] == f"Do it.\n\n{first['content']}"
+    assert chat_messages(Dialogue("", (), " a "), system=False) == [{"role": "user", "content": "a"}]

@@ -4,6 +4,8 @@ from types import ModuleType
 import pytest
 from pydantic import ValidationError
 
+from gecko_core.errors import ConfigError
+from gecko_core.io import parse_settings
 from gecko_fret.llm import BACKENDS, llm_fingerprint, load_llm
 from gecko_fret.llm.config import LLMConfig
 
@@ -38,7 +40,23 @@ def test_a_name_loads_its_own_backend_only(tmp_path):
 
     code = (
         "import sys, gecko_fret.config;"
-        "print([m for m in ('torch', 'vllm', 'requests', 'gecko_fret.llm.openai') if m in sys.modules])"
+        "print([m for m in ('torch', 'vllm', 'openai', 'gecko_fret.llm.openai') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": "https://user:s3cret@host/v1"}, "has a user, a password or parameters"),
+        ({"url": "https://host/v1?key=s3cret"}, "has a user, a password or parameters"),
+        ({"api_key_env": "sk-s3cret"}, "no name of an environment variable"),
+        ({"budget_usd": 3}, "budget_usd needs usd_per_million_read"),
+    ],
+)
+def test_secrets_and_missing_prices_are_refused(settings, message):
+    values = {"backend": "openai", "url": "http://h/v1"} | settings
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_settings(LLMConfig, values, "llm")
+    assert "s3cret" not in str(caught.value)

@@ -1,20 +1,16 @@
-"""The HTTP backend against a server on this machine that answers from a tiny model, and misbehaves on request."""
+"""The HTTP backend against a server on this machine, see conftest.py."""
 
-import json
+import math
 import random
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 
 import pytest
-import torch
 
 from gecko_core.errors import BackendError
+from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.openai import OpenAILLM
-from gecko_fret.llm.protocol import LLM, Sampling, ScoreRequest, WriteRequest
-from gecko_fret.llm.segments import SegmentTokenizer
-from gecko_fret.llm.transformers import TransformersLLM
+from gecko_fret.llm.protocol import LLM, Dialogue, Sampling, ScoreRequest, WriteRequest
 
 PREFIX = "Passage: a cat sat on the mat.\nQuery: where is the cat\n\n"
 REQUESTS = [
@@ -22,119 +18,8 @@ REQUESTS = [
     ScoreRequest(PREFIX, "Passage: a cat.\nQuery:", " where is the dog", "\nRelevance:"),
     ScoreRequest(PREFIX, "Passage: the mat is on the mat.\nQuery:", " cat", "\nRelevance:"),
 ]
+COMPLETIONS = Capabilities("completions", echo=True, alternatives=20, logprobs=True)
 LABELS = [" 0", " 1", " 2", " 3", " 4"]
-
-
-class CompletionServer:
-    """Speaks enough of the completions API: echo, logprobs, max_tokens, stop; `faults` are used up one per request."""
-
-    def __init__(self, model, tokenizer):
-        self.model, self.tokenizer = model, tokenizer
-        self.faults, self.seen, self.keys = [], [], []
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.seen.append(body)
-                    outer.keys.append(self.headers.get("Authorization"))
-                    fault = outer.faults.pop(0) if outer.faults else None
-                    answer = json.dumps(outer.answer(body)).encode()
-                outer.send(self, fault, answer)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    def send(self, handler, fault, answer):
-        if fault == "stall":
-            time.sleep(1.5)
-        if isinstance(fault, int):
-            answer = b'{"error": "no such thing"}'
-        if fault == "truncated":
-            answer = answer[: len(answer) // 2]
-        if fault == "empty":
-            answer = b"{}"
-        handler.send_response(fault if isinstance(fault, int) else 200)
-        handler.send_header("Content-Length", str(len(answer) + (50 if fault == "cut" else 0)))
-        handler.end_headers()
-        handler.wfile.write(answer)
-        if fault == "cut":
-            handler.close_connection = True
-
-    @torch.no_grad()
-    def answer(self, body):
-        prompt = body["prompt"]
-        ids = prompt if isinstance(prompt, list) else self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        new, finish = [], "length"
-        for _ in range(body["max_tokens"]):
-            token = self.model(torch.tensor([[*ids, *new]])).logits[0, -1].argmax().item()
-            if token == self.tokenizer.eos_token_id and not body.get("echo"):
-                finish = "stop"
-                break
-            new.append(token)
-            if any(stop in self.tokenizer.decode(new) for stop in body.get("stop") or []):
-                finish = "stop"
-                break
-        whole = [*ids, *new]
-        logprobs = self.model(torch.tensor([whole])).logits[0].log_softmax(-1)
-        values = [None, *(logprobs[i, whole[i + 1]].item() for i in range(len(whole) - 1))]
-        shown = whole if body.get("echo") else new
-        words = [self.tokenizer.decode([token]) for token in shown]
-        offsets = [sum(map(len, words[:i])) for i in range(len(words))]
-        best = logprobs[len(ids) - 1].topk(min(body.get("logprobs") or 1, 20))
-        top = {self.tokenizer.decode([t]): v for v, t in zip(*(x.tolist() for x in best), strict=True)}
-        return {
-            "choices": [
-                {
-                    "text": "".join(words),
-                    "finish_reason": finish,
-                    "logprobs": {
-                        "tokens": words,
-                        "token_logprobs": values[len(whole) - len(shown) :],
-                        "text_offset": offsets,
-                        "top_logprobs": [top],
-                    },
-                }
-            ],
-            "usage": {"prompt_tokens": len(ids), "completion_tokens": len(new)},
-        }
-
-
-@pytest.fixture
-def server(tiny_model, word_tokenizer):
-    pytest.importorskip("requests")
-    server = CompletionServer(tiny_model, word_tokenizer)
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
-
-
-@pytest.fixture
-def connect(server, word_tokenizer):
-    made = []
-
-    def connect(tokenizer=True, **settings):
-        options = {"retry_pause_s": 0.01, "timeout_s": 5, "concurrency": 3} | settings
-        config = LLMConfig(backend="openai", model="tiny", url=server.url, **options)
-        made.append(OpenAILLM(config, SegmentTokenizer(word_tokenizer, "tiny") if tokenizer else None))
-        return made[-1]
-
-    yield connect
-    for llm in made:
-        llm.close()
-
-
-@pytest.fixture
-def reference(tiny_model, word_tokenizer):
-    return TransformersLLM(tiny_model, word_tokenizer, name="t", fingerprint="t", batch_tokens=4096, batch_rows=64)
 
 
 @pytest.mark.parametrize("tokenizer", [True, False])
@@ -152,16 +37,15 @@ def test_blocks_are_sent_in_the_order_of_their_contexts(connect, reference, serv
     results = connect(concurrency=1).score(requests, blocks=True)
     expected = reference.score(requests)
     assert [row.logprob for row in results] == pytest.approx([row.logprob for row in expected], abs=1e-4)
-    prompts = [server.tokenizer.decode(body["prompt"]) for body in server.seen]
+    prompts = [server.tokenizer.decode(body["prompt"]) for body in server.bodies]
     assert ["ran far" in prompt for prompt in prompts] == [True, True, False]
 
 
 def test_labels_outside_the_likeliest_tokens_are_looked_up(connect, reference, server):
-    llm = connect()
-    llm._top_logprobs = 1
+    llm = connect(can=replace(COMPLETIONS, alternatives=1))
     result, expected = llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS)
     assert [row.labels for row in result] == [pytest.approx(row.labels, abs=1e-4) for row in expected]
-    assert sum(body.get("echo", False) for body in server.seen) > len(REQUESTS)
+    assert sum(body.get("echo", False) for body in server.bodies) > len(REQUESTS)
 
 
 def test_completions_stop_and_are_counted(connect, reference):
@@ -179,12 +63,12 @@ def test_seeds_are_sent_unless_the_server_cannot_take_them(connect, server):
     sampling = Sampling(max_new_tokens=1)
     connect().generate([WriteRequest("", "a cat", 2**40 + 5)], sampling)
     connect(send_seed=False).generate([WriteRequest("", "a cat", 5)], sampling)
-    assert server.seen[0]["seed"] == (2**40 + 5) % 2**31
-    assert "seed" not in server.seen[1]
+    assert server.bodies[0]["seed"] == (2**40 + 5) % 2**31
+    assert "seed" not in server.bodies[1]
 
 
 def test_faults_cost_time_but_never_a_row(connect, server, reference):
-    server.faults = [500, "truncated", "cut", "empty", 429, "stall", 503, "truncated"]
+    server.faults = [500, "truncated", "cut", "empty", 429, "stall", "null", "misaligned", 503, "invalid utf-8"]
     result = connect(timeout_s=0.7).score(REQUESTS, LABELS)
     expected = reference.score(REQUESTS, LABELS)
     assert [row.logprob for row in result] == [pytest.approx(row.logprob, abs=1e-4) for row in expected]
@@ -193,7 +77,7 @@ def test_faults_cost_time_but_never_a_row(connect, server, reference):
 
 def test_one_answer_in_five_broken_at_random_loses_no_row(connect, server, reference):
     chance = random.Random(5)
-    kinds = [500, 429, 503, "truncated", "cut", "empty", "stall"]
+    kinds = [500, 429, 503, "truncated", "cut", "empty", "stall", "null", "misaligned", "invalid utf-8", "other form"]
     rows = 100
     server.faults = [chance.choice(kinds) if chance.random() < 0.2 else None for _ in range(4 * rows)]
     before = len(server.faults)
@@ -207,7 +91,9 @@ def test_one_answer_in_five_broken_at_random_loses_no_row(connect, server, refer
     assert before - len(server.faults) > rows  # some were asked again
 
 
-@pytest.mark.parametrize(("fault", "last"), [(500, "HTTP 500"), ("truncated", "not whole JSON"), ("empty", "choices")])
+@pytest.mark.parametrize(
+    ("fault", "last"), [(500, "HTTP 500"), ("truncated", "not whole JSON"), ("null", "no prompt log-probabilities")]
+)
 def test_a_server_that_stays_broken_is_one_line(connect, server, fault, last):
     server.faults = [fault] * 50
     with pytest.raises(BackendError, match=rf"no answer in 3 attempts \(last: .*{last}") as caught:
@@ -219,27 +105,161 @@ def test_a_refusal_is_not_retried(connect, server):
     server.faults = [404]
     with pytest.raises(BackendError, match=r"refused .*HTTP 404: .*no such thing"):
         connect(concurrency=1).score(REQUESTS[:1])
-    assert len(server.seen) == 1
+    assert len(server.bodies) == 1
 
 
-def test_an_unreachable_server_is_one_line(word_tokenizer):
+def test_an_unreachable_server_is_one_line():
     config = LLMConfig(backend="openai", model="m", url="http://127.0.0.1:9", retries=1, retry_pause_s=0)
-    with pytest.raises(BackendError, match=r"no answer in 2 attempts \(last: ConnectionError\)"):
+    with pytest.raises(BackendError, match=r"no answer in 2 attempts \(last: ConnectError: .*") as caught:
         OpenAILLM(config).generate([WriteRequest("", "a", 0)], Sampling())
-
-
-def test_key_is_in_the_header_and_in_no_message(connect, server, monkeypatch):
-    monkeypatch.setenv("GECKO_TEST_KEY", "s3cret")
-    llm = connect(api_key_env="GECKO_TEST_KEY", retries=0)
-    llm.score(REQUESTS[:1])
-    assert set(server.keys) == {"Bearer s3cret"}
-    server.faults = [500]
-    with pytest.raises(BackendError) as caught:
-        llm.score(REQUESTS[:1])
-    assert "s3cret" not in str(caught.value) + llm.fingerprint + repr(vars(llm._config))
+    assert "\n" not in str(caught.value)
 
 
 def test_text_is_cut_by_characters_without_a_tokenizer(connect):
     llm = connect(tokenizer=False)
     assert llm.truncate(["one two three four five", "short"], 3) == ["one two", "short"]
     assert connect().truncate(["the cat sat on"], 3) == ["the cat"]
+
+
+def test_likelihood_and_labels_come_from_one_request(connect, server):
+    server.alternatives = 32
+    connect(can=replace(COMPLETIONS, alternatives=32)).score(REQUESTS, LABELS)
+    assert len(server.bodies) == len(REQUESTS)
+    assert all(body["echo"] and body["logprobs"] == 32 for body in server.bodies)
+
+
+def test_without_an_echo_likelihoods_are_refused_and_labels_are_bounded(connect, reference, server):
+    server.alternatives = 3
+    llm = connect(can=replace(COMPLETIONS, echo=False, alternatives=3))
+    with pytest.raises(BackendError, match="no prompt log-probabilities"):
+        llm.score(REQUESTS)
+    requests = [replace(request, continuation="", tail=request.continuation + request.tail) for request in REQUESTS]
+    for got, expected in zip(llm.score(requests, LABELS), reference.score(requests, LABELS), strict=True):
+        assert sum(got.labels) == pytest.approx(1)
+        assert got.bound >= 0
+        if got.bound == 0:
+            assert got.labels == pytest.approx(expected.labels, abs=1e-4)
+    assert llm.usage.labels_bounded > 0
+    assert llm.usage.labels_bound_ppm > 0
+    assert not any(body.get("echo") for body in server.bodies)
+
+
+def test_what_the_server_cannot_do_is_found_out_when_it_is_needed(connect, reference, server):
+    llm = connect(can=None)
+    expected = reference.score(REQUESTS, LABELS)
+    assert [row.labels for row in llm.score(REQUESTS, LABELS)] == [pytest.approx(e.labels, abs=1e-4) for e in expected]
+    assert llm.capabilities.echo
+    assert llm.record()["capabilities"]["api"] == "completions"
+    again = connect(can=None)
+    again.recall(llm.record())
+    asked = len(server.bodies)
+    again.score(REQUESTS[:1])
+    assert len(server.bodies) == asked + 1
+    assert again.record()["spent"]["prompt_tokens"] > llm.record()["spent"]["prompt_tokens"]
+
+
+def test_a_parameter_that_is_left_out_is_never_sent(connect, server):
+    llm = connect(omit=["temperature", "stop"], extra_body={"top_k": 3}, max_tokens_key="max_tokens")
+    llm.generate([WriteRequest("", "a cat", 1)], Sampling(max_new_tokens=3))
+    llm.score(REQUESTS[:1], LABELS)
+    assert all("temperature" not in body and "stop" not in body and body["top_k"] == 3 for body in server.bodies)
+
+
+DIALOGUE = Dialogue("the relevance", (("Query: cat", " 1"), ("Query: dog", " 0")), "Query: where is the cat")
+ASKED = ScoreRequest("the relevance\n", "Query: where is the cat", dialogue=DIALOGUE)
+
+
+def test_over_chat_demonstrations_are_turns(connect, server, chat):
+    llm = connect(can=chat)
+    completion = llm.generate([WriteRequest("x", "y", 3, dialogue=DIALOGUE)], Sampling(max_new_tokens=4))[0]
+    assert server.paths == ["/v1/chat/completions"]
+    assert [message["role"] for message in server.bodies[0]["messages"]] == [
+        "system",
+        *["user", "assistant"] * 2,
+        "user",
+    ]
+    assert server.bodies[0]["messages"][2]["content"] == "1"
+    assert server.bodies[0]["seed"] == 3
+    assert completion.logprob < 0
+    assert llm.usage.generated_tokens > 0
+    connect(can=replace(chat, system=False, seed=False)).generate(
+        [WriteRequest("", "y", 3, dialogue=DIALOGUE)], Sampling()
+    )
+    assert server.bodies[1]["messages"][0]["content"] == "the relevance\n\nQuery: cat"
+    assert "seed" not in server.bodies[1]
+    connect(can=chat).generate([WriteRequest("a ", "cat", 3)], Sampling())
+    assert server.bodies[2]["messages"] == [{"role": "user", "content": "a cat"}]
+
+
+def test_labels_over_chat_are_those_of_the_likeliest_tokens(connect, server, chat):
+    server.says = [(" ", {" ": -0.1}), ("1", {"1": math.log(0.6), "0": math.log(0.2), "x": math.log(0.05)})]
+    llm = connect(can=chat)
+    scored = llm.score([ASKED], [" 0", " 1", " 2"])[0]
+    assert scored.labels == pytest.approx((0.2 / 0.85, 0.6 / 0.85, 0.05 / 0.85))
+    assert scored.bound == pytest.approx(0.05)
+    assert math.isnan(scored.logprob)
+    assert (llm.usage.labels_bounded, llm.usage.labels_bound_ppm) == (1, 50_000)
+    assert llm.score([ASKED], [" 0", " 1"])[0].bound == 0
+    assert server.bodies[0]["top_logprobs"] == 20
+    assert server.bodies[0]["temperature"] == 0
+
+
+def test_labels_come_after_the_thinking(connect, server, chat):
+    server.says = [("<think>", {}), ("0", {"0": -0.01}), ("</think>", {}), ("\n", {}), ("1", {"1": -0.1, "0": -2.4})]
+    llm = connect(can=replace(chat, thinks=True), thinking_tokens=30)
+    yes = llm.score([ASKED], [" 0", " 1"])[0].labels[1]
+    assert yes == pytest.approx(math.exp(-0.1) / (math.exp(-0.1) + math.exp(-2.4)))
+    assert server.bodies[0]["max_tokens"] == 34
+    completion = llm.generate([WriteRequest("", "a", 1)], Sampling(max_new_tokens=5, stop=("0",)))[0]
+    assert (completion.text, completion.logprob) == ("1", pytest.approx(-0.1))
+    assert "stop" not in server.bodies[1]
+
+
+@pytest.mark.parametrize("most_choices", [99, 3, 1])
+def test_without_log_probabilities_labels_are_counted_in_samples(connect, server, chat, most_choices):
+    server.alternatives, server.most_choices, server.says = 0, most_choices, "1"
+    llm = connect(can=replace(chat, alternatives=0, logprobs=False), samples=6)
+    first = llm.score([ASKED], [" 0", " 1"])[0].labels
+    assert first == pytest.approx((0.5 / 7, 6.5 / 7))
+    assert llm.usage.labels_sampled == 1
+    assert all(body["temperature"] == 1.0 and "logprobs" not in body for body in server.bodies)
+    seeds = [body["seed"] for body in server.bodies]
+    assert len(set(seeds)) == len(seeds)
+    llm.score([ASKED], [" 0", " 1"])
+    assert [body["seed"] for body in server.bodies] == seeds * 2
+
+
+def test_samples_are_asked_for_one_by_one_where_many_are_refused(connect, server, chat):
+    server.refuses, server.says = {"n"}, "0"
+    llm = connect(can=replace(chat, alternatives=0, logprobs=False), samples=4)
+    assert llm.score([ASKED] * 2, [" 0", " 1"])[1].labels == pytest.approx((4.5 / 5, 0.5 / 5))
+    assert sum("n" in body for body in server.bodies) <= 2
+
+
+def test_chats_have_no_likelihoods_and_need_no_template(connect, chat):
+    llm = connect(can=chat)
+    with pytest.raises(BackendError, match="no prompt log-probabilities"):
+        llm.score([ScoreRequest("", "a", " cat")])
+    assert llm.chat(DIALOGUE) is not None
+    assert connect(tokenizer=False).chat(DIALOGUE) is None
+
+
+@pytest.mark.parametrize("fault", ["null", "misaligned", "other form"])
+def test_faulty_log_probabilities_over_chat_are_asked_for_again(connect, server, chat, fault):
+    server.says = [("1", {"1": -0.1, "0": -2.0})]
+    expected = connect(can=chat).score([ASKED], [" 0", " 1"])
+    server.faults = [fault]
+    assert connect(can=chat).score([ASKED], [" 0", " 1"]) == [
+        replace(expected[0], logprob=pytest.approx(math.nan, nan_ok=True))
+    ]
+    assert not server.faults
+
+
+def test_text_after_a_stop_string_is_cut(connect, server):
+    server.refuses = set()
+    llm = connect(omit=["stop"])
+    stopped = connect().generate(
+        [WriteRequest(PREFIX, "a cat", 0)], Sampling(max_new_tokens=12, temperature=0, stop=("\n",))
+    )
+    cut = llm.generate([WriteRequest(PREFIX, "a cat", 0)], Sampling(max_new_tokens=12, temperature=0, stop=("\n",)))
+    assert cut[0].text == stopped[0].text

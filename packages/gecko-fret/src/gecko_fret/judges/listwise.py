@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from gecko_core.randomness import seed_of
 from gecko_fret.config import FretConfig, ListwiseConfig, ScoreConfig
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup
-from gecko_fret.llm.protocol import Sampling, WriteRequest
+from gecko_fret.llm.protocol import Dialogue, Sampling, WriteRequest
 from gecko_fret.models import Models
 from gecko_fret.prompting import PromptBlock, fill, load_prompt, one_line, prompt_text
 
@@ -66,12 +66,15 @@ class ListwiseBlock(PromptBlock):
     def request(self, query: str, passages: Sequence[str], seed: int) -> WriteRequest:
         """A request that the LLM completes with an order."""
         shown = [
-            self._body(d.query, d.passages)
-            + fill(self.answer, order=self.between.join(fill(self.number, number=str(n)) for n in d.order))
+            (
+                self._body(d.query, d.passages),
+                fill(self.answer, order=self.between.join(fill(self.number, number=str(n)) for n in d.order)),
+            )
             for d in self.demonstrations
         ]
-        prefix = "".join(f"{text}\n\n" for text in (one_line(self.instruction), *shown) if text)
-        return WriteRequest(prefix, self._body(query, passages), seed)
+        dialogue = Dialogue(one_line(self.instruction), tuple(shown), self._body(query, passages))
+        texts = (dialogue.instruction, *(asked + answer for asked, answer in shown))
+        return WriteRequest("".join(f"{text}\n\n" for text in texts if text), dialogue.asked, seed, dialogue=dialogue)
 
     def _body(self, query: str, passages: Sequence[str]) -> str:
         listed = [fill(self.passage, number=str(n), passage=text) for n, text in enumerate(passages, start=1)]

@@ -52,10 +52,11 @@ class YesNoBlock(RelevanceBlock):
         Where the template has the passage first, the request's context ends with it: all queries of a passage share it.
         """
         prefix, template = self._full_parts() if self.full else (self._shown(), self.template)
+        dialogue = None if self.full else self.dialogue(passage, query)
         if "{passage}" in template.partition("{query}")[2]:
-            return ScoreRequest(prefix, fill(template, passage=passage, query=query))
+            return ScoreRequest(prefix, fill(template, passage=passage, query=query), dialogue=dialogue)
         context, space, after = self._around_query(template)
-        return ScoreRequest(prefix, fill(context, passage=passage), tail=space + query + after)
+        return ScoreRequest(prefix, fill(context, passage=passage), tail=space + query + after, dialogue=dialogue)
 
     @property
     def reads_query_last(self) -> bool:

@@ -36,6 +36,22 @@ def render_chat(tokenizer: Any, dialogue: Dialogue) -> tuple[str, str] | None:
     return prefix, asked + rest
 
 
+def chat_messages(dialogue: Dialogue, *, system: bool = True) -> list[dict[str, str]]:
+    """A dialogue as the messages of a chat API.
+
+    Args:
+        dialogue: the prompt.
+        system: whether the instruction may be a system message; else it stands in the first turn.
+    """
+    turns = [(question.strip(), answer.strip()) for question, answer in (*dialogue.shown, (dialogue.asked, ""))]
+    if not dialogue.instruction:
+        return _messages(turns)
+    if system:
+        return [{"role": "system", "content": dialogue.instruction}, *_messages(turns)]
+    (first, answer), *others = turns
+    return _messages([(f"{dialogue.instruction}\n\n{first}", answer), *others])
+
+
 def _rendered(tokenizer: Any, instruction: str, turns: list[tuple[str, str]]) -> str:
     import jinja2
 

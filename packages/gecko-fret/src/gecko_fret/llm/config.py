@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,17 +29,49 @@ class LLMConfig(Section):
     url: str | None = Field(
         default=None, description="openai: base URL of the server, such as http://127.0.0.1:8000/v1"
     )
+    api: Literal["auto", "completions", "chat"] = Field(
+        default="auto", description="openai: auto takes the completions API where the server has one for the model"
+    )
     tokenizer: str | None = Field(
-        default=None, description="openai: folder or hub id of the tokenizer; unset: text is sent"
+        default=None, description="openai, completions: folder or hub id of the tokenizer; unset: text is sent"
     )
     api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable with the key")
+    api_key_file: str | None = Field(default=None, description="openai: file with the key, instead of the variable")
+    api_version: str | None = Field(default=None, description="openai: version of Azure's API; set: Azure's client")
     concurrency: int = Field(default=8, ge=1, description="openai: requests in flight")
-    timeout_s: float = Field(default=120.0, gt=0, description="openai: one request")
-    retry_pause_s: float = Field(default=0.5, ge=0, description="openai: the first pause; it doubles every time")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="openai: most requests a minute")
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="openai: most tokens, read and written")
+    budget_tokens: int | None = Field(
+        default=None, ge=1, description="openai: a build ends before it has taken more tokens, read and written"
+    )
+    budget_usd: float | None = Field(
+        default=None, gt=0, description="openai: a build ends before it costs more; needs the prices"
+    )
+    usd_per_million_read: float = Field(default=0.0, ge=0, description="openai: price of a million prompt tokens")
+    usd_per_million_written: float = Field(default=0.0, ge=0, description="openai: price of a million written tokens")
+    timeout_s: float = Field(default=120.0, gt=0, description="openai: one answer, whole")
+    retries: int = Field(default=8, ge=0, description="openai: attempts after the first, with growing pauses")
+    retry_pause_s: float = Field(
+        default=0.5, ge=0, description="openai: the first pause after an answer of no use; it doubles every time"
+    )
     send_seed: bool = Field(
         default=True, description="vllm, openai: send a seed with every request; vLLM on CPU accepts none"
     )
-    retries: int = Field(default=8, ge=0, description="openai: attempts after the first, with growing pauses")
+    samples: int = Field(
+        default=8, ge=1, description="openai: answers that labels are counted in, where a server gives no log-probs"
+    )
+    thinking_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="openai: tokens that a model may think before it answers, where it cannot be stopped",
+    )
+    max_tokens_key: str = Field(default="max_tokens", description="openai: what the server calls the most tokens")
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="openai: sent with every request, such as what switches thinking off"
+    )
+    omit: list[str] = Field(
+        default_factory=list, description="openai: parameters that the server refuses, such as temperature: never sent"
+    )
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1, description="vllm")
     max_model_len: int = Field(default=2048, ge=64, description="vllm")
 
@@ -47,6 +81,30 @@ class LLMConfig(Section):
         if name not in BACKENDS:
             raise ValueError(f"{name!r} is no backend; use one of {', '.join(BACKENDS)}")
         return name
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):  # the key itself, perhaps: it must not be shown
+            raise ValueError("is no name of an environment variable; put the key into a variable and name that")
+        return name
+
+    @field_validator("url")
+    @classmethod
+    def _has_no_secrets(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "")
+        if "@" in parts.netloc or parts.query:
+            raise ValueError(
+                "has a user, a password or parameters in it, which would be written into every folder; leave them out, "
+                "a key goes into the variable that llm.api_key_env names"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _budget_has_prices(self) -> LLMConfig:
+        if self.budget_usd is not None and not (self.usd_per_million_read or self.usd_per_million_written):
+            raise ValueError("budget_usd needs usd_per_million_read and usd_per_million_written, the server's prices")
+        return self
 
     @model_validator(mode="after")
     def _server_needs_url(self) -> LLMConfig:

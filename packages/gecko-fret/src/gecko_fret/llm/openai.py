@@ -1,58 +1,66 @@
-"""The openai backend: any server with OpenAI's completions API that returns prompt log-probabilities (`echo`)."""
+"""The openai backend: any server with OpenAI's completions or chat API."""
 
 from __future__ import annotations
 
+import asyncio
 import math
-import os
-import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from gecko_core.errors import BackendError
-from gecko_fret.llm.chat import render_chat
+from gecko_core.randomness import seed_of
+from gecko_fret.llm.capabilities import Capabilities, probe, request_base
+from gecko_fret.llm.chat import chat_messages, render_chat
+from gecko_fret.llm.choices import Choice, read_choice, read_choices, without_thinking
+from gecko_fret.llm.client import ApiClient, Refused, Unusable
 from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.labels import LabelReading, from_alternatives, from_samples
 from gecko_fret.llm.loading import load_tokenizer
+from gecko_fret.llm.pace import Spent
 from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
-from gecko_fret.llm.segments import SegmentTokenizer, by_context, in_order, softmax
+from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, by_context, in_order, softmax
 
-_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
-_LONGEST_PAUSE = 30.0
 _CHARACTERS_PER_TOKEN = 4  # where no tokenizer is named: what English text averages
-Prompt = str | list[int]
+_LABEL_TOKENS = 4  # of an answer over chat: a space or a line break may come before the label
+_PPM = 1_000_000
 
 
 class OpenAILLM:
-    """Completions over HTTP: several requests in flight, errors retried with growing pauses.
+    """Completions or chat over HTTP, many requests in flight.
 
-    With a tokenizer, prompts are sent as token ids and scores are those of the other backends; without one, as text,
-    and the continuation is found by its character offsets. A row is never skipped: when a request finally fails, the
-    whole call raises ``BackendError``, and the parts on disk stay.
+    Completions: with a tokenizer, prompts are sent as token ids and scores are those of the other backends; without
+    one, as text, and the continuation is found by its character offsets. Chat: demonstrations are turns, and labels are
+    read from the likeliest tokens of the answer, or from sampled answers where a server shows none.
+
+    A row is never skipped: when a request finally fails, the whole call raises ``BackendError``, and the parts on disk
+    stay.
 
     Args:
         config: the configuration section.
         tokenizer: the tokenizer of the served model.
+        capabilities: what the server can do; None: it is asked when that is first needed.
     """
 
-    def __init__(self, config: LLMConfig, tokenizer: SegmentTokenizer | None = None):
-        import requests
-
+    def __init__(
+        self,
+        config: LLMConfig,
+        tokenizer: SegmentTokenizer | None = None,
+        capabilities: Capabilities | None = None,
+    ):
         self.name, self.usage = config.model, Usage()
         self.fingerprint = self.fingerprint_of(config)
-        self._config, self._tokenizer, self._requests = config, tokenizer, requests
-        self._url = f"{str(config.url).rstrip('/')}/completions"
-        self._key = os.environ.get(config.api_key_env, "")
-        self._pool = ThreadPoolExecutor(config.concurrency, thread_name_prefix="gecko-fret-http")
-        self._local, self._lock = threading.local(), threading.Lock()
-        self._top_logprobs = 20
+        self._config, self._tokenizer = config, tokenizer
+        self._client, self._capabilities = ApiClient(config), capabilities
+        self._takes_many = True
 
     @classmethod
     def load(cls, config: LLMConfig) -> OpenAILLM:
         """Make the backend, with the tokenizer that the configuration names; see ``Backend``.
 
         Raises:
-            ModelError: there is no such tokenizer.
+            ModelError: there is no such tokenizer, or the client is not installed.
         """
         if not config.tokenizer:
             return cls(config)
@@ -63,9 +71,38 @@ class OpenAILLM:
         """The served name; what a server runs is not known here. See ``Backend``."""
         return f"openai:{config.model}"
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do; it is asked the first time.
+
+        Raises:
+            BackendError: it cannot be reached, or does not write.
+        """
+        if self._capabilities is None:
+            self._capabilities = self._client.run([probe(self._client, self._config)])[0]
+        return self._capabilities
+
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """Go on where an earlier run was.
+
+        Args:
+            record: what ``record`` returned there.
+        """
+        if self._capabilities is None:
+            self._capabilities = Capabilities.from_dict(record.get("capabilities") or {"": None})
+        self._client.budget.spent = Spent(**record.get("spent", {}))
+
+    def record(self) -> dict[str, Any]:
+        """What the server can do, and what has been spent on it, as JSON values."""
+        budget = self._client.budget
+        spent = asdict(budget.spent)
+        found = {"capabilities": self._capabilities.as_dict()} if self._capabilities else {}
+        dollars = {"usd": round(budget.limits.cost(budget.spent), 6)} if budget.limits.has_prices else {}
+        return {**found, "spent": spent, **dollars}
+
     def close(self) -> None:
-        """Cancel the requests that have not been sent."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Close the connections."""
+        self._client.close()
 
     def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
         """See ``LLM``."""
@@ -75,157 +112,295 @@ class OpenAILLM:
         return [text if len(text) <= most else text[:most].rsplit(" ", 1)[0] for text in texts]
 
     def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
-        """See ``ChatLLM``."""
+        """See ``ChatLLM``; over the chat API the server has the template, and requests bring their dialogue."""
+        if self.capabilities.api == "chat":
+            return dialogue.instruction, dialogue.asked
         return render_chat(self._tokenizer.tokenizer, dialogue) if self._tokenizer else None
+
+    # -- writing
 
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
         """See ``LLM``."""
-        prompts: Sequence[Prompt] = (
-            self._tokenizer.write(requests) if self._tokenizer else [r.prefix + r.body for r in requests]
-        )
-        common: dict[str, Any] = {
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
-        common |= {"stop": list(sampling.stop), "logprobs": 1}
+        known = self.capabilities
+        common = self._common(sampling.max_new_tokens)
+        common |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        if known.stop and not known.thinks:  # in thinking a stop string would end it before the answer
+            common |= {"stop": list(sampling.stop)}
+        if known.logprobs:
+            common |= {"logprobs": True if known.api == "chat" else 1}
+        read = partial(self._written, stop=sampling.stop)
         bodies = [
-            common | {"prompt": prompt} | ({"seed": request.seed % 2**31} if self._config.send_seed else {})
-            for prompt, request in zip(prompts, requests, strict=True)
+            self._allowed(common | prompt | self._seed(request.seed))
+            for prompt, request in zip(self._prompts(requests), requests, strict=True)
         ]
-        return [_completion(answer) for answer in self._pool.map(self._post, bodies)]
+        return self._client.run([self._client.ask(known.api, body, read) for body in bodies])
+
+    def _prompts(self, requests: Sequence[WriteRequest]) -> list[dict[str, Any]]:
+        if self.capabilities.api == "chat":
+            return [self._messages(r.dialogue, r.prefix + r.body) for r in requests]
+        if self._tokenizer is not None:
+            return [{"prompt": ids} for ids in self._tokenizer.write(requests)]
+        return [{"prompt": r.prefix + r.body} for r in requests]
+
+    def _written(self, answer: dict[str, Any], stop: Sequence[str]) -> Completion:
+        whole = read_choice(answer)
+        choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else _stopped(whole, stop)
+        values = [value for value in choice.logprobs if value is not None]
+        counted = self._count(answer)
+        mean = sum(values) / len(values) if values else 0.0
+        return Completion(choice.text, mean, len(values) or counted, choice.finished)
+
+    # -- scoring
 
     def score(
         self, requests: Sequence[ScoreRequest], labels: Sequence[str] = (), *, blocks: bool = False
     ) -> list[Scored]:
-        """See ``LLM``; in blocks, requests of one prefix and context are sent one after the other."""
+        """See ``LLM``; in blocks, requests of one prefix and context are sent one after the other.
+
+        Raises:
+            BackendError: likelihoods are asked for that the server does not give, or it cannot be reached.
+        """
+        known = self.capabilities
+        if not known.echo and any(request.continuation for request in requests) and not labels:
+            raise BackendError(
+                f"{self._client.url}: the server returns no prompt log-probabilities (echo), needed to score"
+            )
         order = by_context(requests) if blocks else range(len(requests))
-        scored = self._pool.map(lambda number: self._score(requests[number], labels), order)
-        return in_order(order, list(scored))
+        rows, tokens = self._rows(requests, labels)
+        scored = self._client.run([self._score(requests[number], rows[number], labels, tokens) for number in order])
+        return in_order(order, scored)
 
-    # -- one request
+    def _rows(
+        self, requests: Sequence[ScoreRequest], labels: Sequence[str]
+    ) -> tuple[Sequence[Tokenised | None], LabelTokens | None]:
+        if self._tokenizer is None or self.capabilities.api == "chat":
+            return [None] * len(requests), None
+        tokens = self._tokenizer.labels(labels) if labels else None
+        return self._tokenizer.score(requests, tokens.lead if tokens else ()), tokens
 
-    def _score(self, request: ScoreRequest, labels: Sequence[str]) -> Scored:
-        logprob, tokens = math.nan, 0
-        if request.continuation:
-            total, tokens = self._span(request)
-            logprob = total / tokens
-        return Scored(logprob, tokens, self._labels(request, labels) if labels else ())
-
-    def _span(self, request: ScoreRequest) -> tuple[float, int]:
-        """Sum of the continuation's log-probabilities, and its number of tokens."""
-        before = request.prefix + request.context
-        if self._tokenizer is not None:
-            row = self._tokenizer.score([request])[0]
-            return self._echoed_ids(row.ids[: row.end], row.start)
-        return self._echoed_text(before, request.continuation)
-
-    def _echoed_ids(self, ids: list[int], start: int) -> tuple[float, int]:
-        values = self._echo(ids)["token_logprobs"][start : len(ids)]
-        if len(values) != len(ids) - start or None in values:
-            raise BackendError(f"{self._url}: the server echoed {len(values)} of {len(ids) - start} log-probabilities")
-        return sum(values), len(values)
-
-    def _echoed_text(self, before: str, continuation: str) -> tuple[float, int]:
-        logprobs = self._echo(before + continuation)
-        # Servers may count a begin mark into the offsets: the first token that is scored shows where the text begins.
-        offsets, values = logprobs["text_offset"], logprobs["token_logprobs"]
-        shift = offsets[-1] + len(logprobs["tokens"][-1]) - len(logprobs["echoed"])
-        start, end = len(before) + shift, len(before) + len(continuation) + shift
-        inside = [v for v, at in zip(values, offsets, strict=True) if start <= at < end and v is not None]
-        if not inside:
-            raise BackendError(f"{self._url}: no log-probability for the query; name the tokenizer (llm.tokenizer)")
-        return sum(inside), len(inside)
-
-    def _echo(self, prompt: Prompt) -> dict[str, Any]:
-        """Log-probabilities of the prompt's own tokens."""
-        answer = self._post({"prompt": prompt, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1})
-        choice = answer["choices"][0]
-        logprobs = choice.get("logprobs") or {}
-        values = logprobs.get("token_logprobs")
-        if not values or len(values) < 2:
-            raise BackendError(f"{self._url}: the server returns no prompt log-probabilities (echo), needed to score")
-        return logprobs | {"echoed": choice.get("text", "")}
-
-    def _labels(self, request: ScoreRequest, labels: Sequence[str]) -> tuple[float, ...]:
-        """P(label) from the next token's likeliest tokens; a label not among them is scored as a continuation."""
-        before = request.prefix + request.context + request.continuation + request.tail
-        if self._tokenizer is not None:
-            tokens = self._tokenizer.labels(labels)
-            ids = self._tokenizer.score([request], tokens.lead)[0].ids
-            names = [self._tokenizer.tokenizer.decode([token]) for token in tokens.ids]
-            likeliest = self._likeliest(ids)
-            values = [
-                likeliest[name] if name in likeliest else self._echoed_ids([*ids, token], len(ids))[0]
-                for name, token in zip(names, tokens.ids, strict=True)
-            ]
+    async def _score(
+        self, request: ScoreRequest, row: Tokenised | None, labels: Sequence[str], tokens: LabelTokens | None
+    ) -> Scored:
+        """Likelihood and labels of one request; in one pass where both are asked for and shown together."""
+        known = self.capabilities
+        logprob, number, tops = math.nan, 0, None
+        prompt = _Prompt.of(request, row, labelled=bool(labels))
+        if request.continuation and known.echo:
+            logprob, number, tops = await self._echo(prompt, max(known.alternatives, 1) if labels else 1)
+        elif request.continuation:
+            raise BackendError(
+                f"{self._client.url}: the server returns no prompt log-probabilities (echo), needed to score"
+            )
+        if not labels:
+            return Scored(logprob, number)
+        if known.alternatives == 0 and not known.echo:
+            reading = await self._sampled(request, labels)
+            self.usage.labels_sampled += 1
+        elif known.api == "chat":
+            reading = from_alternatives(await self._likeliest_of_chat(request), labels)
         else:
-            likeliest = self._likeliest(before)
-            values = [
-                likeliest[label] if label in likeliest else self._echoed_text(before, label)[0] for label in labels
-            ]
-        return softmax(values)
+            reading = await self._of_completions(prompt, labels, tokens, tops)
+        if reading.bound:
+            self.usage.labels_bounded += 1
+            self.usage.labels_bound_ppm += round(reading.bound * _PPM)
+        return Scored(logprob, number, reading.probabilities, reading.bound)
 
-    def _likeliest(self, prompt: Prompt) -> dict[str, float]:
-        body = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": self._top_logprobs}
-        answer = self._post(body)
-        tops = (answer["choices"][0].get("logprobs") or {}).get("top_logprobs") or [{}]
-        return tops[0] or {}
+    async def _echo(self, prompt: _Prompt, alternatives: int) -> tuple[float, int, Mapping[str, float] | None]:
+        """The continuation's mean log-probability and number of tokens, and the likeliest tokens after the prompt."""
+        body = self._common(1) | {"prompt": prompt.whole, "echo": True, "logprobs": alternatives}
+        total, number, tops = await self._client.ask(
+            "completions", self._allowed(body), lambda answer: self._counted(answer, prompt.read)
+        )
+        return total / number, number, tops
 
-    # -- HTTP
+    async def _of_completions(
+        self,
+        prompt: _Prompt,
+        labels: Sequence[str],
+        tokens: LabelTokens | None,
+        tops: Mapping[str, float] | None,
+    ) -> LabelReading:
+        """P(label) from the next token's likeliest tokens; a label not among them is scored as a continuation.
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Post until an answer is complete; ``BackendError`` for a refusal, or when all attempts are used up."""
-        problem = ""
-        for attempt in range(self._config.retries + 1):
-            if attempt:
-                time.sleep(min(self._config.retry_pause_s * 2 ** (attempt - 1), _LONGEST_PAUSE))
-            try:
-                response = self._session().post(
-                    self._url, json={"model": self._config.model, **body}, timeout=self._config.timeout_s
-                )
-            except self._requests.RequestException as error:  # refused, timed out, cut off
-                problem = type(error).__name__
-                continue
-            if response.status_code in _RETRIED:
-                problem = f"HTTP {response.status_code}"
-                continue
-            if response.status_code >= 400:
-                reason = f"HTTP {response.status_code}: {' '.join(response.text.split())[:200]}"
-                raise BackendError(f"{self._url}: the server refused the request ({reason}); see llm.model and llm.url")
-            try:
-                answer = response.json()
-            except ValueError:
-                problem = "an answer that is not whole JSON"
-                continue
-            if isinstance(answer, dict) and answer.get("choices"):
-                self._count(answer)
-                return answer
-            problem = "an answer without choices"
-        raise BackendError(
-            f"{self._url}: no answer in {self._config.retries + 1} attempts (last: {problem}); "
-            "finished parts are kept, run the same command again when the server is back"
+        Where the server does not echo, that cannot be, and its probability is bounded.
+        """
+        shown = tops if tops is not None else await self._likeliest(prompt)
+        decode = self._tokenizer.tokenizer.decode if self._tokenizer else None
+        names = [decode([token]) for token in tokens.ids] if decode and tokens else list(labels)
+        if not self.capabilities.echo:
+            return from_alternatives(shown, names)
+        values = []
+        for place, name in enumerate(names):
+            if name in shown:
+                values.append(shown[name])
+            else:
+                following = prompt.followed_by(tokens.ids[place] if tokens else name)
+                mean, number, _ = await self._echo(following, 1)
+                values.append(mean * number)
+        return LabelReading(softmax(values), 0.0, len(labels))
+
+    async def _likeliest(self, prompt: _Prompt) -> Mapping[str, float]:
+        """The likeliest tokens after a prompt, none where the server shows none."""
+        if not self.capabilities.alternatives:
+            return {}
+        body = self._common(1) | {"prompt": prompt.whole, "logprobs": self.capabilities.alternatives}
+        return await self._client.ask(
+            "completions", self._allowed(body), lambda answer: self._counted(answer, _next_token)
         )
 
-    def _session(self) -> Any:
-        """One connection per thread, the key in its header and nowhere else."""
-        if not hasattr(self._local, "session"):
-            self._local.session = self._requests.Session()
-            if self._key:
-                self._local.session.headers["Authorization"] = f"Bearer {self._key}"
-        return self._local.session
+    async def _likeliest_of_chat(self, request: ScoreRequest) -> Mapping[str, float]:
+        known = self.capabilities
+        body = self._common(_LABEL_TOKENS) | {"logprobs": True, "top_logprobs": known.alternatives}
+        return await self._client.ask(
+            "chat",
+            self._allowed(body | self._messages(request.dialogue, _text(request))),
+            lambda answer: self._counted(answer, _first_word),
+        )
 
-    def _count(self, answer: dict[str, Any]) -> None:
+    async def _sampled(self, request: ScoreRequest, labels: Sequence[str]) -> LabelReading:
+        """Labels by ``llm.samples`` answers, several from one request where the server takes that."""
+        known, wanted = self.capabilities, self._config.samples
+        body = self._common(_LABEL_TOKENS) | {"temperature": 1.0, "top_p": 1.0}
+        body |= self._messages(request.dialogue, _text(request)) if known.api == "chat" else {"prompt": _text(request)}
+        seed = seed_of("samples", _text(request))
+        answers: list[str] = []
+        while len(answers) < wanted:
+            missing = wanted - len(answers)
+            if self._takes_many and missing > 1:
+                try:
+                    answers += (await self._samples(body | {"n": missing}, seed + len(answers)))[:missing]
+                except Refused:
+                    self._takes_many = False
+            else:
+                asked = [self._samples(body, seed + number) for number in range(len(answers), wanted)]
+                answers += [answer[0] for answer in await asyncio.gather(*asked)]
+        return from_samples(answers, labels)
+
+    async def _samples(self, body: dict[str, Any], seed: int) -> list[str]:
+        def read(answer: dict[str, Any]) -> list[str]:
+            return [without_thinking(choice).text for choice in read_choices(answer)]
+
+        return await self._client.ask(
+            self.capabilities.api,
+            self._allowed(body | self._seed(seed)),
+            lambda answer: self._counted(answer, read),
+        )
+
+    # -- what requests have in common
+
+    def _common(self, tokens: int) -> dict[str, Any]:
+        return request_base(self._config, tokens, thinking=self.capabilities.thinks)
+
+    def _seed(self, seed: int) -> dict[str, int]:
+        return {"seed": seed % 2**31} if self._config.send_seed and self.capabilities.seed else {}
+
+    def _allowed(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in body.items() if name not in self._config.omit}
+
+    def _messages(self, dialogue: Dialogue | None, text: str) -> dict[str, Any]:
+        return {"messages": chat_messages(dialogue or Dialogue("", (), text), system=self.capabilities.system)}
+
+    def _counted(self, answer: dict[str, Any], read: Any) -> Any:
+        """Read an answer, and count its tokens if it is of use."""
+        value = read(answer)
+        self._count(answer)
+        return value
+
+    def _count(self, answer: dict[str, Any]) -> int:
+        """Count an answer that is of use; returns the tokens that it wrote."""
         usage = answer.get("usage") or {}
-        with self._lock:
-            self.usage.requests += 1
-            self.usage.prompt_tokens += usage.get("prompt_tokens") or 0
-            self.usage.generated_tokens += usage.get("completion_tokens") or 0
+        written = usage.get("completion_tokens") or 0
+        self.usage.requests += 1
+        self.usage.prompt_tokens += usage.get("prompt_tokens") or 0
+        self.usage.generated_tokens += written
+        self.usage.thinking_tokens += (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+        return written
 
 
-def _completion(answer: dict[str, Any]) -> Completion:
-    choice = answer["choices"][0]
-    values = [v for v in (choice.get("logprobs") or {}).get("token_logprobs") or [] if v is not None]
-    tokens = len(values) or (answer.get("usage") or {}).get("completion_tokens") or 0
-    mean = sum(values) / len(values) if values else 0.0
-    return Completion(choice.get("text") or "", mean, tokens, choice.get("finish_reason") == "stop")
+class _Prompt:
+    """A prompt of the completions API, as ids or as text, and where its continuation is.
+
+    Args:
+        whole: the prompt.
+        start: where the continuation starts, in tokens or in characters.
+        end: where it ends.
+    """
+
+    def __init__(self, whole: list[int] | str, start: int, end: int):
+        self.whole, self._start, self._end = whole, start, end
+
+    @classmethod
+    def of(cls, request: ScoreRequest, row: Tokenised | None, *, labelled: bool) -> _Prompt:
+        """The prompt of a request; without labels it ends with the continuation."""
+        if row is not None:
+            return cls(row.ids if labelled else row.ids[: row.end], row.start, row.end)
+        before = request.prefix + request.context
+        until = before + request.continuation
+        return cls(until + request.tail if labelled else until, len(before), len(until))
+
+    def followed_by(self, label: int | str) -> _Prompt:
+        """The prompt with a label after it as its continuation."""
+        if isinstance(self.whole, str):
+            return _Prompt(self.whole + str(label), len(self.whole), len(self.whole) + len(str(label)))
+        return _Prompt([*self.whole, int(label)], len(self.whole), len(self.whole) + 1)
+
+    def read(self, answer: dict[str, Any]) -> tuple[float, int, Mapping[str, float] | None]:
+        """Sum of the continuation's log-probabilities and its number of tokens, from an answer with an echo.
+
+        The third is the likeliest tokens after the prompt; None where the answer does not show them.
+
+        Raises:
+            Unusable: they are not all there.
+        """
+        choice = read_choice(answer)
+        if len(choice.logprobs) < 2:
+            raise Unusable("no prompt log-probabilities (echo), needed to score")
+        if isinstance(self.whole, str):
+            inside, after = self._by_offset(choice)
+        else:
+            more = len(choice.logprobs) - len(self.whole)
+            if more not in (0, 1):  # the token that was written is shown, or it is not
+                raise Unusable(f"{len(choice.logprobs)} log-probabilities of {len(self.whole)} tokens")
+            inside, after = list(choice.logprobs[self._start : self._end]), more == 1
+        values = [value for value in inside if value is not None]
+        if not values or len(values) < len(inside):
+            raise Unusable("null log-probabilities; if every answer has them, name the tokenizer (llm.tokenizer)")
+        aligned = after and len(choice.tops) == len(choice.logprobs) and bool(choice.tops[-1])
+        return sum(values), len(values), choice.tops[-1] if aligned else None
+
+    def _by_offset(self, choice: Choice) -> tuple[list[float | None], bool]:
+        if not len(choice.tokens) == len(choice.logprobs) == len(choice.offsets):
+            raise Unusable("log-probabilities that do not fit the tokens")
+        # Servers may count a begin mark into the offsets: the last token shows where the text ends.
+        shift = choice.offsets[-1] + len(choice.tokens[-1]) - len(choice.text)
+        start, end = self._start + shift, self._end + shift
+        inside = [v for v, at in zip(choice.logprobs, choice.offsets, strict=True) if start <= at < end]
+        return inside, choice.offsets[-1] == len(self.whole) + shift
+
+
+def _text(request: ScoreRequest) -> str:
+    return request.prefix + request.context + request.continuation + request.tail
+
+
+def _stopped(choice: Choice, stop: Sequence[str]) -> Choice:
+    """An answer of the completions API, cut where a server should have stopped."""
+    if not any(mark in choice.text for mark in stop):
+        return choice
+    return without_thinking(choice, stop)
+
+
+def _next_token(answer: dict[str, Any]) -> Mapping[str, float]:
+    """The likeliest tokens in the place of the first one that was written."""
+    tops = read_choice(answer).tops
+    if not tops or not tops[0]:
+        raise Unusable("no log-probabilities of the answer")
+    return tops[0]
+
+
+def _first_word(answer: dict[str, Any]) -> Mapping[str, float]:
+    """The likeliest tokens in the place where the answer begins, after thinking and white space."""
+    choice = without_thinking(read_choice(answer))
+    for token, tops in zip(choice.tokens, choice.tops, strict=False):
+        if token.strip() and tops:
+            return tops
+    raise Unusable("no log-probabilities of the answer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -43,12 +43,14 @@ class WriteRequest:
         body: the text after it.
         seed: alone decides the request's random numbers.
         without: the body without its passage, for ``Sampling.contrast``.
+        dialogue: the same before it was text, for servers that take nothing but chats.
     """
 
     prefix: str
     body: str
     seed: int
     without: str = ""
+    dialogue: Dialogue | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,14 @@ class ScoreRequest:
         context: what the continuation is conditioned on.
         continuation: its tokens are scored.
         tail: what stands between the continuation and the label.
+        dialogue: the same before it was text, for servers that take nothing but chats.
     """
 
     prefix: str
     context: str
     continuation: str = ""
     tail: str = ""
+    dialogue: Dialogue | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,14 @@ class Scored:
         logprob: mean log-probability per token of the continuation; nan for an empty one.
         tokens: number of tokens of the continuation.
         labels: probabilities of the labels, summing to 1.
+        bound: where a server did not show all labels, the most that each of the others can have of the whole
+            vocabulary's probability, which it is given; else 0.
     """
 
     logprob: float
     tokens: int
     labels: tuple[float, ...] = ()
+    bound: float = 0.0
 
 
 @dataclass(slots=True)
@@ -123,14 +130,22 @@ class Usage:
         prompt_tokens: depends on the requests alone, so that it may be written into parts. Backends that leave the
             sharing of prefixes to their engine count whole prompts.
         prefix_tokens: of shared prefixes, counted once, when they are first computed.
-        generated_tokens: written.
+        generated_tokens: written, thinking included.
         requests: answered.
+        thinking_tokens: of those written, thinking that the server counts apart.
+        labels_sampled: label requests answered by samples, because the server shows no log-probabilities.
+        labels_bounded: label requests of which not all labels were shown.
+        labels_bound_ppm: sum of their bounds (``Scored.bound``), in millionths.
     """
 
     prompt_tokens: int = 0
     prefix_tokens: int = 0
     generated_tokens: int = 0
     requests: int = 0
+    thinking_tokens: int = 0
+    labels_sampled: int = 0
+    labels_bounded: int = 0
+    labels_bound_ppm: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """The counters by name."""

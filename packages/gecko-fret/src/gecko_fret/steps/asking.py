@@ -42,9 +42,10 @@ class Asker:
         Raises:
             ConfigError: ``generate.chat`` is ``always``, and the LLM has no chat template.
         """
-        prefix, body = self._prompt(kind, passage, group, self._given)[:2]
+        dialogue = self._dialogue(kind, passage, group, self._given)
+        prefix, body = self._shown(dialogue)[:2]
         without = self._prompt(kind, NO_PASSAGE, group, self._given)[1] if self._config.contrast else ""
-        return WriteRequest(prefix, body, seed, without)
+        return WriteRequest(prefix, body, seed, without, dialogue)
 
     def likelihoods(self, kind: str, passage: str, query: str, group: int | None = None) -> list[ScoreRequest]:
         """Requests for log P(query | passage) and log P(query), the latter by the same prompt without a passage."""
@@ -55,15 +56,20 @@ class Asker:
         return requests
 
     def _prompt(self, kind: str, passage: str, group: int | None, given: bool) -> tuple[str, str, str]:
-        """Prefix and body, and what stands before an answer: a space, or in a chat nothing."""
+        return self._shown(self._dialogue(kind, passage, group, given))
+
+    def _dialogue(self, kind: str, passage: str, group: int | None, given: bool) -> Dialogue:
         own = group is not None
-        dialogue = self._prompts.writing(
+        return self._prompts.writing(
             kind,
             passage,
             given=given,
             demonstrations=self._examples[group] if group is not None else None,
             instruction=self._config.examples_instruction if own else None,
         )
+
+    def _shown(self, dialogue: Dialogue) -> tuple[str, str, str]:
+        """Prefix and body, and what stands before an answer: a space, or in a chat nothing."""
         chat = self._chat(dialogue)
         return (*chat, "") if chat else (*as_text(dialogue), " ")
 

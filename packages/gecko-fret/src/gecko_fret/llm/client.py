@@ -1,0 +1,300 @@
+"""The official ``openai`` client behind a plain function call: many requests at once, answers in order.
+
+Retries, Retry-After, connections, proxies and Azure are the client's business. Ours are what it does not know: pace and
+budget, answers that are whole but of no use, and that the key goes to one host and into no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from gecko_core.errors import BackendError, ConfigError, ModelError, first_line
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.pace import Budget, Limits, Pace, Spent
+
+Value = TypeVar("Value")
+
+_BUSY = {408, 409, 425, 429}
+_LONGEST_PAUSE = 30.0
+_CHARACTERS_PER_TOKEN = 4  # of English text, on average
+_TOKENS_PER_MESSAGE = 16  # the marks that a chat template puts around a message: more than any known one
+
+
+class Refused(BackendError):
+    """The server will not serve the request, or fails at it every time (HTTP 500); asking again would not help.
+
+    Args:
+        message: the line for the user.
+        status: the HTTP status.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+class Unusable(Exception):
+    """An answer without what was asked for; it is asked for again."""
+
+
+class ApiClient:
+    """One server and one model.
+
+    Args:
+        config: the configuration section.
+        spent: what earlier runs of the build have spent.
+
+    Attributes:
+        budget: what has been spent.
+
+    Raises:
+        ModelError: the ``openai`` package is not installed.
+        ConfigError: the file with the key cannot be read.
+    """
+
+    def __init__(self, config: LLMConfig, spent: Spent | None = None):
+        try:
+            import openai
+        except ImportError:
+            raise ModelError("llm.backend openai: its client is missing; pip install 'gecko-fret[openai]'") from None
+        self.url = str(config.url).rstrip("/")
+        self._config, self._openai = config, openai
+        self._key = read_key(config)
+        self._pace = Pace(config.requests_per_minute, config.tokens_per_minute)
+        self.budget = Budget(
+            Limits(
+                config.budget_tokens, config.budget_usd, config.usd_per_million_read, config.usd_per_million_written
+            ),
+            spent,
+        )
+        self._slots = asyncio.Semaphore(config.concurrency)
+        self._client: Any = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gecko-fret-http", daemon=True)
+        self._thread.start()
+
+    def run(self, jobs: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
+        """Run the jobs side by side; ``llm.concurrency`` limits the requests in flight.
+
+        Returns:
+            Their results in order.
+
+        Raises:
+            BackendError: one of them failed; the others are cancelled.
+        """
+        return asyncio.run_coroutine_threadsafe(_all(jobs), self._loop).result()
+
+    async def ask(
+        self,
+        api: str,
+        body: dict[str, Any],
+        read: Callable[[dict[str, Any]], Value],
+        *,
+        most_retries: int | None = None,
+    ) -> Value:
+        """Send one request, again where its answer is of no use.
+
+        Args:
+            api: ``completions`` or ``chat``.
+            body: the request without the model.
+            read: from the answer to what is wanted of it; raises ``Unusable`` for an answer that lacks it.
+            most_retries: at most so many attempts after the first, if the configuration has more.
+
+        Returns:
+            What ``read`` returned.
+
+        Raises:
+            Refused: the server will not serve it.
+            BudgetError: it does not fit into the budget.
+            BackendError: all attempts are used up.
+        """
+        retries = self._config.retries
+        attempts = 1 + (retries if most_retries is None else min(retries, most_retries))
+        most, likely, problem = *prompt_tokens(body), ""
+        written = int(body.get(self._config.max_tokens_key) or 0) * int(body.get("n") or 1)
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(min(self._config.retry_pause_s * 2 ** (attempt - 1), _LONGEST_PAUSE))
+            spent = Spent()
+            await self.budget.reserve(most, written)
+            try:
+                await self._pace.wait(likely + written)
+                async with self._slots:
+                    spent = Spent(likely, written)  # if it is cut off
+                    try:
+                        content = await self._send(api, body, attempts - 1)
+                    except BackendError:
+                        spent = Spent()
+                        raise
+                answer = _parsed(content)
+                spent = _usage(answer, likely, written)
+                self._pace.correct(likely + written, spent.prompt_tokens + spent.generated_tokens)
+                return read(answer)
+            except Unusable as error:
+                problem = str(error)
+            finally:
+                await self.budget.settle(most, written, spent)
+        raise self._failed(attempts, problem)
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        if self._loop.is_closed():
+            return
+        if self._client is not None:
+            asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def hide(self, text: str) -> str:
+        """Text on one line, without the key."""
+        shown = " ".join(text.split())
+        return shown.replace(self._key, "***") if self._key else shown
+
+    # -- one request
+
+    async def _send(self, api: str, body: dict[str, Any], retries: int) -> bytes:
+        """The bytes of an answer; the client has done its retries when this raises."""
+        openai = self._openai
+        if self._client is None:
+            self._client = _make_client(openai, self._config, self._key)
+        client = self._client if retries == self._config.retries else self._client.with_options(max_retries=retries)
+        try:
+            if api == "chat":
+                messages = body["messages"]
+                rest = {name: value for name, value in body.items() if name != "messages"}
+                create = client.chat.completions.with_raw_response.create
+                raw = await create(model=self._config.model, messages=messages, extra_body=rest)
+            else:
+                rest = {name: value for name, value in body.items() if name != "prompt"}
+                create = client.completions.with_raw_response.create
+                raw = await create(model=self._config.model, prompt=body["prompt"], extra_body=rest)
+            return bytes(raw.content)
+        except openai.APIStatusError as error:
+            problem = self._status_error(error, retries + 1)
+        except openai.APITimeoutError:
+            problem = self._failed(retries + 1, f"no answer within {self._config.timeout_s:g} s")
+        except openai.OpenAIError as error:
+            cause = error.__cause__ or error  # APIConnectionError says nothing; what caused it does
+            problem = self._failed(retries + 1, f"{type(cause).__name__}: {first_line(cause)}")
+        # Raised here, apart from what caused it: a traceback of that might show headers and answers.
+        raise problem
+
+    def _status_error(self, error: Any, attempts: int) -> BackendError:
+        status, url = int(error.status_code), self.url
+        if 300 <= status < 400:
+            target = urlsplit(error.response.headers.get("location", ""))
+            where = f"{target.scheme}://{target.netloc}{target.path}" if target.netloc else target.path
+            return Refused(
+                f"{url}: the server redirects to {self.hide(where)}; set llm.url to where it really is", status
+            )
+        if status >= 500 or status in _BUSY:
+            wait = error.response.headers.get("retry-after")
+            later = f", to be asked again after {self.hide(wait)}" if wait else ""
+            return self._failed(attempts, f"HTTP {status}{later}", status)
+        reason = f"HTTP {status}: {self.hide(error.response.text)[:200]}"
+        if status in (401, 403):
+            key = self._config.api_key_file or self._config.api_key_env
+            return Refused(f"{url}: the server does not accept the key of {key} ({reason})", status)
+        return Refused(f"{url}: the server refused the request ({reason}); see llm.model and llm.url", status)
+
+    def _failed(self, attempts: int, problem: str, status: int = 0) -> BackendError:
+        message = (
+            f"{self.url}: no answer in {attempts} attempts (last: {self.hide(problem)}); finished parts are kept, run "
+            "the same command again when the server is back"
+        )
+        return Refused(message, status) if status in (500, 501) else BackendError(message)
+
+
+def read_key(config: LLMConfig) -> str:
+    """The key, from the file or the environment variable that the configuration names; empty where there is none.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no key.
+    """
+    if not config.api_key_file:
+        return os.environ.get(config.api_key_env, "").strip()
+    try:
+        lines = Path(config.api_key_file).expanduser().read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"llm.api_key_file: {config.api_key_file} cannot be read; name a text file") from None
+    if len(lines) != 1:
+        raise ConfigError(f"llm.api_key_file: {config.api_key_file} must hold the key alone, on one line")
+    return lines[0]
+
+
+def prompt_tokens(body: dict[str, Any]) -> tuple[int, int]:
+    """The most tokens that the prompt of a request can have, and how many it is likely to have.
+
+    A token is a byte at least; of ids the number is known.
+    """
+    prompt = body.get("prompt")
+    if isinstance(prompt, list):
+        return len(prompt) + _TOKENS_PER_MESSAGE, len(prompt)
+    texts = [prompt] if isinstance(prompt, str) else [message["content"] for message in body["messages"]]
+    most = sum(len(text.encode()) + _TOKENS_PER_MESSAGE for text in texts)
+    return most, sum(map(len, texts)) // _CHARACTERS_PER_TOKEN + 1
+
+
+async def _all(jobs: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _make_client(openai: Any, config: LLMConfig, key: str) -> Any:
+    """The client; no redirect is followed, because it would take prompts, and on Azure the key, to another host."""
+
+    class WholeAnswer(openai.DefaultAsyncHttpxClient):
+        """Limits the time of a whole answer: the client's own limit starts again with every byte."""
+
+        async def send(self, request: Any, **options: Any) -> Any:
+            if not key:
+                request.headers.pop("Authorization", None)
+            try:
+                async with asyncio.timeout(config.timeout_s):
+                    return await super().send(request, **options)
+            except TimeoutError:
+                raise late("the answer is not whole", request=request) from None
+
+    # The client is built on httpx or its successor, by version; its own exception is what the retries know.
+    late = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0]).ReadTimeout
+    options: dict[str, Any] = {
+        "api_key": key or "none",
+        "timeout": config.timeout_s,
+        "max_retries": config.retries,
+        "http_client": WholeAnswer(follow_redirects=False, timeout=config.timeout_s),
+    }
+    if config.api_version:
+        return openai.AsyncAzureOpenAI(azure_endpoint=str(config.url), api_version=config.api_version, **options)
+    return openai.AsyncOpenAI(base_url=str(config.url), **options)
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        raise Unusable("an answer that is not whole JSON") from None
+    if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list) or not answer["choices"]:
+        raise Unusable("an answer without choices")
+    return answer
+
+
+def _usage(answer: dict[str, Any], prompt: int, generated: int) -> Spent:
+    """What the server says it took; what was expected where it says nothing."""
+    usage = answer.get("usage") or {}
+    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return Spent(prompt if read is None else int(read), generated if written is None else int(written))

@@ -1,0 +1,104 @@
+"""Probabilities of labels from what a server shows of them: the likeliest tokens, or answers alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gecko_fret.llm.segments import softmax
+
+_PRIOR = 0.5  # of every label, in samples: Jeffreys' prior, so that no label has probability 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReading:
+    """What was read.
+
+    Attributes:
+        probabilities: of the labels, summing to 1.
+        bound: where labels were not shown, the most that each of them can have of the whole vocabulary's probability;
+            else 0. They are given that much.
+        shown: number of labels that were shown, or of samples that could be read.
+    """
+
+    probabilities: tuple[float, ...]
+    bound: float
+    shown: int
+
+
+def from_alternatives(
+    tops: Mapping[str, float],  # token -> log-probability
+    labels: Sequence[str],
+) -> LabelReading:
+    """Probabilities of labels from the likeliest tokens in the place of the answer.
+
+    A token counts for the label that it is, or that it alone begins; case and surrounding space make no difference
+    unless labels differ in nothing else. A label that is not shown is less probable than any token that is, and it is
+    given the probability of the least.
+
+    Args:
+        tops: the likeliest tokens.
+        labels: what the LLM would write for each label.
+    """
+    names, fold = _names(labels)
+    weights = [0.0] * len(labels)
+    for token, value in tops.items():
+        text = token.strip().casefold() if fold else token.strip()
+        label = _label_of(text, names)
+        if label is not None:
+            weights[label] += math.exp(value)
+    shown = sum(weight > 0 for weight in weights)
+    if not shown:
+        return LabelReading((1 / len(labels),) * len(labels), _least(tops), 0)
+    bound = _least(tops) if shown < len(labels) else 0.0
+    filled = [math.log(weight or bound or 1e-300) for weight in weights]
+    return LabelReading(softmax(filled), bound, shown)
+
+
+def from_samples(answers: Sequence[str], labels: Sequence[str]) -> LabelReading:
+    """Probabilities of labels from sampled answers: their shares, with half an answer more for each label.
+
+    An answer counts for a label where its first word is the label; others are left out.
+
+    Args:
+        answers: texts.
+        labels: what the LLM would write for each label.
+    """
+    counts = [0] * len(labels)
+    for answer in answers:
+        label = read_label(answer, labels)
+        if label is not None:
+            counts[label] += 1
+    total = sum(counts) + _PRIOR * len(labels)
+    return LabelReading(tuple((count + _PRIOR) / total for count in counts), 0.0, sum(counts))
+
+
+def read_label(answer: str, labels: Sequence[str]) -> int | None:
+    """Number of the label that an answer begins with; None for an answer of another form."""
+    names, fold = _names(labels)
+    text = answer.strip().lstrip("*_`\"'([ ")
+    text = text.casefold() if fold else text
+    matches = [n for n, name in enumerate(names) if re.match(rf"{re.escape(name)}(?!\w)", text)]
+    return max(matches, key=lambda n: len(names[n]), default=None)
+
+
+def _names(labels: Sequence[str]) -> tuple[list[str], bool]:
+    """The labels as they are compared, and whether without case."""
+    stripped = [label.strip() for label in labels]
+    folded = [label.casefold() for label in stripped]
+    return (folded, True) if len(set(folded)) == len(folded) else (stripped, False)
+
+
+def _label_of(text: str, names: Sequence[str]) -> int | None:
+    if not text:
+        return None
+    if text in names:
+        return names.index(text)
+    begun = [number for number, name in enumerate(names) if name.startswith(text)]
+    return begun[0] if len(begun) == 1 else None
+
+
+def _least(tops: Mapping[str, float]) -> float:
+    return math.exp(min(tops.values())) if tops else 1.0

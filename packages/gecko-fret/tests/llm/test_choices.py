@@ -1,0 +1,70 @@
+import pytest
+
+from gecko_fret.llm.choices import Choice, read_choice, read_choices, without_thinking
+from gecko_fret.llm.client import Unusable
+
+
+def tokens(*words):
+    return Choice("".join(words), True, words, [-float(n) for n in range(len(words))], [{word: 0.0} for word in words])
+
+
+def test_both_apis_are_read_into_one_form():
+    old = {"tokens": ["a", "b"], "token_logprobs": [None, -2], "top_logprobs": [None, {"b": -2}], "text_offset": [0, 1]}
+    completion = read_choice({"choices": [{"text": "ab", "finish_reason": "stop", "logprobs": old}]})
+    assert completion == Choice("ab", True, ["a", "b"], [None, -2.0], [{}, {"b": -2.0}], [0, 1])
+    content = [
+        {"token": "a", "logprob": -1, "top_logprobs": [{"token": "a", "logprob": -1}, {"token": "b", "logprob": -3}]}
+    ]
+    message = {"message": {"content": "a"}, "finish_reason": "length", "logprobs": {"content": content}}
+    assert read_choice({"choices": [message]}) == Choice("a", False, ["a"], [-1.0], [{"a": -1.0, "b": -3.0}])
+    new = {"text": "a", "finish_reason": "stop", "logprobs": {"content": content}}  # llama.cpp's completions
+    assert read_choice({"choices": [new]}).tops == [{"a": -1.0, "b": -3.0}]
+
+
+@pytest.mark.parametrize(
+    "choice", [7, "a", None, {"message": 3}, {"text": 5}, {"logprobs": {"tokens": ["a"], "token_logprobs": ["b"]}}]
+)
+def test_another_form_is_of_no_use(choice):
+    with pytest.raises(Unusable, match="another form"):
+        read_choices({"choices": [choice]})
+
+
+def test_missing_parts_are_empty():
+    assert read_choice({"choices": [{}]}) == Choice("", False, [], [], [], [])
+    assert read_choice({"choices": [{"message": {"content": None}, "logprobs": None}]}).text == ""
+    assert read_choice({"choices": [{"message": {"content": [{"text": "a"}, {"text": "b"}]}}]}).text == "ab"
+
+
+def test_thinking_beside_the_answer_is_noticed():
+    assert read_choice({"choices": [{"message": {"content": "a", "reasoning_content": "hm"}}]}).thought
+    assert read_choice({"choices": [{"message": {"content": "a", "reasoning": "hm"}}]}).thought
+    usage = {"completion_tokens_details": {"reasoning_tokens": 3}}
+    assert read_choice({"choices": [{"message": {"content": "a"}}], "usage": usage}).thought
+    assert not read_choice({"choices": [{"message": {"content": "a", "reasoning": None}}]}).thought
+
+
+@pytest.mark.parametrize(
+    "lead", ["<think>Well.\n\n", "\n<thinking>a <b> c", "Well, the template has the opening mark."]
+)
+def test_thinking_is_cut_off_with_its_tokens(lead):
+    mark = "</thinking>" if "<thinking>" in lead else "</think>"
+    choice = without_thinking(tokens(lead, mark, "\n\n", "Yes", "."))
+    assert (choice.text, choice.thought, choice.finished) == ("Yes.", True, True)
+    assert (choice.tokens, choice.logprobs) == (("Yes", "."), [-3.0, -4.0])
+
+
+def test_thinking_without_an_end_is_no_answer():
+    assert without_thinking(Choice("<think>I wonder", False)) == Choice("", False, thought=True)
+
+
+def test_an_answer_ends_before_a_stop_string_even_if_the_server_went_on():
+    choice = without_thinking(tokens("what", " is", "\n\n", "Query", ":"), ["\n\n", "Query"])
+    assert (choice.text, choice.finished, choice.tokens) == ("what is", True, ("what", " is"))
+    assert choice.logprobs == [0.0, -1.0]
+    thought = without_thinking(tokens("<think>a\n\nb</think>", "\n\n", "yes", "\n\n", "no"), ["\n\n"])
+    assert (thought.text, thought.tokens) == ("yes", ("yes",))
+
+
+def test_an_answer_as_it_is_keeps_its_end_mark():
+    choice = tokens("a", " b", "")
+    assert without_thinking(choice, ["\n"]) == choice

@@ -1,0 +1,194 @@
+import logging
+import traceback
+
+import pytest
+
+from gecko_core.errors import BackendError, ConfigError
+from gecko_fret.llm.choices import read_choice
+from gecko_fret.llm.client import ApiClient, Refused, prompt_tokens, read_key
+from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.pace import BudgetError, Spent
+
+pytest.importorskip("openai")
+BODY = {"prompt": "a cat", "max_tokens": 2, "temperature": 0}
+
+
+@pytest.fixture
+def client(settings):
+    made = []
+
+    def client(**given):
+        made.append(ApiClient(settings(**given)))
+        return made[-1]
+
+    yield client
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def another_server(server, tiny_model, word_tokenizer):
+    other = type(server)(tiny_model, word_tokenizer)
+    yield other
+    other.server.shutdown()
+    other.server.server_close()
+
+
+def text(answer):
+    return read_choice(answer).text
+
+
+def ask(client, *bodies, read=text):
+    return client.run([client.ask("completions", body, read) for body in bodies])
+
+
+def test_answers_come_in_order_and_concurrency_is_kept(client, server):
+    server.pause = 0.03
+    bodies = [BODY | {"prompt": prompt} for prompt in ("a cat", "the dog", "what is the mat") * 6]
+    asked = client(concurrency=4)
+    answers = ask(asked, *bodies)
+    assert answers == answers[:3] * 6
+    assert server.most_in_flight == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        500,
+        503,
+        429,
+        408,
+        409,
+        "stall",
+        "drip",
+        "cut",
+        "truncated",
+        "empty",
+        "invalid utf-8",
+        "other form",
+        "wait",
+        "wait until",
+    ],
+)
+def test_every_fault_is_asked_again(client, server, fault):
+    expected = ask(client(), BODY)
+    server.faults = [fault]
+    assert ask(client(timeout_s=1), BODY) == expected
+    assert len(server.bodies) == 3
+    assert server.bodies[1] == server.bodies[2]
+
+
+def test_a_long_wait_is_left_to_the_user(client, server):
+    server.faults = ["wait long"] * 9
+    with pytest.raises(BackendError, match=r"HTTP 429, to be asked again after 86400\); finished parts are kept"):
+        ask(client(), BODY)
+    assert len(server.bodies) == 1
+
+
+def test_a_refusal_has_its_status_and_its_reason(client, server):
+    server.refuses = {"temperature"}
+    with pytest.raises(Refused, match=r"HTTP 400: .*unsupported: \['temperature'\]") as caught:
+        ask(client(), BODY)
+    assert caught.value.status == 400
+
+
+def test_the_first_failure_ends_the_call(client, server):
+    server.faults = [None, 404]
+    with pytest.raises(BackendError, match="HTTP 404"):
+        ask(client(concurrency=1), *[BODY] * 50)
+    assert len(server.bodies) < 5
+    assert ask(client(), BODY)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_no_redirect_is_followed(client, server, another_server, monkeypatch, status):
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
+    server.faults, server.redirect_to = [status], f"{another_server.url}/completions?key=1"
+    with pytest.raises(Refused, match=r"redirects to http://127.0.0.1:\d+/v1/completions; set llm.url to where"):
+        ask(client(), BODY)
+    assert not another_server.bodies
+
+
+def test_spending_is_counted_and_ends_before_the_budget(client, server):
+    asked = client(budget_tokens=200, concurrency=2)
+    with pytest.raises(BudgetError, match=r"llm\.budget_tokens"):
+        ask(asked, *[BODY] * 100)
+    spent = asked.budget.spent
+    assert 100 < spent.prompt_tokens + spent.generated_tokens <= 200
+    assert len(server.bodies) < 100
+
+
+def test_useless_answers_cost_too(client, server):
+    server.faults = ["other form", "other form"]
+    asked = client()
+    ask(asked, BODY)
+    assert asked.budget.spent == Spent(2 * prompt_tokens(BODY)[1] + 3, 3 * 2)
+
+
+def test_the_bound_of_a_prompt_is_above_its_tokens():
+    assert prompt_tokens({"prompt": [1, 2, 3]})[1] == 3
+    most, likely = prompt_tokens({"prompt": "naïve " * 10})
+    assert likely < 7 * 10 < most
+    chat = [{"role": "user", "content": "a" * 40}, {"role": "assistant", "content": "b" * 8}]
+    assert prompt_tokens({"messages": chat})[0] >= 48
+
+
+def test_a_key_from_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "key"
+    path.write_text("s3cret\n")
+    config = LLMConfig(backend="openai", url="http://h/v1", api_key_file=str(path))
+    monkeypatch.setenv("OPENAI_API_KEY", "other")
+    assert read_key(config) == "s3cret"
+    assert read_key(LLMConfig()) == "other"
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert read_key(LLMConfig()) == ""
+    path.write_text("two words")
+    with pytest.raises(ConfigError, match="must hold the key alone") as caught:
+        read_key(config)
+    assert "words" not in str(caught.value)
+    path.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_key(config)
+
+
+def test_without_a_key_none_is_sent(client, server, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    ask(client(), BODY)
+    assert "authorization" not in server.headers[0]
+
+
+def test_the_key_is_in_the_header_alone(client, server, monkeypatch, caplog):
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
+    caplog.set_level(logging.DEBUG)
+    asked = client(retries=0)
+    ask(asked, BODY)
+    assert server.headers[0]["authorization"] == "Bearer s3cret"
+    shown = []
+    for fault in (500, 401, 400, "truncated"):
+        server.faults = [fault]
+        with pytest.raises(BackendError) as caught:
+            ask(asked, BODY)
+        shown += ["".join(traceback.format_exception(caught.value)), repr(caught.value.__dict__)]
+    assert "s3cret" not in "".join(shown) + caplog.text + repr(asked._config)
+
+
+def test_a_server_that_shows_the_key_does_not_make_us_show_it(client, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "such")
+    server.faults = [401]
+    with pytest.raises(BackendError, match=r"does not accept the key of OPENAI_API_KEY .*no \*\*\* thing"):
+        ask(client(), BODY)
+
+
+def test_azure_has_its_own_client(client, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
+    server.apis = {"completions"}
+    asked = client(api_version="2026-01-01", url=server.url.removesuffix("/v1"))
+    assert ask(asked, BODY)
+    assert server.paths[0] == "/openai/deployments/tiny/completions?api-version=2026-01-01"
+    assert server.headers[0]["api-key"] == "s3cret"
+
+
+def test_closing_twice_does_no_harm(client):
+    asked = client()
+    asked.close()
+    asked.close()
