@@ -86,6 +86,24 @@ def judges(
 
 
 @app.command()
+def llms(
+    config: Annotated[Path | None, typer.Argument(help="YAML file of a build; without one: the defaults.")] = None,
+    llm: Annotated[str | None, typer.Option(help="Name of the model at the server.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Ask the servers of a configuration, by a few tiny requests, what they can do and which judges that allows."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_fret.build.served import run_llms
+        from gecko_fret.config import load_config
+
+        named = [] if llm is None else [f"llm.model={json.dumps(llm)}"]
+        typer.echo(run_llms(load_config(config, [*(set_ or []), *named])))
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A FRet folder.")],
     debug: Debug = False,

@@ -267,7 +267,8 @@ class ScoreConfig(Section):
     judges: list[str] | None = Field(
         default=None,
         min_length=1,
-        description="who judges the candidates; unset: ql and rc with mine.fuse: rrf, else similarity, ql and yes-no",
+        description="who judges the candidates; unset: ql and rc with mine.fuse: rrf, else similarity, ql and yes-no; "
+        "over a chat API without ql",
     )
     mode: Literal["auto", "separate", "joint"] = Field(
         default="auto",
@@ -393,7 +394,8 @@ class FretConfig(Section):
     def _fill_what_depends_on_the_fusion(self) -> FretConfig:
         paper = self.mine.fuse == "rrf"
         if self.score.judges is None:
-            self.score = self.score.model_copy(update={"judges": list(DEFAULT_JUDGES[self.mine.fuse])})
+            judges = [name for name in DEFAULT_JUDGES[self.mine.fuse] if paper or name != "ql" or not self.llm.is_chat]
+            self.score = self.score.model_copy(update={"judges": judges})
         if self.score.mode == "auto" and paper:
             self.score = self.score.model_copy(update={"mode": "separate"})
         if self.score.blocks is None:

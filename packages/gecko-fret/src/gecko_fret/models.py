@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from gecko_fret.config import EmbedderConfig
-from gecko_fret.llm import LLM, llm_fingerprint, load_llm
+from gecko_fret.llm import LLM, SERVED, ServedLLM, llm_fingerprint, load_llm
+from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import weights_fingerprint
 
@@ -52,8 +53,10 @@ class Models:
         self._ready = dict(llms or {})
         self._ready_embedder = embedder
         self._llms: dict[str, LLM] = {}
+        self._servers: dict[str, str] = {}
         self._embedders: dict[str, Any] = {}
         self._others: dict[str, Any] = {}
+        self._records: dict[str, Any] = {}
 
     def llm(self, config: LLMConfig) -> LLM:
         """The LLM of a configuration section.
@@ -66,8 +69,31 @@ class Models:
             return self._ready[config.model]
         key = config.model_dump_json(exclude={"weight"})
         if key not in self._llms:
-            self._llms[key] = load_llm(config)
+            llm = load_llm(config)
+            if isinstance(llm, ServedLLM):
+                llm.recall(self._records.get(_server(config), {}))
+            self._llms[key] = llm
+            self._servers[key] = _server(config)
         return self._llms[key]
+
+    def recall(self, records: Mapping[str, Any]) -> None:
+        """Let LLMs behind servers go on where an earlier run was; see ``records``. Before one of them is loaded."""
+        self._records = dict(records)
+
+    def records(self) -> dict[str, Any]:
+        """What is known of LLMs behind servers and what has been spent on them, for the manifest."""
+        return {self._servers[key]: llm.record() for key, llm in self._llms.items() if isinstance(llm, ServedLLM)}
+
+    def capabilities(self, config: LLMConfig) -> Capabilities | None:
+        """What the server of an LLM can do; None for an LLM that is no server's, or ready-made.
+
+        Raises:
+            BackendError: the server cannot be reached, or does not write.
+        """
+        if config.backend not in SERVED or config.model in self._ready:
+            return None
+        llm = self.llm(config)
+        return llm.capabilities if isinstance(llm, ServedLLM) else None
 
     def llm_fingerprint(self, config: LLMConfig) -> str:
         """What decides the LLM's answers (backend, weights, arithmetic), known without loading it."""
@@ -105,6 +131,7 @@ class Models:
         for llm in self._llms.values():
             llm.close()
         self._llms.clear()
+        self._servers.clear()
         self._embedders.clear()
         self._others.clear()
 
@@ -130,3 +157,8 @@ def llm_settings(config: LLMConfig) -> dict[str, Any]:
         settings["api"] = "auto"
     defaults = LLMConfig().model_dump(include=set(_LLM_SINCE))
     return {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
+
+
+def _server(config: LLMConfig) -> str:
+    """The name of an LLM behind a server in the manifest."""
+    return f"{config.model} at {config.url} ({config.api})"

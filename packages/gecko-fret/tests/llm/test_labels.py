@@ -49,7 +49,14 @@ def test_where_no_label_is_shown_nothing_is_known():
 def test_a_token_that_counts_as_impossible_is_not_shown():
     reading = from_alternatives({"Yes": -0.01, "No": -9999.0}, YES_NO)
     assert reading.shown == 1
-    assert 0 <= reading.probabilities[0] < 1e-200
+    assert reading.probabilities[0] == pytest.approx(reading.bound, rel=0.1) == pytest.approx(1e-6, rel=0.1)
+
+
+def test_what_is_left_over_bounds_missing_labels_too():
+    reading = from_alternatives({"Yes": math.log(0.9)}, YES_NO)
+    assert reading.probabilities == pytest.approx((0.1, 0.9))
+    assert reading.bound == pytest.approx(0.1)
+    assert from_alternatives({"Yes": 0.0001}, YES_NO).bound == 1e-6  # rounded up by the server
 
 
 def test_samples_are_counted_with_half_an_answer_for_each_label():

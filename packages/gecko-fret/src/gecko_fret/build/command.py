@@ -81,13 +81,25 @@ def run_build(options: BuildOptions) -> int:
     flag = StopFlag()
     with ctrl_c(flag):
         summary = build_fret(
-            config, options.out, corpus=corpus, progress=True, stop=flag, force=options.force, engine=engine
+            config,
+            options.out,
+            corpus=corpus,
+            progress=True,
+            stop=flag,
+            force=options.force,
+            engine=engine,
+            announce=announce,
         )
     if not summary.complete:
         print(f"stopped; everything so far is in {summary.path}. To go on: {' '.join(map(shlex.quote, _command()))}")
         return INTERRUPTED
     print(closing_screen(summary))
     return 0
+
+
+def announce(text: str) -> None:
+    """Show what a build says before its first part."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def make_engine(options: BuildOptions) -> Engine | None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import Progress, write_text
-from gecko_fret.build.command import INTERRUPTED, StopFlag, ctrl_c
+from gecko_fret.build.command import INTERRUPTED, StopFlag, announce, ctrl_c
 from gecko_fret.build.fingerprints import check_config
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.pipeline import build_fret, read_corpus
-from gecko_fret.build.report import ReportSection, report_text
+from gecko_fret.build.report import ReportSection, as_text, report_text
 from gecko_fret.build.report.judges import judge_sections
 from gecko_fret.config import FretConfig, load_config
 from gecko_fret.corpus.passages import Corpus
@@ -50,7 +50,9 @@ def run_judges(options: JudgesOptions) -> int:
     corpus = read_corpus(config.corpus)
     flag = StopFlag()
     with ctrl_c(flag):
-        sections = measure_judges(config, options.out, prompts, corpus=corpus, progress=True, stop=flag)
+        sections = measure_judges(
+            config, options.out, prompts, corpus=corpus, progress=True, stop=flag, announce=announce
+        )
     if sections is None:
         print(f"stopped; everything so far is in {options.out}. The same command goes on from there.")
         return INTERRUPTED
@@ -68,7 +70,8 @@ def measuring_config(config: FretConfig, judges: Sequence[str] = ()) -> FretConf
         config: the configuration of the build to come.
         judges: names; none: ``ASKED``, and whatever the configuration names.
     """
-    named = list(judges) or list(dict.fromkeys([*ASKED, *config.score.all_judges]))
+    able = [name for name in ASKED if name != "ql" or not config.llm.is_chat]
+    named = list(judges) or list(dict.fromkeys([*able, *config.score.all_judges]))
     values = config.model_dump()
     values["mine"]["fuse"] = "calibrated"
     values["score"] |= {"judges": named, "blocks": True}
@@ -86,6 +89,7 @@ def measure_judges(
     progress: Progress | bool | None = None,
     stop: Callable[[], bool] | None = None,
     models: Models | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> list[ReportSection] | None:
     """Measure the judges of a configuration with several prompt files.
 
@@ -100,6 +104,7 @@ def measure_judges(
         progress: see ``build_fret``.
         stop: see ``build_fret``.
         models: ready-made models.
+        announce: see ``build_fret``.
 
     Returns:
         The tables, those of one prompt after the other; None where ``stop`` ended the measurement.
@@ -119,7 +124,12 @@ def measure_judges(
         settings = FretConfig.model_validate(values)
         check_config(settings)
         folder = Path(out) / name
-        build_fret(settings, folder, corpus=corpus, progress=progress, stop=stop, models=models, until=MEASURE)
+        options: dict[str, Any] = {
+            "progress": progress,
+            "stop": stop,
+            "announce": announce if name == names[0] else None,
+        }
+        build_fret(settings, folder, corpus=corpus, models=models, until=MEASURE, **options)
         manifest: dict[str, Any] = Workspace(folder).read_manifest() or {}
         if not manifest.get("stages", {}).get(MEASURE.name, {}).get("done"):
             return None
@@ -127,14 +137,6 @@ def measure_judges(
             section.title = f"{section.title} (prompt {name})" if len(prompts) > 1 else section.title
             sections.append(section)
     return sections
-
-
-def as_text(section: ReportSection) -> str:
-    """A section as plain text with aligned columns."""
-    table = [list(map(str, section.header)), *([str(cell) for cell in row] for row in section.rows)]
-    widths = [max(len(row[place]) for row in table) for place in range(len(section.header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([section.title, section.note, *lines])
 
 
 def _write(out: Path, sections: Sequence[ReportSection]) -> list[Path]:

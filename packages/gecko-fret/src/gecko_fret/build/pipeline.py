@@ -16,6 +16,7 @@ from gecko_core.io import Progress, make_progress
 from gecko_fret.build.fingerprints import check_config, fingerprints, prompt_hashes
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.report import write_report
+from gecko_fret.build.served import check_served
 from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus.load import load_corpus
 from gecko_fret.corpus.passages import Corpus
@@ -74,6 +75,7 @@ def build_fret(
     models: Models | None = None,
     engine: Engine | None = None,
     until: Step[Any] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> FretSummary:
     """Build a FRet folder, or go on with the one in ``out``.
 
@@ -90,6 +92,7 @@ def build_fret(
         models: ready-made models.
         engine: another way of running parts, see ``gecko_fret.build.ray``.
         until: the last step to run; None: all of them. The same call without it goes on from there.
+        announce: takes what users want to read before the first part: what the servers of LLMs can do.
 
     Returns:
         What was done.
@@ -98,7 +101,7 @@ def build_fret(
         ConfigError: ``out`` holds another build, or the configuration cannot be met.
         DataError: the corpus or a part cannot be read, or nothing survived.
         ModelError: a model cannot be loaded.
-        BackendError: an LLM's server or engine failed.
+        BackendError: an LLM's server or engine failed, or its budget is spent.
     """
     if corpus is None:
         corpus = read_corpus(config.corpus)
@@ -111,11 +114,13 @@ def build_fret(
         job = Build(context, workspace, make_progress(progress), stop, engine)
         try:
             job.prepare(force)
+            job.check_served(announce)
             return job.run(until)
         except Stopped:
             return job.summary(complete=False)
         finally:
             job.progress.finish()
+            job.keep_records()
             context.close()
 
 
@@ -170,6 +175,7 @@ class Build:
             "config": config.model_dump(mode="json"),
             "corpus": {"name": corpus.name, "passages": len(corpus), "sha256": corpus.hash},
             "models": self._model_record(),
+            **({"llms": previous["llms"]} if previous.get("llms") else {}),
             "prompts": prompt_hashes(config),
             **{
                 step.recorded_as: {} if step in changed else previous.get(step.recorded_as, {})
@@ -183,6 +189,32 @@ class Build:
             "environment": environment(),
         }
         self.save()
+
+    def check_served(self, announce: Callable[[str], None] | None) -> None:
+        """Find out what the servers of LLMs can do, unless the folder knows it or nothing is left to do.
+
+        Raises:
+            ConfigError: the configuration asks for more, or sets a budget that several processes would share.
+            BackendError: a server cannot be reached.
+        """
+        config, models = self.context.config, self.context.models
+        if all(stage["done"] for stage in self.manifest["stages"].values()):
+            return
+        models.recall(self.manifest.get("llms", {}))
+        limited = any(llm.budget_tokens or llm.budget_usd for llm in (config.llm, *config.writers))
+        if limited and self._engine is not run_local:
+            raise ConfigError(
+                "llm.budget_tokens and llm.budget_usd are kept by one process; use --engine local, or leave them out"
+            )
+        table = check_served(config, models)
+        self.save()
+        if table and announce:
+            announce(table)
+
+    def keep_records(self) -> None:
+        """Write what is known of the servers and what has been spent on them, however the build ended."""
+        if self.manifest.get("stages") and self.context.models.records():
+            self.save()
 
     def _refuse(self, changed: list[Step[Any]]) -> None:
         files = {step.folder: len(step.part_files(self.workspace.out)) for step in changed}
@@ -270,6 +302,9 @@ class Build:
     def save(self) -> None:
         """Write the manifest."""
         self._saved = time.monotonic()
+        records = self.context.models.records()
+        if records:
+            self.manifest["llms"] = self.manifest.get("llms", {}) | records
         self.workspace.write_manifest(self.manifest)
 
     # -- after the last part

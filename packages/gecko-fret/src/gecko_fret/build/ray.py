@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import BackendError, ConfigError, DataError, GeckoError, ModelError
 from gecko_fret.build.fingerprints import prompt_hashes
+from gecko_fret.build.folder import Workspace
 from gecko_fret.config import FretConfig
 from gecko_fret.models import Models
 from gecko_fret.steps import CORPUS, STEPS, BuildContext, PartStep
@@ -60,7 +61,9 @@ class PartWorker:
                 raise ConfigError(
                     "the prompts on this worker are not those that the build began with; restore them and run again"
                 )
-            self._build = BuildContext(self._out, config, CORPUS.read(self._out), Models())
+            models = Models()
+            models.recall((Workspace(self._out).read_manifest() or {}).get("llms", {}))
+            self._build = BuildContext(self._out, config, CORPUS.read(self._out), models)
         assert isinstance(self._step, PartStep)
         return self._step.run_part(self._build, number)
 

@@ -14,6 +14,7 @@ from gecko_fret.llm.protocol import (
     Sampling,
     Scored,
     ScoreRequest,
+    ServedLLM,
     Usage,
     WriteRequest,
 )
@@ -28,6 +29,9 @@ BACKENDS = {
     "openai": "gecko_fret.llm.openai.OpenAILLM",
 }
 
+#: Backends of class ``ServedLLM``: what their servers can do is found out before a build.
+SERVED = {"openai"}
+
 #: Backends whose ``generate`` knows ``Sampling.contrast``: it needs every token's probability at every step.
 CONTRASTIVE = {"transformers"}
 
@@ -35,6 +39,7 @@ __all__ = [
     "BACKENDS",
     "CONTRASTIVE",
     "LLM",
+    "SERVED",
     "Backend",
     "ChatLLM",
     "Completion",
@@ -42,6 +47,7 @@ __all__ = [
     "Sampling",
     "ScoreRequest",
     "Scored",
+    "ServedLLM",
     "Usage",
     "WriteRequest",
     "llm_fingerprint",

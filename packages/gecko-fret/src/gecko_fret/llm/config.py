@@ -111,3 +111,8 @@ class LLMConfig(Section):
         if self.backend == "openai" and not self.url:
             raise ValueError("the openai backend needs llm.url, such as http://127.0.0.1:8000/v1")
         return self
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it is asked over a chat API, which gives no log-probabilities of prompts."""
+        return self.backend == "openai" and self.api == "chat"

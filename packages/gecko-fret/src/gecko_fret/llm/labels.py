@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gecko_fret.llm.segments import softmax
-
+_LEAST = 1e-6  # less than this is rounding of the log-probabilities
 _PRIOR = 0.5  # of every label, in samples: Jeffreys' prior, so that no label has probability 0
 
 
@@ -35,8 +34,8 @@ def from_alternatives(
     """Probabilities of labels from the likeliest tokens in the place of the answer.
 
     A token counts for the label that it is, or that it alone begins; case and surrounding space make no difference
-    unless labels differ in nothing else. A label that is not shown is less probable than any token that is, and it is
-    given the probability of the least.
+    unless labels differ in nothing else. A label that is not shown is less probable than any token that is, and no more
+    probable than all that is not shown together; it is given that much.
 
     Args:
         tops: the likeliest tokens.
@@ -49,12 +48,13 @@ def from_alternatives(
         label = _label_of(text, names)
         if label is not None:
             weights[label] += math.exp(value)
-    shown = sum(weight > 0 for weight in weights)
+    shown, bound = sum(weight > 0 for weight in weights), _bound(tops)
+    if shown == len(labels):
+        bound = 0.0
     if not shown:
-        return LabelReading((1 / len(labels),) * len(labels), _least(tops), 0)
-    bound = _least(tops) if shown < len(labels) else 0.0
-    filled = [math.log(weight or bound or 1e-300) for weight in weights]
-    return LabelReading(softmax(filled), bound, shown)
+        return LabelReading((1 / len(labels),) * len(labels), bound, 0)
+    total = sum(weight or bound for weight in weights)
+    return LabelReading(tuple((weight or bound) / total for weight in weights), bound, shown)
 
 
 def from_samples(answers: Sequence[str], labels: Sequence[str]) -> LabelReading:
@@ -100,5 +100,7 @@ def _label_of(text: str, names: Sequence[str]) -> int | None:
     return begun[0] if len(begun) == 1 else None
 
 
-def _least(tops: Mapping[str, float]) -> float:
-    return math.exp(min(tops.values())) if tops else 1.0
+def _bound(tops: Mapping[str, float]) -> float:
+    """The most that a token can have which is not among the likeliest ones."""
+    shown = [math.exp(value) for value in tops.values()]
+    return max(min([*shown, 1 - sum(shown)]), _LEAST)

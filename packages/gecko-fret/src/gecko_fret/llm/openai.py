@@ -11,7 +11,7 @@ from typing import Any
 
 from gecko_core.errors import BackendError
 from gecko_core.randomness import seed_of
-from gecko_fret.llm.capabilities import Capabilities, probe, request_base
+from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.chat import chat_messages, render_chat
 from gecko_fret.llm.choices import Choice, read_choice, read_choices, without_thinking
 from gecko_fret.llm.client import ApiClient, Refused, Unusable
@@ -19,6 +19,7 @@ from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.labels import LabelReading, from_alternatives, from_samples
 from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.pace import Spent
+from gecko_fret.llm.probe import probe, request_base
 from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, by_context, in_order, softmax
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from gecko_fret.llm.capabilities import Capabilities
     from gecko_fret.llm.config import LLMConfig
 
 
@@ -151,6 +153,10 @@ class Usage:
         """The counters by name."""
         return asdict(self)
 
+    def label_notes(self) -> Counter[str]:
+        """How labels were read where not all of them were shown."""
+        return Counter({name: count for name, count in asdict(self).items() if name.startswith("labels_")})
+
 
 @runtime_checkable
 class LLM(Protocol):
@@ -200,6 +206,24 @@ class ChatLLM(LLM, Protocol):
 
     def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
         """Prefix and body of the dialogue as the template writes it; None where the model has no template."""
+        ...
+
+
+@runtime_checkable
+class ServedLLM(LLM, Protocol):
+    """An LLM behind a server of which is not known beforehand what it can do, and which may cost money."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do; it is asked unless that is known."""
+        ...
+
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """Go on where an earlier run was, which returned this from ``record``."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What the server can do and what has been spent on it, as JSON values."""
         ...
 
 

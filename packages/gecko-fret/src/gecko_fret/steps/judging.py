@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ class Panel:
         batch = Batch(pairs, self._setup, self._prompts, self._joint, [judge.name for judge in self._judges])
         counters = {"pairs": len(pairs), "prompt_tokens": 0}
         columns: dict[str, Sequence[Any]] = {}
+        notes = self._label_notes()
         for judge in self._judges if pairs else ():
             before = self._prompt_tokens()
             columns[judge.name] = judge.judge(batch)
@@ -60,7 +62,12 @@ class Panel:
             )
             for place, pair in enumerate(pairs)
         ]
-        return StepResult(scored, counters=counters | batch.counters)
+        return StepResult(scored, counters=counters | batch.counters | (self._label_notes() - notes))
+
+    def _label_notes(self) -> Counter[str]:
+        if not any(judge.uses_llm for judge in self._judges):
+            return Counter()
+        return self._setup.models.llm(self._setup.config.llm).usage.label_notes()
 
     def _prompt_tokens(self) -> int:
         if not any(judge.uses_llm for judge in self._judges):

@@ -72,3 +72,11 @@ class ReportData:
     def full_text(self, identifier: str) -> str:
         """Title and text of a passage."""
         return self.workspace.corpus.get(identifier).full_text
+
+
+def as_text(section: ReportSection) -> str:
+    """A section as plain text with aligned columns."""
+    table = [list(map(str, section.header)), *([str(cell) for cell in row] for row in section.rows)]
+    widths = [max(len(row[place]) for row in table) for place in range(len(section.header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([section.title, section.note, *lines])

@@ -1,0 +1,180 @@
+"""What a server can do, found out by a few tiny requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gecko_core.errors import BackendError
+from gecko_fret.llm.capabilities import Capabilities
+from gecko_fret.llm.choices import Choice, read_choice, without_thinking
+from gecko_fret.llm.client import ApiClient, Refused, Unusable
+from gecko_fret.llm.config import LLMConfig
+
+_ALTERNATIVES = (20, 5)  # asked for in turn: what most servers allow at most, and the least limit known
+_RETRIES = 2  # a server that cannot be had at the start of a build is better mended than waited for
+_PROMPT = "Question: Is two more than one?\nAnswer: Yes\n\nQuestion: Is five more than four?\nAnswer:"
+_MESSAGES = [
+    {"role": "system", "content": "Answer with yes or no."},
+    {"role": "user", "content": "Is five more than four?"},
+]
+_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "answer",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"yes": {"type": "boolean"}},
+            "required": ["yes"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+async def probe(client: ApiClient, config: LLMConfig) -> Capabilities:
+    """Ask a server what it can do: three requests, and more where it refuses some.
+
+    With ``llm.api: auto`` the completions API is taken where there is one.
+
+    Raises:
+        BackendError: it cannot be reached, or does not write.
+    """
+    if config.api != "chat":
+        try:
+            return await _with_options(client, config, await _completions(client, config))
+        except Refused:
+            if config.api == "completions":
+                raise
+    return await _with_options(client, config, await _chat(client, config))
+
+
+async def _completions(client: ApiClient, config: LLMConfig) -> Capabilities:
+    """The first form of a request that the completions API takes."""
+    forms = [{"echo": True, "logprobs": n} for n in _ALTERNATIVES]
+    forms += [{"logprobs": n} for n in _ALTERNATIVES]
+    base = request_base(config, 1, thinking=False) | {"prompt": _PROMPT}
+    choice = await _first(client, "completions", [base | form for form in [*forms, {}]])
+    # One token is asked for: more of them are the prompt's.
+    can_echo = len(choice.logprobs) > 2 and all(value is not None for value in choice.logprobs[1:])
+    if not can_echo and not choice.logprobs and choice.text.startswith(_PROMPT[:9]):
+        # It echoes, but without log-probabilities: ask for those of the answer alone.
+        choice = await _first(client, "completions", [base | form for form in [*forms[2:], {}]])
+    if not choice.text and not choice.tokens:
+        raise BackendError(f"{client.url}: the server answers, but writes nothing; see llm.model")
+    known = [value for value in choice.logprobs if value is not None]
+    return Capabilities(
+        "completions",
+        echo=can_echo,
+        alternatives=max((len(top) for top in choice.tops), default=0),
+        logprobs=bool(known),
+    )
+
+
+async def _chat(client: ApiClient, config: LLMConfig) -> Capabilities:
+    """The first form of a request that the chat API takes."""
+    forms = [{"logprobs": True, "top_logprobs": n} for n in _ALTERNATIVES]
+    base = request_base(config, 8, thinking=True) | {"messages": _MESSAGES}
+    requests = [base | form for form in [*forms, {}]]
+    single = [{"role": "user", "content": "\n\n".join(message["content"] for message in _MESSAGES)}]
+    choice, number = await _first_number(client, "chat", [*requests, *(r | {"messages": single} for r in requests)])
+    answer = without_thinking(choice)
+    if not choice.text and not choice.thought:
+        raise BackendError(
+            f"{client.url}: the server answers, but writes nothing; see llm.model and llm.thinking_tokens"
+        )
+    return Capabilities(
+        "chat",
+        alternatives=max((len(top) for top in choice.tops), default=0),
+        logprobs=any(value is not None for value in choice.logprobs),
+        system=number < len(requests),
+        thinks=answer.thought,
+    )
+
+
+async def _with_options(client: ApiClient, config: LLMConfig, found: Capabilities) -> Capabilities:
+    """Seed and stop strings in one request, one by one where that is refused; then the schema."""
+    base = request_base(config, 12, thinking=found.thinks)
+    if found.api == "completions":
+        base |= {"prompt": "Count: one two three four five six seven eight"}
+        mark = " "
+    else:
+        base |= {"messages": [{"role": "user", "content": "Count from one to six in words, with commas."}]}
+        mark = ","
+    options: dict[str, Any] = {"seed": 1} if config.send_seed else {}
+    options |= {"stop": [mark]}
+    options = {name: value for name, value in options.items() if name not in config.omit}
+    takes: dict[str, Choice | None] = dict.fromkeys(options)
+    try:
+        takes = dict.fromkeys(options, await _ask(client, found.api, base | options))
+    except Refused:
+        for name, value in options.items():
+            takes[name] = await _ask_or_none(client, found.api, base | {name: value})
+    stopped = takes.get("stop")
+    return replace(
+        found,
+        seed=takes.get("seed") is not None,
+        stop=stopped is not None and mark not in without_thinking(stopped).text.strip(),
+        schema=await _takes_schema(client, config, found),
+    )
+
+
+async def _takes_schema(client: ApiClient, config: LLMConfig, found: Capabilities) -> bool:
+    if found.api != "chat":
+        return False
+    messages = [{"role": "user", "content": 'Is five more than four? Answer in JSON: {"yes": true} or {"yes": false}.'}]
+    body = request_base(config, 24, thinking=found.thinks) | {"messages": messages, "response_format": _SCHEMA}
+    choice = await _ask_or_none(client, "chat", body)
+    try:
+        return choice is not None and isinstance(json.loads(without_thinking(choice).text)["yes"], bool)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def request_base(config: LLMConfig, tokens: int, *, thinking: bool) -> dict[str, Any]:
+    """What every request has: the most tokens, temperature 0, and what the configuration adds or leaves out.
+
+    Args:
+        config: the configuration section.
+        tokens: most tokens of the answer.
+        thinking: whether ``llm.thinking_tokens`` come on top of them.
+    """
+    most = tokens + (config.thinking_tokens if thinking else 0)
+    body = {config.max_tokens_key: most, "temperature": 0} | config.extra_body
+    return {name: value for name, value in body.items() if name not in config.omit}
+
+
+async def _first(client: ApiClient, api: str, bodies: list[dict[str, Any]]) -> Choice:
+    return (await _first_number(client, api, bodies))[0]
+
+
+async def _first_number(client: ApiClient, api: str, bodies: list[dict[str, Any]]) -> tuple[Choice, int]:
+    """The answer to the first request that is not refused, and its number; else the last refusal is raised."""
+    for number, body in enumerate(bodies):
+        try:
+            return await _ask(client, api, body), number
+        except Refused as refusal:
+            if refusal.status in (401, 403, 404, 405) or refusal.status < 400 or number == len(bodies) - 1:
+                raise
+    raise AssertionError("no request")
+
+
+async def _ask_or_none(client: ApiClient, api: str, body: dict[str, Any]) -> Choice | None:
+    try:
+        return await _ask(client, api, body)
+    except Refused:
+        return None
+
+
+async def _ask(client: ApiClient, api: str, body: dict[str, Any]) -> Choice:
+    return await client.ask(api, body, _read, most_retries=_RETRIES)
+
+
+def _read(answer: Mapping[str, Any]) -> Choice:
+    choice = read_choice(answer)
+    if choice.tokens and len(choice.tokens) != len(choice.logprobs):
+        raise Unusable("log-probabilities that do not fit the tokens")
+    return choice
