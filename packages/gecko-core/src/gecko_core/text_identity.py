@@ -10,8 +10,13 @@ __all__ = ["text_id", "text_key", "words_key"]
 
 
 def text_key(text: str) -> str:
-    """The text with differences of case, width and white space removed: equal keys are equal texts."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """The text with differences of case and white space removed, in Unicode's NFC: equal keys are equal texts.
+
+    Nothing else is taken off: "C" and "C++", "5 °C" and "-5 °C", "m2" and "m²", and words that differ in a vowel sign
+    are different texts.
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return " ".join(folded.split())
 
 
 def text_id(*parts: str | None) -> int:
@@ -26,8 +31,9 @@ def text_id(*parts: str | None) -> int:
 
 
 def words_key(text: str) -> str:
-    """Lower-case words (letters, digits and underscores) with single spaces: coarser than :func:`text_key`.
+    """Lower-case words (letters, digits and underscores) with single spaces: what FRet 0.1 took for equality.
 
-    FRet folders of version 0.1 were filtered by it. It takes "C++" and "c" for the same text.
+    It takes "C++" and "c" for the same text, and words of Hindi or Thai that differ in their vowel signs. Only folders
+    that were begun with it still use it (`gecko_fret.text_rules`).
     """
     return " ".join(re.findall(r"\w+", text.lower()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from gecko_core.backbones import quiet
 from gecko_core.errors import DataError, ModelError, first_line
 from gecko_core.io import read_json
+from gecko_core.text_words import search_terms
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.in_training.retrieval import RetrievalScores
 from gecko_eval.metrics import METRICS, ranking_metrics
@@ -20,19 +22,21 @@ from gecko_eval.mteb.tasks import TaskPrompt
 
 #: Robertson's weights in Lucene's variant, as most published BM25 numbers.
 BM25_SETTINGS = {"method": "lucene", "k1": 1.2, "b": 0.75}
+_TERMS = "search_terms"
 
 
 class Bm25:
     """BM25 over title and text, English stop words removed, no stemming (bm25s), as a model of mteb.
 
-    It searches and has no vectors: retrieval and reranking only.
+    Its terms are those of :func:`~gecko_core.text_words.search_terms`: words, and pairs of characters in scripts that
+    are written without spaces. It searches and has no vectors: retrieval and reranking only.
     """
 
     label, dims = "bm25", (0,)
     prompted = "none"
 
     def __init__(self) -> None:
-        self.key = hashlib.sha256(repr(sorted(BM25_SETTINGS.items())).encode()).hexdigest()
+        self.key = hashlib.sha256(repr((sorted(BM25_SETTINGS.items()), _TERMS)).encode()).hexdigest()
         self.precision = ""
         self.record: dict[str, Any] = {"trained": False}
         self.prompts: dict[str, TaskPrompt] = {}
@@ -63,13 +67,12 @@ class Bm25:
     def _rerank(
         self, docs: list[str], doc_ids: list[str], queries: Any, candidates: Any
     ) -> dict[str, dict[str, float]]:
-        import bm25s
 
         index = _build(docs)
         position = {doc: i for i, doc in enumerate(doc_ids)}
         out = {}
         for query, text in zip(queries["id"], queries["text"], strict=True):
-            tokens = bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)[0]
+            tokens = [token for token in _split([text], return_ids=False)[0] if token]
             scores = index.get_scores(tokens) if tokens else np.zeros(len(docs))
             out[query] = {doc: float(scores[position[doc]]) for doc in candidates.get(query, [])}
         return out
@@ -77,19 +80,25 @@ class Bm25:
 
 def bm25_search(docs: list[str], queries: list[str], k: int) -> tuple[np.ndarray, np.ndarray]:
     """(indices, scores), both (n_queries, min(k, n_docs)), best first."""
-    import bm25s
-
     index = _build(docs)
-    tokens = bm25s.tokenize(queries, stopwords="en", show_progress=False)
+    tokens = _split(queries)
     documents, scores = index.retrieve(tokens, k=min(k, len(docs)), show_progress=False)
     return documents, scores
+
+
+def _split(texts: Sequence[str], return_ids: bool = True) -> Any:
+    """bm25s' own form of the texts' terms without English stop words."""
+    import bm25s
+
+    terms = [" ".join(search_terms(text)) for text in texts]
+    return bm25s.tokenize(terms, token_pattern=r"\S+", stopwords="en", return_ids=return_ids, show_progress=False)
 
 
 def _build(docs: list[str]) -> Any:
     import bm25s
 
     index = bm25s.BM25(**BM25_SETTINGS)
-    tokens = bm25s.tokenize(docs, stopwords="en", show_progress=False)
+    tokens = _split(docs)
     if not any(len(ids) for ids in tokens.ids):
         raise DataError("bm25: no document holds a word that is not a stop word; there is nothing to search")
     index.index(tokens, show_progress=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from gecko_core.text_identity import words_key
-from gecko_fret.corpus.splitting import count_words, split_sentences
+from gecko_core.text_words import text_words
+from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import PromptSet
+from gecko_fret.sentences import split_sentences
 
 # Marks of all model families: an answer that has one went on after its end. No tokenizer is at hand here.
 _SPECIAL = re.compile(
@@ -57,7 +58,7 @@ def read_answer(text: str, finished: bool, kind: str, prompts: PromptSet, *, giv
 
 def _query_alone(text: str, kind: str, prompts: PromptSet) -> Answer | Unreadable:
     match = prompts.generate.pattern.fullmatch(text)
-    if match is not None and words_key(match["task"]) == words_key(kind):  # it said the task all the same
+    if match is not None and text_words(match["task"]) == text_words(kind):  # it said the task all the same
         text = match["query"]
     lines = text.strip().splitlines()
     query = _LABEL.sub("", lines[0].strip(), count=1).strip(_QUOTES) if len(lines) == 1 else ""
@@ -72,5 +73,5 @@ def _task_and_query(text: str, kind: str, prompts: PromptSet) -> Answer | Unread
         return Unreadable("unparsable")
     task, query = match["task"], match["query"].strip(_QUOTES)
     if prompts.generate.tasks == "closed":
-        return Answer(kind, query) if words_key(task) == words_key(kind) else Unreadable("task", task)
+        return Answer(kind, query) if text_words(task) == text_words(kind) else Unreadable("task", task)
     return Answer(task, query) if 1 <= count_words(task) <= 20 else Unreadable("task", task)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from gecko_core.io import Section, load_settings, parse_settings
 from gecko_fret.llm import CONTRASTIVE
 from gecko_fret.llm.config import LLMConfig as LLMConfig
+from gecko_fret.text_rules import LATEST, RULES, TextRules
 
 #: The judges of the paper, which rows have columns of their own for.
 PAPER_JUDGES = ("ql", "rc")
@@ -41,6 +42,16 @@ class CorpusConfig(Section):
     )
     limit: int | None = Field(default=None, ge=1)
     part_size: int = Field(default=1024, ge=1, description="passages per part, of the corpus and of its embeddings")
+    text_rules: Literal[1, 2] | None = Field(
+        default=None,
+        description="what equal texts, words and sentences are: 1 as in version 0.1, 2 in all scripts by Unicode; "
+        "unset: what the output folder was begun with, 2 in a new one",
+    )
+
+    @property
+    def rules(self) -> TextRules:
+        """The rules of ``text_rules``."""
+        return LATEST if self.text_rules is None else RULES[self.text_rules]
 
 
 class EmbedderConfig(Section):

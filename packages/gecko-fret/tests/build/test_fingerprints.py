@@ -36,7 +36,11 @@ def fingerprints_of(make_models):
     corpus = Corpus([Passage("a", "T", "some text"), Passage("b", None, "more text", "source")])
 
     def fingerprints_of(**settings):
-        paper = {"llm": {"model": "fake"}, "mine": {"fuse": "rrf"} | settings.pop("mine", {})}
+        paper = {
+            "llm": {"model": "fake"},
+            "mine": {"fuse": "rrf"} | settings.pop("mine", {}),
+            "corpus": {"text_rules": 1} | settings.pop("corpus", {}),  # of old folders, see ``Workspace.with_rules``
+        }
         config = parse_config(paper | settings)
         digests = fingerprints(BuildContext(Path("absent"), config, corpus, make_models()))
         return {name: digests[name] for name in DEFAULTS}  # further steps have no earlier version
@@ -54,6 +58,8 @@ def test_fingerprints_are_those_of_earlier_versions(fingerprints_of):
     ("settings", "first"),
     [
         ({"corpus": {"part_size": 9}}, "corpus"),
+        ({"corpus": {"text_rules": 2}}, "corpus"),
+        ({"corpus": {"text_rules": None}}, "corpus"),
         ({"generate": {"attempts": 3}}, "write"),
         ({"generate": {"write_task": False}}, "write"),
         ({"generate": {"chat": "auto"}}, "write"),

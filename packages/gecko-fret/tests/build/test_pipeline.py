@@ -263,6 +263,29 @@ def test_changed_corpus_is_refused_and_named(run, small_corpus, tmp_path):
         run(tmp_path / "fret", corpus=changed)
 
 
+def test_a_folder_goes_on_with_the_rules_of_text_that_it_was_begun_with(run, tmp_path):
+    def of_version_0_1(out):
+        manifest = json.loads((out / "manifest.json").read_text())
+        del manifest["config"]["corpus"]["text_rules"]
+        (out / "manifest.json").write_text(json.dumps(manifest))
+
+    def rules(out):
+        return json.loads((out / "manifest.json").read_text())["config"]["corpus"]["text_rules"]
+
+    out = tmp_path / "fret"
+    assert not run(out, {"corpus.text_rules": 1}, stop=iter([False] * 4 + [True] * 99).__next__).complete
+    of_version_0_1(out)
+    assert run(out).complete
+    assert rules(out) == 1
+    run(tmp_path / "whole", {"corpus.text_rules": 1})
+    assert data_files(out) == data_files(tmp_path / "whole")
+    of_version_0_1(out)
+    with pytest.raises(ConfigError, match="the corpus has changed"):
+        run(out, {"corpus.text_rules": 2})
+    run(tmp_path / "new")
+    assert rules(tmp_path / "new") == 2
+
+
 def test_speed_settings_may_change_between_runs(run, tmp_path):
     run(tmp_path / "fret", stop=iter([False] * 4 + [True] * 99).__next__)
     assert run(tmp_path / "fret", {"llm": {"model": "fake", "batch_rows": 3}}).complete

@@ -42,7 +42,7 @@ def test_missing_langid_is_one_line(monkeypatch):
 
 def test_everything_left_out_is_listed_with_its_reason(monkeypatch):
     monkeypatch.setattr("gecko_fret.corpus.cleaning.looks_like", lambda text, language: "chat" not in text)
-    texts = {"a": "A cat sat.", "b": "un chat", "c": "a CAT sat", "d": "A dog ran."}
+    texts = {"a": "A cat sat.", "b": "un chat", "c": "a CAT  sat.", "d": "A dog ran."}
     dropped = []
     passages = (Passage(identifier, None, text) for identifier, text in texts.items())
     kept = list(clean_passages(passages, dropped, language="en"))

@@ -5,10 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from gecko_core.errors import DataError, GeckoError
-from gecko_core.text_identity import words_key
+from gecko_core.text_identity import text_key
 from gecko_fret.corpus.load import load_corpus
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.splitting import count_words
+from gecko_fret.text_rules import RULES
 
 
 def test_python_docs_gives_thousands_of_titled_passages_of_the_promised_length(python_docs_corpus):
@@ -18,7 +19,7 @@ def test_python_docs_gives_thousands_of_titled_passages_of_the_promised_length(p
     lengths = [count_words(text) for text in corpus.texts]
     assert min(lengths) >= 40
     assert max(lengths) <= 250
-    assert len({words_key(text) for text in corpus.texts}) == len(corpus)
+    assert len({text_key(text) for text in corpus.texts}) == len(corpus)
     assert len(corpus.pairs()) > 500
 
 
@@ -99,11 +100,23 @@ def test_long_rows_are_cut_only_on_request(tmp_path):
 
 def test_repeats_are_dropped_and_listed(tmp_path):
     path = tmp_path / "c.jsonl"
-    path.write_text('{"text": "Same text"}\n{"text": "other"}\n{"text": "same  text."}\n', encoding="utf-8")
+    path.write_text(
+        '{"text": "Same text"}\n{"text": "other"}\n{"text": "same  TEXT"}\n{"text": "same text."}\n', encoding="utf-8"
+    )
     corpus = load_corpus(path)
-    assert corpus.ids == ["0", "1"]
+    assert corpus.ids == ["0", "1", "3"]
     assert [(d.id, d.reason) for d in corpus.dropped] == [("2", "duplicate")]
-    assert len(load_corpus(path, deduplicate="none")) == 3
+    assert len(load_corpus(path, deduplicate="none")) == 4
+    assert load_corpus(path, rules=RULES[1]).ids == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["हिन्दी दिन|हिन्दी दान", "เสือ|เสื้อ", "x >= 0|x <= 0", "in C|in C++|in C#", "5 °C|-5 °C", "👍|👎"]
+)
+def test_texts_that_differ_in_a_sign_are_no_repeats(tmp_path, text):
+    path, texts = tmp_path / "c.jsonl", text.split("|")
+    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
+    assert load_corpus(path).texts == texts
 
 
 @pytest.mark.parametrize(

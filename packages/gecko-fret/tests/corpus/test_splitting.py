@@ -1,7 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gecko_fret.corpus.splitting import count_words, split_sentences, split_text
+from gecko_fret.corpus.splitting import count_words, split_text
+from gecko_fret.text_rules import RULES
 
 
 def sentences(n, words=10):
@@ -12,16 +13,7 @@ def test_words_of_unspaced_scripts_are_counted_by_characters():
     assert count_words("one two  three\nfour") == 4
     assert count_words("国際連合は平和を") == 4
     assert count_words("") == 0
-
-
-def test_sentences_survive_abbreviations_and_initials():
-    text = "See e.g. Smith here. Then J. Doe left. Was it so? Yes."
-    assert split_sentences(text) == ["See e.g. Smith here.", "Then J. Doe left.", "Was it so?", "Yes."]
-    assert len(split_sentences("First one. Second one! Third one?")) == 3
-
-
-def test_chinese_sentences_split_without_spaces():
-    assert split_sentences("第一句。第二句！第三句？") == ["第一句。", "第二句！", "第三句？"]
+    assert count_words("ກຂຄງ កខគឃ") == 4
 
 
 def test_pieces_keep_sentences_whole_and_lengths_in_bounds():
@@ -47,6 +39,14 @@ def test_short_tail_joins_what_is_before_it():
 def test_text_without_sentences_or_spaces_is_cut_anyway():
     assert max(count_words(p) for p in split_text("word " * 1000)) <= 250
     assert max(count_words(p) for p in split_text("漢" * 2000)) <= 250
+
+
+def test_long_texts_of_any_script_are_cut_at_sentence_ends():
+    text = " ".join(f"यह वाक्य संख्या {number} है{' और' * (number % 5)} इसमें शब्द हैं।" for number in range(60))
+    pieces = split_text(text)
+    assert len(pieces) > 3
+    assert all(piece.endswith("।") for piece in pieces)
+    assert split_text(text, rules=RULES[1]) != pieces
 
 
 def test_short_and_empty_texts():

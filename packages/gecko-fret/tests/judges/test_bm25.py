@@ -14,7 +14,7 @@ bm25s = pytest.importorskip("bm25s")
 
 @pytest.mark.parametrize("settings", [{}, {"k1": 0.9, "b": 0.4}, {"stop_words": None}, {"stop_words": "de"}])
 def test_passages_of_the_corpus_score_as_bm25s_scores_them(judge, python_docs_corpus, settings):
-    corpus = python_docs_corpus.subset(python_docs_corpus.ids[::40])
+    corpus = python_docs_corpus.subset(python_docs_corpus.ids[::25])
     query = "how are the files of a folder copied and the copies named"
     values, _ = judge("bm25", [Pair("q", "", query, p, 0.0) for p in corpus], {"bm25": settings}, corpus=corpus)
     options = {"stopwords": settings.get("stop_words", "en"), "show_progress": False}

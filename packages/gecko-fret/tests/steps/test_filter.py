@@ -4,9 +4,10 @@ from gecko_core.errors import ConfigError
 from gecko_fret.config import GenerateConfig, parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.prompting import load_prompts
-from gecko_fret.steps.filter import FILTER, REASONS, Filter, copied_share, is_near
+from gecko_fret.steps.filter import FILTER, REASONS, Filter, copied_share, is_near, looks_empty
 from gecko_fret.steps.sources import SourceText
 from gecko_fret.steps.write import Attempt
+from gecko_fret.text_rules import RULES
 
 TEXT = "The strait was mapped in 1616 by a Dutch merchant expedition that looked for a way to the Spice Islands."
 
@@ -75,8 +76,35 @@ def test_unfinished_completions_are_rejected_with_their_text():
 
 
 def test_repeats_are_found_across_calls():
-    again = " question answering | Query: Who mapped  the strait in 1616?"
+    again = " question answering | Query: Who mapped  the strait in 1616"
     assert reasons(" question answering | Query: who mapped the strait in 1616", again) == ["repeated"]
+
+
+def test_queries_that_differ_in_a_sign_are_no_repeats():
+    texts = ["how do I sort it in C", "how do I sort it in C++", "हिन्दी में दिन कैसे", "हिन्दी में दान कैसे"]
+    assert reasons(*(f" question answering | Query: {text}" for text in texts)) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "empty"),
+    [
+        ("हिन्दी में किताबें कैसे पढ़ें?", False),
+        ("วิธีอ่านหนังสือภาษาไทยสำหรับผู้เริ่มต้นอ่านหนังสือ", False),
+        ("如何学习中文以及如何学习日文", False),
+        ("在在在在在在在在在在在在", True),
+        ("दिन दिन दिन दिन दिन दिन", True),
+        ("१२३ ४५६ --", True),
+    ],
+)
+def test_placeholders_in_any_script(query, empty):
+    assert looks_empty(query) is empty
+
+
+def test_an_old_folder_keeps_its_rules():
+    old = Filter(Corpus([Passage("p", None, TEXT)]), load_prompts("default"), GenerateConfig(), rules=RULES[1])
+    texts = ["sorting it in C", "sorting it in C++"]
+    result = old.others([SourceText(text, None, "log", "search result", text) for text in texts])
+    assert [reject.reason for reject in result.rejects] == ["repeated"]
 
 
 def test_open_tasks_accept_any_short_description():
@@ -157,7 +185,7 @@ def test_other_sources_become_queries_or_named_rejects():
             SourceText("p/sentence", "p", "sentences", "sentence similarity", TEXT.rstrip(".")),
             SourceText("q/title", "q", "titles", "search result", "Straits"),
             SourceText("log:1", None, "log", "search result", "straits"),
-            SourceText("log:2", None, "log", "search result", "the strait of 1616?"),
+            SourceText("log:2", None, "log", "search result", "the STRAIT of 1616"),
             SourceText("log:3", None, "log", "search result", "404 500 -- ###"),
         ]
     )

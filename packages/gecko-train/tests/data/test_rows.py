@@ -7,8 +7,8 @@ from gecko_core.text_identity import text_id
 from gecko_train.data.rows import Document, RowSet, TrainingRow
 
 
-def test_texts_equal_up_to_case_width_and_space_share_an_id():
-    assert text_id("Open  a FILE") == text_id("open a\nfile") == text_id("ｏｐｅｎ a file")
+def test_texts_equal_up_to_case_and_space_share_an_id():
+    assert text_id("Open  a FILE") == text_id("open a\nfile") != text_id("open a file?")
     assert text_id("open a file") != text_id("open the file")
     assert text_id("Title", "text") == Document("text", "Title").id
 

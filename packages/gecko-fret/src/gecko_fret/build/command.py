@@ -67,7 +67,7 @@ def run_build(options: BuildOptions) -> int:
     Raises:
         GeckoError: whatever the user can mend.
     """
-    config = load_config(options.config, options.overrides)
+    config = Workspace(options.out).with_rules(load_config(options.config, options.overrides))
     check_config(config)
     engine = make_engine(options)
     if not options.dry_run:

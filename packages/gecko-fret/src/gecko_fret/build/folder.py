@@ -11,9 +11,11 @@ from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import locked, read_json, remove_leftovers, write_json
+from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.steps import CORPUS, STEPS, Step
 from gecko_fret.steps.parts import Parts, Row
+from gecko_fret.text_rules import LATEST
 
 #: Formats of FRet folders that are read. A build writes the oldest one that has what it needs, see ``Step.format``.
 FORMATS = (1, 2)
@@ -58,6 +60,24 @@ class Workspace:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest."""
         write_json(self.manifest_path, manifest)
+
+    def with_rules(self, config: FretConfig) -> FretConfig:
+        """The configuration with the rules of text that the folder was begun with, unless it names some itself.
+
+        Raises:
+            DataError: the manifest cannot be read.
+        """
+        if config.corpus.text_rules is not None:
+            return config
+        manifest = self.read_manifest() if self.out.is_dir() else None
+        version = LATEST.version
+        if manifest is not None and manifest["stages"]:
+            version = (
+                manifest.get("config", {}).get("corpus", {}).get("text_rules") or 1
+            )  # earlier ones had no such key
+        return config.model_copy(
+            update={"corpus": CorpusConfig.model_validate(config.corpus.model_dump() | {"text_rules": version})}
+        )
 
     def check_usable(self) -> None:
         """Check that a build may write here.

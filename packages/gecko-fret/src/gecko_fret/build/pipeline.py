@@ -61,6 +61,7 @@ def read_corpus(section: CorpusConfig) -> Corpus:
         near_threshold=section.near_threshold,
         language=section.language,
         limit=section.limit,
+        rules=section.rules,
     )
 
 
@@ -103,11 +104,12 @@ def build_fret(
         ModelError: a model cannot be loaded.
         BackendError: an LLM's server or engine failed, or its budget is spent.
     """
+    workspace = Workspace(out)
+    config = workspace.with_rules(config)
     if corpus is None:
         corpus = read_corpus(config.corpus)
     if not len(corpus):
         raise DataError("the corpus is empty; there is nothing to write queries for")
-    workspace = Workspace(out)
     workspace.check_usable()
     with workspace.locked():
         context = BuildContext(workspace.out, config, corpus, models or Models())

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gecko_core.errors import ConfigError
-from gecko_core.text_identity import words_key
 from gecko_fret.corpus.passages import Dropped, Passage
+from gecko_fret.text_rules import LATEST, TextRules
 
 _MIN_LETTERS = 20
 _PERMUTATIONS = 128
@@ -22,16 +22,18 @@ def clean_passages(
     deduplicate: str = "exact",
     near_threshold: float = 0.85,
     language: str | None = None,
+    rules: TextRules = LATEST,
 ) -> Iterator[Passage]:
     """Pass on the passages that are kept, in order, and list the others in ``dropped``.
 
     Args:
         passages: the passages.
         dropped: receives every passage that is left out, with its reason.
-        deduplicate: "none", "exact" (equal under ``words_key``; 16 bytes are kept per passage) or "near" (exact, then
-            MinHash over word 3-grams).
+        deduplicate: "none", "exact" (equal but for case and white space; 16 bytes are kept per passage) or "near"
+            (exact, then MinHash over word 3-grams).
         near_threshold: estimated Jaccard similarity from which two texts are near-duplicates.
         language: keep only passages in this language (ISO 639-1).
+        rules: what equal texts and words are.
 
     Yields:
         The passages that are kept.
@@ -42,10 +44,12 @@ def clean_passages(
     if deduplicate not in ("none", "exact", "near"):
         raise ConfigError(f"corpus.deduplicate: {deduplicate!r} is unknown; use none, exact or near")
     seen: dict[bytes, str] = {}
-    near = NearDuplicates(near_threshold) if deduplicate == "near" else None
+    near = NearDuplicates(near_threshold, rules) if deduplicate == "near" else None
     for passage in passages:
         reason = (
-            _other_language(passage, language) or _repeat(passage, seen, deduplicate) or _near_duplicate(passage, near)
+            _other_language(passage, language)
+            or (_repeat(passage, seen, rules) if deduplicate != "none" else None)
+            or _near_duplicate(passage, near)
         )
         if reason:
             dropped.append(Dropped(passage.id, *reason, passage.text))
@@ -59,10 +63,8 @@ def _other_language(passage: Passage, language: str | None) -> tuple[str, str] |
     return "language", f"does not look like {language!r}"
 
 
-def _repeat(passage: Passage, seen: dict[bytes, str], deduplicate: str) -> tuple[str, str] | None:
-    if deduplicate == "none":
-        return None
-    key = hashlib.blake2b(words_key(passage.text).encode(), digest_size=16).digest()
+def _repeat(passage: Passage, seen: dict[bytes, str], rules: TextRules) -> tuple[str, str] | None:
+    key = hashlib.blake2b(rules.key(passage.text).encode(), digest_size=16).digest()
     if key in seen:
         return "duplicate", f"same text as {seen[key]}"
     seen[key] = passage.id
@@ -94,24 +96,25 @@ class NearDuplicates:
 
     Args:
         threshold: estimated Jaccard similarity of the 3-gram sets from which two texts count as the same.
+        rules: what words are.
 
     Raises:
         ConfigError: datasketch is not installed.
     """
 
-    def __init__(self, threshold: float = 0.85):
+    def __init__(self, threshold: float = 0.85, rules: TextRules = LATEST):
         try:
             from datasketch import MinHash, MinHashLSH
         except ImportError:
             raise ConfigError("corpus.deduplicate near: needs datasketch; pip install 'gecko-fret[near]'") from None
-        self._minhash, self._threshold = MinHash, threshold
+        self._minhash, self._threshold, self._words = MinHash, threshold, rules.words
         self._index: Any = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
         self._sketches: dict[str, Any] = {}
         self._order: dict[str, int] = {}
 
     def find_or_add(self, identifier: str, text: str) -> str | None:
         """The id of the earliest text that is nearly this one; where there is none, this one is remembered."""
-        words = words_key(text).split()
+        words = self._words(text)
         sketch = self._minhash(num_perm=_PERMUTATIONS, seed=1)
         for start in range(max(len(words) - _GRAM + 1, 1)):
             sketch.update(" ".join(words[start : start + _GRAM]).encode())

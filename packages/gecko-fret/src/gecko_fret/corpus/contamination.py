@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gecko_core.errors import DataError
 from gecko_core.io import user_path
-from gecko_core.text_identity import words_key
 from gecko_fret.corpus.readers import read_passages
+from gecko_fret.text_rules import LATEST, TextRules
 
 _GRAM = 13
 _CONTAINMENT = 0.5
@@ -22,38 +22,40 @@ class Contamination:
 
     Args:
         texts: (name of the evaluation set, text) pairs.
+        rules: what words are.
     """
 
-    def __init__(self, texts: Iterable[tuple[str, str]]):
+    def __init__(self, texts: Iterable[tuple[str, str]], rules: TextRules = LATEST):
+        self._words = rules.words
         self._whole: dict[int, str] = {}
         self._grams: set[int] = set()
         for name, text in texts:
-            key = words_key(text)
-            if key:
-                self._whole.setdefault(_hash(key), name)
-                self._grams.update(_grams(key))
+            if words := self._words(text):
+                self._whole.setdefault(_hash(" ".join(words)), name)
+                self._grams.update(_grams(words))
 
     @classmethod
-    def load(cls, sources: Iterable[str]) -> Contamination:
+    def load(cls, sources: Iterable[str], rules: TextRules = LATEST) -> Contamination:
         """Read evaluation sets.
 
         Args:
             sources: folders in BEIR layout (queries and corpus), or anything else that a corpus can be read from.
+            rules: what words are.
 
         Raises:
             DataError: a source cannot be read.
         """
-        return cls((Path(source).name, text) for source in sources for text in _texts(source))
+        return cls(((Path(source).name, text) for source in sources for text in _texts(source)), rules)
 
     def find(self, text: str) -> str | None:
         """Why ``text`` is contaminated, or None."""
-        key = words_key(text)
-        if not key:
+        words = self._words(text)
+        if not words:
             return None
-        source = self._whole.get(_hash(key))
+        source = self._whole.get(_hash(" ".join(words)))
         if source is not None:
             return f"equals a text of {source}"
-        grams = list(_grams(key))
+        grams = list(_grams(words))
         shared = sum(gram in self._grams for gram in grams) / len(grams) if grams else 0.0
         return f"{shared:.0%} of its 13-grams are in the evaluation sets" if shared >= _CONTAINMENT else None
 
@@ -88,8 +90,7 @@ def _texts(source: str) -> Iterator[str]:
             yield passage.text
 
 
-def _grams(key: str) -> Iterator[int]:
-    words = key.split()
+def _grams(words: list[str]) -> Iterator[int]:
     for start in range(len(words) - _GRAM + 1):
         yield _hash(" ".join(words[start : start + _GRAM]))
 

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gecko_fret.corpus.passages import Passage
-from gecko_fret.corpus.splitting import MAX_WORDS, MIN_WORDS, TARGET_WORDS, count_words, split_text
+from gecko_fret.corpus.splitting import MAX_WORDS, MIN_WORDS, count_words, split_text
+from gecko_fret.text_rules import LATEST, TextRules
 
 _SKIPPED_FOLDERS = {
     "test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "_bundled",
@@ -27,12 +28,24 @@ _HEADING = re.compile(r"^(?P<title>\S.*)\n(?P<rule>[*=\-~^])(?P=rule){2,}$", re.
 _MAX_TITLE_WORDS = 25
 
 
-def documentation_passages() -> Iterator[Passage]:
+#: Name, title and text of a piece of documentation.
+_Piece = tuple[str, str, str]
+
+
+def documentation_passages(rules: TextRules = LATEST) -> Iterator[Passage]:
     """Every passage in a fixed order; 40 to 250 words each, exact repeats not yet removed.
+
+    Args:
+        rules: what a sentence is.
 
     Yields:
         Titled passages without a source.
     """
+    for name, title, body in _pieces():
+        yield from _passages(name, title, body, rules)
+
+
+def _pieces() -> Iterator[_Piece]:
     yield from _topics()
     yield from _builtin_docs()
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -42,12 +55,12 @@ def documentation_passages() -> Iterator[Passage]:
             yield from _module_docs(path, _module_name(relative))
 
 
-def _topics() -> Iterator[Passage]:
+def _topics() -> Iterator[_Piece]:
     from pydoc_data import topics
 
     for name in sorted(topics.topics):
         for number, (title, body) in enumerate(_sections(topics.topics[name])):
-            yield from _passages(f"topic:{name}:{number}", title, body)
+            yield f"topic:{name}:{number}", title, body
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
@@ -57,7 +70,7 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
         yield _one_line(heading["title"]), text[heading.end() : end]
 
 
-def _builtin_docs() -> Iterator[Passage]:
+def _builtin_docs() -> Iterator[_Piece]:
     """Docstrings of the `builtins` module, which is written in C and already loaded."""
     for name in sorted(vars(builtins)):
         value = getattr(builtins, name)
@@ -70,7 +83,7 @@ def _builtin_docs() -> Iterator[Passage]:
             yield from _members(f"builtins.{name}", f"Methods of the built-in class {name}", docs)
 
 
-def _module_docs(path: Path, module: str) -> Iterator[Passage]:
+def _module_docs(path: Path, module: str) -> Iterator[_Piece]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old docstrings hold invalid escapes
@@ -82,7 +95,7 @@ def _module_docs(path: Path, module: str) -> Iterator[Passage]:
 
 def _node_docs(
     node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, members_title: str
-) -> Iterator[Passage]:
+) -> Iterator[_Piece]:
     yield from _from_docstring(name, ast.get_docstring(node))
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return
@@ -100,20 +113,20 @@ def _node_docs(
     yield from _members(name, members_title, short)
 
 
-def _from_docstring(name: str, documentation: str | None) -> Iterator[Passage]:
+def _from_docstring(name: str, documentation: str | None) -> Iterator[_Piece]:
     if documentation and _stands_alone(documentation):
         title, body = _summary(documentation)
-        yield from _passages(f"doc:{name}", title, body)
+        yield f"doc:{name}", title, body
 
 
-def _members(name: str, title: str, docs: list[tuple[str, str]]) -> Iterator[Passage]:
+def _members(name: str, title: str, docs: list[tuple[str, str]]) -> Iterator[_Piece]:
     """Docstrings too short for a passage of their own, listed with their signatures."""
     listing = "\n\n".join(f"{signature}: {_one_line(text)}" for signature, text in docs if text)
-    yield from _passages(f"members:{name}", title, listing)
+    yield f"members:{name}", title, listing
 
 
-def _passages(name: str, title: str, body: str) -> Iterator[Passage]:
-    pieces = split_text(inspect.cleandoc(body), min_words=MIN_WORDS, target_words=TARGET_WORDS, max_words=MAX_WORDS)
+def _passages(name: str, title: str, body: str, rules: TextRules) -> Iterator[Passage]:
+    pieces = split_text(inspect.cleandoc(body), rules=rules)
     for number, piece in enumerate(pieces):
         if MIN_WORDS <= count_words(piece) <= MAX_WORDS:
             yield Passage(f"{name}:{number}", title, piece)

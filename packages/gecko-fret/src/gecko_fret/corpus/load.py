@@ -10,6 +10,7 @@ from gecko_fret.corpus.cleaning import clean_passages
 from gecko_fret.corpus.docstrings import documentation_passages
 from gecko_fret.corpus.passages import Corpus, Dropped
 from gecko_fret.corpus.readers import corpus_name, read_passages
+from gecko_fret.text_rules import LATEST, TextRules
 
 PYTHON_DOCS = "python-docs"
 
@@ -22,6 +23,7 @@ def load_corpus(
     near_threshold: float = 0.85,
     language: str | None = None,
     limit: int | None = None,
+    rules: TextRules = LATEST,
 ) -> Corpus:
     """Load a corpus.
 
@@ -34,16 +36,22 @@ def load_corpus(
         near_threshold: estimated Jaccard similarity from which two texts are near-duplicates.
         language: keep only passages in this language (ISO 639-1 code); see ``cleaning.looks_like``.
         limit: read only the first ``limit`` passages.
+        rules: what equal texts, words and sentences are.
 
     Raises:
         DataError: the corpus cannot be read or holds no passage; one line that names the file and the row.
         ConfigError: an unknown ``deduplicate``, or a package that an option needs is not installed.
     """
     if spec is None or str(spec) == PYTHON_DOCS:
-        return python_docs(limit=limit)
+        return python_docs(limit=limit, rules=rules)
     dropped: list[Dropped] = []
     passages = clean_passages(
-        read_passages(spec, split), dropped, deduplicate=deduplicate, near_threshold=near_threshold, language=language
+        read_passages(spec, split, rules),
+        dropped,
+        deduplicate=deduplicate,
+        near_threshold=near_threshold,
+        language=language,
+        rules=rules,
     )
     corpus = Corpus(islice(passages, limit), corpus_name(spec), dropped)
     if not len(corpus):
@@ -51,7 +59,7 @@ def load_corpus(
     return corpus
 
 
-def python_docs(limit: int | None = None) -> Corpus:
+def python_docs(limit: int | None = None, rules: TextRules = LATEST) -> Corpus:
     """The interpreter's documentation: language topics and docstrings of the standard library, thousands of passages.
 
     Titles are topic headings and the summary lines of docstrings. The result is deterministic for one installation of
@@ -59,6 +67,9 @@ def python_docs(limit: int | None = None) -> Corpus:
 
     Args:
         limit: read only the first ``limit`` passages.
+        rules: what equal texts and sentences are.
     """
     dropped: list[Dropped] = []
-    return Corpus(islice(clean_passages(documentation_passages(), dropped), limit), PYTHON_DOCS, dropped)
+    return Corpus(
+        islice(clean_passages(documentation_passages(rules), dropped, rules=rules), limit), PYTHON_DOCS, dropped
+    )

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gecko_core.errors import DataError
-from gecko_core.text_identity import words_key
-from gecko_fret.corpus.splitting import count_words, split_sentences
+from gecko_core.text_identity import text_key
+from gecko_fret.corpus.splitting import count_words
+from gecko_fret.sentences import split_sentences
 
 SCHEMA = pa.schema(
     [
@@ -190,11 +191,11 @@ class Corpus(Sequence[Passage]):
         Args:
             min_words: fewest words of a query.
         """
-        repeats = Counter(words_key(title) for title in self.titles if title)
+        repeats = Counter(text_key(title) for title in self.titles if title)
         pairs = []
         for passage in self:
             if passage.title:
-                if repeats[words_key(passage.title)] == 1 and _informative(passage.title, min_words):
+                if repeats[text_key(passage.title)] == 1 and _informative(passage.title, min_words):
                     pairs.append((passage.title, replace(passage, title=None)))
                 continue
             first, *others = split_sentences(passage.text)

@@ -21,10 +21,13 @@ from gecko_core.io import (
 from gecko_fret.corpus.markup import html_to_markdown, markdown_sections
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.splitting import count_words, split_text
+from gecko_fret.sentences import ends_sentence
+from gecko_fret.text_rules import LATEST, TextRules
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm")
 _COLUMNS = ("id", "_id", "title", "text", "source")
 _MAX_TITLE_WORDS = 20
+_GOING_ON = (*":;,：；、，،؛",)
 
 
 def corpus_name(spec: str | Path) -> str:
@@ -33,13 +36,14 @@ def corpus_name(spec: str | Path) -> str:
     return text if text.startswith(HUB) else Path(text).resolve().name
 
 
-def read_passages(spec: str | Path, split: str = "auto") -> Iterator[Passage]:
+def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATEST) -> Iterator[Passage]:
     """Passages of a folder, a table or a hub data set, one at a time, in a fixed order.
 
     Args:
         spec: a folder of text files, a text file, a table (.jsonl, .csv, .tsv, each also as .gz; .parquet), or
             "hub:NAME[:SPLIT]".
         split: "auto" cuts text files into passages and keeps the rows of tables whole; "always"; "never".
+        rules: what a sentence is, where text is cut.
 
     Raises:
         DataError: the corpus cannot be read; one line that names the file and the row.
@@ -47,7 +51,7 @@ def read_passages(spec: str | Path, split: str = "auto") -> Iterator[Passage]:
     text = str(spec)
     if text.startswith(HUB):
         name, _, part = text.removeprefix(HUB).partition(":")
-        return _from_records(read_hub(name, part or "train"), text, split)
+        return _from_records(read_hub(name, part or "train"), text, split, rules)
     if not text.strip():
         raise DataError("the corpus has an empty name; give a folder, a file, hub:NAME or python-docs")
     path = user_path(spec)
@@ -62,26 +66,26 @@ def read_passages(spec: str | Path, split: str = "auto") -> Iterator[Passage]:
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise DataError(f"{path}: may not be read; see its permissions, or name another corpus")
     if path.is_dir():
-        return _read_folder(path, split)
+        return _read_folder(path, split, rules)
     if table_kind(path):
-        return _from_records(read_table(path, need=("text",), only=_COLUMNS), str(path), split)
+        return _from_records(read_table(path, need=("text",), only=_COLUMNS), str(path), split, rules)
     if path.suffix.lower() in TEXT_SUFFIXES:
-        return _read_text_file(path, path.name, split)
+        return _read_text_file(path, path.name, split, rules)
     suffixes = ", ".join(TABLE_SUFFIXES + TEXT_SUFFIXES)
     raise DataError(
         f"{path}: cannot read '{path.suffix.lower() or 'no suffix'}'; use {suffixes} (.jsonl, .csv and .tsv also .gz)"
     )
 
 
-def _read_folder(folder: Path, split: str) -> Iterator[Passage]:
+def _read_folder(folder: Path, split: str, rules: TextRules) -> Iterator[Passage]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file())
     if not files:
         raise DataError(f"{folder}: no {', '.join(TEXT_SUFFIXES)} file in this folder")
     for path in files:
-        yield from _read_text_file(path, path.relative_to(folder).as_posix(), split)
+        yield from _read_text_file(path, path.relative_to(folder).as_posix(), split, rules)
 
 
-def _read_text_file(path: Path, name: str, split: str) -> Iterator[Passage]:
+def _read_text_file(path: Path, name: str, split: str, rules: TextRules) -> Iterator[Passage]:
     sections = _sections(path)
     source = name.rpartition("/")[0] or None
     if split == "never":
@@ -92,7 +96,7 @@ def _read_text_file(path: Path, name: str, split: str) -> Iterator[Passage]:
         return
     number = 0
     for title, body in sections:
-        for piece in split_text(body):
+        for piece in split_text(body, rules=rules):
             yield Passage(f"{name}#{number}", title, piece, source)
             number += 1
 
@@ -114,12 +118,17 @@ def _sections(path: Path) -> list[tuple[str | None, str]]:
 def _plain_title(text: str) -> tuple[str | None, str]:
     """A short first line that stands alone above the text is its title."""
     first, _, body = text.strip().partition("\n\n")
-    if body.strip() and "\n" not in first and count_words(first) <= _MAX_TITLE_WORDS and first[-1:] not in ".!?:;,":
+    if (
+        body.strip()
+        and "\n" not in first
+        and count_words(first) <= _MAX_TITLE_WORDS
+        and not (ends_sentence(first) or first[-1:] in _GOING_ON)
+    ):
         return first.strip(), body
     return None, text
 
 
-def _from_records(records: Iterable[Record], where: str, split: str) -> Iterator[Passage]:
+def _from_records(records: Iterable[Record], where: str, split: str, rules: TextRules) -> Iterator[Passage]:
     seen: dict[str, int] = {}
     for record in records:
         identifier, text = record.identifier("id", "_id"), _text(record)
@@ -134,7 +143,7 @@ def _from_records(records: Iterable[Record], where: str, split: str) -> Iterator
         if split != "always":
             yield Passage(identifier, title, text, source)
             continue
-        pieces = split_text(text)
+        pieces = split_text(text, rules=rules)
         for number, piece in enumerate(pieces):
             yield Passage(identifier if len(pieces) == 1 else f"{identifier}#{number}", title, piece, source)
 

@@ -1,23 +1,21 @@
-"""Cutting long text into passages at paragraph and sentence ends.
-
-Sentence splitting is done here and not by a library: the passages of a corpus, and with them the fingerprints of every
-data set built from it, must not change with a library's version or model, and a missed sentence end costs little where
-sentences are only joined into passages again.
-"""
+"""Cutting long text into passages at paragraph and sentence ends."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from gecko_fret.text_rules import LATEST, TextRules
 
 MIN_WORDS = 40
 TARGET_WORDS = 120
 MAX_WORDS = 250
 
 # Scripts written without spaces: two characters are counted as one word, close to what their dictionaries average.
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f]")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-ÞА-Я])|(?<=[。！？])")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Fig|No|Dr|Mr|Mrs|Ms|Prof|St|approx)\.|\b[A-Z]\.)$")
+_UNSPACED = re.compile(
+    r"[\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff"
+    r"\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff]"
+)
 
 
 def count_words(text: str) -> int:
@@ -28,22 +26,13 @@ def count_words(text: str) -> int:
     return len(_UNSPACED.sub(" ", text).split()) + (unspaced + 1) // 2
 
 
-def split_sentences(text: str) -> list[str]:
-    """Sentences of ``text`` in order, stripped; abbreviations and initials do not end one."""
-    sentences: list[str] = []
-    for piece in _SENTENCE_END.split(text):
-        piece = piece.strip()
-        if not piece:
-            continue
-        if sentences and _ABBREVIATION.search(sentences[-1]):
-            sentences[-1] = f"{sentences[-1]} {piece}"
-        else:
-            sentences.append(piece)
-    return sentences
-
-
 def split_text(
-    text: str, *, min_words: int = MIN_WORDS, target_words: int = TARGET_WORDS, max_words: int = MAX_WORDS
+    text: str,
+    *,
+    min_words: int = MIN_WORDS,
+    target_words: int = TARGET_WORDS,
+    max_words: int = MAX_WORDS,
+    rules: TextRules = LATEST,
 ) -> list[str]:
     """Cut ``text`` into passages of about ``target_words``, never above ``max_words``.
 
@@ -56,10 +45,11 @@ def split_text(
         min_words: what a passage should have, except that of a shorter text.
         target_words: a passage is full from here on.
         max_words: no passage has more.
+        rules: what a sentence is.
     """
     passages: list[list[tuple[str, int]]] = [[]]
     filled = 0
-    for unit, words in _units(text, max_words):
+    for unit, words in _units(text, max_words, rules.sentences):
         if passages[-1] and (filled >= target_words or filled + words > max_words):
             passages.append([])
             filled = 0
@@ -69,7 +59,7 @@ def split_text(
     return ["".join(unit for unit, _ in passage).strip() for passage in passages if passage]
 
 
-def _units(text: str, max_words: int) -> Iterator[tuple[str, int]]:
+def _units(text: str, max_words: int, split_sentences: Callable[[str], list[str]]) -> Iterator[tuple[str, int]]:
     """(text with its trailing separator, words) of the smallest pieces that may not be cut."""
     for paragraph in re.split(r"\n\s*\n", text):
         paragraph = paragraph.strip("\n").rstrip()

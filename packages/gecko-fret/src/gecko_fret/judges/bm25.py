@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from gecko_core.errors import ConfigError, ModelError
+from gecko_core.text_words import search_terms
 from gecko_fret.config import Bm25Config, FretConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup
@@ -16,10 +17,12 @@ from gecko_fret.models import Models
 from gecko_fret.prompting import prompt_text
 
 _CHUNK = 4096
+#: Part of fingerprints: how texts are split into words.
+TERMS = "terms 2"
 
 
 class Bm25(Judge):
-    """BM25 in Lucene's variant (Robertson and Zaragoza 2009) with the corpus' document frequencies; words as bm25s has.
+    """BM25 in Lucene's variant (Robertson and Zaragoza 2009) with the corpus' document frequencies.
 
     Only the statistics are the corpus': a passage that lacks its title is scored as it is shown.
     """
@@ -51,8 +54,8 @@ class Bm25(Judge):
 
     @classmethod
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
-        """Its settings; the corpus is part of every fingerprint."""
-        return [config.score.bm25.model_dump()]
+        """Its settings, and how texts are split; the corpus is part of every fingerprint."""
+        return [config.score.bm25.model_dump(), TERMS]
 
 
 class Statistics:
@@ -90,7 +93,7 @@ class Statistics:
 
 
 def split_words(texts: Sequence[str], config: Bm25Config) -> list[list[str]]:
-    """The words of each text as bm25s splits them: lower case, two letters or more, without stop words.
+    """The words of each text without stop words, see :func:`~gecko_core.text_words.search_terms`.
 
     Raises:
         ModelError: bm25s is not installed.
@@ -102,7 +105,14 @@ def split_words(texts: Sequence[str], config: Bm25Config) -> list[list[str]]:
         raise ModelError("judge bm25 needs bm25s; pip install 'gecko-fret[bm25]'") from None
     try:
         stop_words: Any = config.stop_words or []
-        split = bm25s.tokenize(list(texts), stopwords=stop_words, return_ids=False, show_progress=False)
+        # bm25s knows the stop words; its own pattern loses the vowel signs of Indic scripts and finds no Chinese words.
+        split = bm25s.tokenize(
+            [" ".join(search_terms(text)) for text in texts],
+            token_pattern=r"\S+",
+            stopwords=stop_words,
+            return_ids=False,
+            show_progress=False,
+        )
     except ValueError:
         raise ConfigError(
             f"score.bm25.stop_words: bm25s knows no language {config.stop_words!r}; use another one, or null"

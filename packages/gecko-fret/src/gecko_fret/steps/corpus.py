@@ -31,8 +31,9 @@ class CorpusStep(PartStep[Passage, Passage]):
         return "the corpus has"
 
     def fingerprint(self, build: BuildContext) -> list[Any]:
-        """The passages, and how they are cut into parts."""
-        return [build.corpus.hash, build.config.corpus.part_size]
+        """The passages, how they are cut into parts, and the rules of text; version 0.1 had only the first."""
+        version = build.config.corpus.rules.version
+        return [build.corpus.hash, build.config.corpus.part_size, *([f"text rules {version}"] if version > 1 else [])]
 
     def estimate(self, plan: Plan) -> StepCost:
         """See ``Step.estimate``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.text_identity import words_key
+from gecko_core.text_words import search_terms
 from gecko_fret.answers import Unreadable, read_answer
 from gecko_fret.config import FILTER_KEYS, FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus
@@ -25,6 +26,7 @@ from gecko_fret.steps.parts import Layout, layout_of
 from gecko_fret.steps.plan import Plan
 from gecko_fret.steps.sources import Batch, SourceText, make_batches, source_count, source_settings
 from gecko_fret.steps.write import WRITE, Attempt
+from gecko_fret.text_rules import LATEST, TextRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Filter:
         prompts: the prompts that the attempts were written with.
         config: section ``generate``.
         examples: the user's own queries that were shown instead of the prompts' demonstrations.
+        rules: what equal texts and words are.
         seen: keys of the accepted queries.
     """
 
@@ -101,12 +104,13 @@ class Filter:
     prompts: PromptSet
     config: GenerateConfig
     examples: Sequence[str] = ()
+    rules: TextRules = LATEST
     seen: set[str] = field(default_factory=set)
     _shown: list[list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         shown = self.examples or [demonstration.query for demonstration in self.prompts.demonstrations]
-        self._shown = [words_key(text).split() for text in shown]
+        self._shown = [self.rules.words(text) for text in shown]
 
     def __call__(self, attempts: Sequence[Attempt]) -> StepResult[Query]:
         """Split attempts into queries and rejects."""
@@ -135,7 +139,7 @@ class Filter:
             least = 1 if text.seed_id is None else self.config.min_words
             verdict = (
                 self._judge_length(text.text, least)
-                or (_Verdict("placeholder") if looks_empty(text.text) else None)
+                or (_Verdict("placeholder") if looks_empty(text.text, self.rules) else None)
                 or self._judge_language(text.text)
                 or self._judge_repeated(text.text)
             )
@@ -202,14 +206,14 @@ class Filter:
             return _Verdict("passage_reference", reference[0])
         if self._is_demonstration(query):
             return _Verdict("demonstration")
-        return _Verdict("placeholder") if looks_empty(query) else None
+        return _Verdict("placeholder") if looks_empty(query, self.rules) else None
 
     def _is_demonstration(self, query: str) -> bool:
-        words = words_key(query).split()
+        words = self.rules.words(query)
         return words in self._shown or (self._given and any(is_near(words, shown) for shown in self._shown))
 
     def _judge_origin(self, query: str, attempt: Attempt) -> _Verdict | None:
-        share = copied_share(query, self.corpus.get(attempt.seed_id).full_text)
+        share = copied_share(query, self.corpus.get(attempt.seed_id).full_text, self.rules)
         if share > self.config.max_copied:
             return _Verdict("copied", f"{share:.2f}")
         least = self.config.min_grounding
@@ -226,7 +230,7 @@ class Filter:
         return None
 
     def _judge_repeated(self, query: str) -> _Verdict | None:
-        key = words_key(query)
+        key = self.rules.key(query)
         if key in self.seen:
             return _Verdict("repeated")
         self.seen.add(key)
@@ -282,7 +286,7 @@ class FilterStep(WholeStep[Query]):
         """Filter all texts. See ``WholeStep.run``."""
         settings = build.config.generate
         examples = [query.text for query in read_queries(settings.examples)] if settings.examples else []
-        judge = Filter(build.corpus, load_prompts(settings.prompt), settings, examples)
+        judge = Filter(build.corpus, load_prompts(settings.prompt), settings, examples, build.config.corpus.rules)
         attempts, parts, rejects = build.parts(WRITE), build.parts(self), self.rejects(build.out)
         parts.clear()
         rejects.clear()
@@ -320,9 +324,9 @@ class FilterStep(WholeStep[Query]):
 FILTER = FilterStep()
 
 
-def copied_share(query: str, passage: str) -> float:
+def copied_share(query: str, passage: str, rules: TextRules = LATEST) -> float:
     """Length of the longest run of words that query and passage have in common, relative to the query's length."""
-    wanted, words = words_key(query).split(), words_key(passage).split()
+    wanted, words = rules.words(query), rules.words(passage)
     if not wanted:
         return 0.0
     best, previous = 0, [0] * (len(words) + 1)
@@ -336,13 +340,16 @@ def copied_share(query: str, passage: str) -> float:
     return best / len(wanted)
 
 
-def looks_empty(query: str) -> bool:
-    """Whether fewer than half of the characters are letters, or fewer than half of six or more words are distinct."""
+def looks_empty(query: str, rules: TextRules = LATEST) -> bool:
+    """Whether fewer than half of the characters are letters, or fewer than half of six or more words are distinct.
+
+    Vowel signs and other marks count as letters; in scripts without spaces pairs of characters stand for words.
+    """
     visible = [c for c in query if not c.isspace()]
-    words = words_key(query).split()
-    return sum(c.isalpha() for c in visible) * 2 < len(visible) or (
-        len(words) >= 6 and len(set(words)) * 2 < len(words)
-    )
+    first = rules.version == 1
+    letters = sum(c.isalpha() if first else unicodedata.category(c)[0] in "LM" for c in visible)
+    words = rules.words(query) if first else search_terms(query)
+    return letters * 2 < len(visible) or (len(words) >= 6 and len(set(words)) * 2 < len(words))
 
 
 def is_near(words: Sequence[str], shown: Sequence[str]) -> bool:

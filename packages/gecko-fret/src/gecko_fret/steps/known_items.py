@@ -14,8 +14,9 @@ import numpy as np
 
 from gecko_core.randomness import generator
 from gecko_fret.corpus.passages import Corpus, Passage
-from gecko_fret.corpus.splitting import count_words, split_sentences
+from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import load_prompts
+from gecko_fret.sentences import split_sentences, without_end
 from gecko_fret.steps.base import BuildContext
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder
@@ -97,7 +98,7 @@ def cut_sentence(passage: Passage, draws: np.random.Generator) -> tuple[str, Pas
     ]
     if len(parts) > 1 and places:
         place = places[int(draws.integers(len(places)))]
-        return parts[place].rstrip(" .!?"), replace(passage, text=" ".join(parts[:place] + parts[place + 1 :]))
+        return without_end(parts[place]), replace(passage, text=" ".join(parts[:place] + parts[place + 1 :]))
     words = passage.text.split()
     if len(words) < _RUN_WORDS:
         return None

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import pyarrow as pa
 
 from gecko_core.randomness import generator
-from gecko_core.text_identity import words_key
 from gecko_fret.config import PAPER_JUDGES, FretConfig, MineConfig
 from gecko_fret.corpus.contamination import Contamination, content_fingerprint
 from gecko_fret.corpus.passages import Corpus
@@ -23,6 +22,7 @@ from gecko_fret.steps.parts import Layout, arrow_type, layout_of
 from gecko_fret.steps.plan import Plan
 from gecko_fret.steps.retrieve import RETRIEVE
 from gecko_fret.steps.score import SCORE
+from gecko_fret.text_rules import LATEST, TextRules
 
 #: Keys of ``mine`` that reciprocal rank fusion does not read; version 0.1 did not have them.
 _CALIBRATED_KEYS = {"fuse", "min_probability", "max_probability", "seed_rank", "unanswered"}
@@ -137,7 +137,7 @@ def _candidate(
 class Mine:
     """Scored queries to training rows.
 
-    A negative is never the positive, the seed, or a passage whose text equals one of theirs or another negative's; its
+    A negative is never the positive, the seed, or a passage that has the words of theirs or of another negative; its
     similarity to the query is below ``max_similarity`` times the positive's (NV-Retriever's TopK-PercPos).
 
     Args:
@@ -146,6 +146,7 @@ class Mine:
         seed: the build's seed, for random negatives.
         contaminated: names the evaluation set that a text is from, None for a clean text.
         fusion: the judges' weights; None: reciprocal rank fusion.
+        rules: what words are.
     """
 
     def __init__(
@@ -155,7 +156,9 @@ class Mine:
         seed: int,
         contaminated: Callable[[str], str | None] | None = None,
         fusion: Fusion | None = None,
+        rules: TextRules = LATEST,
     ):
+        self._rules = rules
         self._corpus, self._config, self._seed, self._fusion = corpus, config, seed, fusion
         self._contaminated = contaminated or (lambda text: None)
 
@@ -243,7 +246,8 @@ class Mine:
         return negatives
 
     def _text_key(self, identifier: str) -> str:
-        return words_key(self._corpus.get(identifier).text)
+        # Not `rules.key`: a passage that differs from the positive in its punctuation alone is an answer as well.
+        return " ".join(self._rules.words(self._corpus.get(identifier).text))
 
 
 class MineStep(PartStep[JudgedQuery, MinedRow]):
@@ -322,9 +326,10 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
     def make(self, build: BuildContext) -> Work[JudgedQuery, MinedRow]:
         """Read the evaluation sets that the rows must not touch."""
         config = build.config
-        contaminated = Contamination.load(config.mine.decontaminate).find if config.mine.decontaminate else None
+        rules, sources = config.corpus.rules, config.mine.decontaminate
+        contaminated = Contamination.load(sources, rules).find if sources else None
         fusion = MEASURE.fusion(build) if measures(config) else None
-        return Mine(build.corpus, config.mine, config.seed, contaminated, fusion)
+        return Mine(build.corpus, config.mine, config.seed, contaminated, fusion, rules)
 
 
 MINE = MineStep()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.randomness import generator
-from gecko_core.text_identity import words_key
+from gecko_core.text_words import text_words
 from gecko_fret.corpus.passages import Corpus
 
 #: Words are told apart by hashes of so many values: of a passage's hundred, few meet another one by chance.
@@ -111,7 +111,7 @@ def _counts(texts: Sequence[str]) -> Any:
     words: list[int] = []
     ends = [0]
     for text in texts:
-        words += [zlib.crc32(word.encode("utf-8", "surrogatepass")) % _WORDS for word in words_key(text).split()]
+        words += [zlib.crc32(word.encode("utf-8", "surrogatepass")) % _WORDS for word in text_words(text)]
         ends.append(len(words))
     counts = csr_matrix((np.ones(len(words)), words, ends), shape=(len(texts), _WORDS))
     counts.sum_duplicates()

@@ -11,7 +11,7 @@ import numpy as np
 from gecko_core.io import Progress
 from gecko_fret.config import FretConfig, RetrieveConfig
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.judges.bm25 import split_words
+from gecko_fret.judges.bm25 import TERMS, split_words
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.filter import FILTER, Query
@@ -144,7 +144,7 @@ class RetrieveStep(PartStep[Query, Retrieved]):
         untitled = [["titles without titles"]] if "titles" in config.generate.sources else []
         if not config.retrieve.bm25:  # as in version 0.1, which had no such setting
             return [config.retrieve.model_dump(exclude={"cache", "bm25"}), *untitled]
-        return [config.retrieve.model_dump(exclude={"cache"}), config.score.bm25.model_dump(), *untitled]
+        return [config.retrieve.model_dump(exclude={"cache"}), config.score.bm25.model_dump(), TERMS, *untitled]
 
     def check(self, config: FretConfig) -> None:
         """See ``Step.check``: BM25 needs its library."""

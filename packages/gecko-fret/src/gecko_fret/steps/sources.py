@@ -15,17 +15,18 @@ from gecko_core.prompts import DEFAULT_TASK
 from gecko_core.randomness import generator
 from gecko_fret.config import FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus, Passage
-from gecko_fret.corpus.splitting import count_words, split_sentences
+from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import one_line
 from gecko_fret.query_files import queries_fingerprint, read_queries
+from gecko_fret.sentences import split_sentences, without_end
 from gecko_fret.steps.base import BuildContext
 from gecko_fret.steps.write import WRITE, seed_count
 
 SENTENCE_TASK = "sentence similarity"
 #: Fewest words of a sentence: shorter ones seldom say what their passage is about.
 _FEWEST_WORDS = 5
-_CLAUSE = re.compile(r"[,;:()\[\]]|\s[-–—]\s")
-_ENDING = " .,;:!?…。！？"
+_CLAUSE = re.compile(r"[,;:()\[\]，；：、،؛（）]|\s[-–—]\s")
+_ENDING = " .,;:!?…，；：、،؛"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,9 @@ def sentence_text(passage: Passage, settings: GenerateConfig, seed: int) -> Sour
         text = found[int(generator("sentence", seed, passage.id).integers(len(found)))]
     else:
         text = max(sentences, key=count_words, default="")
-    return SourceText(f"{passage.id}/sentence", passage.id, "sentences", SENTENCE_TASK, text.rstrip(_ENDING))
+    return SourceText(
+        f"{passage.id}/sentence", passage.id, "sentences", SENTENCE_TASK, without_end(text.rstrip(_ENDING))
+    )
 
 
 _READERS: dict[str, Callable[[Passage, GenerateConfig, int], SourceText]] = {

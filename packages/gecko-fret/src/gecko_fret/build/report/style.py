@@ -10,7 +10,7 @@ import numpy as np
 
 from gecko_core.io import read_json
 from gecko_core.randomness import generator
-from gecko_core.text_identity import words_key
+from gecko_core.text_words import text_words
 from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.steps import FILTER
 from gecko_fret.steps.examples import examples_file
@@ -95,7 +95,7 @@ def _folds(count: int, seed: int, name: str) -> np.ndarray:
 
 def _features(text: str) -> np.ndarray:
     """(4096,) unit length."""
-    words = words_key(text).split()
+    words = text_words(text)
     line = f" {text} "
     grams = [line[i : i + 3] for i in range(len(line) - 2)]
     names = [*words, *(" ".join(pair) for pair in pairwise(words)), *(f"\x1f{g}" for g in grams)]

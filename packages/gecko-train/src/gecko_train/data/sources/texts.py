@@ -12,7 +12,7 @@ from pydantic import Field
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import Section, find_data, read_lines, read_table, table_kind
 from gecko_core.search import top_k
-from gecko_fret.corpus import Corpus, load_corpus, split_sentences
+from gecko_fret.corpus import Corpus, count_words, load_corpus, split_sentences
 from gecko_train.config import SetConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, TrainingRow
@@ -104,7 +104,7 @@ def _queries(options: TextsOptions, corpus: Corpus) -> Iterator[str]:
     """Texts in the query format, each once: queries, titles, sentences."""
 
     def long_enough(texts: Iterable[str | None]) -> Iterator[str]:
-        return (text for text in texts if text and len(text.split()) >= options.min_words)
+        return (text for text in texts if text and count_words(text) >= options.min_words)
 
     found: list[Iterable[str]] = []
     if options.queries is not None:

@@ -1,0 +1,36 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gecko_core.text_words import search_terms, text_words
+
+
+def test_marks_belong_to_their_words():
+    assert text_words("दिन दान कैसे") == ["दिन", "दान", "कैसे"]
+    assert text_words("عَلَم عِلْم") == ["عَلَم", "عِلْم"]
+    assert text_words("C++ for_x x² Straße") == ["c", "for_x", "x²", "strasse"]
+    assert text_words("e\u0301t\u00e9") == ["\u00e9t\u00e9"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "terms"),
+    [
+        ("国連は 平和をABC", ["国", "連", "は", "平", "和", "を", "abc"], ["国連", "連は", "平和", "和を", "abc"]),
+        ("カー、犬。", ["カ", "ー", "犬"], ["カー", "犬"]),
+        ("เสื้อสี", ["เ", "สื้", "อ", "สี"], ["เสื้", "สื้อ", "อสี"]),
+        ("កម្ពុជា", ["ក", "ម្", "ពុ", "ជា"], ["កម្", "ម្ពុ", "ពុជា"]),
+        ("བོད་ཡིག", ["བོ", "ད", "ཡི", "ག"], ["བོད", "ཡིག"]),
+        ("한국어 문장", ["한국어", "문장"], ["한국어", "문장"]),
+    ],
+)
+def test_scripts_without_spaces_give_characters_and_pairs_of_them(text, words, terms):
+    assert text_words(text) == words
+    assert search_terms(text) == terms
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(max_codepoint=0x2FF), max_size=60))
+def test_terms_of_latin_text_are_those_of_the_usual_pattern(text):
+    assert search_terms(text) == re.findall(r"\b\w\w+\b", text.lower())
