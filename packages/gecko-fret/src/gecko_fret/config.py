@@ -264,6 +264,9 @@ class ListwiseConfig(Section):
     window: int = Field(default=10, ge=2, description="passages that the LLM orders at once")
     step: int = Field(default=5, ge=1, description="how far the window moves on; below window, so that they overlap")
     passage_tokens: int = Field(default=64, ge=8, description="the LLM reads this much of each passage")
+    debias: bool = Field(
+        default=False, description="order every list twice, the second time shuffled, and take the mean rank"
+    )
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> ListwiseConfig:

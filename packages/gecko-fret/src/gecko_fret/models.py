@@ -27,6 +27,7 @@ _LLM_SPEED = {
     "gpu_memory_utilization",
     "max_model_len",
     "max_tokens_key",
+    "preset",
     "requests_per_minute",
     "retries",
     "retry_pause_s",

@@ -81,7 +81,7 @@ def test_the_best_passages_rise_to_the_head_from_wherever_they_were(judge, spy_l
     assert best[:5] == sorted(values, reverse=True)[:5]
     assert sorted(judged[:20]) == [-float(rank) for rank in range(20, 0, -1)]
     assert judged[20:] == [-2.0, -1.0, -1.0]
-    assert batch.counters == {"listwise_missing": 0, "listwise_dropped": 0}
+    assert batch.counters == {"listwise_repaired": 0, "listwise_missing": 0, "listwise_dropped": 0}
 
 
 def test_the_retrievers_order_stays_where_the_llm_says_nothing(judge, spy_llm):
@@ -89,7 +89,40 @@ def test_the_retrievers_order_stays_where_the_llm_says_nothing(judge, spy_llm):
     mixed = [pairs[place] for place in (3, 0, 11, 5, 1, 2, 4, 6, 7, 8, 9, 10)]
     judged, batch = judge("listwise", mixed, llm=spy_llm(write=lambda request: "no idea"))
     assert judged == [-(4.0), -1.0, -12.0, -6.0, -2.0, -3.0, -5.0, -7.0, -8.0, -9.0, -10.0, -11.0]
-    assert batch.counters == {"listwise_missing": 10 + 7, "listwise_dropped": 0}
+    assert batch.counters == {"listwise_repaired": 2, "listwise_missing": 10 + 7, "listwise_dropped": 0}
+
+
+def test_passages_that_are_not_named_follow_in_the_retrievers_order(judge, spy_llm):
+    judged, batch = judge("listwise", candidates(range(5)), llm=spy_llm(write=lambda request: "[4] > [4] > [9]"))
+    assert judged == [-2.0, -3.0, -4.0, -1.0, -5.0]
+    assert batch.counters == {"listwise_repaired": 1, "listwise_missing": 4, "listwise_dropped": 2}
+    named = judge("listwise", candidates(range(5)), {"listwise": {"debias": True}}, llm=spy_llm(write=lambda r: ""))[0]
+    assert named == [-1.0, -2.0, -3.0, -4.0, -5.0]
+
+
+def test_a_shuffled_repeat_takes_off_what_places_are_worth(judge, spy_llm):
+    """An LLM that puts whatever is shown last before all others, which are in the right order."""
+
+    def last_first(request):
+        values = [int(text.split()[-1]) for text in shown(request)]
+        rest = sorted(range(len(values) - 1), key=lambda place: -values[place])
+        return " > ".join(f"[{place + 1}]" for place in [len(values) - 1, *rest])
+
+    pairs = [pair for n in range(40) for pair in candidates([9, 8, 7, 6, 5, 4, 3, 2], f"q{n}")]
+
+    def rank_of_last(debias):
+        llm = spy_llm(write=last_first)
+        judged = judge("listwise", pairs, {"listwise": {"debias": debias}}, llm=llm)[0]
+        return -sum(judged[7::8]) / 40, llm
+
+    once, first = rank_of_last(False)
+    twice, second = rank_of_last(True)
+    assert once == 1.0
+    assert twice > 3.5
+    assert len(second.requests) == 2 * len(first.requests)
+    assert len({request.seed for request in second.requests}) == len(second.requests)
+    assert second.requests[: len(first.requests)] == first.requests
+    assert rank_of_last(True)[1].requests == second.requests
 
 
 def test_requests_share_their_head_and_have_seeds_of_their_own(judge, spy_llm):
@@ -129,6 +162,13 @@ def test_windows_decide_its_judgements_and_its_cost():
     wide, narrow = (parse_config({"score": {"listwise": {"window": window, "step": 4}}}) for window in (8, 12))
     assert Listwise.fingerprint(wide, Models()) != Listwise.fingerprint(narrow, Models())
     assert (Listwise.passes(wide.score), Listwise.passes(narrow.score)) == (2, 3)
+
+
+def test_a_shuffled_repeat_is_in_the_fingerprint_where_it_is_asked_for():
+    plain, twice = (parse_config({"score": {"listwise": {"debias": debias}}}) for debias in (False, True))
+    assert "debias" not in Listwise.fingerprint(plain, Models())[-1]
+    assert Listwise.fingerprint(twice, Models())[-1]["debias"]
+    assert Listwise.passes(twice.score) == 2 * Listwise.passes(plain.score)
 
 
 def test_the_packaged_llm_gives_an_order(judge, pairs, smollm2):

@@ -1,20 +1,22 @@
 """Listwise: the LLM orders a window of passages, which slides over the list from its end to its head (RankGPT).
 
 For servers that write but give no log-probabilities (Sun et al. 2023). An answer of any kind gives an order: numbers
-that are repeated or not in the window are dropped, passages that are not named follow in the order in which they were
-shown.
+that are repeated or not in the window are dropped, passages that are not named follow in the retriever's order.
+
+LLMs favour places in the list. With ``score.listwise.debias`` they order it twice, the second time from a shuffled
+start, and the mean of both ranks counts (permutation self-consistency, Tang et al. 2023, with two permutations).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from gecko_core.randomness import seed_of
+from gecko_core.randomness import generator, seed_of
 from gecko_fret.config import FretConfig, ListwiseConfig, ScoreConfig
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup
 from gecko_fret.llm.protocol import Dialogue, Sampling, WriteRequest
@@ -83,19 +85,24 @@ class ListwiseBlock(PromptBlock):
 
 @dataclass(slots=True)
 class _List:
-    """The candidates of one query: places in the batch, in their order so far."""
+    """The candidates of one query: places in the batch, in their order so far, and their ranks by the retriever."""
 
     query_id: str
     query: str
     places: list[int]
+    retrieved: dict[int, int] = field(default_factory=dict)
+
+    def ranks(self) -> dict[int, int]:
+        """Rank from 1 of every place."""
+        return {place: rank for rank, place in enumerate(self.places, start=1)}
 
 
 class Listwise(Judge):
     """Less the rank in the order that the LLM gives to all candidates of a query: -1 for the first.
 
     The window starts at the end of the retriever's order and moves to its head by ``step``. The temperature is 0, and
-    every request has a seed of its own. Counted are the passages that an answer did not name (``listwise_missing``) and
-    the numbers that were dropped (``listwise_dropped``).
+    every request has a seed of its own. Counted are the answers that had to be repaired (``listwise_repaired``), the
+    passages that they did not name (``listwise_missing``) and the numbers that were dropped (``listwise_dropped``).
     """
 
     name = "listwise"
@@ -115,24 +122,35 @@ class Listwise(Judge):
             lists.setdefault(pair.query_id, _List(pair.query_id, query, [])).places.append(place)
         for found in lists.values():
             found.places.sort(key=lambda place: (-batch.pairs[place].similarity, batch.pairs[place].passage.id))
+            found.retrieved = found.ranks()
+        again = [self._shuffled(found) for found in lists.values()] if self._config.debias else []
         self._slide(batch, list(lists.values()), passages)
+        self._slide(batch, again, passages, "shuffled")
+        for found, other in zip(lists.values(), again, strict=False):
+            first, second = found.ranks(), other.ranks()
+            found.places.sort(key=lambda place: (first[place] + second[place], found.retrieved[place]))
         values = [0.0] * len(batch.pairs)
         for found in lists.values():
             for rank, place in enumerate(found.places, start=1):
                 values[place] = -float(rank)
         return values
 
-    def _slide(self, batch: Batch, lists: Sequence[_List], passages: Sequence[str]) -> None:
+    def _shuffled(self, found: _List) -> _List:
+        """The same list in random order."""
+        order = generator("listwise shuffle", self._seed, found.query_id).permutation(len(found.places))
+        return replace(found, places=[found.places[number] for number in order])
+
+    def _slide(self, batch: Batch, lists: Sequence[_List], passages: Sequence[str], *turn: str) -> None:
         """Move the window over all lists at once, one call of the LLM for each of its places."""
         moves = {found.query_id: windows(len(found.places), self._config) for found in lists}
-        for step in range(max(map(len, moves.values()))):
+        for step in range(max(map(len, moves.values()), default=0)):
             going = [found for found in lists if step < len(moves[found.query_id])]
             spans = [moves[found.query_id][step] for found in going]
             requests = [
                 self._block.request(
                     found.query,
                     [passages[place] for place in found.places[start:end]],
-                    seed_of("listwise", self._seed, found.query_id, start),
+                    seed_of("listwise", self._seed, found.query_id, start, *turn),
                 )
                 for found, (start, end) in zip(going, spans, strict=True)
             ]
@@ -141,9 +159,12 @@ class Listwise(Judge):
             answers = batch.llm.generate(requests, sampling)
             for found, (start, end), answer in zip(going, spans, answers, strict=True):
                 order, missing, dropped = read_order(answer.text, end - start)
+                batch.counters["listwise_repaired"] += bool(missing or dropped)
                 batch.counters["listwise_missing"] += missing
                 batch.counters["listwise_dropped"] += dropped
-                found.places[start:end] = [found.places[start + number] for number in order]
+                window = [found.places[start + number] for number in order]
+                named = len(window) - missing
+                found.places[start:end] = [*window[:named], *sorted(window[named:], key=found.retrieved.__getitem__)]
 
     @classmethod
     def check(cls, config: FretConfig) -> None:
@@ -157,13 +178,14 @@ class Listwise(Judge):
 
     @classmethod
     def passes(cls, config: ScoreConfig) -> int:
-        """How often the window shows a passage, rounded up."""
-        return -(-config.listwise.window // config.listwise.step)
+        """How often the window shows a passage, rounded up; twice that with ``debias``."""
+        return -(-config.listwise.window // config.listwise.step) * (1 + config.listwise.debias)
 
     @classmethod
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
         """Seed, prompt, windows and how much of a passage is read."""
-        return [config.seed, _block(config).hash, config.score.listwise.model_dump(exclude={"prompt"})]
+        left_out = {"prompt"} if config.score.listwise.debias else {"prompt", "debias"}
+        return [config.seed, _block(config).hash, config.score.listwise.model_dump(exclude=left_out)]
 
 
 def windows(count: int, config: ListwiseConfig) -> list[tuple[int, int]]:
@@ -185,7 +207,8 @@ def read_order(answer: str, count: int) -> tuple[list[int], int, int]:
         count: number of passages.
 
     Returns:
-        Places from 0, best first; how many passages the answer did not name; how many numbers were dropped.
+        Places from 0, best first, those that the answer did not name at the end; how many these are; how many numbers
+        were dropped.
     """
     named = [int(digits) - 1 for digits in re.findall(r"\d+", answer)]
     order = list(dict.fromkeys(place for place in named if 0 <= place < count))

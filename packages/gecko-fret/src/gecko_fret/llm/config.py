@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -10,11 +11,15 @@ from pydantic import Field, field_validator, model_validator
 
 from gecko_core.io import Section
 from gecko_fret.llm import BACKENDS
+from gecko_fret.llm.presets import load_preset
 
 
 class LLMConfig(Section):
     """A language model and the backend that runs it."""
 
+    preset: str | None = Field(
+        default=None, description="a server by name, such as vllm, ollama or openai: fills in what is not set here"
+    )
     backend: str = Field(default="transformers", description=f"one of {', '.join(BACKENDS)}")
     model: str = Field(
         default="smollm2-135m-instruct", description="a folder, a packaged model, a hub id; the served name"
@@ -74,6 +79,16 @@ class LLMConfig(Section):
     )
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1, description="vllm")
     max_model_len: int = Field(default=2048, ge=64, description="vllm")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_preset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("preset"), str):
+            return values
+        filled = load_preset(values["preset"]) | dict(values)
+        if "model" not in filled:
+            raise ValueError(f"preset {values['preset']} needs llm.model, the model's name at the server")
+        return filled
 
     @field_validator("backend")
     @classmethod
