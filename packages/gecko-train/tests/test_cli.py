@@ -102,23 +102,3 @@ def test_a_soup_of_one_model_is_a_usage_error_in_one_line(tmp_path):
     assert result.returncode == 2
     assert result.stderr == "error: soup: 1 model folder given; name at least two\n"
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("load", "given", "expected"),
-    [
-        (0.1, {}, {"GOMP_SPINCOUNT": "10000"}),
-        (0.9, {}, {"OMP_WAIT_POLICY": "PASSIVE"}),
-        (0.1, {"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
-        (0.9, {"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
-    ],
-)
-def test_threads_spin_only_on_a_quiet_machine_and_as_the_user_says(monkeypatch, load, given, expected):
-    from gecko_train import cli
-
-    environment = dict(given)
-    monkeypatch.setattr(cli.os, "environ", environment)
-    monkeypatch.setattr(cli.os, "getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(cli.os, "cpu_count", lambda: 2)
-    cli._choose_waiting()
-    assert environment == expected

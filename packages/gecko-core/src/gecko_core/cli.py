@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gecko_core.errors import ConfigError, exit_on_error
+from gecko_core.threads import choose_waiting
 
 if TYPE_CHECKING:
     from gecko_core.encode.rows import Row
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0 done, 2 for what the user can correct, 130 after Ctrl-C."""
     options = parser().parse_args(argv)
+    choose_waiting()
     with exit_on_error(options.debug):
         rows = _run(options)
         print(f"{rows} embeddings in {options.output}", file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gecko_core.errors import ConfigError, DataError, exit_on_error
+from gecko_core.threads import choose_waiting
 
 if TYPE_CHECKING:
     from gecko_eval.baselines import Bm25
@@ -371,6 +372,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end a run
             stream.reconfigure(errors="backslashreplace")
+    choose_waiting()
     app(args=spread(sys.argv[1:]))
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gecko_core.threads import choose_waiting
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -140,6 +142,7 @@ def export(
 
 def main() -> None:
     """Entry point of the console script."""
+    choose_waiting()
     app(prog_name="gecko-fret")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from gecko_core.threads import choose_waiting
 
 if TYPE_CHECKING:
     from gecko_train.config import Recipe
@@ -206,18 +207,5 @@ def _run_stage(stage: Literal["prefinetune", "finetune"], recipe: str, options: 
 
 def main() -> None:
     """Entry point of the ``gecko-train`` command."""
-    _choose_waiting()
+    choose_waiting()
     app()
-
-
-def _choose_waiting() -> None:
-    """Choose how long threads spin while they wait for each other. OpenMP reads it when torch is imported.
-
-    Spinning keeps the cores from other processes. On two cores shared with one other process, training was 2.4 times
-    faster without spinning (PASSIVE); on a quiet machine it was 1.2 times faster with 10,000 rounds (docs/log.md).
-    """
-    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-        return
-    busy = not hasattr(os, "getloadavg") or os.getloadavg()[0] > 0.25 * (os.cpu_count() or 1)
-    name, value = ("OMP_WAIT_POLICY", "PASSIVE") if busy else ("GOMP_SPINCOUNT", "10000")
-    os.environ[name] = value

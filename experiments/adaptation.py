@@ -1,0 +1,247 @@
+"""Your corpus, a small LLM, an hour: a zero-shot embedder against what FRet makes of it on judged sets.
+
+    GECKO_DATA_DIR=... uv run python experiments/adaptation.py --work /tmp/adaptation
+
+For each corpus the LLM writes queries and judges their neighbours; the student is then fine-tuned on what came of it in
+several ways. What is saved of each (how far from the start, zero included) is chosen on the run's own known items; the
+judged queries are looked at once, after that. Every model is also searched with on the other corpora: what does
+adaptation to one cost on another?
+
+Data: `written`, queries by the LLM; `styled`, queries by the LLM in the style of eight real ones; `free`, titles and
+sentences of the passages; `log`, the queries of the train split without their answers; `all`, whatever there is.
+Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
+`blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lab
+import numpy as np
+from rich.console import Console
+
+from gecko_core import Gecko
+from gecko_core.io import write_text
+from gecko_core.randomness import generator
+from gecko_fret import build_fret
+from gecko_fret.config import parse_config
+from gecko_train.config import parse_recipe
+from gecko_train.run import run_stage
+
+SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
+EXAMPLES = 8
+ROWS_OF = {"written": ["llm"], "styled": ["llm"], "free": ["titles", "sentences"], "log": ["log"]}
+HARD = {"temperature": 0.02, "same_tower": True, "negatives_scope": "own", "hard_negatives": 1}
+LISTS = {"kl": {"weight": 1.0}}
+BLOCKS = {"contrastive_weight": 0, "block": {"weight": 1.0}}
+WAYS: dict[str, dict[str, Any]] = {
+    "hard": {"objective": HARD},
+    "lists": {"objective": {**LISTS, "contrastive_weight": 0}},
+    "both": {"objective": {**HARD, **LISTS}},
+    "blocks": {"objective": BLOCKS},
+}
+#: What is measured by default: data and the way in which it is learnt from.
+VARIANTS = ("written hard", "written lists", "written both", "written blocks", "styled blocks", "free blocks",
+            "log blocks", "all blocks")  # fmt: skip
+
+
+def main() -> None:
+    parser = lab.arguments(__doc__, SETS)
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, help='such as "written lists"')
+    parser.add_argument("--seeds", type=int, default=400, help="passages that the LLM writes two queries for")
+    parser.add_argument("--others", type=int, default=400, help="most titles, sentences and queries of a log")
+    parser.add_argument("--candidates", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--rate", type=float, default=5e-5)
+    parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
+    parser.add_argument("--llm", default="smollm2-135m-instruct")
+    parser.add_argument("--student", default="all-minilm-l6-v2")
+    parser.add_argument("--prompts", default="own", choices=["own", "gecko"])
+    given = parser.parse_args()
+    sets = {name: lab.judged_set(name, given.queries) for name in given.sets}
+    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    for name, judged in sets.items():
+        clock = lab.Clock(given.work / name / "seconds.json")
+        found = {"zero-shot": {other: evaluated(given, given.student, other, sets) for other in sets}}
+        for variant, seed in wanted(given, judged):
+            model = trained(given, judged, variant, seed, clock)
+            key = f"{variant}, seed {seed}" if given.runs > 1 else variant
+            found[key] = {other: evaluated(given, str(model), other, sets) for other in sets}
+            print(name, key, *(f"{other} {lab.mean(values)}" for other, values in found[key].items()), flush=True)
+        raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds}
+    lab.publish("adaptation", report(given, sets, raw), raw, given, plot(sets, raw))
+
+
+def wanted(given: argparse.Namespace, judged: lab.Judged) -> Iterator[tuple[str, int]]:
+    """Variants that the set has data for, each with every seed."""
+    for variant in given.variants:
+        if judged.log or variant.split()[0] not in ("styled", "log"):
+            for seed in range(given.runs):
+                yield variant, seed
+
+
+def folders(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.Clock) -> list[Path]:
+    """The FRet folders of one kind of data, built where they are missing."""
+    names = [data] if data != "all" else ["written", "free", *(["styled", "log"] if judged.log else [])]
+    return [built(given, judged, name, clock) for name in names]
+
+
+def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.Clock) -> Path:
+    """One FRet folder; a build that was stopped goes on."""
+    folder = given.work / judged.name / data
+    sources, generate = ROWS_OF[data], {"seeds": min(given.seeds, len(judged.corpus)), "attempts": 2}
+    log = list(judged.log)
+    order = generator("log of an experiment", 0).permutation(len(log)).tolist()
+    examples, rest = [log[place] for place in order[:EXAMPLES]], [log[place] for place in order[EXAMPLES:]]
+    extra: dict[str, Any] = {"sources": sources}
+    if data == "styled":
+        extra["examples"] = _lines(given.work / judged.name / "examples.txt", examples)
+    elif data == "free":
+        extra["per_source"] = dict.fromkeys(sources, given.others // 2)
+    elif data == "log":
+        extra |= {
+            "log": _lines(given.work / judged.name / "log.txt", rest[: given.others]),
+        }
+    config = parse_config(
+        {
+            "llm": {"model": given.llm},
+            "embedder": {"model": given.student},
+            "generate": generate | extra,
+            "retrieve": {"candidates": given.candidates, "cache": str(given.work / judged.name / "embeddings")},
+        }
+    )
+    clock.run(f"build {data}", lambda: build_fret(config, folder, corpus=judged.corpus, progress=True))
+    return folder
+
+
+def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: int, clock: lab.Clock) -> Path:
+    """The folder of a model, trained where it is missing."""
+    data, way = variant.split()
+    out = given.work / judged.name / "models" / f"{variant.replace(' ', '-')}-{seed}"
+    if (out / "model").exists():
+        return out / "model"
+    blocks = {"blocks": {}} if way == "blocks" else {}
+    recipe = {
+        "name": variant,
+        "output": str(out),
+        "seed": seed,
+        "student": {"model": given.student, "dims": [384 if "minilm" in given.student else 768]},
+        "finetune": {
+            "sets": [
+                {"source": "fret", "name": path.name, "path": str(path), **blocks}
+                for path in folders(given, judged, data, clock)
+            ],
+            "prompts": given.prompts,
+            "trainer": {
+                "batch_size": 32,
+                "max_steps": given.steps,
+                "learning_rate": given.rate,
+                "max_seq_length": 128,
+                "checkpoint_every": 0,
+            },
+            **WAYS[way],
+        },
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (out.parent / f"{out.name}.log").open("a", encoding="utf-8") as log:
+        console = Console(file=log, width=120)
+        clock.run(f"train {variant}", lambda: run_stage(parse_recipe(recipe), "finetune", console))
+    return out / "model"
+
+
+def evaluated(given: argparse.Namespace, model: str, name: str, sets: dict[str, lab.Judged]) -> list[float]:
+    """NDCG@10 of every judged query of a set, kept beside the model; those of the student in the work folder."""
+    folder = Path(model).parent if Path(model).is_dir() else given.work / "zero-shot" / model
+    path = folder / "scores" / f"{name}-{given.queries}.json"
+    return lab.kept(path, lambda: {"ndcg_at_10": lab.scores_of(Gecko.from_pretrained(model), sets[name].data)})[
+        "ndcg_at_10"
+    ]
+
+
+def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str, Any]) -> list[str]:
+    """The page."""
+    found = {name: raw["sets"][name]["ndcg_at_10"] for name in sets}
+    variants = list(dict.fromkeys(variant for of_set in found.values() for variant in of_set if variant != "zero-shot"))
+    rows: list[list[object]] = [["zero-shot", *(lab.mean(found[name]["zero-shot"][name]) for name in sets), ""]]
+    for variant in variants:
+        having = [name for name in sets if variant in found[name]]
+        own = [found[name][variant][name] for name in having]
+        base = [found[name]["zero-shot"][name] for name in having]
+        cells = [
+            lab.change(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-"
+            for name in sets
+        ]
+        rows.append([variant, *cells, lab.change_of_mean(own, base)])
+    cost: list[list[object]] = []
+    for variant in variants:
+        pairs = [(name, other) for name in sets if variant in found[name] for other in sets if other != name]
+        if pairs:
+            after = [found[name][variant][other] for name, other in pairs]
+            before = [found[name]["zero-shot"][other] for name, other in pairs]
+            changes = [float(np.mean(a) - np.mean(b)) for a, b in zip(after, before, strict=True)]
+            worst, (adapted, other) = min(zip(changes, pairs, strict=True))
+            cost.append([variant, lab.change_of_mean(after, before), f"{worst:+.1f} ({adapted} on {other})"])
+    minutes = {name: sum(raw["sets"][name]["seconds"].values()) / 60 for name in sets}
+    return [
+        "# Adaptation",
+        "",
+        f"{lab.described('torch', 'transformers')}. `experiments/adaptation.py`: student {given.student}, LLM "
+        f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles, sentences and "
+        f"queries of a log, {given.candidates} candidates a query; {given.steps} steps at {given.rate:g}, prompts: "
+        f"{given.prompts}. nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, those "
+        "that leave out zero in bold. What is saved of each model is chosen on known items of its own run.",
+        "",
+        *lab.table(["", *(f"{name} ({len(sets[name].data.queries)})" for name in sets), "mean"], rows),
+        "",
+        "![Change by corpus and way](adaptation.png)",
+        "",
+        "## On corpora that the model was not adapted to",
+        "",
+        *lab.table(["", "mean", "worst"], cost),
+        "",
+        f"Minutes of building and training: {', '.join(f'{name} {value:.0f}' for name, value in minutes.items())}.",
+    ]
+
+
+def plot(sets: dict[str, lab.Judged], raw: dict[str, Any]) -> Any:
+    """Change against zero-shot by corpus and variant, with intervals."""
+    from matplotlib.figure import Figure
+
+    from gecko_eval import paired_bootstrap
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    variants = list(dict.fromkeys(v for s in raw["sets"].values() for v in s["ndcg_at_10"] if v != "zero-shot"))
+    width = 0.8 / max(1, len(variants))
+    for place, variant in enumerate(variants):
+        bars = []
+        for position, name in enumerate(sets):
+            found = raw["sets"][name]["ndcg_at_10"]
+            if variant in found:
+                of = paired_bootstrap(found[variant][name], found["zero-shot"][name], samples=2000)
+                bars.append((position + (place - (len(variants) - 1) / 2) * width, of.difference, of.low, of.high))
+        if bars:
+            x, y, low, high = zip(*bars, strict=True)
+            errors = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
+            axes.bar(x, y, width * 0.9, yerr=errors, label=variant, error_kw={"linewidth": 0.8})
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(sets)), list(sets))
+    axes.set_ylabel("change of nDCG@10 against zero-shot")
+    axes.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def _lines(path: Path, texts: list[str]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(f"{' '.join(text.split())}\n" for text in texts))
+    return str(path)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main()

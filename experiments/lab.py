@@ -1,0 +1,206 @@
+"""What the experiments have in common: judged sets, kept results, tables, and where they are published."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gecko_eval
+from gecko_core.errors import DataError
+from gecko_core.io import read_json, write_json, write_text
+from gecko_core.randomness import generator
+from gecko_core.threads import choose_waiting
+from gecko_fret import Corpus, Passage
+from gecko_fret.corpus import python_docs
+
+choose_waiting()  # before anything imports torch
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+DOCS = "python-docs"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judged set, its passages, and queries of its users that nobody has answered (those of its train split)."""
+
+    name: str
+    data: gecko_eval.RetrievalSet
+    corpus: Corpus
+    log: list[str]
+
+
+def arguments(doc: str | None, sets: Sequence[str]) -> argparse.ArgumentParser:
+    """The options that every experiment has."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of what takes long; a run goes on from it")
+    parser.add_argument("--sets", nargs="+", default=list(sets), help="BEIR folders, or below GECKO_DATA_DIR")
+    parser.add_argument("--queries", type=int, default=0, help="judged queries of each set; 0: all")
+    parser.add_argument("--no-publish", action="store_true", help="print the result, and leave docs/results alone")
+    return parser
+
+
+def judged_set(name: str, queries: int = 0) -> Judged:
+    """A BEIR folder, or ``python-docs``: titles as queries, and the interpreter's documentation without them.
+
+    Args:
+        name: folder.
+        queries: most judged queries, drawn; 0: all.
+    """
+    if name == DOCS:
+        return _python_docs(queries or 100)
+    data = gecko_eval.load_beir(name, unjudged="drop")
+    titles = data.titles or [None] * len(data.docs)
+    passages = [Passage(i, t, d) for i, t, d in zip(data.doc_ids, titles, data.docs, strict=True) if d.strip()]
+    return Judged(name, _drawn(data, queries), Corpus(passages, name=name), _log(name, set(data.queries)))
+
+
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """What is in a JSON file; where there is none, it is made and kept."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, make())
+    return read_json(path)
+
+
+def scores_of(model: Any, data: gecko_eval.RetrievalSet) -> list[float]:
+    """NDCG@10 of every query, in percent."""
+    found = gecko_eval.evaluate_retrieval(model, data, [model.dim])[model.dim]
+    return [round(100 * float(value), 4) for value in found.per_query["ndcg_at_10"]]
+
+
+def mean(values: Sequence[float]) -> str:
+    """A mean as tables show it."""
+    return f"{np.mean(values):.1f}"
+
+
+def change(values: Sequence[float], base: Sequence[float]) -> str:
+    """A paired difference with its 95% interval over the queries."""
+    if list(values) == list(base):
+        return "+0.0"
+    found = gecko_eval.paired_bootstrap(np.asarray(values), np.asarray(base))
+    mark = "**" if found.significant else ""
+    return f"{mark}{found.difference:+.1f}{mark} [{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def change_of_mean(values: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> str:
+    """The mean over sets of paired differences; queries are drawn anew within each set for its 95% interval."""
+    differences = [np.asarray(a) - np.asarray(b) for a, b in zip(values, base, strict=True)]
+    draws = generator("mean over sets", 0)
+    means = [
+        [of_set[draws.integers(0, len(of_set), len(of_set))].mean() for of_set in differences] for _ in range(2000)
+    ]
+    low, high = np.quantile(np.mean(means, axis=1), [0.025, 0.975])
+    return f"{np.mean([of_set.mean() for of_set in differences]):+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
+def described(*packages: str) -> str:
+    """Date, processor, threads, Python and the versions of ``packages``, in one line."""
+    import torch
+
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"{date.today().isoformat()}; {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads; "
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def publish(name: str, lines: Sequence[str], raw: Any, given: argparse.Namespace, figure: Any = None) -> None:
+    """Print a result; keep it in docs/results as NAME.md, its numbers as NAME.json, its plot as NAME.png.
+
+    Args:
+        name: of the experiment.
+        lines: Markdown.
+        raw: numbers behind it.
+        given: the options.
+        figure: a ``matplotlib.figure.Figure``.
+    """
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    folder = given.work if given.no_publish else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    if figure is not None:
+        figure.savefig(folder / f"{name}.png", dpi=120)
+    write_json(folder / f"{name}.json", raw)
+    write_text(folder / f"{name}.md", text)
+
+
+class Clock:
+    """Seconds of each part of a run, kept with it, so that a run that was stopped knows the time of all parts."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
+
+    def run(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do it, and add its seconds to those that ``name`` has taken before."""
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 1)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, self.seconds)
+
+
+def _drawn(data: gecko_eval.RetrievalSet, queries: int) -> gecko_eval.RetrievalSet:
+    if not queries or queries >= len(data.queries):
+        return data
+    rows = np.sort(generator("judged queries", 0).permutation(len(data.queries))[:queries]).tolist()
+    ids = [data.query_ids[row] for row in rows]
+    return gecko_eval.RetrievalSet(
+        name=data.name, query_ids=ids, queries=[data.queries[row] for row in rows], doc_ids=data.doc_ids,
+        docs=data.docs, titles=data.titles, qrels={name: data.qrels[name] for name in ids}, task=data.task,
+    )  # fmt: skip
+
+
+def _log(name: str, judged: set[str]) -> list[str]:
+    """Queries of the train split, without their answers and without any that is judged in the test."""
+    try:
+        train = gecko_eval.load_beir(name, "train", unjudged="drop")
+    except DataError:
+        return []
+    return [query for query in dict.fromkeys(train.queries) if query not in judged]
+
+
+def _python_docs(queries: int) -> Judged:
+    corpus = python_docs()
+    pairs = corpus.pairs()
+    chosen = [pairs[row] for row in generator("judged titles", 0).permutation(len(pairs)).tolist()]
+    asked = [(title, passage) for title, passage in chosen if corpus.get(passage.id).title][:queries]
+    hidden = {passage.id for _, passage in asked}
+    passages = [Passage(p.id, None if p.id in hidden else p.title, p.text) for p in corpus]
+    data = gecko_eval.RetrievalSet(
+        name=DOCS,
+        query_ids=[f"q{place}" for place in range(len(asked))],
+        queries=[title for title, _ in asked],
+        doc_ids=[p.id for p in passages],
+        docs=[p.text for p in passages],
+        titles=[p.title or "" for p in passages],
+        qrels={f"q{place}": {passage.id: 1} for place, (_, passage) in enumerate(asked)},
+        task="search result",
+    )
+    return Judged(DOCS, data, Corpus(passages, name=DOCS), [])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
