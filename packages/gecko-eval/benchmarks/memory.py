@@ -27,6 +27,7 @@ class RandomModel:
     """Gives every text a random vector of its own; has what both ways ask of a model."""
 
     label, precision, prompted, device = "random", "float32", "", torch.device("cpu")
+    similarity = "cosine"
 
     def __init__(self, dim: int) -> None:
         self.dim, self.dims, self.key = dim, (dim, dim // 4), f"random-{dim}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gecko_core.errors import DataError, ModelError
-from gecko_eval.baselines import Bm25, bm25_search, evaluate_bm25, load_model, training_record
+from gecko_eval.baselines import Bm25, _split, bm25_search, evaluate_bm25, load_model, similarity_of, training_record
 from gecko_eval.data.beir import load_beir
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.mteb.local import local_set
@@ -31,6 +31,28 @@ def test_bm25_through_mteb_equals_bm25_in_the_loop(beir_folder):
     task = local_set(beir_folder).load()
     result = mteb.evaluate(Bm25(), task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     assert result.get_score() == pytest.approx(evaluate_bm25(load_beir(beir_folder)).ndcg_at_10, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("query", "docs"),
+    [
+        ("国連の平和", ["国際連合は平和を守る", "犬は走る", "国連の平和維持"]),
+        ("दिन का नाम", ["दान का महत्व", "किताब", "दिन का नाम सोमवार"]),
+        ("หนังสือภาษาไทย", ["แมวสีดำ", "อาหารไทย", "อ่านหนังสือภาษาไทย"]),
+    ],
+)
+def test_bm25_finds_words_of_scripts_without_spaces_and_with_vowel_signs(query, docs):
+    indices, scores = bm25_search(docs, [query], 3)
+    assert indices[0][0] == 2
+    assert scores[0][0] > scores[0][1]
+
+
+def test_bm25_of_english_splits_as_bm25s_does(beir_folder):
+    import bm25s
+
+    docs = ["The harbour_2 isn't at 3.5 km; a U-boat", "x y zed", "Étude no. 12"]
+    ours, theirs = _split(docs), bm25s.tokenize(docs, stopwords="en", show_progress=False)
+    assert (ours.ids, ours.vocab) == (theirs.ids, theirs.vocab)
 
 
 def test_bm25_reranks_given_candidates(beir_folder):
@@ -82,6 +104,45 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
         assert scores[0] == pytest.approx(scores[2], abs=1e-4)
         assert scores[1] == pytest.approx(scores[2], abs=1e-4)
     assert (gecko.dims, other.dims) == ((384,), (384,))
+
+
+@needs_minilm
+def test_a_dot_product_model_is_scored_by_the_dot_product_as_mteb_does(data_root, tmp_path):
+    import mteb
+    from sentence_transformers import SentenceTransformer
+
+    from gecko_core.folder import resolve
+    from gecko_eval.mteb.encoder import make_encoders
+
+    whole = SentenceTransformer(str(resolve("all-minilm-l6-v2").path), device="cpu")
+    parts = [module for _, module in whole.named_children()][:2]  # without Normalize
+    SentenceTransformer(modules=parts, similarity_fn_name="dot", device="cpu").save_pretrained(str(tmp_path / "dot"))
+    model = load_model(f"st:{tmp_path / 'dot'}", device="cpu")
+    assert model.similarity == "dot"
+    assert np.linalg.norm(model.embed(["a reef"])) != pytest.approx(1, abs=0.1)
+    assert model.key != load_model("st:all-minilm-l6-v2", device="cpu").key
+    encoders = make_encoders(model, [384, 64])
+    for dim in (384, 64):
+        alone = SentenceTransformer(str(tmp_path / "dot"), device="cpu", truncate_dim=dim)
+        scores = []
+        for one in (encoders[dim], alone):
+            task = local_set(data_root / "toy").load()
+            result = mteb.evaluate(one, task, cache=None, co2_tracker=False, show_progress_bar=False)
+            scores.append(result.task_results[0].get_score())
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    with pytest.raises(ModelError, match="compares vectors by 'dot', a Gecko by cosine"):
+        load_model(str(tmp_path / "dot"))
+
+
+def test_a_model_that_is_compared_by_a_distance_is_refused():
+    class Model:
+        similarity_fn_name: str | None = None
+
+    model = Model()
+    assert similarity_of(model, "m") == "cosine"
+    model.similarity_fn_name = "manhattan"
+    with pytest.raises(ModelError, match="m: similarity_fn_name is 'manhattan'; only cosine and dot"):
+        similarity_of(model, "m")
 
 
 @needs_minilm

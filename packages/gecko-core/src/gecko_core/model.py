@@ -19,6 +19,7 @@ from gecko_core.encode.pool import EncoderPool
 from gecko_core.encode.quantization import (
     Precision,
     Ranges,
+    check_floats,
     check_precision,
     check_truncate_dim,
     checked_dims,
@@ -26,7 +27,7 @@ from gecko_core.encode.quantization import (
     ranges_of,
 )
 from gecko_core.encode.stream import encode_stream
-from gecko_core.encode.texts import checked_max_length, checked_texts, token_ids
+from gecko_core.encode.texts import check_list, checked_max_length, checked_texts, token_ids
 from gecko_core.errors import ConfigError
 from gecko_core.folder.hub import local_folder, push_to_hub
 from gecko_core.folder.layout import Layout, gecko_settings, read_layout
@@ -133,6 +134,7 @@ class Gecko(Network):
         resolved = resolve(name)
         folder = local_folder(resolved)
         layout = read_layout(folder)
+        layout.check_cosine(folder)
         backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype))
         model = cls(
             backbone,
@@ -235,6 +237,8 @@ class Gecko(Network):
             ConfigError: not as many titles as documents.
         """
         checked = checked_texts(texts, "document")
+        if titles is not None:
+            check_list(titles, "title")
         if titles is not None and len(titles) != len(checked):
             raise ConfigError(
                 f"{len(checked)} documents but {len(titles)} titles; give one (or None) for each document"
@@ -336,13 +340,22 @@ class Gecko(Network):
         return self.calibration[dim]
 
     def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Any:
-        """Cosine similarities of (n, d) and (m, d) -> (n, m), of the kind of ``a``."""
-        left, right = (torch.as_tensor(x).float() for x in (a, b))
+        """Cosine similarities of (n, d) and (m, d) -> (n, m), of the kind of ``a``.
+
+        Raises:
+            ConfigError: int8 or packed binary embeddings, whose numbers are no components of a vector.
+        """
+        left, right = (torch.as_tensor(check_floats(x, "similarity")).float() for x in (a, b))
         scores = normalize(left, dim=-1) @ normalize(right.to(left.device), dim=-1).T
         return scores if isinstance(a, Tensor) else scores.cpu().numpy()
 
     def truncate(self, embeddings: np.ndarray | Tensor, dim: int) -> Any:
-        """Keep the first ``dim`` components, normalised again: (n, d) -> (n, dim), of the kind of ``embeddings``."""
+        """Keep the first ``dim`` components, normalised again: (n, d) -> (n, dim), of the kind of ``embeddings``.
+
+        Raises:
+            ConfigError: int8 or packed binary embeddings, or a width that they do not have.
+        """
+        check_floats(embeddings, "truncate")
         check_truncate_dim(dim, embeddings.shape[-1])
         cut = normalize(torch.as_tensor(embeddings)[..., :dim].float(), dim=-1)
         return cut if isinstance(embeddings, Tensor) else cut.cpu().numpy()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gecko_core.encode.quantization import check_floats
 from gecko_core.errors import ConfigError, DataError
 
 __all__ = ["BLOCK", "Hits", "TopK", "top_k"]
@@ -67,7 +68,7 @@ def top_k(
         Rows and scores.
 
     Raises:
-        ConfigError: shapes that do not fit.
+        ConfigError: shapes that do not fit, or int8 or packed binary embeddings.
         DataError: a row that is not finite; its number is named.
     """
     if isinstance(block, bool) or not isinstance(block, int) or block < 1:
@@ -180,6 +181,7 @@ def _products(left: Tensor, rows: Tensor, right: Tensor, columns: Tensor) -> np.
 
 
 def _matrix(vectors: Vectors, what: str, first: int, device: str | torch.device | None) -> Tensor:
+    check_floats(vectors, what)
     if not isinstance(vectors, Tensor):
         # A copy where it is a memory map: torch does not take read-only pages.
         vectors = torch.from_numpy(np.require(vectors, dtype=np.float32, requirements=["C", "W"]))

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from gecko_core.encode.quantization import Ranges, checked_dims, dequantize, quantize, ranges_of, stored_width
 from gecko_core.errors import ConfigError, DataError, ModelError
+from gecko_core.search import top_k
 
 
 @pytest.fixture
@@ -86,3 +88,21 @@ def test_dims_are_sorted_and_checked():
             checked_dims(wrong)
     with pytest.raises(ConfigError, match="the largest must be the model's own width, 32"):
         checked_dims((64, 8), 32)
+
+
+@pytest.mark.parametrize("precision", ["int8", "binary"])
+def test_quantised_embeddings_are_no_vectors(own, sentences, precision):
+    own.calibrate(sentences * 3)
+    floats, codes = own.encode(sentences), own.encode(sentences, precision=precision)
+    for use in (
+        lambda: own.similarity(codes, codes),
+        lambda: own.similarity(floats, torch.from_numpy(codes)),
+        lambda: own.truncate(codes, 2),
+        lambda: top_k(codes, codes, 1),
+        lambda: top_k(floats, [codes], 1),
+        lambda: quantize(codes, "binary"),
+    ):
+        with pytest.raises(ConfigError, match=r"u?int8, not of floats; int8 embeddings need `dequantize` first"):
+            use()
+    for kind in (np.float16, np.float64):
+        assert own.similarity(floats.astype(kind), floats).shape == (len(sentences), len(sentences))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gecko_core.encode.texts import checked_max_length, checked_texts, padded
+from gecko_core.encode.texts import check_list, checked_max_length, checked_texts, padded
 from gecko_core.errors import ConfigError, DataError, ModelError
 
 
@@ -16,6 +16,22 @@ def test_what_is_not_text_is_named_with_its_row(wrong):
 def test_a_single_string_is_not_a_list():
     with pytest.raises(DataError, match="wrap the single text"):
         checked_texts("gecko")
+
+
+@pytest.mark.parametrize("texts", [{"a": "text"}, {"text"}, frozenset(["text"]), "text", b"text"])
+def test_what_iterates_over_something_else_than_texts_is_refused(texts):
+    with pytest.raises(DataError, match=r"querys (must come as a list|came as a)"):
+        check_list(texts, "query")
+    check_list({"a": "text"}.values())
+    check_list(iter(["text"]))
+
+
+def test_a_data_frame_is_refused_and_its_column_read():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": ["a", "b"]})
+    with pytest.raises(DataError, match="came as a DataFrame"):
+        checked_texts(frame)
+    assert checked_texts(frame["text"]) == ["a", "b"]
 
 
 def test_row_numbers_go_on_in_a_stream():

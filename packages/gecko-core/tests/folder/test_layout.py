@@ -118,3 +118,23 @@ def test_damaged_gecko_json(folder):
     edit(folder / "gecko.json", prompt_style="fancy")
     with pytest.raises(ModelError, match=r"gecko\.json: prompt_style must be gecko or plain"):
         Gecko.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("measure", ["dot", "euclidean", "manhattan"])
+def test_a_model_that_is_compared_otherwise_is_refused_but_can_be_trained_from(folder, measure):
+    edit(folder / "config_sentence_transformers.json", similarity_fn_name=measure)
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([m for m in modules if not m["type"].endswith("Normalize")]))
+    with pytest.raises(ModelError, match=f"compares vectors by '{measure}', a Gecko by cosine; .* st:FOLDER"):
+        Gecko.from_pretrained(folder)
+    assert Gecko.from_backbone(folder, dims=(16,), device="cpu").dim == 16
+
+
+def test_of_unit_vectors_the_dot_product_is_the_cosine(folder):
+    edit(folder / "config_sentence_transformers.json", similarity_fn_name="dot")
+    assert "Normalize" in (folder / "modules.json").read_text()
+    assert read_layout(folder).compares == "cosine"
+    edit(folder / "config_sentence_transformers.json", similarity_fn_name="manhattan")
+    assert read_layout(folder).compares == "manhattan"
+    edit(folder / "config_sentence_transformers.json", similarity_fn_name=None)
+    assert read_layout(folder).compares == "cosine"

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -133,6 +133,7 @@ class SentenceTransformerEmbedder:
             raise
         except Exception as error:  # whatever a broken folder makes of some library
             raise ModelError(f"{name}: sentence-transformers cannot load it ({first_line(error)})") from error
+        self.similarity = similarity_of(self.model, name)
         self.label, self.progress, self.batch_size = label, progress, batch_size
         self.prompted = "the model's own"
         # Renamed in 6.x; older releases know the old name only.
@@ -142,7 +143,8 @@ class SentenceTransformerEmbedder:
         self.record: dict[str, Any] = {}
         self.prompts: dict[str, TaskPrompt] = {}
         self.precision = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-        digest = hashlib.sha256(repr((self.model.prompts, self.model.max_seq_length)).encode())
+        measure = () if self.similarity == "cosine" else (self.similarity,)  # the cache's vectors are normalised or not
+        digest = hashlib.sha256(repr((self.model.prompts, self.model.max_seq_length, *measure)).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())
         self.key = digest.hexdigest()
@@ -166,11 +168,31 @@ class SentenceTransformerEmbedder:
                 texts,
                 prompt="",
                 batch_size=self.batch_size,
-                normalize_embeddings=True,
+                normalize_embeddings=self.similarity == "cosine",
                 show_progress_bar=self.progress,
             ),
             dtype=np.float32,
         )
+
+
+def similarity_of(model: Any, name: str) -> Literal["cosine", "dot"]:
+    """How a sentence-transformers model says that its vectors are compared: the measure that mteb scores it by.
+
+    Args:
+        model: the SentenceTransformer.
+        name: what messages call it.
+
+    Raises:
+        ModelError: by a distance, which is not computed here.
+    """
+    measure = str(getattr(model.similarity_fn_name, "value", model.similarity_fn_name) or "cosine")
+    if measure == "cosine":
+        return "cosine"
+    if measure == "dot":
+        return "dot"
+    raise ModelError(
+        f"{name}: similarity_fn_name is {measure!r}; only cosine and dot are computed here, use mteb itself"
+    )
 
 
 def _check_weights(model: Any, name: str) -> None:

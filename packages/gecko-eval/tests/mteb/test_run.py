@@ -35,6 +35,16 @@ def test_a_run_scores_every_task_at_every_dim_and_keeps_the_items(embedder, data
         assert precision == pytest.approx(tasks["same"]["scores"][dim]["main"], abs=1e-6)
 
 
+def test_what_a_reader_of_a_score_should_know_is_said_and_kept(embedder, beir_folder, tmp_path):
+    queries, corpus = (beir_folder / name for name in ("queries.jsonl", "corpus.jsonl"))
+    corpus.write_text(corpus.read_text() + queries.read_text())
+    said = []
+    sets = [from_retrieval_set(load_beir(beir_folder), beir_folder)]
+    results = run_tasks(embedder, entries_for([], None, sets), [64], tmp_path / "out", say=said.append)
+    assert "a query's own document is left out of its ranking" in said[1]
+    assert results["tasks"]["toy"]["notes"] == [said[1].removeprefix("note: toy: ")]
+
+
 def test_a_failing_task_is_one_line_and_the_rest_still_run(embedder, data_root, tmp_path):
     path = data_root / "toy" / "qrels" / "test.tsv"
     path.write_text(path.read_text() + "q1\tnowhere\t1\n")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gecko_fret.steps.index import ExactIndex, HnswIndex, make_index, recall
+from gecko_fret.steps.index import ExactIndex, HnswIndex, distinct_rows, make_index, recall
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,50 @@ def test_kind_follows_size_and_wish(vectors):
     assert kind("auto", 50) is ExactIndex
     assert kind("exact", 1) is ExactIndex
     assert kind("hnsw", 10**9) is HnswIndex
+
+
+def test_distinct_rows_are_grouped_in_their_order(vectors):
+    rows = np.concatenate([vectors[[3, 1, 3]], -vectors[:1], vectors[[1, 0, 3]]])
+    grouped, ends = distinct_rows([rows[:2], rows[2:]])
+    assert [group.tolist() for group in np.split(grouped, ends[:-1])] == [[0, 2, 6], [1, 4], [3], [5]]
+    grouped, ends = distinct_rows([vectors])
+    assert np.array_equal(grouped, np.arange(3000))
+    assert np.array_equal(ends, np.arange(1, 3001))
+
+
+@pytest.mark.parametrize(("copies", "others"), [(500, 2000), (2000, 500), (40, 3), (7, 0)])
+def test_hnsw_among_equal_vectors_finds_what_exact_search_finds(vectors, copies, others):
+    """Boiler-plate longer than the token limit gives many passages one vector."""
+    rows = np.concatenate([np.repeat(vectors[-1:], copies, 0), vectors[:others]])
+    rows = rows[np.random.default_rng(1).permutation(len(rows))]
+    blocks = [rows[:5], rows[5:]]
+    queries = np.concatenate([vectors[2000:2020], vectors[-1:]])
+    found, similarities = HnswIndex(blocks).search(queries, 20)
+    exact, values = ExactIndex(blocks).search(queries, 20)
+    assert (similarities >= values - 1e-6).mean() > 0.97
+    assert np.array_equal(found[-1], exact[-1])  # the first of the copies, in their order
+    assert all(len(set(row)) == len(row) for row in found.tolist())
+
+
+def test_a_graph_that_finds_too_little_is_given_up_and_said_so(vectors, caplog):
+    index = HnswIndex([vectors], links=2, breadth=2, search_breadth=1)
+    assert (index.kind, index.measured < 0.95) == ("exact", True)
+    assert "hnswlib finds only" in caplog.text
+    rows, similarities = index.search(vectors[:3], 5)
+    expected, values = ExactIndex([vectors]).search(vectors[:3], 5)
+    assert np.array_equal(rows, expected)
+    assert np.array_equal(similarities, values)
+
+
+def test_a_graph_with_too_few_connections_to_answer_is_searched_exactly(vectors, monkeypatch):
+    index = HnswIndex([vectors])
+    assert index.kind == "hnsw"
+
+    class Broken:
+        def set_ef(self, ef): ...
+
+        def knn_query(self, queries, **options):
+            raise RuntimeError("Cannot return the results in a contiguous 2D array. Probably ef or M is too small")
+
+    monkeypatch.setattr(index, "_index", Broken())
+    assert np.array_equal(index.search(vectors[:3], 5)[0], ExactIndex([vectors]).search(vectors[:3], 5)[0])

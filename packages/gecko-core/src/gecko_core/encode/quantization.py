@@ -51,6 +51,27 @@ def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
         raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
 
 
+def check_floats(vectors: Any, what: str) -> Any:
+    """Return vectors of floating-point numbers.
+
+    Args:
+        vectors: a numpy array or a tensor.
+        what: who asks, for the message.
+
+    Raises:
+        ConfigError: another type of number: int8 values are scaled component by component, and a byte of binary
+            embeddings holds eight components.
+    """
+    dtype = vectors.dtype if hasattr(vectors, "dtype") else np.asarray(vectors).dtype
+    name = str(dtype).removeprefix("torch.")
+    if "float" not in name:
+        raise ConfigError(
+            f"{what}: vectors of {name}, not of floats; int8 embeddings need `dequantize` first, binary ones are "
+            "compared by Hamming distance; or encode with precision='float32'"
+        )
+    return vectors
+
+
 @dataclass(frozen=True)
 class Ranges:
     """What calibration learned.
@@ -119,6 +140,7 @@ def quantize(embeddings: np.ndarray, precision: Precision, ranges: Ranges | None
         ConfigError: an unknown precision, or ranges that are missing or of another width.
     """
     check_precision(precision)
+    check_floats(embeddings, "quantize")
     if precision == "float32":
         return embeddings
     if precision == "binary":

@@ -21,7 +21,7 @@ import numpy as np
 from gecko_core.encode.batches import WINDOW
 from gecko_core.encode.quantization import Precision, check_precision, check_truncate_dim, stored_width
 from gecko_core.encode.rows import Row
-from gecko_core.encode.texts import checked_texts
+from gecko_core.encode.texts import check_list, checked_texts
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import Progress, locked, make_progress, pyarrow, read_json, unwritable, whole_file
 from gecko_core.prompts import DEFAULT_TASK
@@ -71,6 +71,7 @@ def encode_stream(
         ConfigError: an option that cannot be used.
         DataError: a row that is not text (its number is named), or a file that cannot be written.
     """
+    check_list(rows, "row")
     path = Path(path)
     width = truncate_dim if truncate_dim is not None else model.truncate_dim
     check_truncate_dim(width, model.dim)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,7 @@ def checked_texts(texts: Iterable[str], what: str = "text", first: int = 0) -> l
     Raises:
         DataError: a row is not a string; its number is named.
     """
-    if isinstance(texts, str | bytes):
-        raise DataError(f"{what}s must come as a list of str; wrap the single {what} in [ ]")
+    check_list(texts, what)
     checked = []
     for row, text in enumerate(texts, start=first):
         if not isinstance(text, str):
@@ -36,6 +35,21 @@ def checked_texts(texts: Iterable[str], what: str = "text", first: int = 0) -> l
             )
         checked.append(text if text.isascii() else _well_formed(text))
     return checked
+
+
+def check_list(texts: Any, what: str = "text") -> None:
+    """Refuse what Python would iterate over all the same: letters, keys of a mapping, names of columns, a set's order.
+
+    Raises:
+        DataError: ``texts`` is such a thing.
+    """
+    if isinstance(texts, str | bytes):
+        raise DataError(f"{what}s must come as a list of str; wrap the single {what} in [ ]")
+    if isinstance(texts, Mapping | set | frozenset) or hasattr(texts, "iterrows"):
+        raise DataError(
+            f"{what}s came as a {type(texts).__name__}, of which only keys, or nothing in order, could be read; give a "
+            "list of str, such as list(d.values()) or frame['text'].tolist()"
+        )
 
 
 def _well_formed(text: str) -> str:

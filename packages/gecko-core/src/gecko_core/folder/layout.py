@@ -30,6 +30,7 @@ class Layout:
         dense: the layers of the projection.
         prompts: prefixes by name, without the empty ones.
         gecko: contents of gecko.json, empty for a third-party folder.
+        compares: how its vectors are compared where that ranks texts otherwise than cosine does; "cosine" elsewhere.
     """
 
     transformer: Path
@@ -38,6 +39,20 @@ class Layout:
     dense: list[DenseSpec] = field(default_factory=list)
     prompts: dict[str, str] = field(default_factory=dict)
     gecko: dict[str, Any] = field(default_factory=dict)
+    compares: str = "cosine"
+
+    def check_cosine(self, folder: Path) -> None:
+        """Make sure that the model's makers compare vectors by cosine, as a Gecko does.
+
+        Raises:
+            ModelError: they do it by another measure, under which the same vectors rank texts otherwise.
+        """
+        if self.compares != "cosine":
+            raise ModelError(
+                f"{folder / 'config_sentence_transformers.json'}: compares vectors by {self.compares!r}, a Gecko by "
+                "cosine; load it with sentence-transformers (gecko-eval: st:FOLDER), or train from it "
+                "(Gecko.from_backbone)"
+            )
 
 
 def read_layout(folder: Path) -> Layout:
@@ -67,7 +82,14 @@ def read_layout(folder: Path) -> Layout:
         dense=dense,
         prompts=prompts,
         gecko=_optional_json(folder / "gecko.json"),
+        compares=_measure(config, normalized="Normalize" in kinds),
     )
+
+
+def _measure(config: dict[str, Any], normalized: bool) -> str:
+    """What ``similarity_fn_name`` means: of unit vectors products and distances rank as cosine does."""
+    name = str(config.get("similarity_fn_name") or "cosine")
+    return "cosine" if name == "cosine" or (normalized and name in ("dot", "euclidean")) else name
 
 
 def _module_list(folder: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from gecko_core.errors import DataError
 from gecko_core.io import below_data_dir, read_table
+from gecko_eval.data.own_documents import own_documents
 from gecko_eval.data.qrels import find_qrels, judged_queries, read_qrels
 from gecko_eval.data.sets import RetrievalSet
 
@@ -18,7 +19,7 @@ def load_beir(
     name: str | None = None,
     task: str = "search result",
     symmetric: bool = False,
-    ignore_identical_ids: bool = False,
+    ignore_identical_ids: bool | None = None,
     unjudged: Literal["error", "drop"] = "error",
 ) -> RetrievalSet:
     """Read a judged set from a BEIR folder, which may also lie below GECKO_DATA_DIR.
@@ -32,7 +33,8 @@ def load_beir(
         name: what the set is called; the folder's name by default.
         task: the task string of the query prompt.
         symmetric: whether documents get the query's format.
-        ignore_identical_ids: whether a document with its query's own id is left out of the ranking.
+        ignore_identical_ids: whether a document with its query's own id is left out of the ranking; None: where it
+            is the query itself, see :func:`~gecko_eval.data.own_documents.own_documents`.
         unjudged: what to do about queries that are judged in no split.
 
     Raises:
@@ -51,6 +53,8 @@ def load_beir(
         _check_judged(folder, split, queries_path, [query_id for query_id in queries if query_id not in qrels])
     query_ids = [query_id for query_id in queries if query_id in qrels]
     titles = [title for title, _ in documents.values()]
+    judged = {query_id: queries[query_id][1] for query_id in query_ids}
+    leave_out, notes = own_documents(judged, documents, qrels) if ignore_identical_ids is None else (False, ())
     return RetrievalSet(
         name=name or folder.resolve().name,
         query_ids=query_ids,
@@ -61,7 +65,8 @@ def load_beir(
         qrels=qrels,
         task=task,
         symmetric=symmetric,
-        ignore_identical_ids=ignore_identical_ids,
+        ignore_identical_ids=leave_out if ignore_identical_ids is None else ignore_identical_ids,
+        notes=notes,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gecko_core.errors import DataError
 from gecko_core.io import read_table, table_kind
+from gecko_eval.data.own_documents import own_documents
 from gecko_eval.data.sets import RetrievalSet
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -62,6 +63,7 @@ def load_csv(
         qrels=qrels,
         task=task,
         symmetric=symmetric,
+        notes=own_documents({query_id: text for text, query_id in ids.items()}, documents, qrels)[1],
     )
 
 

@@ -26,6 +26,7 @@ class RetrievalSet:
         symmetric: whether documents get the query's format, too (paper, section on the unified format).
         ignore_identical_ids: whether a document with its query's own id is left out of the ranking, as ArguAna and
             Quora want.
+        notes: what a reader of its scores should know, one line each.
 
     Raises:
         DataError: lists of unequal length, an id that occurs twice, judgements of an unknown query or document, or a
@@ -42,6 +43,7 @@ class RetrievalSet:
     task: str = "search result"
     symmetric: bool = False
     ignore_identical_ids: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -83,6 +85,8 @@ class RetrievalSet:
         columns = (self.query_ids, self.queries, self.doc_ids, self.docs, self.titles or ())
         for value in (*columns, *(sorted(judged.items()) for judged in self.judgements)):
             digest.update(repr(list(value)).encode("utf-8", "surrogatepass"))
+        if self.ignore_identical_ids:
+            digest.update(b"own documents left out")
         return digest.hexdigest()[:16]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class TextEmbedder(Protocol):
         dims: the Matryoshka dims it was trained for.
         record: what its folder says about its training.
         prompts: prompts by task name, for data that the paper's table does not know.
+        similarity: how its vectors are compared.
     """
 
     label: str
@@ -42,6 +43,7 @@ class TextEmbedder(Protocol):
     dims: tuple[int, ...]
     record: dict[str, Any]
     prompts: dict[str, TaskPrompt]
+    similarity: Literal["cosine", "dot"]
 
     def with_prompts(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
         """The texts with the prompt of a task.
@@ -55,12 +57,14 @@ class TextEmbedder(Protocol):
         ...
 
     def embed(self, texts: list[str]) -> np.ndarray:
-        """(n, dim) float32, L2-normalised, of texts that have their prompt already."""
+        """(n, dim) float32, of unit length where they are compared by cosine, of texts that have their prompt."""
         ...
 
 
 class GeckoEmbedder:
     """A Gecko under the prompts of the paper's Table 9, in the style (gecko or plain) the model was made for."""
+
+    similarity: Literal["cosine", "dot"] = "cosine"
 
     def __init__(self, model: Gecko, label: str, progress: bool = False, record: dict[str, Any] | None = None) -> None:
         self.model, self.label, self.progress = model, label, progress
@@ -139,7 +143,8 @@ class MtebEncoder:
         self.dims = tuple(dims or (dim,))
         self.cache = cache or EmbeddingCache(None, embedder.key)
         self.shared = shared or SharedSearch()
-        self.mteb_model_meta = model_meta(embedder, dim)
+        self.by_cosine = embedder.similarity == "cosine"
+        self.mteb_model_meta = model_meta(embedder, dim, similarity_fn_name=embedder.similarity)
         self._corpus: Any = None
 
     def encode(
@@ -157,19 +162,21 @@ class MtebEncoder:
         if dim == vectors.shape[1]:
             return vectors
         cut = vectors[:, :dim]
+        if not self.by_cosine:
+            return cut
         return cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """Cosine of every pair, (n, m)."""
-        from mteb.similarity_functions import cos_sim
+        """Cosine (or inner product) of every pair, (n, m)."""
+        from mteb.similarity_functions import cos_sim, dot_score
 
-        return cos_sim(embeddings1, embeddings2)
+        return (cos_sim if self.by_cosine else dot_score)(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """Cosine of row i with row i, (n,)."""
-        from mteb.similarity_functions import pairwise_cos_sim
+        """Cosine (or inner product) of row i with row i, (n,)."""
+        from mteb.similarity_functions import pairwise_cos_sim, pairwise_dot_score
 
-        return pairwise_cos_sim(embeddings1, embeddings2)
+        return (pairwise_cos_sim if self.by_cosine else pairwise_dot_score)(embeddings1, embeddings2)
 
     def index(self, corpus: Any, **_: Any) -> None:
         """Keep the corpus; it is encoded during search, chunk by chunk."""
@@ -188,7 +195,7 @@ class MtebEncoder:
         num_proc: int | None = None,
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
-        """Query id -> document id -> cosine, of the best ``top_k`` documents (or of the given candidates)."""
+        """Query id -> document id -> similarity, of the best ``top_k`` documents (or of the given candidates)."""
         if top_ranked is not None:
             return self._rerank(
                 queries,

@@ -90,6 +90,8 @@ def run_tasks(
             else:
                 line = f"done before, {line}"
             say(f"[{number}/{len(entries)}] {entry.name}: {line}")
+            for note in outcome.get("notes", ()):
+                say(f"note: {entry.name}: {note}")
     return results
 
 
@@ -154,6 +156,8 @@ class _Run:
             return outcome, arrays
         try:
             task = _load(entry)
+            if notes := getattr(task, "notes", ()):
+                outcome["notes"] = list(notes)
             outcome["data"] = entry.data()
             outcome["main_score"] = task.metadata.main_score
             outcome["scores"], statistic, arrays = self._score_dims(task, dims, keeps_rankings)

@@ -16,7 +16,7 @@ from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder, prepare_first_pass
-from gecko_fret.steps.index import Blocks, Index, make_index, recall, refine
+from gecko_fret.steps.index import Blocks, HnswIndex, Index, make_index, recall, refine
 from gecko_fret.steps.lexical import LexicalIndex
 from gecko_fret.steps.plan import Measured, Plan
 from gecko_fret.steps.sources import as_shown
@@ -179,12 +179,14 @@ class RetrieveStep(PartStep[Query, Retrieved]):
         return Retrieve(build.corpus, embedder, index, config.retrieve, config.embedder.batch_tokens, lexical)
 
     def record(self, build: BuildContext) -> dict[str, Any]:
-        """Kind of search, and its recall against exact search."""
+        """Kind of search, its recall against exact search, and the recall of a graph that was given up for it."""
         index, count = self.index(build), build.config.retrieve.candidates
-        kind = type(index).__name__.removesuffix("Index").lower()
         blocks = EMBED.embeddings(build).blocks()
-        measured = 1.0 if kind == "exact" else recall(index, blocks, count, seed=build.config.seed)
-        return {"kind": kind, f"recall_at_{count}": measured}
+        measured = 1.0 if index.kind == "exact" else recall(index, blocks, count, seed=build.config.seed)
+        record = {"kind": index.kind, f"recall_at_{count}": measured}
+        if isinstance(index, HnswIndex) and index.kind == "exact":
+            record["recall_of_hnsw"] = index.measured
+        return record
 
     def index(self, build: BuildContext) -> Index:
         """The index over the corpus, made once."""

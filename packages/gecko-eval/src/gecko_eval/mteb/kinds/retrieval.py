@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gecko_core.io import read_table
 from gecko_eval.data.beir import find_file, load_beir
@@ -52,7 +52,11 @@ class Retrieval(Kind):
     def load(self, folder: Path, name: str, public: PublicContent | None, *, drop_unjudged: bool = False) -> AbsTask:
         """See ``Kind``."""
         table = find_queries(folder)
-        data = load_csv(table) if table else load_beir(folder, name=name, unjudged="drop" if drop_unjudged else "error")
+        if table:
+            return retrieval_task(load_csv(table), public)
+        own = None if public is None else False  # mteb's class of a public set knows
+        unjudged: Literal["error", "drop"] = "drop" if drop_unjudged else "error"
+        data = load_beir(folder, name=name, unjudged=unjudged, ignore_identical_ids=own)
         return retrieval_task(data, public)
 
 
@@ -78,4 +82,5 @@ def retrieval_task(data: RetrievalSet, public: PublicContent | None = None) -> A
         }
     }
     task.data_loaded = True
+    task.notes = data.notes  # for whoever runs it
     return task
