@@ -29,7 +29,7 @@ from gecko_fret.llm.protocol import LLM, ScoreRequest
 from gecko_fret.models import Models, load_embedder
 from gecko_fret.prompting import load_prompts
 
-QUERIES, CANDIDATES = 20, 10
+CANDIDATES = 10
 
 
 class AsChat:
@@ -49,9 +49,10 @@ class AsChat:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", action="append", default=[], help="NAME=URL=MODEL; several are compared")
+    parser.add_argument("--titles", type=int, default=20)
     options = parser.parse_args()
     corpus = python_docs()
-    pairs = known_pairs(corpus)
+    pairs = known_pairs(corpus, options.titles)
     own = load_llm(LLMConfig())
     reference = {
         "completions": judged("yes-no", pairs, corpus, own),
@@ -80,8 +81,8 @@ def main() -> None:
     lines = [
         "# One LLM over several servers",
         "",
-        f"{described('openai', 'transformers')}. SmolLM2-135M-Instruct; {QUERIES} titles of Python's documentation "
-        f"with {CANDIDATES} neighbours each, {len(pairs)} pairs.",
+        f"{described('openai', 'transformers')}. SmolLM2-135M-Instruct; {options.titles} titles of Python's "
+        f"documentation with {CANDIDATES} neighbours each, {len(pairs)} pairs.",
         "",
         "Rank correlation (Spearman, mean over the titles) with the transformers backend on the same prompt: as text "
         "for completions, in the chat template for chat. Own passage first: share of the titles for which it is. "
@@ -128,13 +129,13 @@ def ways(
         llm.close()
 
 
-def known_pairs(corpus: Corpus) -> list[Pair]:
+def known_pairs(corpus: Corpus, titles: int) -> list[Pair]:
     """Titles with their nearest passages, shown without titles; the own one is always among them."""
-    chosen = [number for number in range(len(corpus)) if corpus[number].title][:: max(1, len(corpus) // (QUERIES * 2))]
+    chosen = [number for number in range(len(corpus)) if corpus[number].title][:: max(1, len(corpus) // 400)]
     embedder = load_embedder(FretConfig().embedder)
     passages = [corpus[number] for number in chosen]
     texts = embedder.encode_documents([passage.text for passage in passages])
-    queries = embedder.encode_queries([passage.title for passage in passages[:QUERIES]])
+    queries = embedder.encode_queries([passage.title for passage in passages[:titles]])
     pairs = []
     for row, similarities in enumerate(queries @ texts.T):
         nearest = [int(place) for place in np.argsort(-similarities)[:CANDIDATES]]

@@ -90,6 +90,7 @@ class ApiServer:
         refuses: parameters that are answered with HTTP 400; ``system`` is the system message.
         apis: those that there are.
         alternatives: most tokens of top_logprobs.
+        shows_written: whether an echo has the log-probabilities of the tokens after it, too.
         says: what it answers in chats instead of what the model says: a text, or a list of tokens with alternatives.
         bodies, paths, headers: of the requests so far.
     """
@@ -98,6 +99,7 @@ class ApiServer:
         self.model, self.tokenizer = model, tokenizer
         self.faults, self.refuses, self.apis = [], set(), {"completions", "chat"}
         self.alternatives, self.most_choices, self.says, self.thinking, self.redirect_to = 20, 99, None, None, None
+        self.shows_written = True
         self.bodies, self.paths, self.headers = [], [], []
         self.in_flight = self.most_in_flight = 0
         self.pause = 0.0
@@ -216,10 +218,16 @@ class ApiServer:
         whole = [*ids, *new]
         values = [None, *(logprobs[i, whole[i + 1]].item() for i in range(len(whole) - 1))]
         first = 0 if body.get("echo") else len(ids)
+        text = self.tokenizer.decode(whole[first:])
+        if body.get("echo") and not self.shows_written:
+            whole, values = ids, values[: len(ids)]
         words = [self.tokenizer.decode([token]) for token in whole[first:]]
-        choice = {"text": "".join(words), "finish_reason": finish}
+        choice = {"text": text, "finish_reason": finish}
         if body.get("logprobs") and self.alternatives:
             tops = [self._top(logprobs[at - 1], body["logprobs"]) if at else None for at in range(first, len(whole))]
+            for top, word, value in zip(tops, words, values[first:], strict=True):
+                if top is not None:  # the token itself comes besides, as with OpenAI and vLLM
+                    top[word] = value
             choice["logprobs"] = {
                 "tokens": words,
                 "token_logprobs": values[first:],

@@ -83,3 +83,11 @@ def test_messages_are_the_dialogue_and_the_instruction_can_stand_in_the_first_tu
     assert answer == {"role": "assistant", "content": "where"}
     assert chat_messages(DIALOGUE, system=False)[0]["content"] == f"Do it.\n\n{first['content']}"
     assert chat_messages(Dialogue("", (), " a "), system=False) == [{"role": "user", "content": "a"}]
+
+
+def test_without_an_instruction_there_is_no_system_message(tokenizer):
+    alone = Dialogue("", (), "a")
+    assert chat_messages(alone) == [{"role": "user", "content": "a"}]
+    assert (
+        render_chat(tokenizer(TURNS), alone) == render_chat(tokenizer(NO_SYSTEM), alone) == ("<user>", "a</s><model>")
+    )

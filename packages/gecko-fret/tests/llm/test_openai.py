@@ -11,13 +11,17 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from gecko_core.errors import BackendError
 from gecko_fret.judges.yes_no import YesNoBlock
+from gecko_fret.llm import load_llm
 from gecko_fret.llm.capabilities import Capabilities
+from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.openai import OpenAILLM
 from gecko_fret.llm.protocol import LLM, Dialogue, Sampling, ScoreRequest, WriteRequest
 from gecko_fret.prompting import load_prompt
@@ -136,6 +140,17 @@ def test_likelihood_and_labels_come_from_one_request(connect, server):
     connect(can=replace(COMPLETIONS, alternatives=32)).score(REQUESTS, LABELS)
     assert len(server.bodies) == len(REQUESTS)
     assert all(body["echo"] and body["logprobs"] == 32 for body in server.bodies)
+
+
+@pytest.mark.parametrize("tokenizer", [True, False])
+def test_an_echo_without_the_token_after_it_takes_two_requests(connect, reference, server, tokenizer):
+    server.alternatives, server.shows_written = 32, False
+    llm = connect(tokenizer, can=replace(COMPLETIONS, alternatives=32))
+    for got, expected in zip(llm.score(REQUESTS, LABELS), reference.score(REQUESTS, LABELS), strict=True):
+        assert got.logprob == pytest.approx(expected.logprob, abs=1e-4)
+        assert got.labels == pytest.approx(expected.labels, abs=1e-4)
+    if tokenizer:  # as text a label is more than one token of this tokenizer, and looked up
+        assert len(server.bodies) == 2 * len(REQUESTS)
 
 
 def test_without_an_echo_likelihoods_are_refused_and_labels_are_bounded(connect, reference, server):
@@ -307,27 +322,34 @@ def llama_cpp():
         process.wait(30)
 
 
+def odds(scored):
+    return [math.log(row.labels[1] / row.labels[0]) for row in scored]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("api", ["completions", "chat"])
-def test_llama_cpp_agrees_with_transformers(llama_cpp, smollm2, api):
-    """Both APIs of a real server give the label probabilities that the same weights give here."""
+def test_llama_cpp_agrees_with_transformers_and_with_itself(llama_cpp):
+    """A real server: its completions have the probabilities of the same weights here, its chats the template's."""
     block = load_prompt("yes-no", YesNoBlock)
     requests = [block.classification(passage, query) for passage in PASSAGES for query in QUERIES]
-    llm = OpenAILLM(LLMConfig(**llama_cpp, api=api))
+    completions, chats = (OpenAILLM(LLMConfig(**llama_cpp, api=api)) for api in ("completions", "chat"))
     try:
-        assert llm.capabilities.alternatives >= 5
-        assert llm.capabilities.echo == (api == "completions")
-        got = llm.score(requests, block.label_strings)
-        if api == "chat":
-            asked = [ScoreRequest(*smollm2.chat(request.dialogue)) for request in requests]
-            expected = smollm2.score(asked, [label.strip() for label in block.label_strings])
-        else:
-            expected = smollm2.score(requests, block.label_strings)
-        odds = [[math.log(row.labels[1] / row.labels[0]) for row in rows] for rows in (got, expected)]
-        assert spearmanr(*odds).statistic > 0.95
-        assert llm.generate([WriteRequest("", "The capital of France is", 1)], Sampling(max_new_tokens=8))[0].tokens > 0
+        assert completions.capabilities.echo
+        assert (chats.capabilities.api, chats.capabilities.echo) == ("chat", False)
+        assert chats.capabilities.alternatives == completions.capabilities.alternatives == 20
+        got = odds(completions.score(requests, block.label_strings))
+        expected = odds(load_llm(LLMConfig(dtype="float32")).score(requests, block.label_strings))
+        # llama.cpp's activations have 8 bits, which moves the log-odds of a prompt by a tenth or two.
+        assert np.abs(np.subtract(got, expected)).mean() < 0.3
+        assert spearmanr(got, expected).statistic > 0.85
+        tokenizer, labels = load_tokenizer("smollm2-135m-instruct"), [label.strip() for label in block.label_strings]
+        rendered = [ScoreRequest(*render_chat(tokenizer, request.dialogue)) for request in requests]
+        chat, text = odds(chats.score(requests, block.label_strings)), odds(completions.score(rendered, labels))
+        assert spearmanr(chat, text).statistic > 0.97
+        for llm in (completions, chats):
+            assert llm.generate([WriteRequest("", "Name a colour.", 1)], Sampling(max_new_tokens=8))[0].text.strip()
     finally:
-        llm.close()
+        completions.close()
+        chats.close()
 
 
 PASSAGES = [

@@ -106,5 +106,8 @@ def test_a_server_that_fails_is_found_out_in_a_moment(found, server):
 
 
 def test_what_is_never_sent_is_not_probed(found, server):
-    found(send_seed=False, omit=["temperature", "stop"])
-    assert all(not {"seed", "temperature", "stop"} & {*body} for body in server.bodies)
+    left_out = ["temperature", "stop", "logprobs", "top_logprobs"]
+    found(send_seed=False, omit=left_out)
+    server.says = "Yes"
+    assert found(send_seed=False, omit=left_out, api="chat").alternatives == 0
+    assert all(not {"seed", *left_out} & {*body} for body in server.bodies)

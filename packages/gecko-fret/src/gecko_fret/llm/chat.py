@@ -44,12 +44,7 @@ def chat_messages(dialogue: Dialogue, *, system: bool = True) -> list[dict[str, 
         system: whether the instruction may be a system message; else it stands in the first turn.
     """
     turns = [(question.strip(), answer.strip()) for question, answer in (*dialogue.shown, (dialogue.asked, ""))]
-    if not dialogue.instruction:
-        return _messages(turns)
-    if system:
-        return [{"role": "system", "content": dialogue.instruction}, *_messages(turns)]
-    (first, answer), *others = turns
-    return _messages([(f"{dialogue.instruction}\n\n{first}", answer), *others])
+    return _with_instruction(dialogue.instruction, turns, system=system)
 
 
 def _rendered(tokenizer: Any, instruction: str, turns: list[tuple[str, str]]) -> str:
@@ -57,12 +52,18 @@ def _rendered(tokenizer: Any, instruction: str, turns: list[tuple[str, str]]) ->
 
     options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
     try:
-        messages = [{"role": "system", "content": instruction}, *_messages(turns)]
-        return tokenizer.apply_chat_template(messages, **options)
+        return tokenizer.apply_chat_template(_with_instruction(instruction, turns, system=True), **options)
     except jinja2.exceptions.TemplateError:
-        (first, answer), *others = turns
-        messages = _messages([(f"{instruction}\n\n{first}", answer), *others])
-        return tokenizer.apply_chat_template(messages, **options)
+        return tokenizer.apply_chat_template(_with_instruction(instruction, turns, system=False), **options)
+
+
+def _with_instruction(instruction: str, turns: list[tuple[str, str]], *, system: bool) -> list[dict[str, str]]:
+    if not instruction:
+        return _messages(turns)
+    if system:
+        return [{"role": "system", "content": instruction}, *_messages(turns)]
+    (first, answer), *others = turns
+    return _messages([(f"{instruction}\n\n{first}", answer), *others])
 
 
 def _messages(turns: list[tuple[str, str]]) -> list[dict[str, str]]:

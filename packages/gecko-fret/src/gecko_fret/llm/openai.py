@@ -372,8 +372,10 @@ class _Prompt:
     def _by_offset(self, choice: Choice) -> tuple[list[float | None], bool]:
         if not len(choice.tokens) == len(choice.logprobs) == len(choice.offsets):
             raise Unusable("log-probabilities that do not fit the tokens")
-        # Servers may count a begin mark into the offsets: the last token shows where the text ends.
-        shift = choice.offsets[-1] + len(choice.tokens[-1]) - len(choice.text)
+        # Servers may count a begin mark into the offsets, and may or may not show the token that was written.
+        shown = "".join(choice.tokens)
+        begin = 0 if choice.text.startswith(shown) else len(shown) - len(choice.text)
+        shift = choice.offsets[0] + begin
         start, end = self._start + shift, self._end + shift
         inside = [v for v, at in zip(choice.logprobs, choice.offsets, strict=True) if start <= at < end]
         return inside, choice.offsets[-1] == len(self.whole) + shift

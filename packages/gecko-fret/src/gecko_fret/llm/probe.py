@@ -54,33 +54,31 @@ async def probe(client: ApiClient, config: LLMConfig) -> Capabilities:
 
 async def _completions(client: ApiClient, config: LLMConfig) -> Capabilities:
     """The first form of a request that the completions API takes."""
-    forms = [{"echo": True, "logprobs": n} for n in _ALTERNATIVES]
-    forms += [{"logprobs": n} for n in _ALTERNATIVES]
     base = request_base(config, 1, thinking=False) | {"prompt": _PROMPT}
-    choice = await _first(client, "completions", [base | form for form in [*forms, {}]])
+    forms = [{"echo": True, "logprobs": n} for n in _ALTERNATIVES]
+    alone = [*({"logprobs": n} for n in _ALTERNATIVES), {}]
+    choice, form = await _first(client, "completions", base, [*forms, *alone], config)
     # One token is asked for: more of them are the prompt's.
     can_echo = len(choice.logprobs) > 2 and all(value is not None for value in choice.logprobs[1:])
     if not can_echo and not choice.logprobs and choice.text.startswith(_PROMPT[:9]):
         # It echoes, but without log-probabilities: ask for those of the answer alone.
-        choice = await _first(client, "completions", [base | form for form in [*forms[2:], {}]])
+        choice, form = await _first(client, "completions", base, alone, config)
     if not choice.text and not choice.tokens:
         raise BackendError(f"{client.url}: the server answers, but writes nothing; see llm.model")
-    known = [value for value in choice.logprobs if value is not None]
     return Capabilities(
         "completions",
         echo=can_echo,
-        alternatives=max((len(top) for top in choice.tops), default=0),
-        logprobs=bool(known),
+        alternatives=_alternatives(choice, form.get("logprobs", 0)),
+        logprobs=any(value is not None for value in choice.logprobs),
     )
 
 
 async def _chat(client: ApiClient, config: LLMConfig) -> Capabilities:
     """The first form of a request that the chat API takes."""
-    forms = [{"logprobs": True, "top_logprobs": n} for n in _ALTERNATIVES]
     base = request_base(config, 8, thinking=True) | {"messages": _MESSAGES}
-    requests = [base | form for form in [*forms, {}]]
-    single = [{"role": "user", "content": "\n\n".join(message["content"] for message in _MESSAGES)}]
-    choice, number = await _first_number(client, "chat", [*requests, *(r | {"messages": single} for r in requests)])
+    forms: list[dict[str, Any]] = [*({"logprobs": True, "top_logprobs": n} for n in _ALTERNATIVES), {}]
+    single = {"messages": [{"role": "user", "content": "\n\n".join(message["content"] for message in _MESSAGES)}]}
+    choice, form = await _first(client, "chat", base, [*forms, *(form | single for form in forms)], config)
     answer = without_thinking(choice)
     if not choice.text and not choice.thought:
         raise BackendError(
@@ -88,11 +86,16 @@ async def _chat(client: ApiClient, config: LLMConfig) -> Capabilities:
         )
     return Capabilities(
         "chat",
-        alternatives=max((len(top) for top in choice.tops), default=0),
+        alternatives=_alternatives(choice, form.get("top_logprobs", 0)),
         logprobs=any(value is not None for value in choice.logprobs),
-        system=number < len(requests),
+        system="messages" not in form,
         thinks=answer.thought,
     )
+
+
+def _alternatives(choice: Choice, asked: int) -> int:
+    """Of how many tokens log-probabilities may be asked for; servers may show the token that was written besides."""
+    return min(asked, max((len(top) for top in choice.tops), default=0))
 
 
 async def _with_options(client: ApiClient, config: LLMConfig, found: Capabilities) -> Capabilities:
@@ -147,19 +150,19 @@ def request_base(config: LLMConfig, tokens: int, *, thinking: bool) -> dict[str,
     return {name: value for name, value in body.items() if name not in config.omit}
 
 
-async def _first(client: ApiClient, api: str, bodies: list[dict[str, Any]]) -> Choice:
-    return (await _first_number(client, api, bodies))[0]
-
-
-async def _first_number(client: ApiClient, api: str, bodies: list[dict[str, Any]]) -> tuple[Choice, int]:
-    """The answer to the first request that is not refused, and its number; else the last refusal is raised."""
-    for number, body in enumerate(bodies):
+async def _first(
+    client: ApiClient, api: str, base: dict[str, Any], forms: list[dict[str, Any]], config: LLMConfig
+) -> tuple[Choice, dict[str, Any]]:
+    """The answer to the first form of a request that is not refused, and the form; else the last refusal is raised."""
+    sent = [{name: value for name, value in form.items() if name not in config.omit} for form in forms]
+    sent = [form for number, form in enumerate(sent) if form not in sent[:number]]
+    for form in sent:
         try:
-            return await _ask(client, api, body), number
+            return await _ask(client, api, base | form), form
         except Refused as refusal:
-            if refusal.status in (401, 403, 404, 405) or refusal.status < 400 or number == len(bodies) - 1:
+            if refusal.status in (401, 403, 404, 405) or refusal.status < 400 or form is sent[-1]:
                 raise
-    raise AssertionError("no request")
+    raise AssertionError("no form of the request")
 
 
 async def _ask_or_none(client: ApiClient, api: str, body: dict[str, Any]) -> Choice | None:
