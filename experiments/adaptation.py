@@ -48,6 +48,7 @@ WAYS: dict[str, dict[str, Any]] = {
 #: What is measured by default: data and the way in which it is learnt from.
 VARIANTS = ("written hard", "written lists", "written both", "written blocks", "styled blocks", "free blocks",
             "log blocks", "all blocks")  # fmt: skip
+SMALL = {"seeds": 4, "others": 16, "candidates": 4, "steps": 2, "items": 12, "variants": ["written both", "all blocks"]}
 
 
 def main() -> None:
@@ -62,7 +63,8 @@ def main() -> None:
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--student", default="all-minilm-l6-v2")
     parser.add_argument("--prompts", default="own", choices=["own", "gecko"])
-    given = parser.parse_args()
+    parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
+    given = lab.parsed(parser, SMALL)
     sets = {name: lab.judged_set(name, given.queries) for name in given.sets}
     raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
     for name, judged in sets.items():
@@ -112,6 +114,7 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
             "llm": {"model": given.llm},
             "embedder": {"model": given.student},
             "generate": generate | extra,
+            "measure": {"items": given.items, "candidates": given.candidates},
             "retrieve": {"candidates": given.candidates, "cache": str(given.work / judged.name / "embeddings")},
         }
     )

@@ -6,7 +6,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -45,8 +45,23 @@ def arguments(doc: str | None, sets: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, required=True, help="folder of what takes long; a run goes on from it")
     parser.add_argument("--sets", nargs="+", default=list(sets), help="BEIR folders, or below GECKO_DATA_DIR")
     parser.add_argument("--queries", type=int, default=0, help="judged queries of each set; 0: all")
+    parser.add_argument("--small", action="store_true", help="the smallest run that does everything; implies the next")
     parser.add_argument("--no-publish", action="store_true", help="print the result, and leave docs/results alone")
     return parser
+
+
+def parsed(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argparse.Namespace:
+    """The options given; with ``--small`` these values instead, on a set that needs no data.
+
+    Args:
+        parser: see ``arguments``.
+        small: option to value.
+    """
+    given = parser.parse_args()
+    if given.small:
+        for name, value in {"sets": [DOCS], "queries": 20, "no_publish": True, **small}.items():
+            setattr(given, name, value)
+    return given
 
 
 def judged_set(name: str, queries: int = 0) -> Judged:
@@ -76,6 +91,13 @@ def scores_of(model: Any, data: gecko_eval.RetrievalSet) -> list[float]:
     """NDCG@10 of every query, in percent."""
     found = gecko_eval.evaluate_retrieval(model, data, [model.dim])[model.dim]
     return [round(100 * float(value), 4) for value in found.per_query["ndcg_at_10"]]
+
+
+def ranked_scores(ranked: Sequence[list[str]], answers: Sequence[Mapping[str, int]]) -> list[float]:
+    """NDCG@10 of every ranking, in percent."""
+    from gecko_eval.metrics import ranking_metrics
+
+    return [round(100 * float(value), 4) for value in ranking_metrics(ranked, answers)["ndcg_at_10"]]
 
 
 def mean(values: Sequence[float]) -> str:

@@ -1,13 +1,24 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.models import Models
 from gecko_fret.steps.base import BuildContext
 from gecko_fret.steps.filter import FILTER, Query
-from gecko_fret.steps.known_items import SEEDS, SENTENCES, TITLES, cut_sentence, plan_items, sentences, titles
+from gecko_fret.steps.known_items import (
+    FEWEST_FOUND,
+    SEEDS,
+    SENTENCES,
+    TITLES,
+    cut_sentence,
+    plan_items,
+    sentences,
+    titles,
+)
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 
 LONG = "The first sentence has several words in it. A second one follows with as many words. And a third one ends it."
@@ -64,8 +75,19 @@ def test_sentences_are_those_of_the_seed():
     assert len(sentences(corpus, 100, 1)) == 30
 
 
+@pytest.fixture(scope="module")
+def corpus(small_corpus):
+    """Passages of two sentences of the same words, so that titles and sentences find them."""
+    passages = []
+    for passage in small_corpus:
+        words = passage.text.rstrip(".").split()
+        text = f"{' '.join(words).capitalize()}. {' '.join(reversed(words)).capitalize()}."
+        passages.append(replace(passage, title=" ".join(words[:12:3]), text=text))
+    return Corpus(passages)
+
+
 @pytest.fixture
-def build(tmp_path, small_corpus, make_models):
+def build(tmp_path, corpus, make_models):
     """A build whose queries are retrieved."""
     from gecko_fret.build.pipeline import build_fret
 
@@ -78,11 +100,11 @@ def build(tmp_path, small_corpus, make_models):
             "score": {"judges": ["similarity", "ql"]},
         }
     )
-    build_fret(config, tmp_path / "out", corpus=small_corpus, models=make_models(), until=RETRIEVE)
-    return BuildContext(tmp_path / "out", config, small_corpus, make_models())
+    build_fret(config, tmp_path / "out", corpus=corpus, models=make_models(), until=RETRIEVE)
+    return BuildContext(tmp_path / "out", config, corpus, make_models())
 
 
-def test_items_are_half_titles_half_sentences_then_written_queries(build, small_corpus):
+def test_items_are_half_titles_half_sentences_then_written_queries(build, corpus):
     items = [make() for make in plan_items(build)]
     assert [item.kind for item in items] == [TITLES] * 10 + [SENTENCES] * 10 + [SEEDS] * 7
     assert len({item.id for item in items}) == 27
@@ -92,13 +114,13 @@ def test_items_are_half_titles_half_sentences_then_written_queries(build, small_
         answer = next(p for p in item.passages if p.id == item.answer_id)
         assert (item.query in answer.full_text) is False
         if item.kind == TITLES:
-            assert item.query == small_corpus.get(item.answer_id).title
+            assert item.query == corpus.get(item.answer_id).title
             assert all(p.title is None for p in item.passages)
         else:
             assert all(p.title for p in item.passages)
         if item.kind == SENTENCES:
             others = [p for p in item.passages if p.id != item.answer_id]
-            assert others == [small_corpus.get(p.id) for p in others]
+            assert others == [corpus.get(p.id) for p in others]
 
 
 def test_similarities_are_to_what_is_shown(build, fake_embedder):
@@ -107,19 +129,46 @@ def test_similarities_are_to_what_is_shown(build, fake_embedder):
     np.testing.assert_allclose(item.similarities, vectors @ fake_embedder().encode_queries([item.query])[0], rtol=1e-5)
 
 
-def test_an_answer_that_was_not_found_takes_the_last_place(build):
-    queries = {row.id: row for row in build.parts(FILTER)}
-    retrieved = [
-        Retrieved(q.id, None, [f"doc-{i:02d}" for i in range(6) if f"doc-{i:02d}" != q.seed_id][:5], [0.5] * 5)
-        for q in queries.values()
-    ]
+def test_written_queries_that_miss_their_seed_are_no_items(build):
+    missing = {row.id for row in build.parts(FILTER)} - {"never"}
     for number in build.parts(RETRIEVE).numbers():
-        ids = {row.id for row in build.parts(FILTER).rows(number)}
-        build.parts(RETRIEVE).write(number, [row for row in retrieved if row.query_id in ids])
+        rows = [replace(row, candidate_ids=["doc-00"] * 5) for row in build.parts(RETRIEVE).rows(number)]
+        build.parts(RETRIEVE).write(number, rows)
     seeds = [item for item in (make() for make in plan_items(build)) if item.kind == SEEDS]
-    assert all(
-        item.passages[-1].id == item.answer_id == queries[item.id.removeprefix("seeds/")].seed_id for item in seeds
-    )
+    assert missing
+    assert all(item.answer_id == "doc-00" for item in seeds)
+
+
+def test_answers_are_among_the_nearest_as_they_are_shown(build, corpus, fake_embedder):
+    """No item has a candidate that is there because it is nearer than the answer could be."""
+    vectors = fake_embedder().encode_documents(corpus.texts, corpus.titles)
+    for item in (make() for make in plan_items(build)):
+        if item.kind == SENTENCES:
+            place = [p.id for p in item.passages].index(item.answer_id)
+            others = np.delete(vectors, corpus.row(item.answer_id), axis=0)
+            nearest = np.sort(others @ fake_embedder().encode_queries([item.query])[0])[::-1]
+            assert item.similarities[place] >= nearest[3] - 1e-6  # of five candidates four are others
+
+
+def test_where_the_embedder_finds_nothing_a_few_items_are_taken_all_the_same(build):
+    class Blind:
+        """Whatever is asked, its answer is the farthest of all."""
+
+        def encode_queries(self, texts, task=""):
+            return np.ones((len(texts), 1), np.float32)
+
+        def encode_documents(self, texts, titles=None):
+            return -np.ones((len(texts), 1), np.float32)
+
+    class Index:
+        def search(self, queries, count):
+            rows = np.tile(np.arange(count), (len(queries), 1))
+            return rows, np.ones(rows.shape, np.float32)
+
+    build.keep("index", Index)
+    build.models = Models(embedder=Blind())
+    kinds = Counter(item.kind for item in (make() for make in plan_items(build)))
+    assert kinds[SENTENCES] == kinds[TITLES] == FEWEST_FOUND
 
 
 def test_titles_that_are_missing_are_made_up_for_by_sentences(build):
@@ -145,5 +194,6 @@ def test_written_queries_are_from_all_parts_and_far_apart(build):
     assert len(of_part) == len(set(numbers.values())) > 1
     assert max(of_part.values()) - min(of_part.values()) <= 1
     for number in of_part:
-        ids = [row.id for row in build.parts(FILTER).rows(number)]
+        near = {row.query_id: row.candidate_ids[:5] for row in build.parts(RETRIEVE).rows(number)}
+        ids = [row.id for row in build.parts(FILTER).rows(number) if row.seed_id in near[row.id]]
         assert {ids[0], ids[-1]} <= set(chosen) or of_part[number] == 1

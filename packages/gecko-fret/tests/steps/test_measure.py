@@ -42,14 +42,13 @@ def coin(monkeypatch):
 
 @pytest.fixture
 def small_corpus(small_corpus):
-    """Titles of words that stand in their passages, so that fakes which count shared words find them."""
-    return Corpus(
-        [
-            Passage(p.id, " ".join([w for w in p.text.rstrip(".").split() if "word" in w][:3]), p.text)
-            for p in small_corpus
-        ],
-        name="small",
-    )
+    """Passages of two sentences of the same words, so that fakes which count shared words find them."""
+    passages = []
+    for passage in small_corpus:
+        words = [word for word in passage.text.rstrip(".").split() if "word" in word]
+        text = f"{' '.join(words).capitalize()}. {' '.join(reversed(words)).capitalize()}."
+        passages.append(Passage(passage.id, " ".join(words[:3]), text))
+    return Corpus(passages, name="small")
 
 
 @pytest.fixture

@@ -2,6 +2,10 @@
 
 Titles name their passage, and sentences were cut out of theirs; no LLM wrote them. Written queries know their seed, but
 the LLM that wrote them judges them too kindly.
+
+Items are taken whose answer the embedder finds among its candidates, as it is shown, without title or sentence: in a
+build no judge sees what was not retrieved. An answer that is put among candidates which are there because they are more
+similar to the query would make the similarity look worse than chance, and what counts words look better than it is.
 """
 
 from __future__ import annotations
@@ -28,6 +32,11 @@ TITLES, SENTENCES, SEEDS = "titles", "sentences", "seeds"
 #: The kinds that judges are fitted on.
 FITTED = (TITLES, SENTENCES)
 
+#: Lines that are tried for every item that is wanted.
+_TRIED = 3
+#: Of each kind so many are taken at least, even where the embedder finds none.
+FEWEST_FOUND = 4
+
 _SENTENCE_WORDS = (5, 40)
 _REST_WORDS = 10
 _RUN_WORDS = 12  # a passage of a single sentence gives a run of a quarter of its words if it has as many as this
@@ -53,11 +62,11 @@ def plan_items(build: BuildContext) -> list[Callable[[], KnownItem]]:
     """
     config = build.config
     task = load_prompts(config.generate.prompt).kinds[0]
-    titled = titles(build.corpus, config.measure.items // 2, config.seed)
-    cut = sentences(build.corpus, config.measure.items - len(titled), config.seed)
-    plans: list[Callable[[], KnownItem]] = []
-    plans += [_later(_line_item, build, TITLES, task, title, passage) for title, passage in titled]
-    plans += [_later(_line_item, build, SENTENCES, task, sentence, passage) for sentence, passage in cut]
+    wanted, half = config.measure.items, config.measure.items // 2
+    titled = _found(build, TITLES, task, titles(build.corpus, _TRIED * half, config.seed), half)
+    rest = wanted - len(titled)
+    cut = _found(build, SENTENCES, task, sentences(build.corpus, _TRIED * rest, config.seed), rest)
+    plans: list[Callable[[], KnownItem]] = [_later(_line_item, build, task, line) for line in (*titled, *cut)]
     plans += [_later(_seed_item, build, query, retrieved) for query, retrieved in _written(build)]
     return plans
 
@@ -112,31 +121,73 @@ def _later(make: Callable[..., KnownItem], *arguments: object) -> Callable[[], K
     return lambda: make(*arguments)
 
 
-def _line_item(build: BuildContext, kind: str, task: str, line: str, passage: Passage) -> KnownItem:
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of a passage, the passage without it, and the ids of its candidates, the passage's among them."""
+
+    kind: str
+    text: str
+    passage: Passage
+    ids: list[str]
+
+
+def _found(build: BuildContext, kind: str, task: str, lines: Sequence[tuple[str, Passage]], wanted: int) -> list[_Line]:
+    """The first of these lines whose passage is among the nearest; those that miss it by least where all too few are.
+
+    Args:
+        build: the build.
+        kind: of the lines.
+        task: of the queries.
+        lines: a line, and the passage without it.
+        wanted: how many.
+    """
+    if not lines:
+        return []
+    embedder, ids = build_embedder(build), build.corpus.ids
+    count = min(build.config.measure.candidates, len(ids))
+    queries = embedder.encode_queries([line for line, _ in lines], task=task)
+    answers = embedder.encode_documents([p.text for _, p in lines], [p.title for _, p in lines])
+    rows, values = RETRIEVE.index(build).search(queries, min(count + 1, len(ids)))
+    found: list[_Line] = []
+    missed: list[tuple[float, _Line]] = []
+    for place, (line, passage) in enumerate(lines):
+        others = [(ids[row], value) for row, value in zip(rows[place], values[place], strict=True)]
+        others = [(name, value) for name, value in others if name != passage.id][: count - 1]
+        item = _Line(kind, line, passage, [*(name for name, _ in others), passage.id])
+        gap = float(min((value for _, value in others), default=-1.0) - answers[place] @ queries[place])
+        if gap <= 0:
+            found.append(item)
+        else:
+            missed.append((gap, item))
+    few = [item for _, item in sorted(missed, key=lambda pair: pair[0])]
+    return (found + few[: max(0, min(wanted, FEWEST_FOUND) - len(found))])[:wanted]
+
+
+def _line_item(build: BuildContext, task: str, line: _Line) -> KnownItem:
     """A line of a passage and its neighbours. With a title as the query no candidate shows its title."""
-    ids = _neighbours(build, task, line, passage.id)
-    shown = [passage if identifier == passage.id else build.corpus.get(identifier) for identifier in ids]
-    if kind == TITLES:
+    passage = line.passage
+    shown = [passage if identifier == passage.id else build.corpus.get(identifier) for identifier in line.ids]
+    if line.kind == TITLES:
         shown = [as_shown(candidate, TITLES) for candidate in shown]
-    similarities = _cosines(build, task, line, shown)
-    return KnownItem(f"{kind}/{passage.id}", kind, task, line, passage.id, shown, similarities)
+    similarities = _cosines(build, task, line.text, shown)
+    return KnownItem(f"{line.kind}/{passage.id}", line.kind, task, line.text, passage.id, shown, similarities)
 
 
 def _seed_item(build: BuildContext, query: Query, retrieved: Retrieved) -> KnownItem:
     """A written query and its neighbours."""
     assert query.seed_id is not None  # an LLM wrote it
-    ids = _with_answer(retrieved.candidate_ids[: build.config.measure.candidates], query.seed_id)
+    ids = retrieved.candidate_ids[: build.config.measure.candidates]
     shown = [build.corpus.get(identifier) for identifier in ids]
     similarities = _cosines(build, query.task, query.query, shown)
     return KnownItem(f"{SEEDS}/{query.id}", SEEDS, query.kind, query.query, query.seed_id, shown, similarities)
 
 
 def _written(build: BuildContext) -> list[tuple[Query, Retrieved]]:
-    """Written queries that have a seed, from many parts and far apart within each.
+    """Written queries that find their seed, from many parts and far apart within each.
 
     Neighbouring queries are from neighbouring passages, of which a few would speak for all.
     """
-    wanted = build.config.measure.seeds
+    wanted, candidates = build.config.measure.seeds, build.config.measure.candidates
     numbers = build.parts(FILTER).numbers()
     found: list[tuple[Query, Retrieved]] = []
     for place, index in enumerate(generator("known seeds", build.config.seed).permutation(len(numbers)).tolist()):
@@ -144,23 +195,15 @@ def _written(build: BuildContext) -> list[tuple[Query, Retrieved]]:
             break
         number = numbers[index]
         retrieved = {row.query_id: row for row in build.parts(RETRIEVE).rows(number)}
-        rows = [query for query in build.parts(FILTER).rows(number) if query.source == "llm" and query.seed_id]
+        rows = [
+            query
+            for query in build.parts(FILTER).rows(number)
+            if query.source == "llm" and query.seed_id in retrieved[query.id].candidate_ids[:candidates]
+        ]
         share = math.ceil((wanted - len(found)) / (len(numbers) - place))
         places = np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(int).tolist()
         found += [(rows[row], retrieved[rows[row].id]) for row in places]
     return found
-
-
-def _neighbours(build: BuildContext, task: str, query: str, answer: str) -> list[str]:
-    vectors = build_embedder(build).encode_queries([query], task=task)
-    count = min(build.config.measure.candidates, len(build.corpus))
-    rows = RETRIEVE.index(build).search(vectors, count)[0][0]
-    return _with_answer([build.corpus[int(row)].id for row in rows], answer)
-
-
-def _with_answer(ids: list[str], answer: str) -> list[str]:
-    """The candidates, the last one replaced by the answer where it is not among them."""
-    return ids if answer in ids else [*ids[:-1], answer]
 
 
 def _cosines(build: BuildContext, task: str, query: str, passages: Sequence[Passage]) -> list[float]:

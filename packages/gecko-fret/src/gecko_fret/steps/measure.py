@@ -81,7 +81,7 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         if not measures(build.config):
             return []
         config = build.config
-        return [config.seed, config.measure.model_dump(), *judging_fingerprint(build)]
+        return [config.seed, config.measure.model_dump(), "found", *judging_fingerprint(build)]
 
     def depends_on(self, config: FretConfig) -> tuple[Step[Any], ...]:
         """See ``Step.depends_on``."""

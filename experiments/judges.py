@@ -1,0 +1,230 @@
+"""An LLM's judges, and their fusion without labels, as rankers of real queries.
+
+    GECKO_DATA_DIR=... uv run python experiments/judges.py --work /tmp/judges
+
+The judged queries of each set are given to a build as a query log without answers (`generate.sources: [log]`): what it
+finds, what every judge says of it and the calibrated probabilities are in its rows. Each judge then orders the embedder's
+candidates anew. Weights are fitted on titles and sentences of the corpus alone; what these known items say of each judge
+is compared with what the real queries say.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lab
+import numpy as np
+
+from gecko_core.io import read_json, write_text
+from gecko_fret import FretRow, build_fret, load_fret
+from gecko_fret.config import parse_config
+
+SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
+#: Name of a column to the judges and the mode of `score.mode` that its values come from.
+PROMPTS = {"auto": ["similarity", "ql", "yes-no", "bm25"], "separate": ["ql", "rc"], "joint": ["ql", "rc"]}
+SMALL = {"items": 12, "candidates": 4, "modes": ["auto"], "queries": 5}
+Order = list[list[str]]
+
+
+def main() -> None:
+    parser = lab.arguments(__doc__, SETS)
+    parser.set_defaults(queries=100)
+    parser.add_argument("--candidates", type=int, default=20)
+    parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
+    parser.add_argument("--llm", default="smollm2-135m-instruct")
+    parser.add_argument("--embedder", default="all-minilm-l6-v2")
+    parser.add_argument("--modes", nargs="+", default=list(PROMPTS))
+    given = lab.parsed(parser, SMALL)
+    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    for name in given.sets:
+        raw["sets"][name] = judged(given, lab.judged_set(name, given.queries))
+        print(name, *(f"{way} {lab.mean(of)}" for way, of in raw["sets"][name]["ndcg_at_10"].items()), flush=True)
+    lab.publish("judges", report(given, raw), raw, given, plot(raw))
+
+
+def judged(given: argparse.Namespace, of: lab.Judged) -> dict[str, Any]:
+    """NDCG@10 of every query by every way of ordering its candidates, and what the known items say of each judge."""
+    folder = given.work / of.name
+    folder.mkdir(parents=True, exist_ok=True)
+    queries = [" ".join(query.split()) for query in of.data.queries]
+    write_text(folder / "queries.txt", "".join(f"{query}\n" for query in queries))
+    clock = lab.Clock(folder / "seconds.json")
+    columns: dict[str, list[float]] = {}
+    known: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    for mode in given.modes:
+        out = folder / mode
+        config = settings(given, str(folder / "queries.txt"), str(folder / "embeddings"), mode)
+        clock.run(mode, lambda out=out, config=config: build_fret(config, out, corpus=of.corpus, progress=True))
+        rows = {row.query: row for row in load_fret(out)}
+        missing = [query for query in queries if query not in rows]
+        if missing:
+            print(f"{of.name}: {len(missing)} queries left out, such as {missing[0]!r}", flush=True)
+        kept = [place for place, query in enumerate(queries) if query in rows]
+        answers = [of.data.judgements[place] for place in kept]
+        score = scorer([rows[queries[place]] for place in kept], answers)
+        manifest = read_json(out / "manifest.json")["judges"]
+        suffix = "" if mode == "auto" else f", {mode}"
+        for judge in PROMPTS[mode]:
+            columns[judge + suffix] = score(lambda row, judge=judge: order(row, lambda c: c.scores[judge]))
+            known[judge + suffix] = known_score(manifest, judge)
+        if mode == "auto":
+            columns["calibrated"] = score(lambda row: [c.id for c in row.candidates])
+            weights = manifest["weights"]
+            columns |= equal(score)
+        if mode == "separate":
+            for k in (0, 60):
+                columns[f"the paper's, k = {k}"] = score(lambda row, k=k: rrf(row, k))
+        columns["oracle"] = oracle(rows, queries, kept, answers)
+    return {"ndcg_at_10": columns, "known_items": known, "weights": weights, "seconds": clock.seconds}
+
+
+def settings(given: argparse.Namespace, log: str, cache: str, mode: str) -> Any:
+    """A build whose queries are the log's, none of them filtered, every judge asked about all."""
+    return parse_config(
+        {
+            "llm": {"model": given.llm},
+            "embedder": {"model": given.embedder},
+            "generate": {
+                "sources": ["log"], "log": log, "min_words": 1, "max_words": 1000, "max_copied": 1.0,
+                "user_task": "question answering",
+            },
+            "retrieve": {"candidates": given.candidates, "cache": cache},
+            "score": {"judges": PROMPTS[mode], "mode": mode, "skip_useless": False},
+            "measure": {"items": given.items, "candidates": given.candidates, "seeds": 0},
+        }
+    )  # fmt: skip
+
+
+def order(row: FretRow, value: Callable[[Any], float]) -> list[str]:
+    """Ids of a row's candidates by a value, best first; equal ones by similarity."""
+    return [c.id for c in sorted(row.candidates, key=lambda c: (-value(c), -c.similarity))]
+
+
+def rrf(row: FretRow, k: int) -> list[str]:
+    """The paper's fusion of `ql` and `rc`."""
+    places = [{name: place for place, name in enumerate(order(row, by), 1)} for by in _paper()]
+    return order(row, lambda c: sum(1 / (k + ranks[c.id]) for ranks in places))
+
+
+def equal(score: Callable[[Callable[[FretRow], list[str]]], list[float]]) -> dict[str, list[float]]:
+    """Similarity and `ql`, standardised within the list and added, for comparison."""
+
+    def added(row: FretRow) -> list[str]:
+        parts = []
+        for judge in ("similarity", "ql"):
+            values = np.array([c.scores[judge] for c in row.candidates])
+            parts.append((values - values.mean()) / max(values.std(), 1e-9))
+        total = dict(zip([c.id for c in row.candidates], np.sum(parts, axis=0).tolist(), strict=True))
+        return order(row, lambda c: total[c.id])
+
+    return {"similarity + ql, equal weights": score(added)}
+
+
+def scorer(
+    rows: Sequence[FretRow], answers: Sequence[dict[str, int]]
+) -> Callable[[Callable[[FretRow], list[str]]], list[float]]:
+    """A function from a way of ordering a row's candidates to the nDCG@10 of every row."""
+    return lambda ordered: lab.ranked_scores([ordered(row) for row in rows], answers)
+
+
+def oracle(
+    rows: dict[str, FretRow], queries: Sequence[str], kept: Sequence[int], answers: Sequence[dict[str, int]]
+) -> list[float]:
+    """The best order that the candidates allow."""
+    ordered = [
+        order(rows[queries[place]], lambda c, told=told: told.get(c.id, 0))
+        for place, told in zip(kept, answers, strict=True)
+    ]
+    return lab.ranked_scores(ordered, answers)
+
+
+def known_score(manifest: dict[str, Any], judge: str) -> float:
+    """The judge's mean reciprocal rank on titles and sentences."""
+    return float(manifest["judges"][judge]["mrr"])
+
+
+def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
+    """The page."""
+    sets: dict[str, Any] = raw["sets"]
+    ways = list(dict.fromkeys(way for of in sets.values() for way in of["ndcg_at_10"]))
+    base = {name: of["ndcg_at_10"]["similarity"] for name, of in sets.items()}
+    rows: list[list[object]] = []
+    for way in ways:
+        cells: list[object] = []
+        for name, of in sets.items():
+            found = of["ndcg_at_10"].get(way)
+            same = found is None or way == "similarity"
+            cells.append(
+                "-" if found is None else lab.mean(found) + ("" if same else f" ({lab.change(found, base[name])})")
+            )
+        having = [name for name, of in sets.items() if way in of["ndcg_at_10"]]
+        change = lab.change_of_mean([sets[n]["ndcg_at_10"][way] for n in having], [base[n] for n in having])
+        rows.append([way, *cells, "" if way == "similarity" else change])
+    return [
+        "# Judges",
+        "",
+        f"{lab.described('torch', 'transformers', 'scipy')}. `experiments/judges.py`: {given.llm} judges the "
+        f"{given.candidates} nearest passages by {given.embedder}; up to {given.queries} judged queries a set, "
+        f"{given.items} known items of each corpus. nDCG@10 in percent, in brackets the difference to the similarity "
+        "with its 95% interval over the queries, bold where that leaves out zero. `separate`: `ql` and `rc` in prompts "
+        "of their own; `joint`: both from one pass; without a name: `ql` read on the way to `yes-no`.",
+        "",
+        *lab.table(["", *(f"{n} ({len(base[n])})" for n in sets), "mean change"], rows),
+        "",
+        "Weights, fitted without labels: "
+        + "; ".join(f"{n} {', '.join(f'{j} {w:.2f}' for j, w in of['weights'].items())}" for n, of in sets.items())
+        + ".",
+        "",
+        *agreement(sets),
+    ]  # fmt: skip
+
+
+def agreement(sets: dict[str, Any]) -> list[str]:
+    """Whether the known items tell which judge is better on real queries."""
+    from gecko_eval.metrics import spearman
+
+    within = []
+    for of in sets.values():
+        judges = [judge for judge in of["known_items"] if judge in of["ndcg_at_10"]]
+        if len(judges) > 2:
+            real = [float(np.mean(of["ndcg_at_10"][judge])) for judge in judges]
+            within.append(spearman(np.array([of["known_items"][judge] for judge in judges]), np.array(real)))
+    if not within:
+        return []
+    each = ", ".join(f"{name} {value:.2f}" for name, value in zip(sets, within, strict=False))
+    return [
+        "Rank correlation, over the judges of a set, of their reciprocal rank on known items with their nDCG@10 on real "
+        f"queries: {each}; mean {np.mean(within):.2f}.",
+        "",
+        "![Known items against real queries](judges.png)",
+    ]
+
+
+def plot(raw: dict[str, Any]) -> Any:
+    """Each judge's mean reciprocal rank on known items against its nDCG@10 on real queries."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for (name, of), mark in zip(raw["sets"].items(), "osD^vPX*", strict=False):
+        judges = list(of["known_items"])
+        x = [of["known_items"][judge] for judge in judges]
+        y = [float(np.mean(of["ndcg_at_10"][judge])) for judge in judges]
+        axes.scatter(x, y, marker=mark, label=name, alpha=0.8)
+        for judge, a, b in zip(judges, x, y, strict=True):
+            axes.annotate(judge, (a, b), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    axes.set_xlabel("mean reciprocal rank on known items (no labels)")
+    axes.set_ylabel("nDCG@10 on real queries")
+    axes.legend()
+    return figure
+
+
+def _paper() -> list[Callable[[Any], float]]:
+    return [lambda c: c.scores["ql"], lambda c: c.scores["rc"]]
+
+
+if __name__ == "__main__":
+    main()
