@@ -2,10 +2,10 @@
 
     GECKO_DATA_DIR=... uv run python experiments/judges.py --work /tmp/judges
 
-The judged queries of each set are given to a build as a query log without answers (`generate.sources: [log]`): what it
-finds, what every judge says of it and the calibrated probabilities are in its rows. Each judge then orders the embedder's
-candidates anew. Weights are fitted on titles and sentences of the corpus alone; what these known items say of each judge
-is compared with what the real queries say.
+The judged queries of each set are given to a build as a query log without answers (`generate.sources: [log]`): what
+it finds, what every judge says of it and the calibrated probabilities are in its rows. Each judge then orders the
+embedder's candidates anew. Weights are fitted on titles and sentences of the corpus alone; what these known items say
+of each judge is compared with what the real queries say.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def oracle(
 
 def known_score(manifest: dict[str, Any], judge: str) -> float:
     """The judge's mean reciprocal rank on titles and sentences."""
-    return float(manifest["judges"][judge]["mrr"])
+    return float(manifest["measured_on"]["known"]["rankings"][judge]["mrr"])
 
 
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
@@ -196,8 +196,8 @@ def agreement(sets: dict[str, Any]) -> list[str]:
         return []
     each = ", ".join(f"{name} {value:.2f}" for name, value in zip(sets, within, strict=False))
     return [
-        "Rank correlation, over the judges of a set, of their reciprocal rank on known items with their nDCG@10 on real "
-        f"queries: {each}; mean {np.mean(within):.2f}.",
+        "Rank correlation, over the judges of a set, of their reciprocal rank on known items with their nDCG@10 on "
+        f"real queries: {each}; mean {np.mean(within):.2f}.",
         "",
         "![Known items against real queries](judges.png)",
     ]
