@@ -1,7 +1,8 @@
 """Judges, and their calibrated fusion, as rankers of real queries of judged sets; weights are fitted without labels.
 
-Every judge puts the embedder's top 20 in order anew; nDCG@10 over the judged queries. What the known items promised is
-beside it. Scores are kept in the work folder, so that a run that was stopped goes on.
+Every judge puts the embedder's top 20 in order anew; nDCG@10 over the judged queries. `calibrated` fuses the judges
+that a build asks by default, `calibrated, all` every one of the table. Scores are kept in the work folder, so that a run
+that was stopped goes on.
 
 GECKO_DATA_DIR=... uv run python packages/gecko-fret/benchmarks/judged_sets.py --work /tmp/judged
 """
@@ -18,17 +19,18 @@ from gecko_core.io import make_progress, read_json, write_json
 from gecko_eval import load_beir
 from gecko_eval.metrics import ranking_metrics
 from gecko_fret.build.judges import measure_judges, measuring_config
-from gecko_fret.config import FretConfig, parse_config
+from gecko_fret.config import DEFAULT_JUDGES, FretConfig, parse_config
 from gecko_fret.corpus import Corpus, Passage
 from gecko_fret.judges import JUDGES, Pair
 from gecko_fret.models import Models
 from gecko_fret.prompting import load_prompts
 from gecko_fret.steps import MEASURE, RETRIEVE, BuildContext
 from gecko_fret.steps.judging import make_panel
+from gecko_fret.steps.measured import fit_judges
 from gecko_fret.steps.mine import Judged, fuse, fuse_calibrated
 
 SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k")
-NAMES = ["similarity", "ql", "rc", "yes-no", "bm25"]
+NAMES = ["similarity", "ql", "yes-no", "bm25"]
 PAPER = ("ql", "rc")
 QUERIES_AT_ONCE = 5
 
@@ -79,7 +81,7 @@ def judge_set(name: str, config: FretConfig, models: Models, work: Path, most: i
         update={"retrieve": config.retrieve.model_copy(update={"cache": str(work / "embeddings")})}
     )
     build = BuildContext(work / "default", settings, corpus, models)
-    fusion = MEASURE.fusion(build)
+    items = list(MEASURE.parts(build.out, settings))
     chosen = np.sort(np.random.default_rng(0).permutation(len(data.queries))[:most]).tolist()
     judged = _judge(build, [data.queries[row] for row in chosen], work / "judged.json")
     judgements = [data.judgements[row] for row in chosen]
@@ -92,15 +94,19 @@ def judge_set(name: str, config: FretConfig, models: Models, work: Path, most: i
 
     names = config.score.all_judges
     cells: dict[str, object] = {"queries": len(chosen)}
+    weights: list[str] = []
     cells |= {judge: ndcg(by(judge)) for judge in config.score.judges or ()}
-    cells["calibrated"] = ndcg([[c.id for c in fuse_calibrated(row, fusion)] for row in judged])
+    for title, judges in (("calibrated", DEFAULT_JUDGES["calibrated"]), ("calibrated, all", names)):
+        fusion = fit_judges(items, parse_config({"score": {"judges": list(judges)}}))
+        cells[title] = ndcg([[c.id for c in fuse_calibrated(row, fusion)] for row in judged])
+        weights.append(", ".join(f"{judge} {weight:.2f}" for judge, weight in fusion.weights.items() if weight))
     if all(judge in names for judge in PAPER):
         paper = [[Judged(c.id, c.similarity, {n: c.scores[n] for n in PAPER}) for c in row] for row in judged]
         for k in (0, 60):
             cells[f"rrf of ql and rc, k = {k}"] = ndcg([[c.id for c in fuse(row, k)] for row in paper])
     answers = zip(judged, judgements, strict=True)
     cells["oracle"] = ndcg([sorted((c.id for c in row), key=lambda i: -told.get(i, 0)) for row, told in answers])
-    cells["weights"] = ", ".join(f"{judge} {weight:.2f}" for judge, weight in fusion.weights.items())
+    cells["weights"] = "; ".join(weights)
     return cells
 
 
