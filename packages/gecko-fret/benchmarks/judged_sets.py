@@ -1,8 +1,8 @@
 """Judges, and their calibrated fusion, as rankers of real queries of judged sets; weights are fitted without labels.
 
 Every judge puts the embedder's top 20 in order anew; nDCG@10 over the judged queries. `calibrated` fuses the judges
-that a build asks by default, `calibrated, all` every one of the table. Scores are kept in the work folder, so that a run
-that was stopped goes on.
+that a build asks by default, `calibrated, all` every one of the table. Scores are kept in the work folder, so that a
+run that was stopped goes on.
 
 GECKO_DATA_DIR=... uv run python packages/gecko-fret/benchmarks/judged_sets.py --work /tmp/judged
 """
