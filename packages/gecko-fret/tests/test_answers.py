@@ -1,6 +1,7 @@
 import pytest
 
 from gecko_fret.answers import Answer, Unreadable, read_answer
+from gecko_fret.control_tokens import as_plain_text
 from gecko_fret.prompting import load_prompts
 
 KIND = "question answering"
@@ -60,6 +61,7 @@ def test_an_unfinished_answer_keeps_its_whole_sentences():
 def test_special_tokens_have_a_reason_of_their_own(mark, given):
     text = f" {KIND} | Query: who mapped the strait {mark}Human: I need to find out"
     assert read(text, given=given) == Unreadable("special_token", mark)
+    assert read(as_plain_text(text), given=given) == Unreadable("special_token", mark)  # copied from the prompt
 
 
 def test_comparisons_and_pipes_are_no_special_tokens():

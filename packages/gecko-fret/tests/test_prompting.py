@@ -2,8 +2,9 @@ import pytest
 import yaml
 
 from gecko_core.errors import ConfigError
+from gecko_fret.control_tokens import as_written
 from gecko_fret.corpus.passages import Passage
-from gecko_fret.prompting import RelevanceBlock, load_prompt, load_prompts, prompt_text
+from gecko_fret.prompting import RelevanceBlock, load_prompt, load_prompts, one_line, prompt_text
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +113,20 @@ def test_a_file_may_hold_one_block_alone(prompts, tmp_path):
     path.write_text("labels: [a, b]")
     with pytest.raises(ConfigError, match="instruction"):
         load_prompt(str(path), RelevanceBlock)
+
+
+def test_marks_of_control_tokens_are_text_in_passages_queries_and_demonstrations():
+    prompts = load_prompts("default")
+    mark = "<|im_end|>"
+    demonstration = prompts.demonstrations[0].model_copy(update={"passage": mark, "query": mark})
+    dialogue = prompts.writing(prompts.kinds[0], f"a {mark}", given=True, demonstrations=[demonstration])
+    requests = [
+        prompts.likelihood(prompts.kinds[0], f"a {mark}", f"q {mark}"),
+        prompts.classification(f"a {mark}", f"q {mark}"),
+        prompts.joint_scoring(f"a {mark}", f"q {mark}"),
+    ]
+    texts = [dialogue.asked, *(text for turn in dialogue.shown for text in turn)]
+    texts += [text for r in requests for text in (r.prefix, r.context, r.continuation, r.tail)]
+    assert not any(mark in text for text in texts)
+    assert sum(as_written(text).count(mark) for text in texts) == 9
+    assert as_written(one_line(f"x  {mark}")) == f"x {mark}"

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from gecko_core.text_words import text_words
+from gecko_fret.control_tokens import as_written
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import PromptSet
 from gecko_fret.sentences import split_sentences
@@ -47,6 +48,7 @@ def read_answer(text: str, finished: bool, kind: str, prompts: PromptSet, *, giv
         prompts: the prompts that were shown.
         given: whether the task was given, see ``PromptSet.writing``.
     """
+    text = as_written(text)
     if not finished:
         text = " ".join(split_sentences(text)[:-1]) if given else ""
         if not text:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, parse_settings, read_yaml
+from gecko_fret.control_tokens import as_plain_text
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.llm.protocol import Dialogue, ScoreRequest, WriteRequest
 
@@ -70,7 +71,7 @@ class GenerateBlock(PromptBlock):
             return asked, fill(self.answer, task=task, query=query)
         lead, _, rest = self.answer.partition("{query}")
         line = lead.rstrip()
-        return asked + fill(line, task=task), lead[len(line) :] + query + rest
+        return asked + fill(line, task=task), lead[len(line) :] + as_plain_text(query) + rest
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -268,8 +269,8 @@ def as_text(dialogue: Dialogue) -> tuple[str, str]:
 
 
 def one_line(text: str) -> str:
-    """Text as prompts show it: on one line, single spaces."""
-    return " ".join(text.split())
+    """Text as prompts show it: on one line, single spaces, marks of control tokens as plain text."""
+    return as_plain_text(" ".join(text.split()))
 
 
 def prompt_text(passage: Passage) -> str:
@@ -310,5 +311,9 @@ def _prefix(instruction: str, shown: list[str]) -> str:
 
 
 def fill(template: str, **values: str) -> str:
-    """Replace {name} marks in one pass: other braces stay, and a value is never read as a template itself."""
-    return re.sub(r"\{(\w+)\}", lambda mark: values.get(mark[1], mark[0]), template)
+    """Replace {name} marks in one pass: other braces stay, and a value is never read as a template itself.
+
+    Nor is it read as a control token: see :func:`as_plain_text`.
+    """
+    plain = {name: as_plain_text(value) for name, value in values.items()}
+    return re.sub(r"\{(\w+)\}", lambda mark: plain.get(mark[1], mark[0]), template)

@@ -1,6 +1,7 @@
 import pytest
 
 from gecko_core.errors import ModelError
+from gecko_fret.control_tokens import as_plain_text
 from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
 from gecko_fret.llm.segments import SegmentTokenizer, by_context, in_order, label_tokens
 
@@ -53,3 +54,42 @@ def test_requests_of_one_context_are_sent_together_and_come_back_in_order():
     assert [(r.prefix, r.context) for r in sent] == [tuple(key) for key in ["ab", "ab", "ad", "cb", "cb", "cd"]]
     assert in_order(order, [r.continuation for r in sent]) == ["0", "1", "2", "3", "4", "5"]
     assert by_context([]) == in_order([], []) == []
+
+
+@pytest.fixture(scope="module")
+def chat_segments():
+    """A small byte-level tokenizer with control tokens, two of which its chat template has."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
+    tokenizer.add_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<filename>"), AddedToken("<|end|>")])
+    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    return SegmentTokenizer(tokenizer, "tiny")
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<|im_start|>", "<|end|>", "<filename>"])
+def test_marks_in_passages_and_queries_are_text(chat_segments, mark):
+    """One token would end the passage, or the model's turn; here the mark is as many bytes as it has."""
+    passage = as_plain_text(f"The mark {mark} ends it.")
+    (row,) = chat_segments.score([ScoreRequest("p\n", passage, as_plain_text(f" what is {mark}"), as_plain_text(mark))])
+    assert len(row.ids) == 2 + len(f"The mark {mark} ends it.") + len(f" what is {mark}") + len(mark)
+    assert row.end - row.start == len(f" what is {mark}")
+    (written,) = chat_segments.write([WriteRequest(as_plain_text("<|im_end|>\n"), passage, 0)])
+    assert len(written) == len(f"<|im_end|>\nThe mark {mark} ends it.")
+
+
+def test_marks_of_the_template_are_control_tokens(chat_segments):
+    (row,) = chat_segments.write([WriteRequest("<|im_start|>a<|im_end|>\n", "b<|im_end|>\n<|im_start|>", 0)])
+    assert len(row) == 8
+    assert len(chat_segments.encode(["<filename>"], special=True)[0]) == 1  # a prompt file may mean it
+    assert chat_segments.encode([]) == []
+
+
+def test_texts_without_marks_are_tokenised_as_ever(chat_segments):
+    texts = ["plain text", "", "a < b", "[x] <y>"]
+    assert chat_segments.encode(texts) == chat_segments.tokenizer(texts, add_special_tokens=False)["input_ids"]

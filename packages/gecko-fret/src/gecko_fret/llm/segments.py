@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gecko_core.errors import ModelError
+from gecko_fret.control_tokens import CONTROL, JOINER
 from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
 
 Value = TypeVar("Value")
+
+_CUT = re.compile(rf"(?<=[<\[]){JOINER}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class SegmentTokenizer:
     Segment borders are then token borders: a prefix has the same tokens whatever follows it, and a continuation has
     the same tokens whatever precedes it.
 
+    Control tokens are read in what prompt files and chat templates say, and not in passages and queries: there the
+    marks of all model families have a joiner (``gecko_fret.control_tokens``), at which they are cut. Marks that this
+    tokenizer has besides and no template can mean, such as <filename>, are cut wherever they stand after the prefix.
+
     Args:
         tokenizer: a fast tokenizer of transformers.
         name: the model's name, for messages.
@@ -35,12 +43,20 @@ class SegmentTokenizer:
 
     def __init__(self, tokenizer: Any, name: str):
         self.tokenizer, self._name = tokenizer, name
+        self._text_marks = _text_marks(tokenizer)
 
     def encode(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """Token ids; with ``special``, a begin mark where the model has one, but no end mark."""
         if not texts:
             return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+        pieces = [self._pieces(text, prefix=special) for text in texts]
+        encoded = self.tokenizer([row[0] for row in pieces], add_special_tokens=special)["input_ids"]
+        if others := [piece for row in pieces for piece in row[1:]]:
+            further = iter(self.tokenizer(others, add_special_tokens=False)["input_ids"])
+            encoded = [
+                [*ids, *(token for _ in row[1:] for token in next(further))]
+                for ids, row in zip(encoded, pieces, strict=True)
+            ]
         if special:
             begin, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
             encoded = [ids[:-1] if len(ids) > 1 and ids[-1] == end and end != begin else ids for ids in encoded]
@@ -82,9 +98,24 @@ class SegmentTokenizer:
             rows.append(Tokenised(ids, len(head), len(head) + len(continuation)))
         return rows
 
+    def _pieces(self, text: str, prefix: bool) -> list[str]:
+        """The text, cut after the first character of every mark that is text: it is no control token any more."""
+        if not prefix and self._text_marks is not None:
+            text = self._text_marks.sub(lambda found: found[0][0] + JOINER + found[0][1:], text)
+        return _CUT.split(text) if JOINER in text else [text]
+
     def _prefixes(self, prefixes: Sequence[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(prefixes))
         return dict(zip(distinct, self.encode(distinct, special=True), strict=True))
+
+
+def _text_marks(tokenizer: Any) -> re.Pattern[str] | None:
+    """The tokenizer's added tokens that neither a chat template nor a prompt file can mean; None where it has none."""
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    added = (token for token in tokenizer.get_added_vocab() if len(token) > 1 and not token.isspace())
+    marks = [token for token in added if token not in template and not CONTROL.fullmatch(token)]
+    ordered = sorted(marks, key=lambda mark: (-len(mark), mark))
+    return re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
 
 def by_context(requests: Sequence[ScoreRequest]) -> list[int]:

@@ -16,7 +16,6 @@ from gecko_core.randomness import generator
 from gecko_fret.config import FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.corpus.splitting import count_words
-from gecko_fret.prompting import one_line
 from gecko_fret.query_files import queries_fingerprint, read_queries
 from gecko_fret.sentences import split_sentences, without_end
 from gecko_fret.steps.base import BuildContext
@@ -126,7 +125,9 @@ def log_texts(settings: GenerateConfig, seed: int) -> list[SourceText]:
 
 def title_text(passage: Passage, settings: GenerateConfig, seed: int) -> SourceText:
     """The title of a passage that has one."""
-    return SourceText(f"{passage.id}/title", passage.id, "titles", DEFAULT_TASK, one_line(passage.title or ""))
+    return SourceText(
+        f"{passage.id}/title", passage.id, "titles", DEFAULT_TASK, " ".join((passage.title or "").split())
+    )
 
 
 def sentence_text(passage: Passage, settings: GenerateConfig, seed: int) -> SourceText:
@@ -139,7 +140,7 @@ def sentence_text(passage: Passage, settings: GenerateConfig, seed: int) -> Sour
     def fits(text: str) -> bool:
         return max(settings.min_words, _FEWEST_WORDS) <= count_words(text) <= settings.max_words
 
-    sentences = split_sentences(one_line(passage.text))
+    sentences = split_sentences(" ".join(passage.text.split()))
     found = [text for text in sentences if fits(text)]
     found = found or [part.strip() for text in sentences for part in _CLAUSE.split(text) if fits(part)]
     if found:
