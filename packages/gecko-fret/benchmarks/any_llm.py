@@ -5,7 +5,7 @@
 
 Every server has to serve the packaged SmolLM2-135M-Instruct. The same 200 pairs, titles of Python's documentation with
 ten neighbours each, are judged by ``yes-no`` in every way that a server allows: log-probabilities over completions and
-over chat, the likeliest five tokens alone, eight and 32 sampled answers; and ordered by ``listwise``. What is compared
+over chat, the likeliest five tokens alone, sampled answers; and ordered by ``listwise``. What is compared
 with: transformers on the same prompt, as text or in the model's chat template.
 """
 
@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", action="append", default=[], help="NAME=URL=MODEL; several are compared")
     parser.add_argument("--titles", type=int, default=20)
+    parser.add_argument("--samples", type=int, nargs="*", default=[8, 32])
     options = parser.parse_args()
     corpus = python_docs()
     pairs = known_pairs(corpus, options.titles)
@@ -75,7 +76,14 @@ def main() -> None:
     for server in options.server:
         name, url, model = server.split("=")
         rows += list(
-            ways(name, LLMConfig(backend="openai", model=model, url=url, timeout_s=300), pairs, corpus, reference)
+            ways(
+                name,
+                LLMConfig(backend="openai", model=model, url=url, timeout_s=300),
+                pairs,
+                corpus,
+                reference,
+                options.samples,
+            )
         )
     header = ["server, API", "way", "rank correlation", "own passage first", "bounded"]
     lines = [
@@ -94,7 +102,12 @@ def main() -> None:
 
 
 def ways(
-    name: str, config: LLMConfig, pairs: Sequence[Pair], corpus: Corpus, reference: dict[str, list[float]]
+    name: str,
+    config: LLMConfig,
+    pairs: Sequence[Pair],
+    corpus: Corpus,
+    reference: dict[str, list[float]],
+    counts: Sequence[int],
 ) -> Iterator[list[object]]:
     """Every way in which a server can be asked."""
     for api in ("completions", "chat"):
@@ -103,7 +116,7 @@ def ways(
         asked = [(f"{can.alternatives} likeliest tokens" + (", others looked up" if can.echo else ""), can, config)]
         if can.alternatives > 5:
             asked.append(("5 likeliest tokens", replace(can, alternatives=5, echo=False), config))
-        for samples in (8, 32):
+        for samples in counts:
             without = replace(can, alternatives=0, echo=False)
             asked.append((f"{samples} samples", without, config.model_copy(update={"samples": samples})))
         for way, known, settings in asked:
