@@ -54,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     corpus = python_docs()
     pairs = known_pairs(corpus, options.titles)
-    own = load_llm(LLMConfig())
+    own = load_llm(LLMConfig(dtype="float32"))
     reference = {
         "completions": judged("yes-no", pairs, corpus, own),
         "chat": judged("yes-no", pairs, corpus, AsChat(own)),
@@ -92,8 +92,8 @@ def main() -> None:
         f"{described('openai', 'transformers')}. SmolLM2-135M-Instruct; {options.titles} titles of Python's "
         f"documentation with {CANDIDATES} neighbours each, {len(pairs)} pairs.",
         "",
-        "Rank correlation (Spearman, mean over the titles) with the transformers backend on the same prompt: as text "
-        "for completions, in the chat template for chat. Own passage first: share of the titles for which it is. "
+        "Rank correlation (Spearman, mean over the titles) with the transformers backend in fp32 on the same prompt: "
+        "as text for completions, in the chat template for chat. Own passage first: share of the titles. "
         "Bounded: requests of which a label was not shown.",
         "",
         *table(header, rows),
