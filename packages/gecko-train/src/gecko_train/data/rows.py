@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,19 @@ class RowSet:
     def first(self, count: int | None) -> RowSet:
         """The set of the first ``count`` rows (None: all), without reading them."""
         return self if count is None else RowSet(self.name, self._table.slice(0, count), self._mapped)
+
+    def without(self, query_ids: Collection[int]) -> RowSet:
+        """The set without the rows of these queries, without reading or copying the others.
+
+        Raises:
+            DataError: no row is left.
+        """
+        left_out = np.flatnonzero(np.isin(self.query_ids, np.fromiter(query_ids, np.int64, len(query_ids))))
+        if not len(left_out):
+            return self
+        starts, ends = [0, *(left_out + 1).tolist()], [*left_out.tolist(), len(self)]
+        pieces = [self._table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
+        return RowSet(self.name, pa.concat_tables(pieces), self._mapped)
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -21,4 +21,4 @@ class Arrow(Source):
 
     def load(self, config: SetConfig, context: SourceContext, name: str) -> RowSet:
         """See ``Source``."""
-        return RowSet.open(find_data(config.path or ""), name).first(config.limit)
+        return RowSet.open(find_data(config.path or ""), name).without(context.held_out).first(config.limit)
