@@ -209,8 +209,9 @@ class StageConfig(Section):
         description="folder for the teacher's vectors, computed once; default: `teacher` in the stage's folder",
     )
     prompts: Literal["gecko", "own"] = Field(
-        default="gecko",
-        description="gecko: texts are written as the paper does; own: as the start model does, which keeps what it can",
+        default="own",
+        description="own: texts are written as the start model does (a raw backbone: as the paper does), which keeps "
+        "what it can; gecko: as the paper does",
     )
     sets: list[SetConfig] = Field(min_length=1)
     alpha: float = Field(default=1.0, ge=0, description="sampling weight of a set: size ** alpha")

@@ -151,7 +151,7 @@ def test_fret_lists_and_blocks_are_trained_on(tiny_model, corpus_file, tmp_path,
         ]
         positive, negatives = (own[0], own[-1:]) if number % 4 else (None, [])
         rows.append(FretRow(f"r{number}", "search result", own[0].title, positive, negatives, None, None, candidates))
-    data = type("Data", (list,), {"passage": staticmethod(corpus.get)})(rows)
+    data = type("Data", (list,), {"passage": staticmethod(lambda name, source: corpus.get(name))})(rows)
     monkeypatch.setattr("gecko_train.data.sources.fret.load_fret", lambda folder: data)
     blocks = {"documents": 16, "queries": 12, "shared": 2}
     lists = {"kl": {"weight": 1.0, "documents": 5}, "block": {"weight": 0}}
