@@ -86,7 +86,11 @@ def test_what_judges_count_is_kept_with_the_part(small_corpus, fake_llm):
 
     result = score(small_corpus, Silent(), judges=["ql", "listwise"])
     assert result.counters["listwise_missing"] == 2
-    assert set(result.counters) == {"pairs", "prompt_tokens", "listwise_missing", "listwise_dropped"}
+    assert set(result.counters) == {
+        "pairs",
+        "prompt_tokens",
+        *(f"listwise_{what}" for what in ("missing", "dropped", "repaired")),
+    }
     assert set(score(small_corpus, fake_llm()).counters) == {"pairs", "prompt_tokens"}
 
 
