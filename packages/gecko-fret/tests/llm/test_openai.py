@@ -123,6 +123,7 @@ def test_a_refusal_is_not_retried(connect, server):
 
 
 def test_an_unreachable_server_is_one_line():
+    pytest.importorskip("openai")
     config = LLMConfig(backend="openai", model="m", url="http://127.0.0.1:9", retries=1, retry_pause_s=0)
     with pytest.raises(BackendError, match=r"no answer in 2 attempts \(last: ConnectError: .*") as caught:
         OpenAILLM(config).generate([WriteRequest("", "a", 0)], Sampling())
