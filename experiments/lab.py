@@ -59,7 +59,7 @@ def parsed(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argpars
     """
     given = parser.parse_args()
     if given.small:
-        for name, value in {"sets": [DOCS], "queries": 20, "no_publish": True, **small}.items():
+        for name, value in {"sets": [f"{DOCS}-300"], "queries": 20, "no_publish": True, **small}.items():
             setattr(given, name, value)
     return given
 
@@ -67,12 +67,14 @@ def parsed(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argpars
 def judged_set(name: str, queries: int = 0) -> Judged:
     """A BEIR folder, or ``python-docs``: titles as queries, and the interpreter's documentation without them.
 
+    ``python-docs-300`` has so many of its passages.
+
     Args:
         name: folder.
         queries: most judged queries, drawn; 0: all.
     """
-    if name == DOCS:
-        return _python_docs(queries or 100)
+    if name.startswith(DOCS):
+        return _python_docs(queries or 100, int(name.removeprefix(DOCS).strip("-") or 0))
     data = gecko_eval.load_beir(name, unjudged="drop")
     titles = data.titles or [None] * len(data.docs)
     passages = [Passage(i, t, d) for i, t, d in zip(data.doc_ids, titles, data.docs, strict=True) if d.strip()]
@@ -200,8 +202,11 @@ def _log(name: str, judged: set[str]) -> list[str]:
     return [query for query in dict.fromkeys(train.queries) if query not in judged]
 
 
-def _python_docs(queries: int) -> Judged:
+def _python_docs(queries: int, most: int) -> Judged:
     corpus = python_docs()
+    if most:
+        rows = generator("passages", 0).permutation(len(corpus))[:most].tolist()
+        corpus = Corpus([corpus[row] for row in sorted(rows)], name=DOCS)
     pairs = corpus.pairs()
     chosen = [pairs[row] for row in generator("judged titles", 0).permutation(len(pairs)).tolist()]
     asked = [(title, passage) for title, passage in chosen if corpus.get(passage.id).title][:queries]
