@@ -133,7 +133,7 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
         "name": variant,
         "output": str(out),
         "seed": seed,
-        "student": {"model": given.student, "dims": [384 if "minilm" in given.student else 768]},
+        "student": {"model": given.student, "dims": [Gecko.from_pretrained(given.student).dim]},
         "finetune": {
             "sets": [
                 {"source": "fret", "name": path.name, "path": str(path), **blocks}

@@ -198,3 +198,13 @@ def test_dims_of_one_model_are_compared(invoke, data_root, tmp_path):
     assert "note:" not in shown.output
     assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["o-16-against-o-64.csv", "o-16-against-o-64.png"]
     assert invoke("compare", "o", "--dims", 64, 8).exit_code == 2
+
+
+def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
+    from gecko_eval import cli
+
+    called = []
+    monkeypatch.setattr(cli, "choose_waiting", lambda: called.append("waiting"))
+    monkeypatch.setattr(cli, "app", lambda **options: called.append("app"))
+    cli.main()
+    assert called == ["waiting", "app"]

@@ -141,3 +141,13 @@ def test_module_runs_as_a_command():
         check=True,
     )
     assert "--dry-run" in result.stdout
+
+
+def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
+    from gecko_fret import cli
+
+    called = []
+    monkeypatch.setattr(cli, "choose_waiting", lambda: called.append("waiting"))
+    monkeypatch.setattr(cli, "app", lambda **options: called.append("app"))
+    cli.main()
+    assert called == ["waiting", "app"]

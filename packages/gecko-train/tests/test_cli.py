@@ -102,3 +102,13 @@ def test_a_soup_of_one_model_is_a_usage_error_in_one_line(tmp_path):
     assert result.returncode == 2
     assert result.stderr == "error: soup: 1 model folder given; name at least two\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
+    from gecko_train import cli
+
+    called = []
+    monkeypatch.setattr(cli, "choose_waiting", lambda: called.append("waiting"))
+    monkeypatch.setattr(cli, "app", lambda: called.append("app"))
+    cli.main()
+    assert called == ["waiting", "app"]

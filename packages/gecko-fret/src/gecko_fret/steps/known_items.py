@@ -34,8 +34,8 @@ FITTED = (TITLES, SENTENCES)
 
 #: Lines that are tried for every item that is wanted.
 _TRIED = 3
-#: Of each kind so many are taken at least, even where the embedder finds none.
-FEWEST_FOUND = 4
+#: Weights are fitted on so many at least, half of them titles, even where the embedder finds none of their passages.
+FEWEST_ITEMS = 8
 
 _SENTENCE_WORDS = (5, 40)
 _REST_WORDS = 10
@@ -63,9 +63,10 @@ def plan_items(build: BuildContext) -> list[Callable[[], KnownItem]]:
     config = build.config
     task = load_prompts(config.generate.prompt).kinds[0]
     wanted, half = config.measure.items, config.measure.items // 2
-    titled = _found(build, TITLES, task, titles(build.corpus, _TRIED * half, config.seed), half)
+    titled = _found(build, TITLES, task, titles(build.corpus, _TRIED * half, config.seed), half, FEWEST_ITEMS // 2)
     rest = wanted - len(titled)
-    cut = _found(build, SENTENCES, task, sentences(build.corpus, _TRIED * rest, config.seed), rest)
+    fewest = max(FEWEST_ITEMS - len(titled), FEWEST_ITEMS // 2)
+    cut = _found(build, SENTENCES, task, sentences(build.corpus, _TRIED * rest, config.seed), rest, fewest)
     plans: list[Callable[[], KnownItem]] = [_later(_line_item, build, task, line) for line in (*titled, *cut)]
     plans += [_later(_seed_item, build, query, retrieved) for query, retrieved in _written(build)]
     return plans
@@ -131,7 +132,9 @@ class _Line:
     ids: list[str]
 
 
-def _found(build: BuildContext, kind: str, task: str, lines: Sequence[tuple[str, Passage]], wanted: int) -> list[_Line]:
+def _found(
+    build: BuildContext, kind: str, task: str, lines: Sequence[tuple[str, Passage]], wanted: int, fewest: int
+) -> list[_Line]:
     """The first of these lines whose passage is among the nearest; those that miss it by least where all too few are.
 
     Args:
@@ -140,6 +143,7 @@ def _found(build: BuildContext, kind: str, task: str, lines: Sequence[tuple[str,
         task: of the queries.
         lines: a line, and the passage without it.
         wanted: how many.
+        fewest: how many, at least, where there are so many lines.
     """
     if not lines:
         return []
@@ -160,7 +164,7 @@ def _found(build: BuildContext, kind: str, task: str, lines: Sequence[tuple[str,
         else:
             missed.append((gap, item))
     few = [item for _, item in sorted(missed, key=lambda pair: pair[0])]
-    return (found + few[: max(0, min(wanted, FEWEST_FOUND) - len(found))])[:wanted]
+    return (found + few[: max(0, min(wanted, fewest) - len(found))])[:wanted]
 
 
 def _line_item(build: BuildContext, task: str, line: _Line) -> KnownItem:

@@ -18,13 +18,11 @@ from gecko_fret.judges import JUDGES, Pair
 from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.judging import Panel, judging_fingerprint, llm_reads, make_panel
-from gecko_fret.steps.known_items import KnownItem, plan_items, sentences, titles
+from gecko_fret.steps.known_items import FEWEST_ITEMS, KnownItem, plan_items, sentences, titles
 from gecko_fret.steps.measured import MeasuredCandidate, MeasuredItem, fit_judges, summary
 from gecko_fret.steps.parts import Layout, layout_of, part_count
 from gecko_fret.steps.plan import Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE
-
-_FEWEST_ITEMS = 8
 
 
 class Measure:
@@ -92,10 +90,10 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         if not measures(build.config):
             return
         seed = build.config.seed
-        found = len(titles(build.corpus, _FEWEST_ITEMS, seed)) + len(sentences(build.corpus, _FEWEST_ITEMS, seed))
-        if found < _FEWEST_ITEMS:
+        found = len(titles(build.corpus, FEWEST_ITEMS, seed)) + len(sentences(build.corpus, FEWEST_ITEMS, seed))
+        if found < FEWEST_ITEMS:
             raise DataError(
-                f"{build.corpus.name}: the judges are measured on {_FEWEST_ITEMS} or more titles and sentences whose "
+                f"{build.corpus.name}: the judges are measured on {FEWEST_ITEMS} or more titles and sentences whose "
                 f"passage is known, and these passages give {found}; add passages, or set mine.fuse: rrf"
             )
 

@@ -36,14 +36,16 @@ class BuildFret(Step):
         if not summary.complete:
             raise DataError(f"{folder}: FRet was stopped before its end; the same command goes on with it")
         rows = load_fret(folder)
-        answered = [row for row in rows if row.positive is not None and row.seed_id is not None]
-        moved = sum(row.positive is not None and row.positive.id != row.seed_id for row in answered)
-        share = moved / len(answered) if answered else 0.0
+        answered = sum(row.positive is not None for row in rows)
+        seeded = [row for row in rows if row.positive is not None and row.seed_id is not None]
+        moved = sum(row.positive is not None and row.positive.id != row.seed_id for row in seeded)
+        share = moved / len(seeded) if seeded else 0.0
         return {
             "rows": len(rows),
+            "rows_with_a_positive": answered,
             "positive_is_not_the_seed": share,
             "counts": rows.manifest.get("counts", {}),
             "fret_seconds": time.perf_counter() - started,
-            "note": f"{len(rows)} rows (task, query, positive, negative); the LLM chose another passage than the seed "
-            f"for {share:.0%}",
+            "note": f"{len(rows)} lists of judged candidates, {answered} of them with a positive, which is another "
+            f"passage than the seed for {share:.0%}",
         }
