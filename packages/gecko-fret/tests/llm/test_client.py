@@ -8,6 +8,7 @@ from gecko_fret.llm.choices import read_choice
 from gecko_fret.llm.client import ApiClient, Refused, prompt_tokens, read_key
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.pace import BudgetError, Spent
+from gecko_fret.llm.protocol import Sampling, WriteRequest
 
 pytest.importorskip("openai")
 BODY = {"prompt": "a cat", "max_tokens": 2, "temperature": 0}
@@ -192,3 +193,25 @@ def test_closing_twice_does_no_harm(client):
     asked = client()
     asked.close()
     asked.close()
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        "many",
+        [1],
+        None,
+        {"prompt_tokens": "5", "completion_tokens": -2},
+        {"prompt_tokens": 1.5, "completion_tokens": True, "completion_tokens_details": 7},
+    ],
+)
+def test_what_a_server_miscounts_is_what_was_expected(client, connect, server, monkeypatch, usage):
+    expected, answer = ask(client(), BODY), server.answer
+    monkeypatch.setattr(server, "answer", lambda *asked: (200, answer(*asked)[1] | {"usage": usage}))
+    miscounted = client()
+    assert ask(miscounted, BODY) == expected
+    assert miscounted.budget.spent == Spent(prompt_tokens(BODY)[1], 2)
+    llm = connect()
+    (written,) = llm.generate([WriteRequest("", "a cat", 0)], Sampling(max_new_tokens=2, stop=("never",)))
+    assert written.text
+    assert (llm.usage.requests, llm.usage.prompt_tokens, llm.usage.thinking_tokens) == (1, 0, 0)

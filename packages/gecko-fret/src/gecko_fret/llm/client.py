@@ -290,11 +290,25 @@ def _parsed(content: bytes) -> dict[str, Any]:
         raise Unusable("an answer that is not whole JSON") from None
     if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list) or not answer["choices"]:
         raise Unusable("an answer without choices")
-    return answer
+    return answer | {"usage": _clean_usage(answer.get("usage"))}
+
+
+def _clean_usage(usage: Any) -> dict[str, Any]:
+    """The counts of tokens that are counts; a server that miscounts must not end a build."""
+    if not isinstance(usage, dict):
+        return {}
+    details = usage.get("completion_tokens_details")
+    clean: dict[str, Any] = _counts(usage, "prompt_tokens", "completion_tokens")
+    return clean | {
+        "completion_tokens_details": _counts(details if isinstance(details, dict) else {}, "reasoning_tokens")
+    }
+
+
+def _counts(values: dict[str, Any], *names: str) -> dict[str, int]:
+    return {name: values[name] for name in names if type(values.get(name)) is int and values[name] >= 0}
 
 
 def _usage(answer: dict[str, Any], prompt: int, generated: int) -> Spent:
     """What the server says it took; what was expected where it says nothing."""
-    usage = answer.get("usage") or {}
-    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Spent(prompt if read is None else int(read), generated if written is None else int(written))
+    usage = answer["usage"]
+    return Spent(usage.get("prompt_tokens", prompt), usage.get("completion_tokens", generated))
