@@ -4,11 +4,12 @@
 
 For each corpus the LLM writes queries and judges their neighbours; the student is then fine-tuned on what came of it in
 several ways. What is saved of each (how far from the start, zero included) is chosen on the run's own known items; the
-judged queries are looked at once, after that. Every model is also searched with on the other corpora: what does
-adaptation to one cost on another?
+judged queries are looked at once, after that. With `--across` every model is also searched with on the other corpora:
+what does adaptation to one cost on another?
 
-Data: `written`, queries by the LLM; `styled`, queries by the LLM in the style of eight real ones; `free`, titles and
-sentences of the passages; `log`, the queries of the train split without their answers; `all`, whatever there is.
+Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real ones; `free`, titles and sentences of
+the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `teacher`, the rows
+of `all` with the similarities of a larger embedder as what is learnt.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
 `blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists.
 """
@@ -28,38 +29,50 @@ from rich.console import Console
 from gecko_core import Gecko
 from gecko_core.io import write_text
 from gecko_core.randomness import generator
-from gecko_fret import build_fret
+from gecko_fret import build_fret, load_fret
 from gecko_fret.config import parse_config
 from gecko_train.config import parse_recipe
 from gecko_train.run import run_stage
 
 SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
 EXAMPLES = 8
-ROWS_OF = {"written": ["llm"], "styled": ["llm"], "free": ["titles", "sentences"], "log": ["log"]}
-HARD = {"temperature": 0.02, "same_tower": True, "negatives_scope": "own", "hard_negatives": 1}
-LISTS = {"kl": {"weight": 1.0}}
-BLOCKS = {"contrastive_weight": 0, "block": {"weight": 1.0}}
-WAYS: dict[str, dict[str, Any]] = {
-    "hard": {"objective": HARD},
-    "lists": {"objective": {**LISTS, "contrastive_weight": 0}},
-    "both": {"objective": {**HARD, **LISTS}},
-    "blocks": {"objective": BLOCKS},
+#: Data to the sources of queries that it is; `styled` has a build of its own, the others share one.
+SOURCES = {
+    "written": ["llm"],
+    "styled": ["llm"],
+    "free": ["titles", "sentences"],
+    "log": ["log"],
+    "all": ["llm", "titles", "sentences", "log"],
+    "teacher": ["llm", "titles", "sentences", "log"],
 }
-#: What is measured by default: data and the way in which it is learnt from.
-VARIANTS = ("written hard", "written lists", "written both", "written blocks", "styled blocks", "free blocks",
-            "log blocks", "all blocks")  # fmt: skip
+NEEDS_LOG = ("styled", "log")
+HARD = {"temperature": 0.02, "same_tower": True, "negatives_scope": "own", "hard_negatives": 1}
+LISTS = {"kl": {"weight": 1.0, "documents": 6}}
+WAYS: dict[str, dict[str, Any]] = {
+    "hard": HARD,
+    "lists": {**LISTS, "contrastive_weight": 0},
+    "both": {**HARD, **LISTS},
+    "blocks": {"contrastive_weight": 0, "block": {"weight": 1.0}},
+}
+#: Rows of a batch, so that a step of every way reads about as many texts as one of blocks does.
+BATCH = {"hard": 48, "lists": 20, "both": 20, "blocks": 48}
+#: What is measured by default: queries and the way in which they are learnt from.
+VARIANTS = ("written hard", "written lists", "written blocks", "styled blocks", "free blocks", "log blocks",
+            "all blocks", "all lists", "all both")  # fmt: skip
 SMALL = {"seeds": 4, "others": 16, "candidates": 4, "steps": 2, "items": 12, "variants": ["written both", "all blocks"]}
 
 
 def main() -> None:
     parser = lab.arguments(__doc__, SETS)
     parser.add_argument("--variants", nargs="+", default=VARIANTS, help='such as "written lists"')
-    parser.add_argument("--seeds", type=int, default=400, help="passages that the LLM writes two queries for")
-    parser.add_argument("--others", type=int, default=400, help="most titles, sentences and queries of a log")
+    parser.add_argument("--seeds", type=int, default=100, help="passages that the LLM writes two queries for")
+    parser.add_argument("--others", type=int, default=400, help="most titles and sentences, and queries of a log")
     parser.add_argument("--candidates", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
+    parser.add_argument("--teacher", default="all-mpnet-base-v2", help='embedder that "teacher blocks" learns from')
+    parser.add_argument("--across", action="store_true", help="search with every model on all sets, not its own alone")
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--student", default="all-minilm-l6-v2")
     parser.add_argument("--prompts", default="own", choices=["own", "gecko"])
@@ -69,11 +82,12 @@ def main() -> None:
     raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
     for name, judged in sets.items():
         clock = lab.Clock(given.work / name / "seconds.json")
-        found = {"zero-shot": {other: evaluated(given, given.student, other, sets) for other in sets}}
+        others = sets if given.across else [name]
+        found = {"zero-shot": {other: evaluated(given, given.student, other, sets) for other in others}}
         for variant, seed in wanted(given, judged):
             model = trained(given, judged, variant, seed, clock)
             key = f"{variant}, seed {seed}" if given.runs > 1 else variant
-            found[key] = {other: evaluated(given, str(model), other, sets) for other in sets}
+            found[key] = {other: evaluated(given, str(model), other, sets) for other in others}
             print(name, key, *(f"{other} {lab.mean(values)}" for other, values in found[key].items()), flush=True)
         raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds}
     lab.publish("adaptation", report(given, sets, raw), raw, given, plot(sets, raw))
@@ -82,43 +96,41 @@ def main() -> None:
 def wanted(given: argparse.Namespace, judged: lab.Judged) -> Iterator[tuple[str, int]]:
     """Variants that the set has data for, each with every seed."""
     for variant in given.variants:
-        if judged.log or variant.split()[0] not in ("styled", "log"):
+        if judged.log or variant.split()[0] not in NEEDS_LOG:
             for seed in range(given.runs):
                 yield variant, seed
 
 
-def folders(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.Clock) -> list[Path]:
-    """The FRet folders of one kind of data, built where they are missing."""
-    names = [data] if data != "all" else ["written", "free", *(["styled", "log"] if judged.log else [])]
-    return [built(given, judged, name, clock) for name in names]
-
-
 def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.Clock) -> Path:
-    """One FRet folder; a build that was stopped goes on."""
-    folder = given.work / judged.name / data
-    sources, generate = ROWS_OF[data], {"seeds": min(given.seeds, len(judged.corpus)), "attempts": 2}
+    """The FRet folder that has these data; a build that was stopped goes on."""
+    name = "styled" if data == "styled" else "all"
+    folder = given.work / judged.name / name
     log = list(judged.log)
     order = generator("log of an experiment", 0).permutation(len(log)).tolist()
     examples, rest = [log[place] for place in order[:EXAMPLES]], [log[place] for place in order[EXAMPLES:]]
-    extra: dict[str, Any] = {"sources": sources}
-    if data == "styled":
-        extra["examples"] = _lines(given.work / judged.name / "examples.txt", examples)
-    elif data == "free":
-        extra["per_source"] = dict.fromkeys(sources, given.others // 2)
-    elif data == "log":
-        extra |= {
-            "log": _lines(given.work / judged.name / "log.txt", rest[: given.others]),
-        }
+    seeds = min(given.seeds, len(judged.corpus))
+    generate: dict[str, Any] = {"seeds": seeds, "attempts": 2, "user_task": judged.data.task}
+    if name == "styled":
+        generate["examples"] = _lines(given.work / judged.name / "examples.txt", examples)
+    else:
+        generate["sources"] = ["llm", "titles", "sentences"]
+        generate["per_source"] = {"titles": given.others // 2, "sentences": given.others // 2}
+        if rest:
+            generate["sources"].append("log")
+            generate["log"] = _lines(given.work / judged.name / "log.txt", rest[: given.others])
     config = parse_config(
         {
             "llm": {"model": given.llm},
             "embedder": {"model": given.student},
-            "generate": generate | extra,
-            "measure": {"items": given.items, "candidates": given.candidates},
-            "retrieve": {"candidates": given.candidates, "cache": str(given.work / judged.name / "embeddings")},
+            "generate": generate,
+            "measure": {"items": given.items, "candidates": given.candidates, "seeds": 0},
+            # Queries of one part share what is read of a passage.
+            "retrieve": {
+                "candidates": given.candidates, "cache": str(given.work / judged.name / "embeddings"), "part_size": 256,
+            },
         }
-    )
-    clock.run(f"build {data}", lambda: build_fret(config, folder, corpus=judged.corpus, progress=True))
+    )  # fmt: skip
+    clock.run(f"build {name}", lambda: build_fret(config, folder, corpus=judged.corpus, progress=True))
     return folder
 
 
@@ -128,7 +140,15 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
     out = given.work / judged.name / "models" / f"{variant.replace(' ', '-')}-{seed}"
     if (out / "model").exists():
         return out / "model"
-    blocks = {"blocks": {}} if way == "blocks" else {}
+    folder = built(given, judged, data, clock)
+    of_source = {"source": "fret", "name": data, "path": str(folder)}
+    there = {row.source for row in load_fret(folder)}
+    objective = dict(WAYS[way])
+    stage: dict[str, Any] = {}
+    if data == "teacher":
+        stage["teacher"] = given.teacher
+        stage["teacher_cache"] = str(given.work / judged.name / "teacher")
+        objective["block"] = {"weight": 1.0, "targets": "teacher"}
     recipe = {
         "name": variant,
         "output": str(out),
@@ -136,18 +156,22 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
         "student": {"model": given.student, "dims": [Gecko.from_pretrained(given.student).dim]},
         "finetune": {
             "sets": [
-                {"source": "fret", "name": path.name, "path": str(path), **blocks}
-                for path in folders(given, judged, data, clock)
+                {
+                    **of_source,
+                    "options": {"sources": [name for name in SOURCES[data] if name in there]},
+                    **({"blocks": {}} if way == "blocks" else {}),
+                }
             ],
             "prompts": given.prompts,
+            "objective": objective,
             "trainer": {
-                "batch_size": 32,
+                "batch_size": BATCH[way],
                 "max_steps": given.steps,
                 "learning_rate": given.rate,
                 "max_seq_length": 128,
                 "checkpoint_every": 0,
             },
-            **WAYS[way],
+            **stage,
         },
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +206,9 @@ def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str
         rows.append([variant, *cells, lab.change_of_mean(own, base)])
     cost: list[list[object]] = []
     for variant in variants:
-        pairs = [(name, other) for name in sets if variant in found[name] for other in sets if other != name]
+        pairs = [
+            (name, other) for name in sets if variant in found[name] for other in found[name][variant] if other != name
+        ]
         if pairs:
             after = [found[name][variant][other] for name, other in pairs]
             before = [found[name]["zero-shot"][other] for name, other in pairs]
@@ -190,6 +216,7 @@ def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str
             worst, (adapted, other) = min(zip(changes, pairs, strict=True))
             cost.append([variant, lab.change_of_mean(after, before), f"{worst:+.1f} ({adapted} on {other})"])
     minutes = {name: sum(raw["sets"][name]["seconds"].values()) / 60 for name in sets}
+    across = ["## On corpora that the model was not adapted to", "", *lab.table(["", "mean", "worst"], cost), ""]
     return [
         "# Adaptation",
         "",
@@ -203,10 +230,7 @@ def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str
         "",
         "![Change by corpus and way](adaptation.png)",
         "",
-        "## On corpora that the model was not adapted to",
-        "",
-        *lab.table(["", "mean", "worst"], cost),
-        "",
+        *(across if cost else []),
         f"Minutes of building and training: {', '.join(f'{name} {value:.0f}' for name, value in minutes.items())}.",
     ]
 

@@ -159,3 +159,12 @@ def test_no_passage_shows_its_title_beside_one(load, options):
     for context in ({}, {"scored_documents": 5, "unanswered": True}):
         for found in load([row, unanswered], options, **context):
             assert all(d.title is None for d in (found.positive, *found.negatives) if d)
+
+
+def test_rows_of_chosen_sources(load):
+    rows = [paper_row(), replace(paper_row(), query="a title", source="titles")]
+    assert [row.query for row in load(rows)] == ["ask", "a title"]
+    assert [row.query for row in load(rows, {"sources": ["titles"]})] == ["a title"]
+    assert [row.query for row in load(rows, {"sources": ["titles", "llm"]})] == ["ask", "a title"]
+    with pytest.raises(ConfigError, match="sources: .* has no row of log; it has llm, titles"):
+        load(rows, {"sources": ["log", "llm"]})

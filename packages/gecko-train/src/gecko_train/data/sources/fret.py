@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class FretOptions(Section):
     negative: Literal["p_N", "random", "none"] = "p_N"
     list_documents: int | None = Field(default=None, ge=0)  # default: what the objective reads
     list_best: int | None = Field(default=None, ge=0)  # default: half of them, none with fused scores
+    sources: list[str] | None = Field(default=None, min_length=1)  # default: rows of every source
 
 
 class Fret(Source):
@@ -84,7 +85,7 @@ class FretLists:
         listed: how many further candidates follow; 0: no scores are read; None: all candidates.
 
     Raises:
-        ConfigError: the objective reads a score that the rows do not have.
+        ConfigError: the objective reads a score that the rows do not have, or no row is of the sources asked for.
         DataError: the folder is not a FRet folder.
     """
 
@@ -96,6 +97,7 @@ class FretLists:
         self._passage = functools.cache(self._data.passage) if listed is None else self._data.passage
         self._options, self._task, self._context = options, task, context
         self._listed = _ALL if listed is None else listed
+        self._places = _of_sources(self._data, folder, options.sources)
         self._targets = None
         if listed is None or listed or context.false_negative_share is not None:
             self._targets = Targets.choose(self._data, context.score, context.teacher_temperature)
@@ -107,7 +109,8 @@ class FretLists:
 
     def __iter__(self) -> Iterator[TrainingRow]:
         generator = stream_generator(self._context.seed, Stream.FRET_NEGATIVES)
-        for row in self._data:
+        for place in self._places:
+            row = self._data[place]
             if row.positive is None:
                 if self._context.unanswered:
                     yield self._unanswered(row)
@@ -184,6 +187,20 @@ class FretLists:
         documents = tuple(_document(passage) for passage in others)
         positive = None if first is None else _document(first)
         return TrainingRow(self._task or row.task, row.query, positive, documents, scores=scores)
+
+
+def _of_sources(data: FretData, folder: Path, sources: list[str] | None) -> Sequence[int]:
+    """Places of the rows whose queries are from one of ``sources``; None: of all rows."""
+    if sources is None:
+        return range(len(data))
+    found = [row.source for row in data]
+    missing = sorted(set(sources) - set(found))
+    if missing:
+        raise ConfigError(
+            f"options of source 'fret': sources: {folder} has no row of {', '.join(missing)}; it has "
+            f"{', '.join(sorted(set(found)))}"
+        )
+    return [place for place, source in enumerate(found) if source in sources]
 
 
 def _document(passage: Passage) -> Document:
