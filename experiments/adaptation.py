@@ -8,8 +8,8 @@ judged queries are looked at once, after that. With `--across` every model is al
 what does adaptation to one cost on another?
 
 Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real ones; `free`, titles and sentences of
-the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `teacher`, the rows
-of `all` with the similarities of a larger embedder as what is learnt.
+the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `teacher`, the
+rows of `all` with the similarities of a larger embedder as what is learnt.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
 `blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists.
 """

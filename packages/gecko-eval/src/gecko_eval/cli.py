@@ -1,4 +1,4 @@
-"""The command line: gecko-eval run | compare | report | tasks | prefetch."""
+"""The command line: gecko-eval run | compare | report | tasks | prefetch | fetch."""
 
 from __future__ import annotations
 
@@ -207,6 +207,24 @@ def prefetch(
             raise SystemExit(2 if failed == len(entries) else 1)
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Judged set of the hub, in mteb's layout, such as mteb/scifact.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, in BEIR's layout; best below GECKO_DATA_DIR.")],
+    splits: Annotated[list[str] | None, typer.Option("--splits", help="Of the judgements; default: test.")] = None,
+    documents: Annotated[
+        int | None, typer.Option(min=1, help="Most documents: the judged ones, and others at random.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a judged set of the hub as a BEIR folder, which all our commands read."""
+    with exit_on_error(debug):
+        from gecko_eval.data import fetch_beir
+
+        counts = fetch_beir(name, out, splits=splits or ["test"], documents=documents)
+        _say(f"{out}: {', '.join(f'{kind} {count}' for kind, count in counts.items())}")
+
+
 def _fetch_all(entries: Sequence[Entry], debug: bool) -> int:
     """Download the data of every entry; returns how many failed."""
     from gecko_eval.mteb.run import in_one_line, no_network
@@ -347,7 +365,7 @@ def _say(line: str) -> None:
 
 
 #: Options of which every command takes several values after one name.
-_SEVERAL = {"run": {"--dims", "-d", "--tasks", "-t", "--data"}, "compare": {"--dims"}}
+_SEVERAL = {"run": {"--dims", "-d", "--tasks", "-t", "--data"}, "compare": {"--dims"}, "fetch": {"--splits"}}
 
 
 def spread(arguments: list[str]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from gecko_eval.data.beir import load_beir
 from gecko_eval.data.csv_set import load_csv
+from gecko_eval.data.fetch import fetch_beir
 from gecko_eval.data.qrels import find_qrels, read_qrels
 from gecko_eval.data.sets import RetrievalSet, StsSet
 from gecko_eval.data.sts import load_sts
 
-__all__ = ["RetrievalSet", "StsSet", "find_qrels", "load_beir", "load_csv", "load_sts", "read_qrels"]
+__all__ = ["RetrievalSet", "StsSet", "fetch_beir", "find_qrels", "load_beir", "load_csv", "load_sts", "read_qrels"]
