@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gecko_core.encode.batches import WINDOW, plan_batches
     from gecko_core.encode.pool import EncoderPool
     from gecko_core.encode.precision import probed_autocast
-    from gecko_core.encode.quantization import Ranges, dequantize, quantize
+    from gecko_core.encode.quantization import Ranges, dequantize, quantize, ranges_of
     from gecko_core.encode.rows import Columns, Row, read_rows
     from gecko_core.encode.stream import encode_stream
 
@@ -31,6 +31,7 @@ __all__ = [
     "plan_batches",
     "probed_autocast",
     "quantize",
+    "ranges_of",
     "read_rows",
     "two_products",
     "two_products_are_faster",
@@ -54,6 +55,7 @@ __getattr__, __dir__ = lazy_exports(
         "plan_batches": "gecko_core.encode.batches",
         "probed_autocast": "gecko_core.encode.precision",
         "quantize": "gecko_core.encode.quantization",
+        "ranges_of": "gecko_core.encode.quantization",
         "read_rows": "gecko_core.encode.rows",
         "two_products": "gecko_core.encode.attention",
         "two_products_are_faster": "gecko_core.encode.attention",

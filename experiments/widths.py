@@ -1,0 +1,145 @@
+"""What shorter and coarser vectors cost: quality at every prefix and precision against bytes per vector.
+
+    GECKO_DATA_DIR=... uv run python experiments/widths.py --work /tmp/widths
+
+Documents are stored as float32, int8 (one byte a component) or binary (one bit a component); queries stay float32, as
+a search service has them. An int8 code is read as the value it stands for, a bit as +1 or -1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import lab
+import numpy as np
+
+from gecko_core import Gecko
+from gecko_core.encode import dequantize, quantize, ranges_of
+from gecko_core.io import whole_file
+from gecko_core.search import top_k
+
+SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
+PRECISIONS = ("float32", "int8", "binary")
+BITS = {"float32": 32, "int8": 8, "binary": 1}
+CALIBRATION = 1000  # documents whose ranges the int8 codes are made for
+SMALL = {"dims": [384, 64]}
+
+
+def main() -> None:
+    parser = lab.arguments(__doc__, SETS)
+    parser.add_argument("--models", nargs="+", default=["all-minilm-l6-v2"], help="names or folders")
+    parser.add_argument("--dims", nargs="+", type=int, default=[384, 256, 192, 128, 96, 64, 32])
+    given = lab.parsed(parser, SMALL)
+    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "models": {}}
+    for name in given.models:
+        model = Gecko.from_pretrained(name)
+        found: dict[str, Any] = {}
+        for set_name in given.sets:
+            judged = lab.judged_set(set_name, given.queries)
+            found[set_name] = measured(given, model, judged)
+            whole = lab.mean(found[set_name][cell(given.dims[0], "float32")])
+            print(Path(name).name, judged.name, f"{given.dims[0]} dims, float32: {whole}", flush=True)
+        raw["models"][name] = found
+    lab.publish("widths", report(given, raw), raw, given, plot(given, raw))
+
+
+def measured(given: argparse.Namespace, model: Gecko, judged: lab.Judged) -> dict[str, list[float]]:
+    """NDCG@10 of every query at every width and precision."""
+    queries, documents = vectors(given, model, judged)
+    found = {}
+    for dim in given.dims:
+        asked, stored = model.truncate(queries, dim), model.truncate(documents, dim)
+        for precision in PRECISIONS:
+            hits = top_k(asked, read_back(stored, precision), 10)
+            ranked = [[judged.data.doc_ids[row] for row in rows] for rows in hits.rows.tolist()]
+            found[cell(dim, precision)] = lab.ranked_scores(ranked, judged.data.judgements)
+    return found
+
+
+def vectors(given: argparse.Namespace, model: Gecko, judged: lab.Judged) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, D) and (N, D) float32, kept in the work folder."""
+    path = given.work / "vectors" / f"{model.weights_hash()[:12]}-{judged.name}-{len(judged.data.queries)}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = judged.data
+        queries = model.encode_queries(list(data.queries), task=data.task)
+        documents = model.encode_documents(list(data.docs), titles=data.titles)
+        with whole_file(path) as file:
+            np.savez(file, queries=queries, documents=documents)
+    with np.load(path) as kept:
+        return kept["queries"], kept["documents"]
+
+
+def read_back(stored: np.ndarray, precision: str) -> np.ndarray:
+    """(N, d) float32: what the codes of these vectors stand for."""
+    if precision == "float32":
+        return stored
+    if precision == "binary":
+        return np.unpackbits(quantize(stored, "binary"), axis=1, count=stored.shape[1]).astype(np.float32) * 2 - 1
+    ranges = ranges_of(stored[:CALIBRATION])
+    return dequantize(quantize(stored, "int8", ranges), ranges)
+
+
+def cell(dim: int, precision: str) -> str:
+    return f"{dim} {precision}"
+
+
+def size(dim: int, precision: str) -> int:
+    """Bytes of a stored vector."""
+    return -(-dim * BITS[precision] // 8)
+
+
+def kept_share(given: argparse.Namespace, found: dict[str, Any], key: str) -> float:
+    """The mean over sets of nDCG@10, as a share in percent of the widest in float32."""
+    whole = cell(given.dims[0], "float32")
+    return float(np.mean([100 * np.mean(of[key]) / np.mean(of[whole]) for of in found.values()]))
+
+
+def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
+    """The page."""
+    lines = [
+        "# Widths and precisions",
+        "",
+        f"{lab.described('torch', 'transformers')}. `experiments/widths.py`: documents stored at each width and "
+        "precision, queries in float32, exact search. nDCG@10 in percent; `kept`: the mean over the sets of the share "
+        "of what the widest vectors in float32 reach.",
+        "",
+    ]
+    for name, found in raw["models"].items():
+        rows: list[list[object]] = [
+            [dim, precision, size(dim, precision),
+             *(lab.mean(of[cell(dim, precision)]) for of in found.values()),
+             f"{kept_share(given, found, cell(dim, precision)):.1f}"]
+            for dim in given.dims
+            for precision in PRECISIONS
+        ]  # fmt: skip
+        lines += [f"## {Path(name).name}", ""]
+        lines += [*lab.table(["dims", "precision", "bytes", *found, "kept"], rows), ""]
+    return [*lines, "![Quality against bytes](widths.png)"]
+
+
+def plot(given: argparse.Namespace, raw: dict[str, Any]) -> Any:
+    """Quality that is kept against bytes per vector, one line per precision."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for (name, found), style in zip(raw["models"].items(), ("-", "--", ":", "-."), strict=False):
+        for precision, colour in zip(PRECISIONS, ("tab:blue", "tab:orange", "tab:green"), strict=True):
+            x = [size(dim, precision) for dim in given.dims]
+            y = [kept_share(given, found, cell(dim, precision)) for dim in given.dims]
+            axes.plot(x, y, style, marker="o", color=colour, label=f"{Path(name).name}, {precision}")
+            for dim, a, b in zip(given.dims, x, y, strict=True):
+                axes.annotate(str(dim), (a, b), fontsize=7, xytext=(3, -9), textcoords="offset points")
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("bytes per vector")
+    axes.set_ylabel("share of nDCG@10 kept, %")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
