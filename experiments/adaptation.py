@@ -24,15 +24,12 @@ from typing import Any
 
 import lab
 import numpy as np
-from rich.console import Console
 
 from gecko_core import Gecko
 from gecko_core.io import write_text
 from gecko_core.randomness import generator
 from gecko_fret import build_fret, load_fret
 from gecko_fret.config import parse_config
-from gecko_train.config import parse_recipe
-from gecko_train.run import run_stage
 
 SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
 EXAMPLES = 8
@@ -141,44 +138,24 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
     if (out / "model").exists():
         return out / "model"
     folder = built(given, judged, data, clock)
-    of_source = {"source": "fret", "name": data, "path": str(folder)}
     there = {row.source for row in load_fret(folder)}
-    objective = dict(WAYS[way])
-    stage: dict[str, Any] = {}
+    of_source: dict[str, Any] = {
+        "source": "fret",
+        "name": data,
+        "path": str(folder),
+        "options": {"sources": [name for name in SOURCES[data] if name in there]},
+    }
+    if way == "blocks":
+        of_source["blocks"] = {}
+    stage: dict[str, Any] = {"sets": [of_source], "prompts": given.prompts, "objective": dict(WAYS[way])}
     if data == "teacher":
         stage["teacher"] = given.teacher
         stage["teacher_cache"] = str(given.work / judged.name / "teacher")
-        objective["block"] = {"weight": 1.0, "targets": "teacher"}
-    recipe = {
-        "name": variant,
-        "output": str(out),
-        "seed": seed,
-        "student": {"model": given.student, "dims": [Gecko.from_pretrained(given.student).dim]},
-        "finetune": {
-            "sets": [
-                {
-                    **of_source,
-                    "options": {"sources": [name for name in SOURCES[data] if name in there]},
-                    **({"blocks": {}} if way == "blocks" else {}),
-                }
-            ],
-            "prompts": given.prompts,
-            "objective": objective,
-            "trainer": {
-                "batch_size": BATCH[way],
-                "max_steps": given.steps,
-                "learning_rate": given.rate,
-                "max_seq_length": 128,
-                "checkpoint_every": 0,
-            },
-            **stage,
-        },
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (out.parent / f"{out.name}.log").open("a", encoding="utf-8") as log:
-        console = Console(file=log, width=120)
-        clock.run(f"train {variant}", lambda: run_stage(parse_recipe(recipe), "finetune", console))
-    return out / "model"
+        stage["objective"]["block"] = {"weight": 1.0, "targets": "teacher"}
+    return lab.finetuned(
+        out, given.student, stage, clock, name=variant, seed=seed,
+        batch_size=BATCH[way], max_steps=given.steps, learning_rate=given.rate,
+    )  # fmt: skip
 
 
 def evaluated(given: argparse.Namespace, model: str, name: str, sets: dict[str, lab.Judged]) -> list[float]:

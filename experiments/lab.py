@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 import gecko_eval
+from gecko_core import Gecko
 from gecko_core.errors import DataError
 from gecko_core.io import read_json, write_json, write_text
 from gecko_core.randomness import generator
 from gecko_core.threads import choose_waiting
 from gecko_fret import Corpus, Passage
 from gecko_fret.corpus import python_docs
+from gecko_train.config import parse_recipe
+from gecko_train.run import run_stage
 
 choose_waiting()  # before anything imports torch
 
@@ -93,6 +97,36 @@ def scores_of(model: Any, data: gecko_eval.RetrievalSet) -> list[float]:
     """NDCG@10 of every query, in percent."""
     found = gecko_eval.evaluate_retrieval(model, data, [model.dim])[model.dim]
     return [round(100 * float(value), 4) for value in found.per_query["ndcg_at_10"]]
+
+
+def finetuned(
+    out: Path, student: str, stage: Mapping[str, Any], clock: Clock, *, name: str, seed: int, **trainer: Any
+) -> Path:
+    """The folder of a model that was fine-tuned, trained where it is missing; what training says is in OUT.log.
+
+    Args:
+        out: folder of the run.
+        student: what it starts from.
+        stage: the section ``finetune`` of a recipe, without ``trainer``.
+        clock: counts it.
+        name: of the run.
+        seed: of the training.
+        trainer: settings of the trainer.
+    """
+    if (out / "model").exists():
+        return out / "model"
+    recipe = {
+        "name": name,
+        "output": str(out),
+        "seed": seed,
+        "student": {"model": student, "dims": [Gecko.from_pretrained(student).dim]},
+        "finetune": {**stage, "trainer": {"max_seq_length": 128, "checkpoint_every": 0, **trainer}},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (out.parent / f"{out.name}.log").open("a", encoding="utf-8") as log:
+        console = Console(file=log, width=120)
+        clock.run(f"train {name}", lambda: run_stage(parse_recipe(recipe), "finetune", console))
+    return out / "model"
 
 
 def ranked_scores(ranked: Sequence[list[str]], answers: Sequence[Mapping[str, int]]) -> list[float]:
