@@ -132,6 +132,25 @@ def test_easy_items_leave_both_of_two_good_judges():
     assert fusion.useful == names(2)
 
 
+@pytest.mark.parametrize("word_judge", ["ql", "bm25"])
+def test_a_word_judge_weighs_no_more_than_the_similarity(word_judge):
+    lists = make_lists([1.0, 2.0, 1.5])
+    free = fit(lists, names(3)).weights
+    assert free["j1"] > free["j2"] > free["j0"]
+    weights = fit(lists, ["similarity", word_judge, "yes-no"]).weights
+    assert weights["similarity"] == weights[word_judge]
+    assert weights["yes-no"] > weights["similarity"]
+    # What is taken from one judge makes the answers no less certain than the weights allow: one factor scales all.
+    tables, answers = [standardise(item.scores) for item in lists], [item.answer for item in lists]
+    together = [(table @ np.array([*weights.values()]))[:, None] for table in tables]
+    assert maximise(together, answers, 0.03, np.ones(1))[0] == pytest.approx(1, abs=0.01)
+
+
+def test_a_word_judge_stands_alone_where_the_similarity_is_at_chance():
+    weights = fit(make_lists([0.0, 2.0]), ["similarity", "ql"]).weights
+    assert weights["similarity"] == 0 < weights["ql"]
+
+
 def test_the_same_items_give_the_same_weights():
     assert fit(make_lists([1.0, 2.0]), names(2)) == fit(make_lists([1.0, 2.0]), names(2))
 

@@ -11,7 +11,9 @@ The weights w_j >= 0 maximise the likelihood of the known answers, less a ridge 
 independent judges: each one's own weight when it is asked alone, all scaled by one factor (naive Bayes). Known items
 are not the queries of users. What each judge is worth alone carries over from titles to queries; how far one makes
 another superfluous does so less, and a plain maximum of the likelihood drops a good judge because a better one knows
-the same of titles.
+the same of titles. And known items are made of the corpus' own words, which overrates the judges that go by a query's
+words, ``ql`` and ``bm25``: an LLM knows which text a sentence was torn from. None of them weighs more than the
+embedder's similarity, where that can be told from chance (docs/log.md, 2026-11-26, has what it is worth).
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from gecko_core.randomness import generator
 
 #: Ridges that cross-validation chooses from. At 1 it is about twice as stiff as the likelihood of two good judges.
 RIDGES = (1.0, 3.0, 10.0)
+
+#: Judges that go by the words of the query, and the one that none of them may outweigh.
+WORD_JUDGES, SIMILARITY = ("ql", "bm25"), "similarity"
 
 _SAMPLES = 2000
 _FOLDS = 6
@@ -105,7 +110,8 @@ def fit(
 
     Weight 0 goes to a judge that cannot be told from chance by its own reciprocal rank, to one whose weight is below a
     tenth of the largest, and to all others where one alone makes held-out answers certain. A judge that is good alone
-    stays even where another one knows these items as well: they are easier than the queries to come.
+    stays even where another one knows these items as well: they are easier than the queries to come. None of
+    ``WORD_JUDGES`` weighs more than ``SIMILARITY``.
 
     Args:
         lists: the items; (N, J) scores each, in the order of ``judges``.
@@ -113,7 +119,7 @@ def fit(
         ridge: strength of the ridge; None: the best of ``RIDGES`` on held-out items.
         seed: of folds and resampling.
     """
-    items = _Items([standardise(item.scores) for item in lists], [item.answer for item in lists], seed)
+    items = _Items.of(lists, judges, seed)
     kept = [j for j in range(len(judges)) if above_chance([(item.scores[:, j], item.answer) for item in lists], seed)]
     tried = {value: items.held_out(kept, value).mean() for value in ([ridge] if ridge else RIDGES)}
     chosen = max(tried, key=lambda value: (float(tried[value]), value))
@@ -131,7 +137,7 @@ def fit(
 def held_out(lists: Sequence[ScoredList], judges: Sequence[str], fusion: Fusion, seed: int = 0) -> list[np.ndarray]:
     """Fused scores of every item by weights that were fitted without it, for the judges that ``fusion`` uses."""
     kept = [place for place, name in enumerate(judges) if fusion.weights[name] > 0]
-    items = _Items([standardise(item.scores) for item in lists], [item.answer for item in lists], seed)
+    items = _Items.of(lists, judges, seed)
     fused: list[np.ndarray] = [np.zeros(len(item.scores)) for item in lists]
     for fold in items.folds if kept else ():
         weights = items.fit(kept, fusion.ridge, without=fold)
@@ -146,7 +152,12 @@ class _Items:
 
     tables: Sequence[np.ndarray]
     answers: Sequence[int]
+    judges: Sequence[str]
     seed: int
+
+    @classmethod
+    def of(cls, lists: Sequence[ScoredList], judges: Sequence[str], seed: int) -> _Items:
+        return cls([standardise(item.scores) for item in lists], [item.answer for item in lists], judges, seed)
 
     @cached_property
     def folds(self) -> list[np.ndarray]:
@@ -162,7 +173,17 @@ class _Items:
         rest = [number for number in range(len(self.tables)) if number not in left_out]
         tables = [self.tables[number][:, list(kept)] for number in rest]
         answers = [self.answers[number] for number in rest]
-        return maximise(tables, answers, ridge, independent_weights(tables, answers))
+        weights = maximise(tables, answers, ridge, independent_weights(tables, answers))
+        capped = self._capped([self.judges[j] for j in kept], weights)
+        return weights if capped is weights else _rescaled(tables, answers, capped)
+
+    def _capped(self, names: Sequence[str], weights: np.ndarray) -> np.ndarray:
+        """The weights, those of word judges at most the similarity's."""
+        if SIMILARITY not in names or not weights[names.index(SIMILARITY)]:
+            return weights
+        most = weights[names.index(SIMILARITY)]
+        limits = np.array([most if name in WORD_JUDGES else np.inf for name in names])
+        return np.minimum(weights, limits) if (weights > limits).any() else weights
 
     def held_out(self, kept: Sequence[int], ridge: float) -> np.ndarray:
         """Log-probability of every answer by weights that were fitted without its fold."""
@@ -187,7 +208,11 @@ def independent_weights(tables: Sequence[np.ndarray], answers: Sequence[int]) ->
     """
     width = tables[0].shape[1]
     alone = [maximise([table[:, [j]] for table in tables], answers, _ALONE, np.zeros(1))[0] for j in range(width)]
-    weights = np.array(alone)
+    return _rescaled(tables, answers, np.array(alone))
+
+
+def _rescaled(tables: Sequence[np.ndarray], answers: Sequence[int], weights: np.ndarray) -> np.ndarray:
+    """The weights, all scaled by the factor that makes the answers most probable."""
     together = [(table @ weights)[:, None] for table in tables]
     return weights * maximise(together, answers, _ALONE, np.ones(1))[0]
 
