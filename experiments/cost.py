@@ -1,0 +1,158 @@
+"""When to stop, and when a larger LLM is worth more than more queries: quality against minutes of LLM time.
+
+    GECKO_DATA_DIR=... uv run python experiments/cost.py --work /tmp/cost [--pairs smollm2-135m-instruct:BIGGER ...]
+
+One LLM writes, one judges (`WRITER:JUDGE`, or a single name for both). A build is made for the most lists that are
+asked for; the student is then trained on its first 16, 64, 256, ... rows, as often on each. Minutes are those of the
+steps that ask an LLM (write, measure, score); of a part of the rows as large a part of write and score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import lab
+
+from gecko_core import Gecko
+from gecko_core.io import read_json
+from gecko_fret import build_fret, load_fret
+from gecko_fret.config import parse_config
+
+SETS = ("scifact", "cisi")
+PASSES = 3
+BATCH = 16
+SMALL = {"lists": [4, 8], "candidates": 4, "items": 12}
+
+
+def main() -> None:
+    parser = lab.arguments(__doc__, SETS)
+    parser.add_argument("--pairs", nargs="+", default=["smollm2-135m-instruct"], help="WRITER:JUDGE, or one for both")
+    parser.add_argument("--lists", nargs="+", type=int, default=[16, 64, 256, 1024])
+    parser.add_argument("--candidates", type=int, default=20)
+    parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
+    parser.add_argument("--rate", type=float, default=2e-5)
+    parser.add_argument("--student", default="all-minilm-l6-v2")
+    given = lab.parsed(parser, SMALL)
+    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    for name in given.sets:
+        judged = lab.judged_set(name, given.queries)
+        start = lab.kept(given.work / name / "start.json", lambda j=judged: scores(given.student, j))["ndcg_at_10"]
+        found: dict[str, Any] = {}
+        for pair in given.pairs:
+            found[pair] = [point(given, judged, pair, lists) for lists in given.lists]
+            shown = ", ".join(
+                f"{p['lists']} lists {p['minutes']:.1f} min {lab.mean(p['ndcg_at_10'])}" for p in found[pair]
+            )
+            print(name, pair, shown, flush=True)
+        raw["sets"][name] = {"start": start, "pairs": found}
+    lab.publish("cost", report(given, raw), raw, given, plot(raw))
+
+
+def scores(model: str, judged: lab.Judged) -> dict[str, list[float]]:
+    return {"ndcg_at_10": lab.scores_of(Gecko.from_pretrained(model), judged.data)}
+
+
+def point(given: argparse.Namespace, judged: lab.Judged, pair: str, lists: int) -> dict[str, Any]:
+    """The scores of a student of so many lists, and the minutes of LLM time that these cost."""
+    folder = built(given, judged, pair)
+    rows = min(lists, len(load_fret(folder)))
+    out = given.work / judged.name / "models" / f"{label(pair)}-{lists}"
+    clock = lab.Clock(given.work / judged.name / "seconds.json")
+    model = lab.finetuned(
+        out, given.student,
+        {
+            "sets": [{"source": "fret", "path": str(folder), "limit": rows}],
+            "objective": {"contrastive_weight": 0, "kl": {"weight": 1.0, "documents": 8}},
+        },
+        clock, name=out.name, seed=0, batch_size=min(BATCH, rows),
+        max_steps=math.ceil(PASSES * rows / BATCH), learning_rate=given.rate,
+    )  # fmt: skip
+    found = lab.kept(out / "scores.json", lambda: scores(str(model), judged))["ndcg_at_10"]
+    return {"lists": rows, "minutes": minutes(folder, rows), "ndcg_at_10": found}
+
+
+def built(given: argparse.Namespace, judged: lab.Judged, pair: str) -> Path:
+    """A FRet folder with enough rows; a build that was stopped goes on."""
+    writer, _, judge = pair.partition(":")
+    folder = given.work / judged.name / label(pair)
+    seeds = min(math.ceil(max(given.lists) * 0.75), len(judged.corpus))  # two attempts a seed, some of them rejects
+    config = parse_config(
+        {
+            "llm": {"model": judge or writer},
+            "generators": [{"model": writer}],
+            "embedder": {"model": given.student},
+            "generate": {"seeds": seeds, "attempts": 2, "user_task": judged.data.task},
+            "measure": {"items": given.items, "candidates": given.candidates, "seeds": 0},
+            "retrieve": {
+                "candidates": given.candidates, "part_size": 256, "cache": str(given.work / judged.name / "embeddings"),
+            },
+        }
+    )  # fmt: skip
+    build_fret(config, folder, corpus=judged.corpus, progress=True)
+    return folder
+
+
+def minutes(folder: Path, rows: int) -> float:
+    """LLM time of the first rows of a build."""
+    stages = read_json(folder / "manifest.json")["stages"]
+    share = rows / len(load_fret(folder))
+    seconds = stages["measure"]["seconds"] + share * (stages["write"]["seconds"] + stages["score"]["seconds"])
+    return float(seconds / 60)
+
+
+def label(pair: str) -> str:
+    """A folder's name: the names of the models, without their folders."""
+    return "+".join(Path(name).name for name in pair.split(":"))
+
+
+def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
+    """The page."""
+    lines = [
+        "# Cost",
+        "",
+        f"{lab.described('torch', 'transformers')}. `experiments/cost.py`: student {given.student}, lists of 8, "
+        f"{PASSES} passes at {given.rate:g}. Minutes of LLM time on this machine, and the change of nDCG@10 in percent "
+        "with its 95% interval over the queries.",
+        "",
+    ]
+    for name, of in raw["sets"].items():
+        rows: list[list[object]] = [
+            [label(pair), p["lists"], f"{p['minutes']:.1f}", lab.mean(p["ndcg_at_10"]),
+             lab.change(p["ndcg_at_10"], of["start"])]
+            for pair, points in of["pairs"].items()
+            for p in points
+        ]  # fmt: skip
+        lines += [f"## {name} (start {lab.mean(of['start'])})", ""]
+        lines += [*lab.table(["LLM", "lists", "minutes", "nDCG@10", "change"], rows), ""]
+    return [*lines, "![Quality against minutes](cost.png)"]
+
+
+def plot(raw: dict[str, Any]) -> Any:
+    """Change of nDCG@10 against minutes of LLM time."""
+    from matplotlib.figure import Figure
+
+    from gecko_eval import paired_bootstrap
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, of in raw["sets"].items():
+        for pair, points in of["pairs"].items():
+            found = [paired_bootstrap(p["ndcg_at_10"], of["start"], samples=2000) for p in points]
+            y = [f.difference for f in found]
+            errors = [[f.difference - f.low for f in found], [f.high - f.difference for f in found]]
+            axes.errorbar(
+                [p["minutes"] for p in points], y, errors, marker="o", capsize=2, label=f"{name}, {label(pair)}"
+            )
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("minutes of LLM time")
+    axes.set_ylabel("change of nDCG@10")
+    axes.legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
