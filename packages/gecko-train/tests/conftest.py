@@ -58,6 +58,48 @@ def tiny_model(tiny_backbone):
     return Gecko.from_backbone(tiny_backbone, dims=(32, 16), device="cpu", dtype=torch.float32)
 
 
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory):
+    """Factory of folders: language_model(tied=True) -> a random Llama with its head and a word-level tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    made = {}
+
+    def make(tied=True):
+        if tied in made:
+            return made[tied]
+        folder = tmp_path_factory.mktemp("language-model") / ("tied" if tied else "untied")
+        words = ["<unk>", "<pad>", "<s>", "</s>", "_", *"abcdefghijklmnop"]
+        core = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+        core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.WhitespaceSplit()
+        PreTrainedTokenizerFast(
+            tokenizer_object=core, unk_token="<unk>", pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+        ).save_pretrained(folder)
+        config = LlamaConfig(
+            vocab_size=24, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=64, pad_token_id=1, bos_token_id=2, eos_token_id=3,
+            tie_word_embeddings=tied,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+        made[tied] = folder
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def bidirectional(language_model):
+    """A fresh Gecko on it, on the CPU in fp32."""
+    import torch
+
+    from gecko_core import Gecko
+
+    return Gecko.from_backbone(language_model(), dims=(32,), device="cpu", dtype=torch.float32)
+
+
 def without_dropout(model):
     for module in model.modules():
         if type(module).__name__ == "Dropout":

@@ -141,6 +141,22 @@ def finetune(
 
 
 @app.command()
+def mntp(
+    recipe: RecipeName, corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None,
+    set_: Set = None, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Only masked next-token prediction (LLM2Vec): the recipe's student, a language model, on its corpus."""
+    from gecko_core.errors import exit_on_error
+
+    options = Options(corpus=corpus, out=out, student=student, seed=seed, overrides=set_)
+    with exit_on_error(debug):
+        resolved = options.recipe(recipe)
+        from gecko_train.run.journey import run_mntp
+
+        run_mntp(resolved)
+
+
+@app.command()
 def ablate(
     recipe: RecipeName,
     runs: Annotated[int, typer.Option(min=1, help="Training runs per cell, each with its own seed.")] = 3,

@@ -266,6 +266,35 @@ class StageConfig(Section):
         return self.model_dump_json(exclude={"interpolate", "interpolation", "known_items"})
 
 
+def _adapters() -> TrainerConfig:
+    """What LLM2Vec trains with (BehnamGhader et al. 2024, appendix)."""
+    lora = LoraConfig(rank=16, alpha=32, dropout=0.05)
+    return TrainerConfig(batch_size=32, max_steps=1000, learning_rate=5e-5, max_seq_length=512, lora=lora)
+
+
+class MntpConfig(Section):
+    """Masked next-token prediction on the corpus, for a language model that was made bidirectional (LLM2Vec)."""
+
+    enabled: bool = False
+    path: str | None = Field(default=None, description="corpus to learn from, as for corpus.path; default: the run's")
+    mask_token: str | None = Field(
+        default=None, description='token that stands for a hidden one; default: the tokenizer\'s, or "_"'
+    )
+    probability: float = Field(default=0.2, gt=0, lt=1, description="share of the tokens that are hidden")
+    random: float = Field(default=0.1, ge=0, le=1, description="share of these that a random token stands for")
+    kept: float = Field(default=0.1, ge=0, le=1, description="share of these that stay as they are")
+    trainer: TrainerConfig = Field(default_factory=_adapters)
+
+    @model_validator(mode="after")
+    def _whole(self) -> MntpConfig:
+        if self.random + self.kept > 1:
+            raise ValueError("random and kept are shares of the hidden tokens; together they are at most 1")
+        for name in ("evaluate", "patience"):
+            if getattr(self.trainer, name) is not None:
+                raise ValueError(f"trainer.{name}: masked next-token prediction evaluates nothing; leave it out")
+        return self
+
+
 class KnownItemsConfig(Section):
     """Items that nothing trains on and that are not the test: by them a run chooses what it saves."""
 
@@ -317,6 +346,7 @@ class Recipe(Section):
     corpus: CorpusConfig = Field(default_factory=CorpusConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    mntp: MntpConfig = Field(default_factory=MntpConfig)
     prefinetune: StageConfig = Field(default_factory=_stage("title-body", same_tower=False, hard_negatives=0))
     fret: FretConfig = Field(default_factory=FretConfig)
     finetune: FinetuneConfig = Field(

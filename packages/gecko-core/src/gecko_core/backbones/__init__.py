@@ -9,9 +9,10 @@ from gecko_core.lazy import lazy_exports
 if TYPE_CHECKING:
     from gecko_core.backbones.base import Adapter
     from gecko_core.backbones.loading import gguf_options, quiet, quiet_bars
+    from gecko_core.backbones.output import output_weight
     from gecko_core.backbones.registry import ADAPTERS, adapter_for
 
-__all__ = ["ADAPTERS", "Adapter", "adapter_for", "gguf_options", "quiet", "quiet_bars"]
+__all__ = ["ADAPTERS", "Adapter", "adapter_for", "gguf_options", "output_weight", "quiet", "quiet_bars"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -20,6 +21,7 @@ __getattr__, __dir__ = lazy_exports(
         "Adapter": "gecko_core.backbones.base",
         "adapter_for": "gecko_core.backbones.registry",
         "gguf_options": "gecko_core.backbones.loading",
+        "output_weight": "gecko_core.backbones.output",
         "quiet": "gecko_core.backbones.loading",
         "quiet_bars": "gecko_core.backbones.loading",
     },

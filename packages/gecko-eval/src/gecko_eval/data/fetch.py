@@ -103,6 +103,7 @@ def _identified(name: str, table: str) -> Iterator[tuple[str, Record]]:
 def _write_lines(path: Path, rows: Iterator[dict[str, Any]]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
-        for count, row in enumerate(rows, 1):
+        for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
     return count

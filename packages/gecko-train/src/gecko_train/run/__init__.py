@@ -9,7 +9,7 @@ from gecko_core.lazy import lazy_exports
 if TYPE_CHECKING:
     from gecko_train.run.ablate import run_ablation
     from gecko_train.run.folder import RunFolder
-    from gecko_train.run.journey import STEPS, Journey, run_recipe, run_stage
+    from gecko_train.run.journey import STEPS, Journey, run_mntp, run_recipe, run_stage
     from gecko_train.run.stage import StageResult, train_stage
     from gecko_train.run.steps.base import Step
 
@@ -20,6 +20,7 @@ __all__ = [
     "StageResult",
     "Step",
     "run_ablation",
+    "run_mntp",
     "run_recipe",
     "run_stage",
     "train_stage",
@@ -34,6 +35,7 @@ __getattr__, __dir__ = lazy_exports(
         "StageResult": "gecko_train.run.stage",
         "Step": "gecko_train.run.steps.base",
         "run_ablation": "gecko_train.run.ablate",
+        "run_mntp": "gecko_train.run.journey",
         "run_recipe": "gecko_train.run.journey",
         "run_stage": "gecko_train.run.journey",
         "train_stage": "gecko_train.run.stage",

@@ -25,12 +25,13 @@ from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.watch import make_console
 from gecko_train.run.closing import closing_screen
 from gecko_train.run.folder import RunFolder, peak_memory_gb
-from gecko_train.run.steps.base import FINETUNED, PREFINETUNED, START, JourneyModel, Step
+from gecko_train.run.steps.base import FINETUNED, MNTP, PREFINETUNED, START, JourneyModel, Step
 from gecko_train.run.steps.close import Close
 from gecko_train.run.steps.corpus import ReadCorpus, read_corpus
 from gecko_train.run.steps.evaluate import Evaluate
 from gecko_train.run.steps.fret import BuildFret
 from gecko_train.run.steps.interpolate import Interpolate, InterpolateAlone
+from gecko_train.run.steps.mntp import Mntp, MntpAlone
 from gecko_train.run.steps.train import Train, TrainAlone
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 STEPS: tuple[Step, ...] = (
     ReadCorpus(),
     Evaluate(START, "evaluate the start model"),
+    Mntp(),
+    Evaluate(MNTP),
     Train(PREFINETUNED, "pre-finetune on title-body pairs"),
     Evaluate(PREFINETUNED),
     BuildFret(),
@@ -102,6 +105,25 @@ def run_stage(recipe: Recipe, stage: Literal["prefinetune", "finetune"], console
         Journey(for_one_stage(folder.recipe), folder, console, steps).run()
         if folder.writes:
             console.print(f"model: {folder.path / step.model.folder}", highlight=False, soft_wrap=True)
+
+
+def run_mntp(recipe: Recipe, console: Console | None = None) -> None:
+    """Train the recipe's student by masked next-token prediction; the model goes to ``model`` in the output folder.
+
+    Args:
+        recipe: the recipe.
+        console: where to print; standard output by default.
+
+    Raises:
+        ConfigError: the student is no language model, several processes, or the output folder is another run's.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("mntp: is for one process; start it without torchrun")
+    console = console or make_console()
+    with RunFolder.claim(recipe.folder, recipe) as folder:
+        step = MntpAlone()
+        Journey(folder.recipe, folder, console, [step]).run()
+        console.print(f"model: {folder.path / step.model.folder}", highlight=False, soft_wrap=True)
 
 
 def for_one_stage(recipe: Recipe) -> Recipe:

@@ -166,5 +166,5 @@ def test_rows_of_chosen_sources(load):
     assert [row.query for row in load(rows)] == ["ask", "a title"]
     assert [row.query for row in load(rows, {"sources": ["titles"]})] == ["a title"]
     assert [row.query for row in load(rows, {"sources": ["titles", "llm"]})] == ["ask", "a title"]
-    with pytest.raises(ConfigError, match="sources: .* has no row of log; it has llm, titles"):
+    with pytest.raises(ConfigError, match=r"sources: .* has no row of log; it has llm, titles"):
         load(rows, {"sources": ["log", "llm"]})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gecko_train.config import FinetuneConfig, Recipe, StageConfig
+from gecko_train.config import FinetuneConfig, MntpConfig, Recipe, StageConfig
 
 if TYPE_CHECKING:
     from gecko_train.run.journey import Journey
@@ -61,10 +61,13 @@ class JourneyModel:
 
     def made_by(self, recipe: Recipe) -> bool:
         """Whether a run of the recipe has this model."""
-        return not self.stage or self.config(recipe).enabled
+        if not self.stage:
+            return True
+        section: StageConfig | MntpConfig = getattr(recipe, self.stage)
+        return section.enabled
 
     def config(self, recipe: Recipe) -> StageConfig:
-        """The section of the recipe that trains it."""
+        """The section of the recipe that trains it on sets."""
         config: StageConfig = getattr(recipe, self.stage)
         return config
 
@@ -86,6 +89,7 @@ class JourneyModel:
 
 
 START = JourneyModel("start")
-PREFINETUNED = JourneyModel("pre-finetuned", "prefinetune", "prefinetune/model", START)
+MNTP = JourneyModel("bidirectional", "mntp", "mntp/model", START)
+PREFINETUNED = JourneyModel("pre-finetuned", "prefinetune", "prefinetune/model", MNTP)
 FINETUNED = JourneyModel("fine-tuned", "finetune", "model", PREFINETUNED)
-MODELS: tuple[JourneyModel, ...] = (START, PREFINETUNED, FINETUNED)
+MODELS: tuple[JourneyModel, ...] = (START, MNTP, PREFINETUNED, FINETUNED)

@@ -1,0 +1,76 @@
+"""Step ``mntp``: a language model that was made bidirectional learns to use it, by masked next-token prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gecko_core.io import find_data
+from gecko_fret.corpus import load_corpus
+from gecko_train.config import Recipe
+from gecko_train.run.steps.base import MNTP, Step
+
+if TYPE_CHECKING:
+    from gecko_fret.corpus import Corpus
+    from gecko_train.run.journey import Journey
+
+
+class Mntp(Step):
+    """Trains on the passages left for training, and saves the model."""
+
+    name, title, model = "mntp", "masked next-token prediction", MNTP
+
+    def wanted(self, recipe: Recipe) -> bool:
+        """See ``Step``."""
+        return recipe.mntp.enabled
+
+    def work(self, journey: Journey) -> Mapping[str, Any]:
+        """See ``Step``."""
+        from gecko_train.mntp import LanguageHead, Sequences, train_mntp
+
+        recipe, config = journey.recipe, journey.recipe.mntp
+        model = journey.load(self.model.start(recipe))
+        head = LanguageHead.of(model, recipe.student.model)
+        corpus = self.corpus(journey)
+        length = config.trainer.max_seq_length or model.max_seq_length
+        sequences = Sequences.of_corpus(corpus, model, length, recipe.seed)
+        summary = train_mntp(
+            model, head, sequences, config, journey.folder.path / self.name,
+            seed=recipe.seed, start=model.weights_hash(), console=journey.console,
+        )  # fmt: skip
+        record = {
+            "corpus": corpus.name,
+            "sequences": len(sequences),
+            "length": int(sequences.ids.shape[1]),
+            "settings": config.model_dump(mode="json", exclude={"enabled"}),
+            **dataclasses.asdict(summary),
+        }
+        journey.keep(model, self.model)
+        journey.save(self.model, journey.card({self.name: record}))
+        return {
+            **record,
+            "note": f"{summary.steps} steps on {len(sequences)} sequences of {sequences.ids.shape[1]} tokens, "
+            f"{summary.tokens / max(summary.seconds, 1e-9):,.0f} tokens/s, "
+            f"loss {summary.first_loss:.3f} -> {summary.last_loss:.3f}",
+        }
+
+    def corpus(self, journey: Journey) -> Corpus:
+        """What it learns from."""
+        path = journey.recipe.mntp.path
+        return load_corpus(find_data(path)) if path else journey.held_out.training
+
+
+class MntpAlone(Mntp):
+    """The step without the rest of the journey: the student as it is, the whole corpus."""
+
+    model = dataclasses.replace(MNTP, folder="model")
+
+    def wanted(self, recipe: Recipe) -> bool:
+        """See ``Step``; who asks for this stage gets it, enabled or not."""
+        return True
+
+    def corpus(self, journey: Journey) -> Corpus:
+        """See ``Mntp``."""
+        path = journey.recipe.mntp.path or journey.recipe.corpus.path
+        return load_corpus(find_data(path) if path else None)
