@@ -170,6 +170,9 @@ class TrainerConfig(Section):
         default="auto", description="auto: bf16 where the device computes in it"
     )
     max_seq_length: int | None = Field(default=None, ge=8, description="tokens in training; default: the student's")
+    attention_dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="share of the attention weights dropped in training; default: the model's"
+    )
     gradient_checkpointing: bool = False
     compile: bool = Field(default=False, description="torch.compile the backbone")
     parallel: Literal["ddp", "fsdp"] = Field(

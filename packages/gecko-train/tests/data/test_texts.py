@@ -78,3 +78,13 @@ def test_the_ranks_embed_a_block_together(formats, world_size):
     assert read == [f"task: t | query: q{n}" for n in range(5)]
     read = [share.texts[index] for share in shares for index in share.documents]
     assert read == [f"title: none | text: d{n}" for n in range(7)]
+
+
+def test_a_text_that_is_its_own_answer_is_embedded_twice(formats):
+    row = TrainingRow("t", "one", Document("one"), symmetric=True)
+    asymmetric = TrainingRow("t", "one", Document("one"))
+    batch = batch_texts([row, asymmetric], formats, 1)
+    assert batch.texts[0] == batch.texts[1]
+    assert len(batch.texts) == 3  # the document format makes another text of it
+    assert batch.queries.tolist() == [0, 0]
+    assert batch.documents.ravel().tolist() == [1, 2]

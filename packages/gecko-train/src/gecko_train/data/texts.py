@@ -31,7 +31,7 @@ class BatchTexts:
     """The distinct texts of some rows, and the index of each query and document among them.
 
     A text that occurs several times (a padded negative, a passage that is positive here and negative there) is embedded
-    once.
+    once; but a text that is its own positive twice, each time under its own dropout (SimCSE).
     """
 
     texts: list[str]
@@ -60,13 +60,16 @@ def batch_texts(rows: Sequence[TrainingRow], formatter: Formatter, documents: in
         formatter: applies the prompts of the model that reads the texts.
         documents: M.
     """
-    indices: dict[str, int] = {}
+    indices: dict[tuple[str, bool], int] = {}
 
-    def index(text: str) -> int:
-        return indices.setdefault(text, len(indices))
+    def index(text: str, again: bool = False) -> int:
+        return indices.setdefault((text, again), len(indices))
 
     queries = [-1 if row.query is None else index(formatter.format_queries([row.query], row.task)[0]) for row in rows]
-    columns = [[index(_format(document, row, formatter)) for document in _documents(row, documents)] for row in rows]
+    columns = [
+        [index(_format(document, row, formatter), _is_query(document, row)) for document in _documents(row, documents)]
+        for row in rows
+    ]
     for number, column in enumerate(columns):
         # A row without a query stands for its passage, one without a document for its query in every place.
         queries[number] = queries[number] if queries[number] >= 0 else column[0]
@@ -77,7 +80,7 @@ def batch_texts(rows: Sequence[TrainingRow], formatter: Formatter, documents: in
             known = row.scores[:documents]
             scores[number, : len(known)] = torch.tensor(known)
     return BatchTexts(
-        texts=list(indices),
+        texts=[text for text, _ in indices],
         queries=torch.tensor(queries),
         documents=torch.tensor(columns).reshape(len(rows), documents),
         query_ids=torch.tensor([_label_id(row) or row.query_id for row in rows]),
@@ -137,6 +140,11 @@ def _documents(row: TrainingRow, count: int) -> list[Document]:
     """The first ``count`` documents; where the row has fewer, its first again."""
     column = list(row.documents[:count])
     return column + column[:1] * (count - len(column))
+
+
+def _is_query(document: Document, row: TrainingRow) -> bool:
+    """Whether a row's document is its own query, written alike."""
+    return row.symmetric and document.text == row.query
 
 
 def _format(document: Document, row: TrainingRow, formatter: Formatter) -> str:

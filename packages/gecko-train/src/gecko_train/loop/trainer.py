@@ -33,6 +33,7 @@ from gecko_train.data.rows import TrainingRow
 from gecko_train.data.teacher import TeacherVectors, teacher_texts
 from gecko_train.data.texts import BatchTexts, BlockTexts, batch_texts, block_texts, teacher_rows
 from gecko_train.loop import checkpoint as checkpoints
+from gecko_train.loop.dropout import attention_dropout
 from gecko_train.loop.flops import peak_flops, step_flops
 from gecko_train.loop.grad_cache import backward_through_batch, split_batch
 from gecko_train.loop.lora import add_lora, freeze_pooler, merge_lora
@@ -151,6 +152,10 @@ class Trainer:
             ConfigError: the checkpoint is of another run or another model.
             DataError: the loss or the gradient is not finite (its rows are saved), or the disk is full.
         """
+        with attention_dropout(self.model, self.config.attention_dropout):
+            return self._train()
+
+    def _train(self) -> TrainingSummary:
         self._ask_teacher()
         wrapped, optimizer = self._prepare()
         done = self._resume(wrapped, optimizer)

@@ -24,6 +24,7 @@ from gecko_core.io import remove_leftovers
 from gecko_core.randomness import generator
 from gecko_train.config import MntpConfig
 from gecko_train.loop import checkpoint as checkpoints
+from gecko_train.loop.dropout import attention_dropout
 from gecko_train.loop.lora import add_lora, merge_lora
 from gecko_train.loop.schedule import autocast_for, forward_dtype, learning_rate_factor, make_optimizer
 from gecko_train.loop.watch import TrainingSummary, Watch, read_metrics, summarise
@@ -62,7 +63,8 @@ def train_mntp(
         ConfigError: the tokenizer has no such mask token, or the checkpoint is of another run.
         DataError: the loss or the gradient is not finite, or the disk is full.
     """
-    return _Mntp(model, head, sequences, config, folder, seed, start).train(console)
+    with attention_dropout(model, config.trainer.attention_dropout):
+        return _Mntp(model, head, sequences, config, folder, seed, start).train(console)
 
 
 class _Mntp:

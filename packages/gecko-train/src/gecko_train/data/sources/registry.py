@@ -16,6 +16,7 @@ from gecko_train.data.sources.base import Source, SourceContext
 from gecko_train.data.sources.beir import Beir
 from gecko_train.data.sources.fret import Fret
 from gecko_train.data.sources.records import AdaptedRecords
+from gecko_train.data.sources.simcse import Simcse
 from gecko_train.data.sources.texts import Texts
 from gecko_train.data.sources.title_body import TitleBody
 from gecko_train.data.streams import StreamedSet
@@ -24,6 +25,7 @@ SOURCES: dict[str, Source] = {
     "title-body": TitleBody(),
     "fret": Fret(),
     "texts": Texts(),
+    "simcse": Simcse(),
     "arrow": Arrow(),
     "beir": Beir(),
     **{name: AdaptedRecords(adapter) for name, adapter in ADAPTERS.items()},
