@@ -24,6 +24,29 @@ def test_interrupt_is_130(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_bugs_trace():
-    with pytest.raises(ZeroDivisionError), exit_on_error():
-        _ = 1 / 0
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a b"), "error: a b: No such file or directory; --debug"),
+        (OSError("no more"), "error: no more; --debug"),
+        (MemoryError(), "error: the memory is used up (MemoryError)"),
+        (RecursionError("maximum recursion depth"), "error: RecursionError: maximum recursion depth; unexpected"),
+        (ValueError("two\nlines"), "error: ValueError: two; unexpected"),
+        (ZeroDivisionError("division by zero"), "error: ZeroDivisionError: division by zero; unexpected"),
+    ],
+)
+def test_everything_else_is_one_line_too(error, line, capsys):
+    with pytest.raises(SystemExit) as ended, exit_on_error():
+        raise error
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(line)
+    assert shown.count("\n") == 1
+    with pytest.raises(type(error)), exit_on_error(debug=True):
+        raise error
+
+
+def test_what_a_terminal_obeys_is_shown_as_text(capsys):
+    with pytest.raises(SystemExit), exit_on_error():
+        raise ConfigError("a\x1b[31mb [/red]")
+    assert capsys.readouterr().err == "error: a\\x1b[31mb [/red]\n"

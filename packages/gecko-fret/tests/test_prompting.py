@@ -4,7 +4,7 @@ import yaml
 from gecko_core.errors import ConfigError
 from gecko_fret.control_tokens import as_written
 from gecko_fret.corpus.passages import Passage
-from gecko_fret.prompting import RelevanceBlock, load_prompt, load_prompts, one_line, prompt_text
+from gecko_fret.prompting import AnswerForm, RelevanceBlock, load_prompt, load_prompts, one_line, prompt_text
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ def test_hash_follows_content(prompts, tmp_path):
         (lambda raw: raw.update(extra=1), "unknown key 'extra'"),
         (lambda raw: raw["generate"].update(stop=["Query"]), "'Query' is part of generate.answer"),
         (lambda raw: raw["generate"].update(answer="{task} {query}"), "nothing separates the task from the query"),
+        (lambda raw: raw["generate"].update(answer="{task} {task} | {query}"), "must stand in it once each"),
         (lambda raw: raw.pop("relevance"), "key 'relevance' is missing"),
     ],
 )
@@ -94,7 +95,7 @@ def test_answers_are_read_in_the_form_that_the_prompt_shows(prompts, between):
     raw = prompts.generate.model_dump() | {"answer": f" {{task}}{between}{{query}}", "stop": ["\n\n"]}
     pattern = type(prompts.generate).model_validate(raw).pattern
     found = pattern.fullmatch(f" fact checking{between}a (claim) | of b?")
-    assert found.group("task", "query") == ("fact checking", "a (claim) | of b?")
+    assert found == {"task": "fact checking", "query": "a (claim) | of b?"}
     for text in (
         "fact checking; Query: a claim",
         f"fact checking{between}",
@@ -130,3 +131,31 @@ def test_marks_of_control_tokens_are_text_in_passages_queries_and_demonstrations
     assert not any(mark in text for text in texts)
     assert sum(as_written(text).count(mark) for text in texts) == 9
     assert as_written(one_line(f"x  {mark}")) == f"x {mark}"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "found"),
+    [
+        (" {task} | Query: {query}", " a b |\t Query:  c\n", {"task": "a b", "query": "c"}),
+        (" {task} | Query: {query}", "a | Query: b | Query: c", None),
+        (" {task} | Query: {query}", "a\n | Query: b", None),
+        ("Task: {task}\nQuery: {query}.", "Task: a\nQuery: b.", {"task": "a", "query": "b"}),
+        ("Task: {task}\nQuery: {query}.", "Task: a\nQuery: b", None),
+        ("{query} ({task})", "what is it (fact checking)", {"query": "what is it", "task": "fact checking"}),
+    ],
+)
+def test_answers_of_the_form_are_read(form, text, found):
+    assert AnswerForm(form).fullmatch(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 100_000 + "x",
+        " " * 50_000 + "|" + " " * 50_000 + "Query:" + " " * 50_000 + "\nb",
+        (" " * 100 + "|") * 2_000,
+        "| Query: " * 20_000,
+    ],
+)
+def test_blanks_without_end_are_read_at_once(text):  # minutes, were it a regular expression of the whole form
+    assert AnswerForm(" {task} | Query: {query}").fullmatch(text) is None

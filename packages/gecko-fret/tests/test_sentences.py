@@ -58,3 +58,19 @@ def test_version_1_splits_as_version_0_1_did():
 @given(st.text(alphabet=st.sampled_from("aB .!?\n漢。क।ไท“”\u0301"), max_size=80))
 def test_no_character_is_lost(text):
     assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("A. " * 20_000, 1),
+        ("e.g. Xa " * 20_000, 1),
+        ("a" + " " * 200_000 + "b", 1),
+        ("ก" + "่" * 100_000 + " กขคงกขคงกขคงกขคง", 2),
+        ("." + '"' * 100_000 + "x", 1),
+    ],
+)
+def test_long_runs_of_the_same_are_read_at_once(text, count):  # minutes, where each character is looked at again
+    assert len(split_sentences(text)) == count
+    assert split_sentences_1(text)
+    assert without_end("a" + "." * 200_000 + "b").endswith("b")

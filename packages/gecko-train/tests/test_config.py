@@ -204,3 +204,25 @@ def test_patience_needs_something_to_be_patient_with():
     evaluated = {**stage, "trainer": {"patience": 3, "evaluate": {"sets": ["scifact"]}}}
     assert not parse_recipe({"finetune": evaluated}).finetune.evaluates_known_items
     assert parse_recipe({"prefinetune": evaluated})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("finetune.alpha=1000", "finetune.alpha: input should be less than or equal to 2"),
+        ("finetune.trainer.learning_rate=1.0e+38", "learning_rate: input should be less than or equal to 1"),
+        ("finetune.trainer.epochs=.inf", "epochs: input should be a finite number"),
+        ("finetune.objective={dims: [32], dim_weights: [-1]}", "dim_weights must not be negative"),
+        ("finetune.objective={dims: [32], dim_weights: [0]}", "one at least must be above 0"),
+        ("finetune.objective={dims: [32, 0]}", "dims must be different positive whole numbers"),
+        ("finetune.objective={temperature: .nan}", "temperature: input should be a finite number"),
+        ("fret.llm.timeout_s=.inf", "timeout_s: input should be a finite number"),
+        ("fret.llm.retries=100000", "retries: input should be less than or equal to 100"),
+        ("fret.llm.api_key_env=gsk_0123456789abcdefABCD", "looks like a key"),
+        (f"seed={10**30}", "seed: a whole number of more than 64 bits"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe(find_recipe("quickstart"), [override])
+    assert "\n" not in str(caught.value)

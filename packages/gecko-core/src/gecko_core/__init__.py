@@ -17,7 +17,7 @@ from gecko_core.prompts import TASKS, Task, format_document, format_query
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = ["TASKS", "Gecko", "Task", "__version__", "format_document", "format_query"]
 
 __getattr__, __dir__ = lazy_exports(__name__, {"Gecko": "gecko_core.model"}, __all__)

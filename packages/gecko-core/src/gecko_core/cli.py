@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from gecko_core.errors import ConfigError, exit_on_error
-from gecko_core.threads import choose_waiting
+from gecko_core.command import run_command
+from gecko_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from gecko_core.encode.rows import Row
@@ -20,9 +20,19 @@ _EXAMPLES = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse would pass over a disk that is full
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="gecko-embed",
         description="Embed the texts of a .jsonl, .csv, .tsv, .parquet or .txt file into a .npy or .parquet file.",
         epilog=_EXAMPLES,
@@ -57,12 +67,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0 done, 2 for what the user can correct, 130 after Ctrl-C."""
-    options = parser().parse_args(argv)
-    choose_waiting()
-    with exit_on_error(options.debug):
+
+    def command() -> None:
+        options = parser().parse_args(argv)
         rows = _run(options)
         print(f"{rows} embeddings in {options.output}", file=sys.stderr)
-    return 0
+
+    return run_command(command, argv)
 
 
 def _check_output(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
-"""The errors that a user can cause, and how a command ends on one.
+"""The errors that a user can cause, and how a command ends on these and on all others.
 
 Everything here carries a message of one line: which file, row or key, what is wrong with it, and the cure. Any other
-exception is a bug and may trace.
+exception is a bug, or a machine that gives out; a command says so in one line, too, and shows all with ``--debug``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["BackendError", "ConfigError", "DataError", "GeckoError", "ModelError", "exit_on_error", "first_line"]
 
@@ -44,6 +44,8 @@ def first_line(error: BaseException) -> str:
 def exit_on_error(debug: bool = False) -> Iterator[None]:
     """End a command the way users expect: ``error: <one line>`` on stderr and exit code 2, 130 after Ctrl-C.
 
+    What was printed is flushed before the end, so that a full disk behind standard output is an error, too.
+
     Args:
         debug: let every exception through with its traceback.
 
@@ -54,18 +56,50 @@ def exit_on_error(debug: bool = False) -> Iterator[None]:
         SystemExit: with the exit code.
     """
     try:
-        yield
-    except GeckoError as error:
-        if debug:
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): no error of ours.
+        _drop_output()
+        raise SystemExit(0) from None
     except KeyboardInterrupt:
         if debug:
             raise
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): no error of ours.
+        _end("interrupted", 130)
+    except Exception as error:
+        if debug:
+            raise
+        _end(f"error: {_told(error)}", 2)
+
+
+def _told(error: Exception) -> str:
+    """What a user reads of an exception."""
+    if isinstance(error, GeckoError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"the memory is used up ({first_line(error)}); ask for less at a time; --debug shows where"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'input or output'}: {error.strerror}; --debug shows where"
+    if isinstance(error, OSError):
+        return f"{first_line(error)}; --debug shows where"
+    return f"{type(error).__name__}: {first_line(error)[:500]}; unexpected: please report it with what --debug shows"
+
+
+def _end(line: str, code: int) -> None:
+    """Print a line that no terminal obeys, and end."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split()))
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _drop_output()  # or Python would trace when it ends
+    with suppress(OSError, ValueError):
+        print(shown, file=sys.stderr, flush=True)
+    raise SystemExit(code) from None
+
+
+def _drop_output() -> None:
+    """Let whatever is still to be written to standard output go nowhere."""
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gecko_core.backbones.loading import model_errors
+from gecko_core.backbones.files import model_errors
 from gecko_core.errors import ModelError
 from gecko_core.io import write_json
 
@@ -61,15 +61,17 @@ class Dense(nn.Module):
         Raises:
             ModelError: the file is corrupt or does not hold what its config says.
         """
-        with torch.device("cpu"):
-            layer = cls(spec.in_features, spec.out_features, spec.bias, spec.activation)
         with model_errors(spec.path):
             weights = load_file(spec.path)
-        expected = {name: tuple(value.shape) for name, value in layer.state_dict().items()}
+        expected: dict[str, tuple[int, ...]] = {"linear.weight": (spec.out_features, spec.in_features)}
+        if spec.bias:
+            expected["linear.bias"] = (spec.out_features,)
         shapes = {name: tuple(value.shape) for name, value in weights.items()}
         if expected != shapes:
             raise ModelError(f"{spec.path}: holds {shapes}, its config.json says {expected}")
-        layer.load_state_dict(weights)
+        with torch.device("cpu"), model_errors(spec.path):
+            layer = cls(spec.in_features, spec.out_features, spec.bias, spec.activation)
+            layer.load_state_dict(weights)
         return layer
 
     def save(self, folder: Path) -> None:

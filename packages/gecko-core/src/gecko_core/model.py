@@ -136,6 +136,7 @@ class Gecko(Network):
         layout = read_layout(folder)
         layout.check_cosine(folder)
         backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype))
+        layout.check_widths(folder, hidden_size(backbone.config))
         model = cls(
             backbone,
             adapter,

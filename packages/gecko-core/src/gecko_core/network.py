@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -155,6 +156,25 @@ class Network(nn.Module):
             digest.update(f"{name}:{tuple(value.shape)};".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def check_finite(self, where: str | Path) -> None:
+        """Make sure that every weight is a number; on several ranks each looks at its own shards.
+
+        Args:
+            where: what the weights are about to become, for the message.
+
+        Raises:
+            ModelError: some are NaN or infinite.
+        """
+        broken = []
+        for name, value in [*self.named_parameters(), *self.named_buffers()]:
+            local = value.to_local() if hasattr(value, "to_local") else value
+            if local.is_floating_point() and not bool(torch.isfinite(local).all()):
+                broken.append(name)
+        if broken:
+            raise ModelError(
+                f"{where}: {len(broken)} of the weights' tensors are not finite ({broken[0]}, ...); nothing is saved"
+            )
 
     @property
     def _compiled(self) -> bool:

@@ -1,5 +1,9 @@
-import queue
+import multiprocessing
+import os
+import subprocess
+import sys
 import threading
+from multiprocessing.connection import Connection
 
 import pytest
 
@@ -10,24 +14,36 @@ from gecko_core.errors import BackendError, ConfigError
 class Threads:
     """Stands in for multiprocessing's context: the same workers, as threads, without two imports of torch."""
 
-    Queue = queue.Queue
+    Pipe = staticmethod(multiprocessing.Pipe)
 
     class Process(threading.Thread):
         exitcode = None
 
-        def terminate(self):
-            self._args[3].put(None)  # the worker's loop cannot unpack this and ends
+        def __init__(self, target, args, daemon):
+            *others, pipe = args
+            self.pipe = Connection(os.dup(pipe.fileno()))  # a process has its own end
+            self.sentinel, self._open = multiprocessing.Pipe()
+            super().__init__(target=target, args=(*others, self.pipe), daemon=daemon)
 
         def run(self):
             try:
                 super().run()
-            except TypeError:
+            except OSError:
                 self.exitcode = -15
+            self.pipe.close()
+            self._open.close()
+
+        def terminate(self):
+            pass  # its pipe is closed next
+
+        def join(self, timeout=None):
+            super().join(min(timeout or 0.01, 0.01))
 
 
 @pytest.fixture
 def as_threads(monkeypatch):
     monkeypatch.setattr("gecko_core.encode.pool.mp.get_context", lambda method: Threads)
+    monkeypatch.setattr("gecko_core.encode.pool.signal.signal", lambda *_: None)  # for main threads alone
     monkeypatch.setattr(
         "gecko_core.encode.pool.torch.set_num_threads", lambda count: None
     )  # would stay for later tests
@@ -43,6 +59,38 @@ def test_many_jobs_come_back_in_order(tiny, sentences, monkeypatch, as_threads):
         with pytest.raises(BackendError, match="an encoder failed: ConfigError: batch_tokens"):
             pool.encode(["a gecko"], batch_tokens=-1)
     assert pool._workers == []
+
+
+def test_a_worker_that_ends_is_an_error_at_once(tiny, as_threads, monkeypatch):
+    def dies(model, device, threads, pipe):
+        pipe.send(None)
+        pipe.poll(None)  # it is given a job, and goes
+
+    monkeypatch.setattr("gecko_core.encode.pool._work", dies)
+    with (
+        EncoderPool(tiny, ["cpu", "cpu"]) as pool,
+        pytest.raises(BackendError, match=r"ended \(code None\); try fewer"),
+    ):
+        pool.encode(["a gecko"] * 3)
+    monkeypatch.setattr("gecko_core.encode.pool._work", lambda *_: None)
+    with EncoderPool(tiny, ["cpu"]) as pool, pytest.raises(BackendError, match=r"before it had started.*__main__"):
+        pool.encode(["a gecko"])
+    with pytest.raises(ConfigError, match="not running"):
+        pool.encode(["a gecko"])
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_ends(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path / "model")
+    script = tmp_path / "user.py"
+    script.write_text(
+        "from gecko_core import Gecko\n"
+        f"model = Gecko.from_pretrained({str(tmp_path / 'model')!r}, device='cpu')\n"
+        "model.encode([f'text {i}' for i in range(50)], devices=['cpu', 'cpu'])\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    assert "before it had started; in a script, put what encodes below" in done.stderr.splitlines()[-1]
 
 
 def test_devices_option_of_encode(tiny, sentences, as_threads):
@@ -62,7 +110,7 @@ def test_two_processes_give_the_vectors_of_one(tiny, sentences, monkeypatch):
         with pytest.raises(BackendError, match="an encoder failed: ConfigError: batch_tokens"):
             pool.encode(["a gecko"], batch_tokens=-1)
         for worker in pool._workers:
-            worker.kill()
+            worker.process.kill()
         with pytest.raises(BackendError, match="the encoder on cpu ended"):
             pool.encode(["a gecko"])
     assert pool._workers == []

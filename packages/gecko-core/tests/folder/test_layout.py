@@ -21,7 +21,7 @@ def edit(path, **changes):
 def test_old_schema(minilm_folder):
     layout = read_layout(minilm_folder)
     assert (layout.transformer, layout.max_seq_length, layout.do_lower_case) == (minilm_folder, 256, False)
-    assert (layout.dense, layout.prompts, layout.gecko) == ([], {}, {})
+    assert (layout.dense, layout.prompts, layout.gecko) == ([], {}, None)
 
 
 def test_new_schema_as_sentence_transformers_writes_it(minilm_folder, minilm, sentences, tmp_path):
@@ -116,7 +116,7 @@ def test_a_bare_backbone_names_the_cure(backbone_folder):
 
 def test_damaged_gecko_json(folder):
     edit(folder / "gecko.json", prompt_style="fancy")
-    with pytest.raises(ModelError, match=r"gecko\.json: prompt_style must be gecko or plain"):
+    with pytest.raises(ModelError, match=r"gecko\.json: prompt_style: input should be"):
         Gecko.from_pretrained(folder)
 
 

@@ -123,3 +123,21 @@ def test_what_an_earlier_version_dumped_is_read_under_the_new_names():
     assert upgraded.one == Part(new=7, kl=Term(weight=1.0))
     assert dumped["part"][0] == {"kl_weight": 0.5, "old": None}
     assert Whole.upgrade(upgraded.model_dump()) == upgraded.model_dump()
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_numbers_that_are_none_are_refused(value):
+    with pytest.raises(ConfigError, match=r"loop\.rate: .*finite number"):
+        load_settings(Example, None, [f"loop.rate={value}"])
+
+
+def test_whole_numbers_fit_into_64_bits():
+    assert load_settings(Example, None, [f"loop.batch_size={2**63 - 1}"]).loop.batch_size == 2**63 - 1
+    with pytest.raises(ConfigError, match="batch_size: a whole number of more than 64 bits cannot be meant"):
+        load_settings(Example, None, [f"loop.batch_size={2**63}"])
+
+
+def test_a_password_in_a_url_is_not_repeated():
+    with pytest.raises(ConfigError, match=r"//\*\*\*@host") as caught:
+        load_settings(Example, None, ["name=[http://user:secret@host/]"])
+    assert "secret" not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gecko_core.lazy import lazy_exports
+from gecko_eval._core import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_eval.data.beir import load_beir
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gecko_eval.report.compare import Comparison, compare_results, paired_bootstrap
     from gecko_eval.results import load_results
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = [
     "Comparison",
     "RetrievalScores",

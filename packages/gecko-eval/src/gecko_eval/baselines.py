@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gecko_core.backbones import quiet
+from gecko_core.backbones import check_folder, quiet
 from gecko_core.errors import DataError, ModelError, first_line
 from gecko_core.io import read_json
 from gecko_core.text_words import search_terms
@@ -125,6 +125,8 @@ class SentenceTransformerEmbedder:
     ) -> None:
         from sentence_transformers import SentenceTransformer
 
+        if Path(name).is_dir():
+            check_folder(Path(name))
         try:
             with quiet():
                 self.model = SentenceTransformer(name, device=device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gecko_core.command import run_typer
 from gecko_core.errors import ConfigError, DataError, exit_on_error
-from gecko_core.threads import choose_waiting
 
 if TYPE_CHECKING:
     from gecko_eval.baselines import Bm25
@@ -387,11 +386,7 @@ def spread(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point of ``gecko-eval``."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end a run
-            stream.reconfigure(errors="backslashreplace")
-    choose_waiting()
-    app(args=spread(sys.argv[1:]))
+    run_typer(app, "gecko-eval", spread(sys.argv[1:]))
 
 
 if __name__ == "__main__":

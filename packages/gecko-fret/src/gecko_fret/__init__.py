@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gecko_core.lazy import lazy_exports
+from gecko_fret._core import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_fret.build.pipeline import FretSummary, build_fret
@@ -28,7 +28,7 @@ __all__ = [
     "load_corpus",
     "load_fret",
 ]
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -17,6 +17,7 @@ _SPECIAL = re.compile(
 )
 _LABEL = re.compile(r"^(?:search |user |the )?(?:query|question|claim|statement|sentence)\s*:\s*", re.IGNORECASE)
 _ANOTHER = re.compile(r"\|\s*(?:query|task)\s*:", re.IGNORECASE)
+_LONGEST = 20_000  # characters; generate.max_new_tokens asks for far fewer, but not every server heeds it
 _QUOTES = '"“” '
 
 
@@ -48,6 +49,8 @@ def read_answer(text: str, finished: bool, kind: str, prompts: PromptSet, *, giv
         prompts: the prompts that were shown.
         given: whether the task was given, see ``PromptSet.writing``.
     """
+    if len(text) > _LONGEST:
+        return Unreadable("unparsable", f"{len(text)} characters")
     text = as_written(text)
     if not finished:
         text = " ".join(split_sentences(text)[:-1]) if given else ""

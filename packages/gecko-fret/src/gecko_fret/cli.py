@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gecko_core.threads import choose_waiting
+from gecko_core.command import run_typer
 
 app = typer.Typer(
     add_completion=False,
@@ -142,8 +142,7 @@ def export(
 
 def main() -> None:
     """Entry point of the console script."""
-    choose_waiting()
-    app(prog_name="gecko-fret")
+    run_typer(app, "gecko-fret")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class GenerateConfig(Section):
         default=None, description="weights of the task kinds; unset: all, with equal weights"
     )
     max_new_tokens: int = Field(default=40, ge=4)
-    temperature: float = Field(default=0.7, ge=0)
+    temperature: float = Field(default=0.7, ge=0, le=10)
     top_p: float = Field(default=0.95, gt=0, le=1)
     top_k: int = Field(default=50, ge=1)
     passage_tokens: int = Field(default=128, ge=8, description="the LLM reads this much of the seed")
@@ -227,7 +227,7 @@ class YesNoConfig(Section):
 class Bm25Config(Section):
     """Judge ``bm25``."""
 
-    k1: float = Field(default=1.2, ge=0)
+    k1: float = Field(default=1.2, ge=0, le=1_000)
     b: float = Field(default=0.75, ge=0, le=1)
     stop_words: str | None = Field(
         default="en", description="language of the words left out, see bm25s.tokenize; null: none"

@@ -55,6 +55,55 @@ class JudgedPair(PromptBlock):
     label: str
 
 
+class AnswerForm:
+    """The form of an answer, such as "{task} | Query: {query}", and how an answer of that form is read.
+
+    A regular expression of the whole form would backtrack for minutes over a few hundred blanks: here each of the
+    form's fixed parts is searched for once, from the left, in linear time.
+
+    Args:
+        form: the form; every run of blanks in it stands for blanks and tabs.
+    """
+
+    def __init__(self, form: str):
+        lead, first, rest = _before_mark(form.strip())
+        between, second, tail = _before_mark(rest)
+        self._names, self._apart = (first, second), between.strip()
+        self._lead, self._between, self._tail = (
+            re.compile(_fixed(lead)),
+            re.compile(_fixed(between)),
+            re.compile(_fixed(tail) + r"\Z"),
+        )
+
+    def fullmatch(self, text: str) -> dict[str, str] | None:
+        """Task and query of an answer; None for one of another form. White space around it does not count."""
+        text = text.strip()
+        if (lead := self._lead.match(text)) is None:
+            return None
+        if (between := self._between.search(text, lead.end() + 1)) is None:
+            return None
+        if (tail := self._tail.search(text, between.end() + 1)) is None:
+            return None
+        found = text[lead.end() : between.start()], text[between.end() : tail.start()]
+        if any("\n" in part or (self._apart and self._apart in part) for part in found):
+            return None
+        return dict(zip(self._names, found, strict=True))
+
+
+def _before_mark(form: str) -> tuple[str, str, str]:
+    """The fixed text before the next of {task} and {query}, its name, and what follows it."""
+    mark = re.search(r"\{(task|query)\}", form)
+    assert mark is not None, "PromptSet has checked that both are there"
+    return form[: mark.start()], mark[1], form[mark.end() :]
+
+
+def _fixed(text: str) -> str:
+    """A pattern of fixed text; a run of blanks is met at its start only, or a search would try every blank of it."""
+    blanks, *others = (re.escape(piece) for piece in re.split(r" +", text))
+    start = "" if blanks or not others else r"(?<![ \t])"
+    return start + r"[ \t]++".join([blanks, *others])
+
+
 class GenerateBlock(PromptBlock):
     """How queries are asked for; the keys of ``instructions`` are the kinds of tasks."""
 
@@ -74,14 +123,9 @@ class GenerateBlock(PromptBlock):
         return asked + fill(line, task=task), lead[len(line) :] + as_plain_text(query) + rest
 
     @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Matches an answer of the form that the demonstrations show, and nothing else; groups task and query."""
-        between = self.answer.partition("{task}")[2].partition("{query}")[0].strip()
-        text = rf"(?:(?!{re.escape(between)})[^\n])+?" if between else r"[^\n]+?"
-        shown = re.escape(self.answer.strip()).replace(r"\ ", r"[ \t]+")
-        for name in ("task", "query"):
-            shown = shown.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>{text})")
-        return re.compile(rf"\s*{shown}\s*")
+    def pattern(self) -> AnswerForm:
+        """Reads an answer of the form that the demonstrations show, and nothing else."""
+        return AnswerForm(self.answer)
 
 
 class LikelihoodBlock(PromptBlock):
@@ -164,6 +208,8 @@ class PromptSet(PromptBlock):
                 raise ValueError(
                     f"generate.stop: {stop!r} is part of generate.answer, so no answer would ever be complete"
                 )
+        if any(self.generate.answer.count(mark) > 1 for mark in ("{task}", "{query}")):
+            raise ValueError("generate.answer: {task} and {query} must stand in it once each")
         if re.search(r"\{task\}\s*\{query\}", self.generate.answer):
             raise ValueError("generate.answer: nothing separates the task from the query")
         return self

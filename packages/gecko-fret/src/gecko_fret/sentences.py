@@ -9,7 +9,7 @@ spaces, as they are read. A missed sentence end costs little where sentences are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import regex
 
@@ -24,10 +24,10 @@ _END = regex.compile(
     # A mark that does nothing else, such as those of Devanagari, Arabic and Chinese.
     rf"|(?:(?:[\p{{Sentence_Break=STerm}}--[!?]]|．(?!\p{{Nd}}))+{_CLOSING}\s*)"
     r"|(?:[།༎]\s+)"
-    rf"|(?:(?<={_THAI}\p{{M}}*)\s+(?={_THAI}))"
-    r"|(?:\s*\n\s*\n\s*)"
+    rf"|(?:(?<={_THAI}\p{{M}}{{0,8}})\s+(?={_THAI}))"
+    r"|(?:(?<!\s)[^\S\n]*+\n[^\S\n]*+\n\s*+)"  # begun where white space begins, lest every blank of it be tried
 )
-_LAST_MARKS = regex.compile(r"(?V1)[\s\p{Sentence_Break=STerm}\p{Sentence_Break=ATerm}།༎]+\Z")
+_LAST_MARK = regex.compile(r"(?V1)[\s\p{Sentence_Break=STerm}\p{Sentence_Break=ATerm}།༎]")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Fig|No|Dr|Mr|Mrs|Ms|Prof|St|approx)\.|\b[A-Z]\.)$")
 _IS_THAI = regex.compile(rf"{_THAI}\p{{M}}*\Z")
 #: A phrase of Thai with fewer characters is joined to the next one.
@@ -39,32 +39,21 @@ _END_1 = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ
 
 def split_sentences(text: str) -> list[str]:
     """Sentences of ``text`` in order, stripped; abbreviations and initials do not end one."""
-    sentences: list[str] = []
-    for piece in _pieces(text):
-        if sentences and _goes_on(sentences[-1]):
-            sentences[-1] = f"{sentences[-1]} {piece}"
-        else:
-            sentences.append(piece)
-    return sentences
+    return _joined(_pieces(text), _goes_on)
 
 
 def split_sentences_1(text: str) -> list[str]:
     """Sentences as version 0.1 had them, for folders that were begun with it."""
-    sentences: list[str] = []
-    for piece in _END_1.split(text):
-        piece = piece.strip()
-        if not piece:
-            continue
-        if sentences and _ABBREVIATION.search(sentences[-1]):
-            sentences[-1] = f"{sentences[-1]} {piece}"
-        else:
-            sentences.append(piece)
-    return sentences
+    pieces = (piece.strip() for piece in _END_1.split(text))
+    return _joined((piece for piece in pieces if piece), lambda last, _: _ABBREVIATION.search(last) is not None)
 
 
 def without_end(sentence: str) -> str:
     """The sentence without the marks and white space at its end."""
-    return _LAST_MARKS.sub("", sentence)
+    end = len(sentence)
+    while end and _LAST_MARK.match(sentence, end - 1):
+        end -= 1
+    return sentence[:end]
 
 
 def ends_sentence(text: str) -> bool:
@@ -83,6 +72,24 @@ def _pieces(text: str) -> Iterator[str]:
         yield rest
 
 
-def _goes_on(sentence: str) -> bool:
-    short = len(sentence) < _THAI_PHRASE and _IS_THAI.search(sentence) is not None
-    return short or _ABBREVIATION.search(sentence) is not None
+def _joined(pieces: Iterable[str], goes_on: Callable[[str, int], bool]) -> list[str]:
+    """Pieces joined to sentences, each looked at once however many there are in a sentence.
+
+    Args:
+        pieces: the pieces.
+        goes_on: from the last piece of a sentence and the sentence's length to whether another one belongs to it.
+    """
+    sentences: list[list[str]] = []
+    length = 0
+    for piece in pieces:
+        if sentences and goes_on(sentences[-1][-1], length):
+            sentences[-1].append(piece)
+            length += 1 + len(piece)
+        else:
+            sentences.append([piece])
+            length = len(piece)
+    return [" ".join(sentence) for sentence in sentences]
+
+
+def _goes_on(last: str, length: int) -> bool:
+    return (length < _THAI_PHRASE and _IS_THAI.search(last) is not None) or _ABBREVIATION.search(last) is not None

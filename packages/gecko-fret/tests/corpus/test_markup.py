@@ -49,3 +49,19 @@ def test_pages_as_people_write_them(page, text):
 def test_elements_that_are_never_closed_keep_their_text():
     assert html_to_markdown("<p>word " * 20_000).count("word") == 20_000
     assert html_to_markdown("<b>word " * 1_000).count("word") == 1_000
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# a" + " " * 1_000 + "b\n\nx", "a" + " " * 1_000 + "b"),
+        ("# a" + " " * 100_000 + "b\n\nx", None),
+        ("# a" + "#" * 100_000 + "b\n\nx", None),
+        ("# " + "[" * 100_000 + "\n\nx", None),
+        ("[" * 100_000 + "\n===\nx", None),
+        ("# a ##\n\nx", "a"),
+        ("# #\n\nx", "#"),
+    ],
+)
+def test_headings_are_read_at_once_and_have_an_end(text, title):
+    assert [heading for heading, _ in markdown_sections(text)] == [title]

@@ -175,3 +175,7 @@ def test_the_packaged_llm_gives_an_order(judge, pairs, smollm2):
     values, batch = judge("listwise", pairs("why does sourdough bread taste sour"), llm=smollm2)
     assert sorted(values) == [-4.0, -3.0, -2.0, -1.0]
     assert batch.counters["listwise_missing"] <= 4
+
+
+def test_numbers_of_any_length_are_read():
+    assert read_order("2 " + "1" * 5_000 + " 1", 2) == ([1, 0], 0, 1)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from gecko_fret.llm.choices import Choice, read_choice, read_choices, without_thinking
@@ -22,11 +24,48 @@ def test_both_apis_are_read_into_one_form():
 
 
 @pytest.mark.parametrize(
-    "choice", [7, "a", None, {"message": 3}, {"text": 5}, {"logprobs": {"tokens": ["a"], "token_logprobs": ["b"]}}]
+    "choice",
+    [
+        7,
+        "a",
+        None,
+        {"message": 3},
+        {"text": 5},
+        {"logprobs": {"tokens": ["a"], "token_logprobs": ["b"]}},
+        {"logprobs": "x"},
+        {"logprobs": {"token_logprobs": [math.nan]}},
+        {"logprobs": {"token_logprobs": [math.inf]}},
+        {"logprobs": {"top_logprobs": {"a": -1}}},
+        {"logprobs": {"top_logprobs": [{"a": math.nan}]}},
+        {"logprobs": {"top_logprobs": [{"a": "-1"}]}},
+        {"logprobs": {"tokens": [5]}},
+        {"logprobs": {"text_offset": ["0"]}},
+        {"logprobs": {"content": [{"token": "a", "logprob": math.nan}]}},
+        {"logprobs": {"content": [{"logprob": -1}]}},
+    ],
 )
 def test_another_form_is_of_no_use(choice):
     with pytest.raises(Unusable, match="another form"):
         read_choices({"choices": [choice]})
+
+
+@pytest.mark.parametrize("choices", ["x", {"a": 1}, [], [None]])
+def test_choices_are_a_list_of_choices(choices):
+    with pytest.raises(Unusable, match="another form"):
+        read_choices({"choices": choices})
+
+
+def test_the_impossible_and_the_more_than_certain_are_put_right():
+    tops = [{"a": -math.inf, "b": 1e-9, "c": -1}]
+    choice = {"text": "b", "logprobs": {"tokens": ["b"], "token_logprobs": [-math.inf], "top_logprobs": tops}}
+    found = read_choice({"choices": [choice]})
+    assert (found.tops, found.logprobs) == ([{"b": 0.0, "c": -1.0}], [-math.inf])
+
+
+def test_halves_of_characters_can_be_written():
+    text = read_choice({"choices": [{"text": "a\ud800 \ud83d\ude00"}]}).text
+    assert text == "a\ufffd \U0001f600"
+    assert text.encode()
 
 
 def test_missing_parts_are_empty():

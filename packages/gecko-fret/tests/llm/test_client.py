@@ -1,3 +1,4 @@
+import gzip
 import logging
 import traceback
 
@@ -215,3 +216,48 @@ def test_what_a_server_miscounts_is_what_was_expected(client, connect, server, m
     (written,) = llm.generate([WriteRequest("", "a cat", 0)], Sampling(max_new_tokens=2, stop=("never",)))
     assert written.text
     assert (llm.usage.requests, llm.usage.prompt_tokens, llm.usage.thinking_tokens) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [(b" " * 3_000_000, {}), (gzip.compress(b" " * 3_000_000), {"Content-Encoding": "gzip"})],
+    ids=["long", "long when unpacked"],
+)
+def test_an_answer_without_end_is_not_read_to_its_end(client, server, monkeypatch, content, headers):
+    monkeypatch.setattr("gecko_fret.llm.client._MOST_BYTES", 2**20)
+    monkeypatch.setattr(server, "_misbehave", lambda *_: (200, content, headers))
+    with pytest.raises(BackendError, match="the answer has more than 1 MB"):
+        ask(client(retries=1), BODY)
+    assert len(server.bodies) == 2
+
+
+def test_compressed_answers_are_read(client, server, monkeypatch):
+    expected, misbehave = ask(client(), BODY), server._misbehave
+
+    def compressed(*asked):
+        status, content, headers = misbehave(*asked)
+        return status, gzip.compress(content), headers | {"Content-Encoding": "gzip"}
+
+    monkeypatch.setattr(server, "_misbehave", compressed)
+    assert ask(client(), BODY) == expected
+
+
+@pytest.mark.parametrize("place", ["http://[bad", "http://user:s3cret@h/x", ""])
+def test_a_redirect_to_anywhere_is_one_line_without_secrets(client, server, place):
+    server.faults, server.redirect_to = [302], place
+    with pytest.raises(Refused, match="redirects to") as caught:
+        ask(client(), BODY)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_a_server_says_moves_no_cursor(client, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "a+b/c")
+    assert client().hide("a\x1b[31m\r\nb a+b/c a%2Bb%2Fc \u202e") == "a [31m b *** ***"
+
+
+@pytest.mark.parametrize("key", ["sk-\u4e2d", "two words", "a\nb"])
+def test_a_key_that_no_header_can_carry_is_one_line_without_it(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ConfigError, match="copy it again") as caught:
+        read_key(LLMConfig())
+    assert key not in str(caught.value)

@@ -4,7 +4,7 @@ from importlib import resources
 import pytest
 import yaml
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import BackendError, ConfigError
 from gecko_fret.config import parse_config
 from gecko_fret.judges import JUDGES, JudgeSetup
 from gecko_fret.llm.protocol import Completion
@@ -138,3 +138,12 @@ def test_a_title_is_judged_against_passages_that_do_not_show_theirs(small_corpus
     assert title in contexts["llm"][0]
     assert not any(title in context for context in contexts["titles"])
     assert all(small_corpus.get("doc-01").text[:40] in contexts[source][0] for source in contexts)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_judgement_that_is_no_number_ends_the_step(small_corpus, fake_llm, monkeypatch, value):
+    monkeypatch.setattr(JUDGES["similarity"], "judge", lambda self, batch: [0.5] * (len(batch.pairs) - 1) + [value])
+    with pytest.raises(
+        BackendError, match=r"judge similarity: (nan|inf) of query 'b' and passage 'doc-02' is no number"
+    ):
+        score(small_corpus, fake_llm(), judges=["similarity"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gecko_core.lazy import lazy_exports
+from gecko_train._core import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_train.config import Recipe, SetConfig, TrainerConfig, find_recipe, load_recipe
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gecko_train.run.journey import run_recipe
     from gecko_train.run.soup import soup
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = [
     "Document",
     "Mixture",

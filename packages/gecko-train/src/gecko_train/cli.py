@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gecko_core.threads import choose_waiting
+from gecko_core.command import run_typer
 
 if TYPE_CHECKING:
     from gecko_train.config import Recipe
@@ -223,5 +223,4 @@ def _run_stage(stage: Literal["prefinetune", "finetune"], recipe: str, options: 
 
 def main() -> None:
     """Entry point of the ``gecko-train`` command."""
-    choose_waiting()
-    app()
+    run_typer(app, "gecko-train")

@@ -129,7 +129,7 @@ class LoraConfig(Section):
     """Low-rank adapters through peft (extra `lora`), merged into the weights at the end of the stage."""
 
     rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0, le=10_000)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: list[str] | Literal["all-linear"] = Field(
         default="all-linear", description="names of the layers that are adapted"
@@ -159,12 +159,12 @@ class TrainerConfig(Section):
         default="auto",
         description="two forward passes, activations of one micro-batch; auto: only for a batch that does not fit",
     )
-    epochs: float = Field(default=1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0, le=10_000)
     max_steps: int | None = Field(default=None, ge=1, description="optimizer steps; overrides epochs")
-    learning_rate: float = Field(default=2e-5, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0, le=1)
     warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the device computes in it"
@@ -217,7 +217,7 @@ class StageConfig(Section):
         "what it can; gecko: as the paper does",
     )
     sets: list[SetConfig] = Field(min_length=1)
-    alpha: float = Field(default=1.0, ge=0, description="sampling weight of a set: size ** alpha")
+    alpha: float = Field(default=1.0, ge=0, le=2, description="sampling weight of a set: size ** alpha")
     steps_per_epoch: int | None = Field(default=None, ge=1)
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)

@@ -146,3 +146,15 @@ def test_what_cannot_be_mixed_is_one_error_line(arguments, message):
     with pytest.raises(ConfigError, match=message) as caught:
         Mixture(**{"batch_size": 4, **arguments})
     assert "\n" not in str(caught.value)
+
+
+def test_sets_that_cannot_fill_a_batch_are_found():
+    sets = [
+        Ids("full", range(40), range(40)),
+        Ids("one query", [1] * 40, range(40)),
+        Ids("three passages", range(40), [0, 1, 2] * 13 + [0]),
+        Ids("later", [1] * 39 + [2], range(40)),
+        Ids("short", range(3), range(3)),
+    ]
+    found = Mixture(sets, batch_size=4).small_batches()
+    assert found == [("one query", 1, 40), ("three passages", 3, 40), ("later", 2, 40), ("short", 3, 3)]

@@ -396,3 +396,27 @@ def test_without_patience_the_start_is_not_asked_and_checkpoints_are_as_before(t
     ).train()
     assert asked == [2]
     assert "scores" not in checkpoint.latest(tmp_path / "checkpoints").state
+
+
+@pytest.mark.parametrize("checkpoint_every", [0, 1])
+def test_weights_that_the_last_step_breaks_are_not_saved(tiny_model, row_set, tmp_path, monkeypatch, checkpoint_every):
+    made = trainer(tiny_model, [row_set("a", 16)], tmp_path, max_steps=1, checkpoint_every=checkpoint_every)
+    step = torch.optim.AdamW.step
+
+    def breaks(self, *arguments, **options):
+        step(self, *arguments, **options)
+        self.param_groups[0]["params"][0].data.view(-1)[0] = math.inf
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", breaks)
+    with pytest.raises(DataError, match=r"step 1: 1 of the weights' tensors are not finite \(.*lower learning_rate"):
+        made.train()
+    assert not checkpoint.checkpoints(tmp_path / "checkpoints")
+
+
+def test_a_set_that_cannot_fill_a_batch_is_named(tiny_model, tmp_path):
+    rows = [TrainingRow("t", "the same query", Document(f"answer {n}")) for n in range(20)]
+    made = trainer(tiny_model, [RowSet.from_rows("same", rows)], tmp_path, max_steps=1)
+    made.train()
+    shown = made.console.file.getvalue()
+    assert "note: set same: a batch has at most 1 of its 20 rows, not 8: no two rows" in shown
+    assert "a batch of one row has no other rows' passages as negatives" in shown

@@ -8,11 +8,24 @@ from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_core.backbones.base import Adapter
+    from gecko_core.backbones.files import check_folder, check_tokenizer_files, check_weights, model_errors
     from gecko_core.backbones.loading import gguf_options, quiet, quiet_bars
     from gecko_core.backbones.output import output_weight
     from gecko_core.backbones.registry import ADAPTERS, adapter_for
 
-__all__ = ["ADAPTERS", "Adapter", "adapter_for", "gguf_options", "output_weight", "quiet", "quiet_bars"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "adapter_for",
+    "check_folder",
+    "check_tokenizer_files",
+    "check_weights",
+    "gguf_options",
+    "model_errors",
+    "output_weight",
+    "quiet",
+    "quiet_bars",
+]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -20,7 +33,11 @@ __getattr__, __dir__ = lazy_exports(
         "ADAPTERS": "gecko_core.backbones.registry",
         "Adapter": "gecko_core.backbones.base",
         "adapter_for": "gecko_core.backbones.registry",
+        "check_folder": "gecko_core.backbones.files",
+        "check_tokenizer_files": "gecko_core.backbones.files",
+        "check_weights": "gecko_core.backbones.files",
         "gguf_options": "gecko_core.backbones.loading",
+        "model_errors": "gecko_core.backbones.files",
         "output_weight": "gecko_core.backbones.output",
         "quiet": "gecko_core.backbones.loading",
         "quiet_bars": "gecko_core.backbones.loading",

@@ -12,9 +12,16 @@ import torch
 from torch import nn
 
 from gecko_core.backbones.base import Adapter
+from gecko_core.backbones.files import (
+    BackboneConfig,
+    check_tokenizer_files,
+    check_weights,
+    model_errors,
+    named_attention,
+    read_model_file,
+)
 from gecko_core.backbones.registry import adapter_for
-from gecko_core.errors import ModelError, first_line
-from gecko_core.io import read_json
+from gecko_core.errors import ModelError
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
@@ -33,17 +40,23 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
     Raises:
         ModelError: a missing or unreadable config, an unsupported model type, missing or corrupt safetensors.
     """
+    from transformers import AutoConfig
+
     extra: dict[str, Any]
     if gguf_file:
         model_type = _gguf_model_type(folder, gguf_file)
         extra = gguf_options(gguf_file)
     else:
-        model_type = read_model_json(folder / "config.json").get("model_type", "")
-        _check_weights(folder)
+        model_type = read_model_file(folder / "config.json", BackboneConfig).model_type
+        check_weights(folder)
         extra = {"use_safetensors": True}
     adapter = adapter_for(model_type, folder / "config.json")
     with model_errors(folder), quiet():
-        loaded = adapter.model_class().from_pretrained(
+        model_class = adapter.model_class()
+        if not gguf_file:
+            extra["config"] = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            extra["attn_implementation"] = named_attention(model_class, extra["config"])
+        loaded = model_class.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=not gguf_file, **extra
         )
     model, info = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": []})
@@ -80,13 +93,15 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None) -> Any:
     # transformers 5 answers missing files with an empty tokenizer that turns every text into nothing.
     if not gguf_file and not any(any(folder.glob(name)) for name in VOCABULARIES):
         raise ModelError(f"{folder}: no tokenizer (looked for {', '.join(VOCABULARIES)}); fetch the model again")
+    check_tokenizer_files(folder)
     options: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
     with model_errors(folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        # Decoders seldom have one. Which token it is does not matter: the mask hides it.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        tokenizer.padding_side = "right"
+        if tokenizer.pad_token_id is None:
+            # Decoders seldom have one. Which token it is does not matter: the mask hides it.
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        tokenizer(["a"])
     return tokenizer
 
 
@@ -101,49 +116,6 @@ def gguf_options(gguf_file: str | None) -> dict[str, Any]:
 
     config = getattr(transformers, "GgufConfig", None)
     return {"gguf_file": gguf_file} | ({"quantization_config": config(dequantize=True)} if config is not None else {})
-
-
-def read_model_json(path: Path, kind: type = dict) -> Any:
-    """Read a JSON file of a model folder.
-
-    Args:
-        path: the file.
-        kind: what it must hold, ``dict`` or ``list``.
-
-    Returns:
-        The value.
-
-    Raises:
-        ModelError: the file is missing, is not JSON or holds something else.
-    """
-    if not path.exists():
-        raise ModelError(f"{path}: missing; this folder is not a model (or its download is incomplete)")
-    return read_json(path, kind, error=ModelError, cure="fetch the model again")
-
-
-@contextmanager
-def model_errors(where: str | Path) -> Iterator[None]:
-    """Turn what transformers and safetensors raise on broken files into a one-line ``ModelError``.
-
-    Args:
-        where: the file or folder that the message names.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ModelError: instead of their errors.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        raise ModelError(
-            f"{where}: a safetensors file is corrupt or cut off ({first_line(error)}); fetch it again"
-        ) from None
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{where}: cannot be loaded ({first_line(error)})") from None
 
 
 @contextmanager
@@ -174,16 +146,8 @@ def quiet_bars() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
-def _check_weights(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
-    others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.h5", "*.msgpack") for p in folder.glob(pattern))
-    files = f"only {', '.join(others)}" if others else "no weights at all"
-    raise ModelError(f"{folder}: no .safetensors file ({files}); pickled weights are not loaded, convert them first")
-
-
 def _gguf_model_type(folder: Path, gguf_file: str) -> str:
     from transformers import AutoConfig
 
     with model_errors(folder / gguf_file), quiet():
-        return str(AutoConfig.from_pretrained(folder, gguf_file=gguf_file).model_type)
+        return str(AutoConfig.from_pretrained(folder, gguf_file=gguf_file, trust_remote_code=False).model_type)

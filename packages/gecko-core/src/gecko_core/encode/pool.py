@@ -1,11 +1,13 @@
-"""Encoding on several devices at once: one process for each, fed from one queue."""
+"""Encoding on several devices at once: one process for each, fed one job at a time."""
 
 from __future__ import annotations
 
 import copy
 import os
-import queue
-from collections.abc import Sequence
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from gecko_core.devices import checked_device
 from gecko_core.encode.batches import plan_batches
 from gecko_core.encode.quantization import Precision, quantize
 from gecko_core.encode.texts import checked_texts
-from gecko_core.errors import BackendError, ConfigError
+from gecko_core.errors import BackendError, ConfigError, first_line
 from gecko_core.io import Progress, make_progress
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 # Characters per job: enough to make good batches, small enough that no worker is left alone with a long last job.
 _CHARACTERS = 1_000_000
+_LAST_WORDS = 5.0  # seconds for a process whose pipe is closed to end
 
 
 class EncoderPool:
@@ -47,28 +50,35 @@ class EncoderPool:
             checked_device(name)
         self.model = model
         self.devices = list(devices)
-        self._workers: list[Any] = []
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> EncoderPool:
         context = mp.get_context("spawn")
-        self._jobs: Any = context.Queue()
-        self._results: Any = context.Queue()
         # Workers on the CPU read the weights from shared memory: no copies.
         shared = self.model if self.model.device.type == "cpu" else copy.deepcopy(self.model).cpu()
         on_cpu = sum(name == "cpu" for name in self.devices)
         threads = max(1, (os.cpu_count() or 1) // max(1, on_cpu))
-        for name in self.devices:
-            arguments = (shared, name, threads, self._jobs, self._results)
-            worker = context.Process(target=_work, args=arguments, daemon=True)
-            worker.start()
-            self._workers.append(worker)
+        try:
+            for name in self.devices:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(shared, name, threads, theirs), daemon=True)
+                process.start()
+                theirs.close()  # so that its end is seen here
+                self._workers.append(_Worker(name, process, ours))
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         for worker in self._workers:
-            worker.terminate()
+            worker.process.terminate()
         for worker in self._workers:
-            worker.join()
+            worker.process.join()
+            worker.pipe.close()
         self._workers = []
 
     def encode(
@@ -94,44 +104,105 @@ class EncoderPool:
         checked = checked_texts(texts)
         width = truncate_dim or self.model.truncate_dim or self.model.dim
         jobs = plan_batches([len(text) for text in checked], _CHARACTERS)
-        for number, rows in enumerate(jobs):
-            self._jobs.put((number, [checked[row] for row in rows], batch_tokens, truncate_dim))
         embeddings = np.empty((len(checked), width), dtype=np.float32)
         bar = make_progress(progress)
         bar.start("encoding", len(checked), unit="texts")
+        waiting, failed = deque(enumerate(jobs)), ""
         try:
-            for _ in jobs:
-                number, vectors = self._next()
-                embeddings[jobs[number]] = vectors
-                bar.advance(len(vectors))
+            while waiting or any(worker.busy for worker in self._workers):
+                for worker in self._workers:
+                    if worker.idle and waiting:
+                        number, rows = waiting.popleft()
+                        worker.give((number, [checked[row] for row in rows], batch_tokens, truncate_dim))
+                for number, vectors, error in self._answers():
+                    if error is not None:
+                        failed = failed or error
+                        waiting.clear()  # those that have a job finish it: no answer is left for the next call
+                    else:
+                        embeddings[jobs[number]] = vectors
+                        bar.advance(len(vectors))
+        except BaseException:
+            self._end()
+            raise
         finally:
             bar.finish()
+        if failed:
+            raise BackendError(f"an encoder failed: {failed}")
         return quantize(embeddings, precision, self.model.calibration.get(width))
 
-    def _next(self) -> tuple[int, np.ndarray]:
-        while True:
-            try:
-                number, vectors, error = self._results.get(timeout=1)
-            except queue.Empty:
-                for worker, name in zip(self._workers, self.devices, strict=True):
-                    if not worker.is_alive():
-                        raise BackendError(
-                            f"the encoder on {name} ended (code {worker.exitcode}); try fewer devices"
-                        ) from None
-                continue
-            if error is not None:
-                raise BackendError(f"an encoder failed: {error}")
-            return number, vectors
+    def _answers(self) -> Iterator[tuple[int, Any, str | None]]:
+        """Wait until a worker has an answer, or has ended, and yield all answers that are there."""
+        wait([one for worker in self._workers for one in (worker.pipe, worker.process.sentinel)])
+        for worker in self._workers:
+            # One that has ended may have answered before.
+            if worker.pipe.poll():
+                answer = worker.take()
+                if answer is not None:
+                    yield answer
+            elif not worker.process.is_alive():
+                raise worker.ended()
 
 
-def _work(model: Gecko, device: str, threads: int, jobs: Any, results: Any) -> None:
+class _Worker:
+    """A process and our end of the pipe to it.
+
+    Attributes:
+        started: whether it has said that it has its model.
+        busy: whether it has a job.
+    """
+
+    def __init__(self, device: str, process: Any, pipe: Any):
+        self.device, self.process, self.pipe = device, process, pipe
+        self.started = self.busy = False
+
+    @property
+    def idle(self) -> bool:
+        return self.started and not self.busy
+
+    def give(self, job: tuple[Any, ...]) -> None:
+        try:
+            self.pipe.send(job)
+        except OSError:
+            raise self.ended() from None
+        self.busy = True
+
+    def take(self) -> tuple[int, Any, str | None] | None:
+        """Its answer; None for the word that it has started."""
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, OSError):
+            raise self.ended() from None
+        if answer is None:
+            self.started = True
+        self.busy = False
+        return answer
+
+    def ended(self) -> BackendError:
+        self.process.join(_LAST_WORDS)
+        how = f"the encoder on {self.device} ended (code {self.process.exitcode})"
+        if self.started:
+            return BackendError(f"{how}; try fewer devices")
+        return BackendError(
+            f"{how} before it had started; in a script, put what encodes below `if __name__ == '__main__':`, or it is "
+            "run again by every process; otherwise try fewer devices"
+        )
+
+
+def _work(model: Gecko, device: str, threads: int, pipe: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends its workers
     if device == "cpu":
         torch.set_num_threads(threads)
     else:
         model = model.to(device)
+    pipe.send(None)
     while True:
-        number, texts, batch_tokens, truncate_dim = jobs.get()
         try:
-            results.put((number, model.encode(texts, batch_tokens=batch_tokens, truncate_dim=truncate_dim), None))
+            number, texts, batch_tokens, truncate_dim = pipe.recv()
+        except EOFError:  # the parent is gone
+            return
+        answer: tuple[int, Any, str | None]
+        try:
+            answer = (number, model.encode(texts, batch_tokens=batch_tokens, truncate_dim=truncate_dim), None)
         except Exception as error:
-            results.put((number, None, f"{type(error).__name__}: {error}".splitlines()[0]))
+            answer = (number, None, f"{type(error).__name__}: {first_line(error)}")
+        pipe.send(answer)

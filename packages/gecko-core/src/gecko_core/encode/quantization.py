@@ -91,22 +91,27 @@ class Ranges:
         return {"texts": self.texts, "lowest": self.lowest.tolist(), "highest": self.highest.tolist()}
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> Ranges:
+    def from_json(cls, value: Any, where: str, width: int | None = None) -> Ranges:
         """Read what :meth:`to_json` wrote.
 
         Args:
             value: the parsed JSON.
             where: the file, for the message.
+            width: how many components there must be.
 
         Raises:
-            ModelError: it is something else.
+            ModelError: it is something else, or holds values that are not finite.
         """
         try:
             lowest, highest = (np.asarray(value[key], dtype=np.float32) for key in ("lowest", "highest"))
             if lowest.ndim != 1 or lowest.shape != highest.shape:
                 raise ValueError("shapes differ")
+            if width is not None and len(lowest) != width:
+                raise ValueError("ranges of another width")
+            if not (np.isfinite(lowest).all() and np.isfinite(highest).all() and (lowest <= highest).all()):
+                raise ValueError("no ranges")
             return cls(lowest, highest, int(value["texts"]))
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, IndexError, ValueError, OverflowError):
             raise ModelError(f"{where}: the calibration is damaged; calibrate and save the model again") from None
 
 

@@ -7,16 +7,78 @@ text-embeddings-inference and vLLM all read. Read are that one and the schema of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal, TypeVar
 
-from gecko_core.backbones.loading import read_model_json
-from gecko_core.encode.quantization import Ranges
-from gecko_core.errors import ModelError
+from pydantic import ConfigDict, Field, RootModel, field_validator
+
+from gecko_core.backbones.files import ModelFile, checked_model_values, read_model_file
+from gecko_core.encode.quantization import Ranges, checked_dims
+from gecko_core.errors import ConfigError, ModelError
 from gecko_core.head import ACTIVATIONS, DenseSpec
 
 POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 FORMAT = 1
+
+
+_File = TypeVar("_File", bound=ModelFile)
+
+
+class _Module(ModelFile):
+    idx: int = 0
+    type: str = ""
+    path: str = ""
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        """Of this folder or one below it, on every system."""
+        for parts in (PurePosixPath(path), PureWindowsPath(path)):
+            if parts.is_absolute() or parts.drive or ".." in parts.parts or "\0" in path:
+                raise ValueError(f"{path[:80]!r} is not in this folder")
+        return path
+
+
+class _Modules(RootModel[list[_Module]]):
+    pass
+
+
+class _Config(ModelFile):
+    prompts: dict[str, str | None] | None = None
+    similarity_fn_name: str | None = None
+
+
+class _BertConfig(ModelFile):
+    max_seq_length: int | float | None = None
+    do_lower_case: bool | None = False
+
+
+class _TokenizerConfig(ModelFile):
+    model_max_length: int | float | None = None
+
+
+class _Pooling(ModelFile):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    pooling_mode: str | list[str] | None = None
+    include_prompt: bool = True
+
+
+class _DenseConfig(ModelFile):
+    in_features: int = Field(gt=0)
+    out_features: int = Field(gt=0)
+    bias: bool = True
+    activation_function: str = "torch.nn.modules.linear.Identity"
+    use_residual: bool = False
+
+
+class GeckoConfig(ModelFile):
+    """What gecko.json says of how a model is used."""
+
+    format: int = Field(default=FORMAT, ge=1)
+    prompt_style: Literal["gecko", "plain"] = "gecko"
+    dims: list[int] | None = None
+    calibration: dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +91,7 @@ class Layout:
         do_lower_case: lower-case texts before they are tokenised.
         dense: the layers of the projection.
         prompts: prefixes by name, without the empty ones.
-        gecko: contents of gecko.json, empty for a third-party folder.
+        gecko: contents of gecko.json, None for a third-party folder.
         compares: how its vectors are compared where that ranks texts otherwise than cosine does; "cosine" elsewhere.
     """
 
@@ -38,7 +100,7 @@ class Layout:
     do_lower_case: bool = False
     dense: list[DenseSpec] = field(default_factory=list)
     prompts: dict[str, str] = field(default_factory=dict)
-    gecko: dict[str, Any] = field(default_factory=dict)
+    gecko: GeckoConfig | None = None
     compares: str = "cosine"
 
     def check_cosine(self, folder: Path) -> None:
@@ -54,6 +116,26 @@ class Layout:
                 "(Gecko.from_backbone)"
             )
 
+    def check_widths(self, folder: Path, width: int) -> None:
+        """Make sure that the layers of the projection fit to each other and to int8 ranges and widths of gecko.json.
+
+        Args:
+            folder: the model's folder, for the message.
+            width: of the backbone's hidden states.
+
+        Raises:
+            ModelError: a layer that takes vectors of another width than it gets, or dims of another model.
+        """
+        for layer in self.dense:
+            if layer.in_features != width:
+                raise ModelError(f"{layer.path.parent}: takes {layer.in_features} components, and gets {width}")
+            width = layer.out_features
+        dims = self.gecko.dims if self.gecko else None
+        if dims and max(dims) != width:
+            raise ModelError(
+                f"{folder / 'gecko.json'}: dims {dims}: the largest must be the model's own width, {width}"
+            )
+
 
 def read_layout(folder: Path) -> Layout:
     """Read the module list of a model folder and make sure that we compute what its makers meant.
@@ -63,51 +145,49 @@ def read_layout(folder: Path) -> Layout:
     """
     modules = _module_list(folder)
     kinds = _module_kinds(folder, modules)
-    places = [folder / str(entry.get("path", "")) for entry in modules]
+    places = [folder / module.path for module in modules]
     transformer = places[0]
-    config = _optional_json(folder / "config_sentence_transformers.json")
-    prompts = {key: value for key, value in (config.get("prompts") or {}).items() if value}
+    config = _optional(folder / "config_sentence_transformers.json", _Config)
+    prompts = {key: value for key, value in (config.prompts or {}).items() if value}
     _check_pooling(places[1] / "config.json", bool(prompts))
     dense = [_dense_spec(place) for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
-    bert = _optional_json(transformer / "sentence_bert_config.json")
-    length = bert.get("max_seq_length")
+    bert = _optional(transformer / "sentence_bert_config.json", _BertConfig)
+    length = bert.max_seq_length
     if length is None:
         # Since sentence-transformers 5.4 the tokenizer's configuration holds it.
-        length = _optional_json(transformer / "tokenizer_config.json").get("model_max_length")
+        length = _optional(transformer / "tokenizer_config.json", _TokenizerConfig).model_max_length
+    gecko = folder / "gecko.json"
     return Layout(
         transformer=transformer,
         # Tokenizers write 10^30 where they know no limit.
-        max_seq_length=int(length) if isinstance(length, int | float) and 0 < length < 10**7 else None,
-        do_lower_case=bool(bert.get("do_lower_case", False)),
+        max_seq_length=int(length) if length is not None and 1 <= length < 10**7 else None,
+        do_lower_case=bool(bert.do_lower_case),
         dense=dense,
         prompts=prompts,
-        gecko=_optional_json(folder / "gecko.json"),
+        gecko=read_model_file(gecko, GeckoConfig) if gecko.is_file() else None,
         compares=_measure(config, normalized="Normalize" in kinds),
     )
 
 
-def _measure(config: dict[str, Any], normalized: bool) -> str:
+def _measure(config: _Config, normalized: bool) -> str:
     """What ``similarity_fn_name`` means: of unit vectors products and distances rank as cosine does."""
-    name = str(config.get("similarity_fn_name") or "cosine")
+    name = config.similarity_fn_name or "cosine"
     return "cosine" if name == "cosine" or (normalized and name in ("dot", "euclidean")) else name
 
 
-def _module_list(folder: Path) -> list[dict[str, Any]]:
+def _module_list(folder: Path) -> list[_Module]:
     path = folder / "modules.json"
     if not path.exists():
         raise ModelError(
             f"{folder}: no modules.json, so no sentence-transformers folder; load bare backbones by Gecko.from_backbone"
         )
-    modules = read_model_json(path, list)
-    if not all(isinstance(entry, dict) for entry in modules):
-        raise ModelError(f"{path}: must hold a list of modules")
-    return sorted(modules, key=lambda entry: int(entry.get("idx", 0)))
+    return sorted(read_model_file(path, _Modules, list).root, key=lambda module: module.idx)
 
 
-def _module_kinds(folder: Path, modules: list[dict[str, Any]]) -> list[str]:
+def _module_kinds(folder: Path, modules: list[_Module]) -> list[str]:
     """Names of the modules' classes, which must be ones that we compute, in an order that we compute."""
     path = folder / "modules.json"
-    kinds = [str(entry.get("type", "")).rsplit(".", 1)[-1] for entry in modules]
+    kinds = [module.type.rsplit(".", 1)[-1] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise ModelError(f"{path}: must begin with Transformer, Pooling; found {', '.join(kinds)}")
     for kind in kinds[2:]:
@@ -119,39 +199,39 @@ def _module_kinds(folder: Path, modules: list[dict[str, Any]]) -> list[str]:
 
 
 def _check_pooling(path: Path, prompted: bool) -> None:
-    config = read_model_json(path)
-    if "pooling_mode" in config:
-        modes = config["pooling_mode"]
-        chosen = [modes] if isinstance(modes, str) else list(modes)
+    config = read_model_file(path, _Pooling)
+    if config.pooling_mode is not None:
+        chosen = [config.pooling_mode] if isinstance(config.pooling_mode, str) else config.pooling_mode
     else:
-        chosen = [mode for mode in POOLING_MODES if config.get(f"pooling_mode_{mode}")]
+        chosen = [mode for mode in POOLING_MODES if (config.model_extra or {}).get(f"pooling_mode_{mode}")]
         chosen = ["mean" if mode == "mean_tokens" else mode for mode in chosen]
     if chosen != ["mean"]:
         raise ModelError(f"{path}: pooling by {'+'.join(chosen) or 'nothing'} is not supported; only the plain mean is")
-    if prompted and not config.get("include_prompt", True):
+    if prompted and not config.include_prompt:
         raise ModelError(f"{path}: include_prompt is false, and pooling that leaves the prompt out is not supported")
 
 
 def _dense_spec(folder: Path) -> DenseSpec:
-    config = read_model_json(folder / "config.json")
-    activation = str(config.get("activation_function", "torch.nn.modules.linear.Identity")).rsplit(".", 1)[-1]
+    config = read_model_file(folder / "config.json", _DenseConfig)
+    activation = config.activation_function.rsplit(".", 1)[-1]
     if activation not in ACTIVATIONS:
         raise ModelError(f"{folder / 'config.json'}: activation {activation} is not one of {', '.join(ACTIVATIONS)}")
-    if config.get("use_residual"):
+    if config.use_residual:
         raise ModelError(f"{folder / 'config.json'}: use_residual is not supported")
     if not (folder / "model.safetensors").is_file():
         raise ModelError(f"{folder}: no model.safetensors; pickled weights are not loaded, convert them first")
     return DenseSpec(
         path=folder / "model.safetensors",
-        in_features=int(config["in_features"]),
-        out_features=int(config["out_features"]),
-        bias=bool(config.get("bias", True)),
+        in_features=config.in_features,
+        out_features=config.out_features,
+        bias=config.bias,
         activation=activation,
     )
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
-    return read_model_json(path) if path.is_file() else {}
+def _optional(path: Path, schema: type[_File]) -> _File:
+    """The file, or what an empty one would hold where there is none."""
+    return read_model_file(path, schema) if path.is_file() else checked_model_values({}, schema, path)
 
 
 def gecko_settings(layout: Layout, folder: Path) -> dict[str, Any]:
@@ -160,15 +240,16 @@ def gecko_settings(layout: Layout, folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: gecko.json is damaged.
     """
-    if not layout.gecko:
+    if layout.gecko is None:
         return {"prompt_style": "plain"}
-    where = str(folder / "gecko.json")
-    style = layout.gecko.get("prompt_style", "gecko")
-    if style not in ("gecko", "plain"):
-        raise ModelError(f"{where}: prompt_style must be gecko or plain, not {style!r}")
-    saved = layout.gecko.get("calibration") or {}
-    return {
-        "prompt_style": style,
-        "dims": layout.gecko.get("dims"),
-        "calibration": {int(dim): Ranges.from_json(value, where) for dim, value in saved.items()},
-    }
+    where = folder / "gecko.json"
+    if layout.gecko.format > FORMAT:
+        raise ModelError(f"{where}: format {layout.gecko.format} is of a later gecko-core; upgrade it")
+    try:
+        dims = None if layout.gecko.dims is None else checked_dims(layout.gecko.dims)
+    except ConfigError as error:
+        raise ModelError(f"{where}: {error}") from None
+    ranges = {}
+    for dim, value in (layout.gecko.calibration or {}).items():
+        ranges[int(dim)] = Ranges.from_json(value, str(where), width=int(dim))
+    return {"prompt_style": layout.gecko.prompt_style, "dims": dims, "calibration": ranges}

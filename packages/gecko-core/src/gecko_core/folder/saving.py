@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.backbones.loading import quiet, read_model_json
+from gecko_core.backbones.files import read_model_json
+from gecko_core.backbones.loading import quiet
 from gecko_core.errors import ModelError
 from gecko_core.folder.card import model_card
 from gecko_core.folder.layout import FORMAT, POOLING_MODES
@@ -36,9 +37,11 @@ def write_folder(model: Gecko, path: Path, record: dict[str, Any] | None, dims: 
         dims: Matryoshka widths to announce.
 
     Raises:
-        ModelError: ``path`` is a file, or a folder that holds something other than a model.
+        ModelError: ``path`` is a file, or a folder that holds something other than a model; weights that are not
+            finite.
         DataError: the folder cannot be written.
     """
+    model.check_finite(path)
     with _replaced_model(path) as temporary:
         with quiet():
             model.backbone.save_pretrained(temporary)

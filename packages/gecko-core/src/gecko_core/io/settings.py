@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -13,16 +14,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from gecko_core.errors import ConfigError
 
 _MOST_VALUES = 100_000
+_MOST = 2**63 - 1  # what fits into the 64 bits that arrays and files have for a whole number
+_USER = re.compile(r"//[^/\s@]*@")
 
 
 class Section(BaseModel):
-    """A section of settings: an unknown key is an error, never ignored.
+    """A section of settings: an unknown key is an error, never ignored, and so is a number that is none.
 
     Attributes:
         renamed: keys of earlier versions and what they are called now; whoever uses one is told the new name.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
@@ -31,6 +34,14 @@ class Section(BaseModel):
         for old, new in cls.renamed.items() if isinstance(values, Mapping) else ():
             if old in values:
                 raise ValueError(f"the key {old!r} is now called {new!r}; rename it")
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_fit(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            if isinstance(value, int) and abs(value) > _MOST:
+                raise ValueError(f"{key}: a whole number of more than 64 bits cannot be meant")
         return values
 
     @classmethod
@@ -222,7 +233,8 @@ def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"key {path!r} is missing; add it{more}"
     reason = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] == "value_error" else f" (given: {repr(first.get('input'))[:80]})"
+    shown = _USER.sub("//***@", repr(first.get("input")))[:80]  # a password in a URL is nobody's business
+    given = "" if first["type"] == "value_error" else f" (given: {shown})"
     return f"{path + ': ' if path else ''}{reason[:1].lower()}{reason[1:]}{given}{more}"
 
 

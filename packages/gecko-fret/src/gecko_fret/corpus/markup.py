@@ -7,7 +7,8 @@ import re
 from lxml import etree, html
 
 _FENCE = re.compile(r"^\s*(```|~~~)")
-_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
+_HEADING = re.compile(r"#{1,6}(?=\s)")
+_LONGEST_HEADING = 2_000  # characters; a longer line is text
 _RULE = re.compile(r"^(=+|-{2,})\s*$")
 _BLOCKS = (
     "p", "div", "section", "article", "li", "ul", "ol", "table", "tr", "br", "pre", "blockquote", "dd", "dt",
@@ -26,16 +27,32 @@ def markdown_sections(text: str) -> list[tuple[str | None, str]]:
     for line in _without_front_matter(text).split("\n"):
         if _FENCE.match(line):
             fenced = not fenced
-        heading = None if fenced else _HEADING.match(line)
+        heading = None if fenced else _heading(line)
         body = sections[-1][1]
-        if heading:
-            sections.append((_plain(heading[2]), []))
-        elif not fenced and _RULE.match(line) and body and body[-1].strip() and (len(body) < 2 or not body[-2].strip()):
+        if heading is not None:
+            sections.append((_plain(heading), []))
+        elif not fenced and _RULE.match(line) and _underlined(body):
             sections.append((_plain(body.pop()), []))
         else:
             body.append(line)
     joined = ((title, "\n".join(lines).strip()) for title, lines in sections)
     return [(title, body) for title, body in joined if body]
+
+
+def _heading(line: str) -> str | None:
+    """The text of a line that is a heading, without the marks before and after it."""
+    marks = _HEADING.match(line)
+    if marks is None or len(line) > _LONGEST_HEADING or len(line) - marks.end() < 2:
+        return None
+    text = line[marks.end() :].strip()
+    return text.rstrip("#").rstrip() or text[:1]
+
+
+def _underlined(body: list[str]) -> bool:
+    """Whether the last line stands alone and may be a heading, if it is underlined."""
+    if not body or not body[-1].strip() or len(body[-1]) > _LONGEST_HEADING:
+        return False
+    return len(body) < 2 or not body[-2].strip()
 
 
 def _without_front_matter(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from gecko_core.backbones import check_folder
 from gecko_core.errors import ConfigError, ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_fret.config import CrossEncoderConfig, FretConfig
@@ -65,9 +66,11 @@ def load_cross_encoder(config: CrossEncoderConfig) -> Any:
     except ImportError:
         raise ModelError(_MISSING) from None
     resolved = resolve(str(config.model))
+    if resolved.path is not None:
+        check_folder(resolved.path)
     try:
         model = CrossEncoder(str(resolved.path or resolved.hub_id), max_length=config.max_length, device=config.device)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # whatever a damaged folder makes of the library
         raise ModelError(f"score.cross_encoder: {config.model!r} cannot be loaded ({first_line(error)})") from None
     if model.num_labels != 1:
         raise ModelError(

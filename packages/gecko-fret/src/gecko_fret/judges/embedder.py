@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gecko_core.backbones import check_folder
 from gecko_core.errors import ConfigError, ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_fret.config import FretConfig, JudgeEmbedderConfig
@@ -117,9 +118,11 @@ class _SentenceTransformer:
                 "score.embedder.library: sentence-transformers is not installed; pip install 'gecko-fret[rerank]'"
             ) from None
         resolved = resolve(str(config.model))
+        if resolved.path is not None:
+            check_folder(resolved.path)
         try:
             self._model = SentenceTransformer(str(resolved.path or resolved.hub_id), device=config.device)
-        except (OSError, ValueError, ImportError, KeyError) as error:
+        except Exception as error:  # whatever a damaged folder makes of the library
             raise ModelError(f"score.embedder: {config.model!r} cannot be loaded ({first_line(error)})") from None
         self._query_prompt, self._document_prompt = config.query_prompt, config.document_prompt
 

@@ -210,7 +210,8 @@ def read_order(answer: str, count: int) -> tuple[list[int], int, int]:
         Places from 0, best first, those that the answer did not name at the end; how many these are; how many numbers
         were dropped.
     """
-    named = [int(digits) - 1 for digits in re.findall(r"\d+", answer)]
+    found = re.findall(r"\d+", answer)
+    named = [int(digits) - 1 if len(digits) < 10 else -1 for digits in found]
     order = list(dict.fromkeys(place for place in named if 0 <= place < count))
     rest = [place for place in range(count) if place not in set(order)]
     return [*order, *rest], len(rest), len(named) - len(order)

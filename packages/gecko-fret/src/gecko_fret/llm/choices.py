@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gecko_fret.llm.client import Unusable
 
@@ -36,18 +39,75 @@ class Choice:
     thought: bool = False
 
 
+class _Model(BaseModel):
+    """What is read of an answer; other keys are the server's own affair, and no type is converted."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+def _is_logprob(value: float) -> float:
+    if math.isnan(value) or value == math.inf:
+        raise ValueError(f"{value} is no log-probability")
+    return value
+
+
+_Logprob = Annotated[float, AfterValidator(_is_logprob)]
+
+
+class _AlternativeModel(_Model):
+    token: str
+    logprob: _Logprob | None = None
+
+
+class _TokenModel(_AlternativeModel):
+    top_logprobs: list[_AlternativeModel] | None = None
+
+
+class _LogprobsModel(_Model):
+    content: list[_TokenModel] | None = None  # chat
+    tokens: list[str] | None = None  # completions, here and below
+    token_logprobs: list[_Logprob | None] | None = None
+    top_logprobs: list[dict[str, _Logprob | None] | None] | None = None
+    text_offset: list[int] | None = None
+
+
+class _PartModel(_Model):
+    text: str | None = None
+
+
+class _MessageModel(_Model):
+    content: str | list[_PartModel] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+
+class _ChoiceModel(_Model):
+    text: str | None = None
+    message: _MessageModel | None = None
+    finish_reason: str | None = None
+    logprobs: _LogprobsModel | None = None
+
+
+class _AnswerModel(_Model):
+    choices: list[_ChoiceModel] = Field(min_length=1)
+
+
 def read_choices(answer: Mapping[str, Any]) -> list[Choice]:
     """All choices of an answer of either API.
 
     Raises:
-        Unusable: an answer of another form.
+        Unusable: an answer of another form, or with a log-probability that is none.
     """
     try:
-        details = (answer.get("usage") or {}).get("completion_tokens_details") or {}
-        thought = bool(details.get("reasoning_tokens"))
-        return [_choice(choice, thought) for choice in answer["choices"]]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Unusable(f"an answer of another form ({type(error).__name__}: {error})") from None
+        choices = _AnswerModel.model_validate(answer).choices
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))[:80]
+        raise Unusable(f"an answer of another form ({place}: {first['msg'][:80]})") from None
+    usage: Any = answer.get("usage")
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    thought = isinstance(details, dict) and bool(details.get("reasoning_tokens"))
+    return [_choice(choice, thought) for choice in choices]
 
 
 def read_choice(answer: Mapping[str, Any]) -> Choice:
@@ -102,40 +162,43 @@ def _tokens_between(choice: Choice, start: int, end: int) -> tuple[int, int]:
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-def _choice(choice: Mapping[str, Any], thought: bool) -> Choice:
-    message = choice.get("message")
-    text = (message.get("content") if message is not None else choice.get("text")) or ""
-    if not isinstance(text, str):  # parts, as some servers write them
-        text = "".join(part.get("text") or "" for part in text)
-    message = message or {}
-    thought = bool(thought or message.get("reasoning_content") or message.get("reasoning"))
-    finished = choice.get("finish_reason") == "stop"
-    tokens = choice.get("logprobs") or {}
-    if tokens.get("content"):
-        shown = tokens["content"]
+def _choice(choice: _ChoiceModel, thought: bool) -> Choice:
+    message = choice.message
+    content = (choice.text if message is None else message.content) or ""
+    text = content if isinstance(content, str) else "".join(part.text or "" for part in content)
+    thought = bool(thought or (message and (message.reasoning_content or message.reasoning)))
+    finished, tokens = choice.finish_reason == "stop", choice.logprobs or _LogprobsModel()
+    if tokens.content:
         return Choice(
-            text,
+            _whole_characters(text),
             finished,
-            [token["token"] for token in shown],
-            [_number(token.get("logprob")) for token in shown],
-            [_of_list(token.get("top_logprobs")) for token in shown],
+            [token.token for token in tokens.content],
+            [token.logprob for token in tokens.content],
+            [_of_list(token.top_logprobs or []) for token in tokens.content],
             thought=thought,
         )
-    texts = tokens.get("tokens") or []
-    values = [_number(value) for value in tokens.get("token_logprobs") or []]
-    tops = [{name: float(value) for name, value in (top or {}).items()} for top in tokens.get("top_logprobs") or []]
-    return Choice(text, finished, texts, values, tops, tokens.get("text_offset") or [], thought=thought)
+    tops = [_of_pairs((top or {}).items()) for top in tokens.top_logprobs or []]
+    texts, values, offsets = tokens.tokens or [], tokens.token_logprobs or [], tokens.text_offset or []
+    return Choice(_whole_characters(text), finished, texts, values, tops, offsets, thought=thought)
 
 
-def _of_list(tops: Any) -> dict[str, float]:
-    """Alternatives as the chat API lists them; of tokens that show the same the likelier counts."""
+def _of_list(tops: Iterable[_AlternativeModel]) -> dict[str, float]:
+    return _of_pairs((top.token, top.logprob) for top in tops)
+
+
+def _of_pairs(tops: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    """Alternatives by what they show; of those that show the same the likelier counts, of impossible ones none."""
     found: dict[str, float] = {}
-    for top in tops or []:
-        value = _number(top.get("logprob"))
-        if value is not None:
-            found[top["token"]] = max(value, found.get(top["token"], value))
+    for token, value in tops:
+        if value is not None and value > -math.inf:
+            found[token] = max(min(value, 0.0), found.get(token, -math.inf))  # above 0 is rounding
     return found
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _whole_characters(text: str) -> str:
+    """The text with halves of surrogate pairs joined, and with U+FFFD for one alone, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from gecko_core.errors import BackendError, ConfigError, ModelError, first_line
 from gecko_fret.llm.config import LLMConfig
@@ -24,6 +24,8 @@ Value = TypeVar("Value")
 
 _BUSY = {408, 409, 425, 429}
 _LONGEST_PAUSE = 30.0
+_MOST_BYTES = 32 * 2**20  # of an answer, decompressed; 8,192 tokens with 20 alternatives each have some 8 MB
+_MOST_COUNTED = 2**31  # a count of tokens above this is none
 _CHARACTERS_PER_TOKEN = 4  # of English text, on average
 _TOKENS_PER_MESSAGE = 16  # the marks that a chat template puts around a message: more than any known one
 
@@ -130,7 +132,7 @@ class ApiClient:
                 async with self._slots:
                     spent = Spent(likely, written)  # if it is cut off
                     try:
-                        content = await self._send(api, body, attempts - 1)
+                        content = await self._send(api, body, attempts - 1 - attempt)
                     except BackendError:
                         spent = Spent()
                         raise
@@ -155,9 +157,10 @@ class ApiClient:
         self._loop.close()
 
     def hide(self, text: str) -> str:
-        """Text on one line, without the key."""
-        shown = " ".join(text.split())
-        return shown.replace(self._key, "***") if self._key else shown
+        """Text on one line, without the key and without characters that a terminal obeys."""
+        for key in {self._key, quote(self._key, safe="")} - {""}:
+            text = text.replace(key, "***")
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
     # -- one request
 
@@ -191,11 +194,8 @@ class ApiClient:
     def _status_error(self, error: Any, attempts: int) -> BackendError:
         status, url = int(error.status_code), self.url
         if 300 <= status < 400:
-            target = urlsplit(error.response.headers.get("location", ""))
-            where = f"{target.scheme}://{target.netloc}{target.path}" if target.netloc else target.path
-            return Refused(
-                f"{url}: the server redirects to {self.hide(where)}; set llm.url to where it really is", status
-            )
+            where = self.hide(_without_query(error.response.headers.get("location", "")))
+            return Refused(f"{url}: the server redirects to {where}; set llm.url to where it really is", status)
         if status >= 500 or status in _BUSY:
             wait = error.response.headers.get("retry-after")
             later = f", to be asked again after {self.hide(wait)}" if wait else ""
@@ -221,14 +221,31 @@ def read_key(config: LLMConfig) -> str:
         ConfigError: the file cannot be read, or holds no key.
     """
     if not config.api_key_file:
-        return os.environ.get(config.api_key_env, "").strip()
+        return _checked_key(os.environ.get(config.api_key_env, "").strip(), config.api_key_env)
     try:
         lines = Path(config.api_key_file).expanduser().read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"llm.api_key_file: {config.api_key_file} cannot be read; name a text file") from None
     if len(lines) != 1:
         raise ConfigError(f"llm.api_key_file: {config.api_key_file} must hold the key alone, on one line")
-    return lines[0]
+    return _checked_key(lines[0], config.api_key_file)
+
+
+def _checked_key(key: str, where: str) -> str:
+    """The key, if a header can carry it."""
+    if not all("!" <= character <= "~" for character in key):
+        raise ConfigError(f"{where}: the key has spaces or characters that are not ASCII; copy it again")
+    return key
+
+
+def _without_query(url: str) -> str:
+    """Scheme, host and path of a URL, or of half a one: what else it has may be a secret."""
+    try:
+        target = urlsplit(url)
+        host = target.netloc.rpartition("@")[2]
+    except ValueError:
+        return "a place that is no URL"
+    return f"{target.scheme}://{host}{target.path}" if host else target.path
 
 
 def prompt_tokens(body: dict[str, Any]) -> tuple[int, int]:
@@ -259,14 +276,14 @@ def _make_client(openai: Any, config: LLMConfig, key: str) -> Any:
     """The client; no redirect is followed, because it would take prompts, and on Azure the key, to another host."""
 
     class WholeAnswer(openai.DefaultAsyncHttpxClient):
-        """Limits the time of a whole answer: the client's own limit starts again with every byte."""
+        """Limits time and size of a whole answer: the client's own time starts again with every byte."""
 
-        async def send(self, request: Any, **options: Any) -> Any:
+        async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
             if not key:
                 request.headers.pop("Authorization", None)
             try:
                 async with asyncio.timeout(config.timeout_s):
-                    return await super().send(request, **options)
+                    return await _read_whole(await super().send(request, stream=True, **options))
             except TimeoutError:
                 raise late("the answer is not whole", request=request) from None
 
@@ -281,6 +298,30 @@ def _make_client(openai: Any, config: LLMConfig, key: str) -> Any:
     if config.api_version:
         return openai.AsyncAzureOpenAI(azure_endpoint=str(config.url), api_version=config.api_version, **options)
     return openai.AsyncOpenAI(base_url=str(config.url), **options)
+
+
+async def _read_whole(response: Any) -> Any:
+    """The response with its content, which came as a stream.
+
+    Raises:
+        Unusable: there is no end of it.
+    """
+    content = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > _MOST_BYTES:
+                raise Unusable(f"the answer has more than {_MOST_BYTES // 2**20} MB")
+    finally:
+        await response.aclose()
+    framing = ("content-encoding", "content-length", "transfer-encoding")
+    return type(response)(
+        response.status_code,
+        headers=[(name, value) for name, value in response.headers.multi_items() if name.lower() not in framing],
+        content=bytes(content),
+        request=response.request,
+        extensions=response.extensions,
+    )
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
@@ -305,7 +346,7 @@ def _clean_usage(usage: Any) -> dict[str, Any]:
 
 
 def _counts(values: dict[str, Any], *names: str) -> dict[str, int]:
-    return {name: values[name] for name in names if type(values.get(name)) is int and values[name] >= 0}
+    return {name: values[name] for name in names if type(values.get(name)) is int and 0 <= values[name] < _MOST_COUNTED}
 
 
 def _usage(answer: dict[str, Any], prompt: int, generated: int) -> Spent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from gecko_core.io import Section
 from gecko_fret.llm import BACKENDS
 from gecko_fret.llm.presets import load_preset
+
+_LOOKS_LIKE_A_KEY = re.compile(r"(?=\w*[a-z])(?=\w*[0-9])\w{20,}\Z")
 
 
 class LLMConfig(Section):
@@ -43,7 +46,7 @@ class LLMConfig(Section):
     api_key_env: str = Field(default="OPENAI_API_KEY", description="openai: environment variable with the key")
     api_key_file: str | None = Field(default=None, description="openai: file with the key, instead of the variable")
     api_version: str | None = Field(default=None, description="openai: version of Azure's API; set: Azure's client")
-    concurrency: int = Field(default=8, ge=1, description="openai: requests in flight")
+    concurrency: int = Field(default=8, ge=1, le=4_096, description="openai: requests in flight")
     requests_per_minute: int | None = Field(default=None, ge=1, description="openai: most requests a minute")
     tokens_per_minute: int | None = Field(default=None, ge=1, description="openai: most tokens, read and written")
     budget_tokens: int | None = Field(
@@ -54,10 +57,13 @@ class LLMConfig(Section):
     )
     usd_per_million_read: float = Field(default=0.0, ge=0, description="openai: price of a million prompt tokens")
     usd_per_million_written: float = Field(default=0.0, ge=0, description="openai: price of a million written tokens")
-    timeout_s: float = Field(default=120.0, gt=0, description="openai: one answer, whole")
-    retries: int = Field(default=8, ge=0, description="openai: attempts after the first, with growing pauses")
+    timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="openai: one answer, whole")
+    retries: int = Field(default=8, ge=0, le=100, description="openai: attempts after the first, with growing pauses")
     retry_pause_s: float = Field(
-        default=0.5, ge=0, description="openai: the first pause after an answer of no use; it doubles every time"
+        default=0.5,
+        ge=0,
+        le=3_600,
+        description="openai: the first pause after an answer of no use; it doubles",
     )
     send_seed: bool = Field(
         default=True, description="vllm, openai: send a seed with every request; vLLM on CPU accepts none"
@@ -102,6 +108,10 @@ class LLMConfig(Section):
     def _names_a_variable(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):  # the key itself, perhaps: it must not be shown
             raise ValueError("is no name of an environment variable; put the key into a variable and name that")
+        if name not in os.environ and _LOOKS_LIKE_A_KEY.match(name):
+            raise ValueError(
+                "looks like a key, and no variable is called so; put the key into a variable and name that"
+            )
         return name
 
     @field_validator("url")

@@ -22,11 +22,15 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    from gecko_core.backbones import check_tokenizer_files
+
     resolved = resolve(model)
     options = {"gguf_file": resolved.gguf_file} if resolved.gguf_file else {}
+    if resolved.path is not None:
+        check_tokenizer_files(resolved.path)
     try:
-        return AutoTokenizer.from_pretrained(str(resolved.path or resolved.hub_id), **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        return AutoTokenizer.from_pretrained(str(resolved.path or resolved.hub_id), trust_remote_code=False, **options)
+    except Exception as error:  # whatever a damaged folder makes of the library
         raise ModelError(
             f"model {model!r}: no tokenizer ({first_line(error)}); name a folder or hub id with one"
         ) from None
@@ -45,14 +49,20 @@ def load_causal_lm(model: str, dtype: Any, **options: Any) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    from gecko_core.backbones import gguf_options
+    from gecko_core.backbones import check_weights, gguf_options
 
     resolved = resolve(model)
     if resolved.gguf_file:
         options |= gguf_options(resolved.gguf_file)
+    else:
+        options["use_safetensors"] = True
+        if resolved.path is not None:
+            check_weights(resolved.path)
     try:
-        return AutoModelForCausalLM.from_pretrained(str(resolved.path or resolved.hub_id), dtype=dtype, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        return AutoModelForCausalLM.from_pretrained(
+            str(resolved.path or resolved.hub_id), dtype=dtype, trust_remote_code=False, **options
+        )
+    except Exception as error:  # whatever a damaged folder makes of the library
         raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({first_line(error)})") from None
 
 

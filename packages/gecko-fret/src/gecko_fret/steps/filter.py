@@ -27,6 +27,7 @@ from gecko_fret.steps.plan import Plan
 from gecko_fret.steps.sources import Batch, SourceText, make_batches, source_count, source_settings
 from gecko_fret.steps.write import WRITE, Attempt
 from gecko_fret.text_rules import LATEST, TextRules
+from gecko_fret.text_runs import longest_common_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,15 +330,7 @@ def copied_share(query: str, passage: str, rules: TextRules = LATEST) -> float:
     wanted, words = rules.words(query), rules.words(passage)
     if not wanted:
         return 0.0
-    best, previous = 0, [0] * (len(words) + 1)
-    for token in wanted:  # longest common substring, over words
-        current = [0] * (len(words) + 1)
-        for place, word in enumerate(words):
-            if word == token:
-                current[place + 1] = previous[place] + 1
-                best = max(best, current[place + 1])
-        previous = current
-    return best / len(wanted)
+    return longest_common_run(wanted, words) / len(wanted)
 
 
 def looks_empty(query: str, rules: TextRules = LATEST) -> bool:

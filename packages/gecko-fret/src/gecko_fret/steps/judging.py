@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from gecko_core.errors import BackendError
 from gecko_fret.config import PAPER_JUDGES, ScoreConfig
 from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair
 from gecko_fret.judges.joint import joint_prompt
@@ -49,7 +51,7 @@ class Panel:
         notes = self._label_notes()
         for judge in self._judges if pairs else ():
             before = self._prompt_tokens()
-            columns[judge.name] = judge.judge(batch)
+            columns[judge.name] = _checked(judge.name, judge.judge(batch), pairs)
             if judge.uses_llm:  # what several judges share is counted for the first one
                 counters[f"{judge.name}_tokens"] = self._prompt_tokens() - before
                 counters["prompt_tokens"] += counters[f"{judge.name}_tokens"]
@@ -73,6 +75,21 @@ class Panel:
         if not any(judge.uses_llm for judge in self._judges):
             return 0
         return self._setup.models.llm(self._setup.config.llm).usage.prompt_tokens
+
+
+def _checked(name: str, judgements: Sequence[Any], pairs: Sequence[Pair]) -> Sequence[Any]:
+    """Judgements, one of each pair and all of them numbers.
+
+    Raises:
+        BackendError: a model gave something that is no number, such as one whose weights are broken.
+    """
+    for pair, judgement in zip(pairs, judgements, strict=True):
+        if judgement is not None and not np.isfinite(judgement).all():
+            raise BackendError(
+                f"judge {name}: {judgement} of query {pair.query_id!r} and passage {pair.passage.id!r} is no number; "
+                "see that its model is sound (float16 may overflow: take bfloat16 or float32)"
+            )
+    return judgements
 
 
 def make_panel(build: BuildContext, names: Collection[str]) -> Panel:

@@ -156,6 +156,25 @@ class Mixture:
             digest.update(f"{row_set.name} {weight:.12g} {getattr(row_set, 'fingerprint', len(row_set))}".encode())
         return digest.hexdigest()
 
+    def small_batches(self) -> list[tuple[str, int, int]]:
+        """The sets that cannot fill a batch: name, most rows of a batch, rows of the set.
+
+        No two rows of a batch share a query or a passage. Streamed sets and blocks are not looked at.
+        """
+        found = []
+        for row_set in self.sets:
+            if hasattr(row_set, "batch") or hasattr(row_set, "block"):
+                continue
+            # As a rule the first few rows are enough to fill one; else all are looked at.
+            for count in (min(8 * self.batch_size, len(row_set)), len(row_set)):
+                ids = row_set.query_ids[:count], row_set.positive_ids[:count]
+                rows = len(distinct(*ids, limit=self.batch_size))
+                if rows == self.batch_size:
+                    break
+            else:
+                found.append((row_set.name, rows, len(row_set)))
+        return found
+
     def _plan(self, chosen: int, epoch: int, wanted: int) -> list[np.ndarray]:
         row_set = self.sets[chosen]
 

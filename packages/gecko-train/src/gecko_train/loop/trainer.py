@@ -15,15 +15,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from gecko_core import Gecko
 from gecko_core.encode import plan_batches
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.io import remove_leftovers, write_json
 from gecko_eval.in_training import best_step
 from gecko_train.config import StageConfig, TrainerConfig
@@ -156,6 +157,8 @@ class Trainer:
             return self._train()
 
     def _train(self) -> TrainingSummary:
+        if self._is_main:
+            self._say_small_batches()
         self._ask_teacher()
         wrapped, optimizer = self._prepare()
         done = self._resume(wrapped, optimizer)
@@ -179,6 +182,8 @@ class Trainer:
                 metrics = self._step(step, prepared, wrapped, optimizer)
                 seconds = time.perf_counter() - begun
                 metrics |= {"seconds": seconds, "waited": waited, **self._speed(metrics["tokens"], prepared, seconds)}
+                if saves:
+                    self._check_weights(step + 1, wrapped)
                 scores = self._evaluate(step + 1, wrapped) if saves else {}
                 history.append(metrics | scores)
                 if watch:
@@ -189,6 +194,19 @@ class Trainer:
         best = self._finish(wrapped)
         lines = read_metrics(self.folder / "metrics.jsonl") if self._is_main else history
         return summarise(lines, done, best, stopped_early=done < self.total_steps)
+
+    def _say_small_batches(self) -> None:
+        """Say of which sets no batch can have ``batch_size`` rows."""
+        progress = self.console or Console(stderr=True, markup=False)
+        for name, rows, count in self.mixture.small_batches():
+            alone = "; a batch of one row has no other rows' passages as negatives" if rows == 1 else ""
+            progress.print(
+                f"note: set {name}: a batch has at most {rows} of its {count} rows, not {self.mixture.batch_size}: no "
+                f"two rows of a batch may share a query or a passage{alone}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     # ---- one step ----
 
@@ -360,6 +378,17 @@ class Trainer:
             f"step {step + 1}: the loss ({loss}) or the gradient norm ({norm}) is not finite; its rows are in {path}; "
             "lower learning_rate or use precision: fp32"
         )
+
+    def _check_weights(self, done: int, wrapped: nn.Module) -> None:
+        """Make sure that the last step left numbers: its gradient was finite, what it made of the weights may not be.
+
+        Raises:
+            DataError: it did not; no checkpoint has these weights.
+        """
+        try:
+            cast(Any, self._unwrapped(wrapped)).check_finite(f"step {done}")
+        except ModelError as error:
+            raise DataError(f"{error}; lower learning_rate or use precision: fp32") from None
 
     # ---- setting up, checkpoints ----
 

@@ -42,8 +42,9 @@ class TrainingSummary:
 
 def make_console() -> Console:
     """Standard output; a log file, which has no width, gets lines of 120 characters."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+    plain: dict[str, Any] = {"markup": False, "emoji": False}  # names may look like either
+    console = Console(**plain)
+    return console if console.is_terminal else Console(width=120, **plain)
 
 
 class Watch:

@@ -23,7 +23,7 @@ class ContrastiveConfig(Section):
 
     contrastive_weight: float = Field(default=1.0, ge=0, description="factor of the Gecko loss; 0: other terms alone")
     temperature: float = Field(
-        default=0.02, gt=0, description="not stated in the paper; 0.01 to 0.05 is the field's range"
+        default=0.02, gt=0, le=100, description="not stated in the paper; 0.01 to 0.05 is the field's range"
     )
     dims: list[int] | None = Field(default=None, description="Matryoshka dims; default: the student's")
     dim_weights: list[float] | None = Field(default=None, description="default: equal (1 each)")
@@ -37,7 +37,10 @@ class ContrastiveConfig(Section):
     )
     hard_negatives: int = Field(default=1, ge=0, description="hard negatives per row")
     hardness: float = Field(
-        default=0.0, ge=0, description="weight exp(a * sim(q, p-)) of hard negatives (EmbeddingGemma: 5); 0: off"
+        default=0.0,
+        ge=0,
+        le=100,
+        description="weight exp(a * sim(q, p-)) of hard negatives (EmbeddingGemma: 5)",
     )
     false_negative_margin: float | None = Field(
         default=None,
@@ -60,6 +63,10 @@ class ContrastiveConfig(Section):
         """
         if self.dim_weights is not None and (self.dims is None or len(self.dim_weights) != len(self.dims)):
             raise ValueError("dim_weights needs dims of the same length")
+        if self.dim_weights is not None and (min(self.dim_weights) < 0 or not any(self.dim_weights)):
+            raise ValueError("dim_weights must not be negative, and one at least must be above 0")
+        if self.dims is not None and (not self.dims or min(self.dims) < 1 or len({*self.dims}) < len(self.dims)):
+            raise ValueError("dims must be different positive whole numbers, one at least")
         if not self.contrastive_weight:
             return
         if not self.in_batch and not self.hard_negatives:

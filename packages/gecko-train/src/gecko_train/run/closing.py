@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from gecko_eval.report import paired_bootstrap
 from gecko_train.run.choice import choice_lines
@@ -126,12 +127,11 @@ def score_section(results: Mapping[str, Any], folder: Path) -> Iterable[Renderab
     yield table
 
 
-def _coloured(difference: Sequence[float] | None) -> str:
+def _coloured(difference: Sequence[float] | None) -> Text:
     if difference is None:
-        return ""
-    shown = "{:+.3f} \\[{:+.3f}, {:+.3f}]".format(*difference)  # an escaped bracket: it is no markup
+        return Text()
     colour = "green" if difference[1] > 0 else "red" if difference[2] < 0 else ""
-    return f"[{colour}]{shown}[/]" if colour else shown
+    return Text("{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference), style=colour)
 
 
 def verdict_section(results: Mapping[str, Any], folder: Path) -> Iterable[RenderableType]:
@@ -184,4 +184,4 @@ def closing_screen(console: Console, results: Mapping[str, Any], folder: Path) -
     for section in SECTIONS:
         for part in section(results, folder):
             is_text = isinstance(part, str)
-            console.print(part, highlight=False, soft_wrap=is_text, markup=not is_text)
+            console.print(part, highlight=False, soft_wrap=is_text, markup=False)

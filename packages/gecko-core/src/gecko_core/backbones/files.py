@@ -1,0 +1,201 @@
+"""The files of a model folder, looked at before any library acts on them: JSON of the right types, safetensors alone.
+
+A folder from elsewhere is read as data. What could make a library do more (an index that names a pickle or a file of
+another folder, an adapter that stands for another model, code of the model's makers, an attention kernel that is
+fetched by name) is refused, or set by the caller in so many words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator
+
+from gecko_core.errors import GeckoError, ModelError, first_line
+from gecko_core.io import describe_error, read_json
+
+_CURE = "fetch the model again"
+_WEIGHT_FILE = re.compile(r"[\w.\-]+\.safetensors")
+_PLAIN_NAME = re.compile(r"[\w.\-]+")
+_PICKLES = ("*.bin", "*.pt", "*.h5", "*.msgpack")
+
+
+class ModelFile(BaseModel):
+    """Keys of a JSON file that are read here; others are somebody else's. No type is converted."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+File = TypeVar("File", bound=BaseModel)
+
+
+class BackboneConfig(ModelFile):
+    """What must hold of any backbone's config.json; the rest is for transformers to check."""
+
+    model_type: str = ""
+    hidden_size: int | None = Field(default=None, gt=0)
+    num_attention_heads: int | None = Field(default=None, gt=0)
+    vocab_size: int | None = Field(default=None, gt=0)
+    max_position_embeddings: int | None = Field(default=None, gt=0)
+    pad_token_id: int | None = None
+    dtype: str | None = None
+    torch_dtype: str | None = None
+
+    @field_validator("dtype", "torch_dtype")
+    @classmethod
+    def _is_a_dtype(cls, name: str | None) -> str | None:
+        if name not in (None, "auto") and not isinstance(
+            getattr(torch, str(name).removeprefix("torch."), 0), torch.dtype
+        ):
+            raise ValueError(f"{str(name)[:40]!r} is no dtype of torch")
+        return name
+
+
+class _Index(ModelFile):
+    weight_map: dict[str, str]
+
+
+class _AnyObject(RootModel[dict[str, Any]]):
+    pass
+
+
+def read_model_json(path: Path, kind: type = dict) -> Any:
+    """Read a JSON file of a model folder.
+
+    Args:
+        path: the file.
+        kind: what it must hold, ``dict`` or ``list``.
+
+    Returns:
+        The value.
+
+    Raises:
+        ModelError: the file is missing, is not JSON or holds something else.
+    """
+    if not path.exists():
+        raise ModelError(f"{path}: missing; this folder is not a model (or its download is incomplete)")
+    return read_json(path, kind, error=ModelError, cure=_CURE)
+
+
+def read_model_file(path: Path, schema: type[File], kind: type = dict) -> File:
+    """Read a JSON file of a model folder, and check its types.
+
+    Args:
+        path: the file.
+        schema: what it must hold.
+        kind: ``dict`` or ``list``.
+
+    Raises:
+        ModelError: the file is missing, is not JSON or holds something else; one line that names the key.
+    """
+    return checked_model_values(read_model_json(path, kind), schema, path)
+
+
+def checked_model_values(values: Any, schema: type[File], where: str | Path) -> File:
+    """Values of a JSON file of a model folder as what they must be.
+
+    Raises:
+        ModelError: they are something else; one line that names the key.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ModelError(f"{where}: {describe_error(error, schema)}; {_CURE}") from None
+
+
+def check_weights(folder: Path) -> None:
+    """Make sure that the folder's weights are safetensors files in it, and nothing else is loaded in their place.
+
+    Raises:
+        ModelError: no safetensors; an index that names other files; an adapter, which stands for another model.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"{folder}: holds an adapter, not a model; merge it into its base model and save that")
+    check_folder(folder)
+    if any(folder.glob("*.safetensors")):
+        return
+    others = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
+    files = f"only {', '.join(others)}" if others else "no weights at all"
+    raise ModelError(f"{folder}: no .safetensors file ({files}); pickled weights are not loaded, convert them first")
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that a model folder, subfolders included, leads a library to nothing but its own files.
+
+    transformers loads whatever file an index names, wherever that is, and a file of another ending as a pickle; an
+    attention whose name has a slash is code that it fetches from the hub.
+
+    Raises:
+        ModelError: an index or a configuration that names something else.
+    """
+    for path in sorted(folder.rglob("*.index.json")):
+        allowed = _WEIGHT_FILE if path.name.endswith(".safetensors.index.json") else _PLAIN_NAME
+        for name in dict.fromkeys(read_model_file(path, _Index).weight_map.values()):
+            if not allowed.fullmatch(name):
+                raise ModelError(f"{path}: names {name[:80]!r}; weights are safetensors files in the same folder")
+            if not (path.parent / name).is_file():
+                raise ModelError(f"{path}: names {name!r}, which is not there; {_CURE}")
+    for path in sorted(folder.rglob("config.json")):
+        for key, value in read_model_json(path).items():
+            if key.endswith("_implementation") and "/" in str(value):
+                raise ModelError(f"{path}: {key} {str(value)[:80]!r} is code on the hub, which is not run; remove it")
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Make sure that a tokenizer's JSON files hold objects.
+
+    Raises:
+        ModelError: one that does not.
+    """
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        if (folder / name).is_file():
+            read_model_file(folder / name, _AnyObject)
+
+
+@contextmanager
+def model_errors(where: str | Path) -> Iterator[None]:
+    """Turn what libraries raise on broken files into a one-line ``ModelError``, whatever it is.
+
+    transformers, tokenizers and safetensors meet a value that they did not expect with any exception of Python's.
+
+    Args:
+        where: the file or folder that the message names.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ModelError: instead of their errors.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except GeckoError:
+        raise
+    except SafetensorError as error:
+        raise ModelError(f"{where}: a safetensors file is corrupt or cut off ({first_line(error)}); {_CURE}") from None
+    except Exception as error:
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise ModelError(f"{where}: cannot be loaded ({kind}{first_line(error)[:300]})") from None
+
+
+def named_attention(model_class: Any, config: Any) -> str:
+    """The attention to ask transformers for by name: a config may name one that is code on the hub.
+
+    Args:
+        model_class: of transformers; one of its Auto classes or a model's own.
+        config: the model's configuration.
+
+    Returns:
+        ``sdpa`` where the model has it, else ``eager``: what transformers takes if nothing is named.
+    """
+    mapping = getattr(model_class, "_model_mapping", None)
+    own = mapping[type(config)] if mapping is not None else model_class
+    own = own[0] if isinstance(own, tuple) else own
+    return "sdpa" if getattr(own, "_supports_sdpa", False) else "eager"

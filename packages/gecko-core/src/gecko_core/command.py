@@ -1,0 +1,69 @@
+"""How a command runs: options that cannot be read, Ctrl-C and whatever else goes wrong end it with one line."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gecko_core.errors import ConfigError, exit_on_error
+from gecko_core.threads import choose_waiting
+
+__all__ = ["run_command", "run_typer"]
+
+
+def run_command(command: Callable[[], Any], arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        command: what it does; may return an exit code.
+        arguments: those of the command line, where ``--debug`` is looked for; by default the process's.
+
+    Returns:
+        The exit code, where it is not raised.
+
+    Raises:
+        SystemExit: 2 with a line on stderr for any exception, 130 after Ctrl-C; see ``exit_on_error``.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    with exit_on_error("--debug" in given):
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end a run
+                stream.reconfigure(errors="backslashreplace")
+        choose_waiting()
+        return int(command() or 0)
+    raise AssertionError("exit_on_error swallows nothing")
+
+
+def run_typer(app: Any, name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run an application of typer; wrong usage is one line and exit code 2.
+
+    Args:
+        app: the ``typer.Typer``.
+        name: of the command.
+        arguments: those of the command line; by default the process's.
+
+    Raises:
+        SystemExit: see :func:`run_command`; also with the code that the application asks for.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+
+    def command() -> Any:
+        try:
+            return app(args=given, prog_name=name, standalone_mode=False)
+        except Exception as error:
+            # typer's own click has these, by version in one module or another.
+            describe = getattr(error, "format_message", None)
+            if describe is None:
+                raise
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(describe(), file=sys.stderr)
+                return 2
+            context = getattr(error, "ctx", None)
+            path = getattr(context, "command_path", None) or name
+            raise ConfigError(f"{describe().rstrip('.')}; see {path} --help") from None
+
+    code = run_command(command, given)
+    if code:
+        raise SystemExit(code)
