@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gecko_core.backbones.loading import gguf_options, model_errors, quiet
+from gecko_core.backbones.files import model_errors
+from gecko_core.backbones.loading import gguf_options, quiet
 from gecko_core.errors import ModelError
 
 _NAME = "lm_head.weight"
