@@ -22,6 +22,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -195,8 +196,21 @@ def prepare(folder: Path, things: dict[str, str]) -> None:
         exec(compile(code, name, "exec"), {"folder": folder / name})
 
 
+def run_page(page: Path, rules: dict[str, Any]) -> tuple[list[str], set[str]]:
+    """What goes wrong on a page, and which rules it made use of."""
+    with tempfile.TemporaryDirectory(prefix="blocks-") as scratch:
+        try:
+            found = list(blocks(page.read_text(encoding="utf-8")))
+        except ValueError as error:
+            return [str(error)], set()
+        if any(block.language in ("bash", "python") for block in found):
+            prepare(Path(scratch), rules["things"])
+        runner = Runner(Path(scratch), rules)
+        return runner.run(found), runner.used
+
+
 def main(words: list[str]) -> int:
-    """Runs the pages; returns the exit code."""
+    """Runs the pages, several at once; returns the exit code."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
     for name in ("torch", "transformers", "datasets", "gecko_train.run", "gecko_eval.mteb.run", "gecko_fret.build"):
         importlib.import_module(name)  # each block is run in a fork of this process
@@ -204,22 +218,15 @@ def main(words: list[str]) -> int:
     chosen = [page for page in pages() if not words or any(word in str(page.relative_to(ROOT)) for word in words)]
     used: set[str] = set()
     failures = 0
-    for page in chosen:
-        name = str(page.relative_to(ROOT))
-        with tempfile.TemporaryDirectory(prefix="blocks-") as scratch:
-            try:
-                found = list(blocks(page.read_text(encoding="utf-8")))
-                if any(block.language in ("bash", "python") for block in found):
-                    prepare(Path(scratch), rules["things"])
-                runner = Runner(Path(scratch), rules)
-                problems = runner.run(found)
-                used |= runner.used
-            except ValueError as error:
-                problems = [str(error)]
-        print(f"{name}: {'ok' if not problems else ''}", flush=True)
-        for problem in problems:
-            print(textwrap.indent(problem, "  "), flush=True)
-        failures += bool(problems)
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
+        done = {page: pool.submit(run_page, page, rules) for page in chosen}
+        for page, result in done.items():
+            problems, rules_used = result.result()
+            used |= rules_used
+            print(f"{page.relative_to(ROOT)}: {'ok' if not problems else ''}", flush=True)
+            for problem in problems:
+                print(textwrap.indent(problem, "  "), flush=True)
+            failures += bool(problems)
     if not words:
         for pattern in sorted(set(rules["not_run"]) | set(rules["replace"]) | set(rules["append"])):
             if pattern not in used:

@@ -53,5 +53,7 @@ def test_weights_that_contradict_their_config(backbone_folder, tmp_path):
     gecko = Gecko.from_backbone(backbone_folder("bert"), dims=(48,), device="cpu")
     path = gecko.save_pretrained(tmp_path / "m") / "2_Dense" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "out_features": 40}))
+    settings = tmp_path / "m" / "gecko.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "dims": [40]}))
     with pytest.raises(ModelError, match=r"its config\.json says"):
         Gecko.from_pretrained(tmp_path / "m")
