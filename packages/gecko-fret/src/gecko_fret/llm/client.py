@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ Value = TypeVar("Value")
 
 _BUSY = {408, 409, 425, 429}
 _LONGEST_PAUSE = 30.0
+_CLOSING = 2.0  # seconds for connections to end, which the end of the process ends anyway
 _MOST_BYTES = 32 * 2**20  # of an answer, decompressed; 8,192 tokens with 20 alternatives each have some 8 MB
 _MOST_COUNTED = 2**31  # a count of tokens above this is none
 _CHARACTERS_PER_TOKEN = 4  # of English text, on average
@@ -92,7 +94,12 @@ class ApiClient:
         Raises:
             BackendError: one of them failed; the others are cancelled.
         """
-        return asyncio.run_coroutine_threadsafe(_all(jobs), self._loop).result()
+        running = asyncio.run_coroutine_threadsafe(_all(jobs), self._loop)
+        try:
+            return running.result()
+        except BaseException:  # Ctrl-C: nobody waits for the answers any more
+            running.cancel()
+            raise
 
     async def ask(
         self,
@@ -151,10 +158,12 @@ class ApiClient:
         if self._loop.is_closed():
             return
         if self._client is not None:
-            asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(_CLOSING)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.join(_CLOSING)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def hide(self, text: str) -> str:
         """Text on one line, without the key and without characters that a terminal obeys."""
