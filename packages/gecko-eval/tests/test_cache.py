@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gecko_core.errors import DataError, ModelError
-from gecko_eval.cache import EmbeddingCache
+from gecko_eval.cache import EmbeddingCache, _checksum
 
 
 class Counter:
@@ -71,13 +71,13 @@ def test_a_damaged_file_is_named_with_the_cure(tmp_path):
         EmbeddingCache(tmp_path, "m")
 
 
-def test_vectors_cut_short_on_disk_are_named(tmp_path):
+@pytest.mark.parametrize("value", ["x'010203'", "NULL", "'text'", "5"])
+def test_vectors_that_are_none_on_disk_are_encoded_again(tmp_path, value):
     cache = EmbeddingCache(tmp_path, "m")
-    cache.embed(["x"], Counter())
+    wanted = cache.embed(["x"], Counter())
     with cache._db:
-        cache._db.execute("UPDATE vectors SET vector = x'010203'")
-    with pytest.raises(DataError, match=r"m\.sqlite: the kept embeddings cannot be read .*; delete the file"):
-        cache.embed(["x"], Counter())
+        cache._db.execute(f"UPDATE checked SET vector = {value}")
+    assert np.array_equal(cache.embed(["x"], Counter()), wanted)
     cache.close()
 
 
@@ -98,9 +98,26 @@ def test_vectors_of_another_length_are_noticed(tmp_path):
     with pytest.raises(DataError, match="differ in length from the model's; delete the file"):
         first.embed(["b"], lambda texts: np.ones((len(texts), 3), dtype=np.float32))
     with first._db:
-        first._db.execute("INSERT INTO vectors VALUES (?, ?)", (hashlib.sha256(b"c").digest()[:16], b"1234"))
+        key = hashlib.sha256(b"c").digest()[:16]
+        first._db.execute("INSERT INTO checked VALUES (?, ?, ?)", (key, b"1234", _checksum(key, b"1234")))
     with pytest.raises(DataError, match="differ in length; delete the file"):
         first.embed(["a", "c"], lambda texts: np.ones((len(texts), 4), dtype=np.float32))
+
+
+def test_a_vector_that_is_not_what_was_written_is_encoded_again(tmp_path):
+    """A flipped bit, or the vector of another text: the file is sound for SQLite."""
+    cache, encode = EmbeddingCache(tmp_path, "m"), Counter()
+    wanted = cache.embed(["a", "b", "c"], encode)
+    keys = [hashlib.sha256(text.encode()).digest()[:16] for text in "abc"]
+    with cache._db:
+        (blob,) = cache._db.execute("SELECT vector FROM checked WHERE key = ?", (keys[0],)).fetchone()
+        cache._db.execute("UPDATE checked SET vector = ? WHERE key = ?", (bytes([blob[0] ^ 1]) + blob[1:], keys[0]))
+        other = cache._db.execute("SELECT vector, checksum FROM checked WHERE key = ?", (keys[2],)).fetchone()
+        cache._db.execute("UPDATE checked SET vector = ?, checksum = ? WHERE key = ?", (*other, keys[1]))
+    encode.calls.clear()
+    assert np.array_equal(cache.embed(["a", "b", "c"], encode), wanted)
+    assert sorted(text for call in encode.calls for text in call) == ["a", "b"]
+    cache.close()
 
 
 def test_a_cache_that_another_program_holds_is_named(tmp_path):

@@ -116,6 +116,30 @@ def test_damaged_items_are_named(tmp_path, content):
         load_items({"folder": str(tmp_path)}, "t")
 
 
+def test_items_that_are_not_those_of_the_scores_are_refused(tmp_path):
+    values = {"a": 0.5, "b": 1.0}
+    checksums = {name: save_items(tmp_path, name, {"64/x": np.array([value])}) for name, value in values.items()}
+    results = {
+        "folder": str(tmp_path),
+        "tasks": {name: {**TASK, "items_sha256": checksum} for name, checksum in checksums.items()},
+    }
+    assert load_items(results, "a")["64/x"][0] == 0.5
+    (tmp_path / "items" / "a.npz").write_bytes((tmp_path / "items" / "b.npz").read_bytes())
+    with pytest.raises(DataError, match=r"a\.npz: the items of a are damaged; run the task again"):
+        load_items(results, "a")
+    (tmp_path / "items" / "a.npz").unlink()
+    with pytest.raises(DataError, match=r"a\.npz: the items of a are missing; run the task again"):
+        load_items(results, "a")
+
+
+def test_a_score_that_a_disk_has_changed_is_noticed(tmp_path):
+    save_results(tmp_path, sound())
+    path = tmp_path / "results.json"
+    path.write_text(path.read_text().replace("0.5", "0.7"))
+    with pytest.raises(DataError, match="damaged at a place that its checksum covers"):
+        load_results(tmp_path)
+
+
 def test_equal_labels_are_told_apart_by_their_folders(tmp_path):
     def named(*folders):
         found = [sound(model={"label": "m"}, folder=str(tmp_path / folder)) for folder in folders]

@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--task", default="search result", help="task of --kind query (default: %(default)s)")
     top.add_argument("--text-column", default="text", help="column of the texts (default: %(default)s)")
-    top.add_argument("--title-column", default="title", help="column of document titles, if any (default: %(default)s)")
-    top.add_argument("--id-column", default="id", help="column of ids, if any (default: %(default)s)")
+    top.add_argument("--title-column", help="column of document titles (default: title, where there is one)")
+    top.add_argument("--id-column", help="column of ids (default: id, where there is one)")
     top.add_argument("--truncate-dim", type=int, help="keep this many leading components, normalised again")
     top.add_argument("--precision", choices=("float32", "int8", "binary"), default="float32")
     top.add_argument(
@@ -78,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_output(options: argparse.Namespace) -> None:
     if options.output.exists() and not options.overwrite:
+        if any(".parts" in entry.name for entry in options.output.parent.glob(".*")):
+            from gecko_core.encode.stream import clear_finished
+
+            clear_finished(options.output)
         raise ConfigError(f"{options.output}: exists; choose another name or give --overwrite")
     if options.output.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"{options.output}: embeddings are written as .npy or .parquet; choose one of these endings")
@@ -100,7 +104,8 @@ def _run(options: argparse.Namespace) -> int:
     from gecko_core.io import count_rows
     from gecko_core.model import Gecko
 
-    columns = Columns(options.text_column, options.title_column, options.id_column)
+    asked = [name for name in (options.title_column, options.id_column) if name is not None]
+    columns = Columns(options.text_column, options.title_column or "title", options.id_column or "id", tuple(asked))
     rows = read_rows(options.input, columns)
     first = next(rows, None)  # an unreadable file should fail before a model is loaded
     devices = options.device or []

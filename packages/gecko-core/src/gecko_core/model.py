@@ -15,6 +15,7 @@ from gecko_core.backbones.base import DEFAULT_MAX_LENGTH, Adapter, hidden_size
 from gecko_core.backbones.loading import load_backbone, load_tokenizer
 from gecko_core.devices import as_dtype, checked_device
 from gecko_core.encode.batches import encode_windows
+from gecko_core.encode.identity import model_identity
 from gecko_core.encode.pool import EncoderPool
 from gecko_core.encode.quantization import (
     Precision,
@@ -349,6 +350,10 @@ class Gecko(Network):
         left, right = (torch.as_tensor(check_floats(x, "similarity")).float() for x in (a, b))
         scores = normalize(left, dim=-1) @ normalize(right.to(left.device), dim=-1).T
         return scores if isinstance(a, Tensor) else scores.cpu().numpy()
+
+    def identity(self) -> str:
+        """What decides the vectors, as one hash; see :func:`gecko_core.encode.model_identity`."""
+        return model_identity(self)
 
     def truncate(self, embeddings: np.ndarray | Tensor, dim: int) -> Any:
         """Keep the first ``dim`` components, normalised again: (n, d) -> (n, dim), of the kind of ``embeddings``.

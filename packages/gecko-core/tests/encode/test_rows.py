@@ -72,3 +72,16 @@ def test_missing_and_not_utf8(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"gr\xfc\xdfe\n")
     with pytest.raises(DataError, match="not UTF-8"):
         list(read_rows(tmp_path / "a.txt"))
+
+
+def test_a_column_that_is_asked_for_by_name_must_be_there(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{"text": "y", "key": 1}\n')
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    (tmp_path / "a.txt").write_text("x\n")
+    assert [row.id for row in read_rows(tmp_path / "a.jsonl", Columns(id="key", asked=("key",)))] == [None, "1"]
+    with pytest.raises(DataError, match=r"a\.jsonl: no row has a column 'Heading'; correct its name"):
+        list(read_rows(tmp_path / "a.jsonl", Columns(title="Heading", asked=("Heading",))))
+    with pytest.raises(DataError, match=r"a\.csv: no column 'Heading' \(found: text\)"):
+        list(read_rows(tmp_path / "a.csv", Columns(title="Heading", asked=("Heading",))))
+    with pytest.raises(ConfigError, match=r"a\.txt file has no columns|has no columns"):
+        list(read_rows(tmp_path / "a.txt", Columns(id="key", asked=("key",))))

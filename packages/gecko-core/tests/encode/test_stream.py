@@ -177,3 +177,105 @@ def test_bad_input(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         encode_stream(tiny, ["a"], tmp_path / "file" / "o.npy")
+
+
+def interrupt(model, rows, path, **options):
+    """Encode, and be interrupted at the end: all parts are there, the result is not."""
+
+    def breaks():
+        yield from rows
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_stream(model, breaks(), path, window=10, **options)
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Numbers of texts that a model is asked for."""
+    from gecko_core import Gecko
+
+    counts, real = [], Gecko.encode
+
+    def counted(self, texts, *args, **options):
+        counts.append(len(texts))
+        return real(self, texts, *args, **options)
+
+    monkeypatch.setattr(Gecko, "encode", counted)
+    return counts
+
+
+def test_ids_that_changed_are_those_of_the_input(tiny, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    interrupt(tiny, [Row(f"gecko {i}", id=f"old{i}") for i in range(30)], tmp_path / "o.parquet")
+    encode_stream(tiny, [Row(f"gecko {i}", id=f"new{i}") for i in range(30)], tmp_path / "o.parquet", window=10)
+    assert parquet.read_table(tmp_path / "o.parquet")["id"].to_pylist() == [f"new{i}" for i in range(30)]
+
+
+def test_parts_that_are_not_what_was_written_are_made_again(tiny, sentences, tmp_path, encoded):
+    parts = tmp_path / ".o.npy.parts"
+    interrupt(tiny, sentences[:40], tmp_path / "o.npy")
+    first = (parts / "00000.npy").read_bytes()
+    (parts / "00000.npy").write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
+    (parts / "00001.npy").write_bytes((parts / "00002.npy").read_bytes())
+    note = (parts / "00003.json").read_text()
+    (parts / "00003.json").write_text(note.replace('"rows": 10', '"rows": 11'))
+    encoded.clear()
+    encode_stream(tiny, sentences[:40], tmp_path / "o.npy", window=10)
+    assert encoded == [10, 10, 10]
+    assert abs(np.load(tmp_path / "o.npy") - tiny.encode(sentences[:40])).max() < 1e-6
+
+
+def changed_calibration(model):
+    model.calibrate(["a small gecko", "the tokay barks"])
+
+
+def changed_prompts(model):
+    model.prompt_style = "plain"
+    model.prompts = {"document": "barks: "}
+
+
+def changed_length(model):
+    model.max_seq_length = 3
+
+
+def changed_tokenizer(model):
+    from tokenizers import normalizers
+
+    model.tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Strip()])
+
+
+def changed_dtype(model):
+    model.to(__import__("torch").bfloat16)
+
+
+@pytest.mark.parametrize(
+    "change", [changed_calibration, changed_prompts, changed_length, changed_tokenizer, changed_dtype]
+)
+def test_parts_of_another_model_are_not_reused(own, sentences, tmp_path, encoded, change):
+    own.calibrate(sentences)
+    options = {"precision": "int8", "kind": "document"}
+    interrupt(own, sentences[:20], tmp_path / "o.npy", **options)
+    tokenizer = own.tokenizer.backend_tokenizer.to_str()
+    change(own)
+    encoded.clear()
+    try:
+        encode_stream(own, sentences[:20], tmp_path / "o.npy", window=10, **options)
+    finally:
+        own.tokenizer.backend_tokenizer.normalizer = (
+            type(own.tokenizer.backend_tokenizer).from_str(tokenizer).normalizer
+        )
+    assert encoded == [10, 10]
+
+
+def test_nothing_of_a_users_is_deleted(tiny, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").write_text("x")
+    (tmp_path / ".o.npy.parts").symlink_to("mine")
+    with pytest.raises(DataError, match="parts: is a link; remove it"):
+        encode_stream(tiny, ["a"], tmp_path / "o.npy")
+    (tmp_path / ".o.npy.parts").unlink()
+    (tmp_path / "mine").rename(tmp_path / ".o.npy.parts")
+    with pytest.raises(DataError, match=r"parts: holds 'precious\.txt', which is no part of embeddings"):
+        encode_stream(tiny, ["a"], tmp_path / "o.npy")
+    assert (tmp_path / ".o.npy.parts" / "precious.txt").read_text() == "x"

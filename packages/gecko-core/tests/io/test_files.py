@@ -8,9 +8,14 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.io import (
+    AppendedLines,
+    bring_back,
+    file_hash,
     files,
+    is_leftover,
     locked,
     read_json,
+    remove_folder,
     remove_leftovers,
     whole_file,
     whole_folder,
@@ -139,7 +144,8 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
 def test_a_folder_whose_replacement_was_killed_between_two_renames_comes_back(tmp_path):
     path = tmp_path / "model"
     code = (
-        "import os, pathlib, sys; from gecko_core.io import whole_folder\n"
+        "import os, pathlib, sys; from gecko_core.io import files, whole_folder\n"
+        "files._exchange = lambda one, other: False\n"
         "rename = pathlib.Path.rename\n"
         "def rename_and_die(old, new):\n rename(old, new); os._exit(9)\n"
         "with whole_folder(sys.argv[1]) as folder:\n"
@@ -173,6 +179,7 @@ def test_a_folder_is_kept_when_its_replacement_is_interrupted_between_two_rename
     with whole_folder(path) as temporary:
         (temporary / "old").touch()
     rename = type(path).rename
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
 
     def interrupted(source, target):
         if source.suffix == ".tmp":
@@ -216,3 +223,225 @@ def test_a_lock_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"), locked(tmp_path / "file" / "lock", ConfigError("busy")):
         pass
+
+
+def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path, monkeypatch):
+    """On Linux the two change places in one step: the process is killed before it, or after it."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the system has no such step")
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").touch()
+    monkeypatch.setattr(type(path), "rename", lambda *names: pytest.fail("there are two steps"))
+    with whole_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert [entry.name for entry in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_brings_a_folder_back_that_was_about_to_be_replaced(tmp_path):
+    old = tmp_path / ".model.123-abcdef.old"
+    old.mkdir()
+    (old / "weights").touch()
+    bring_back(tmp_path / "model")
+    assert [entry.name for entry in (tmp_path / "model").iterdir()] == ["weights"]
+
+
+def linked(tmp_path):
+    """A folder with a file of the user's, and a link to each."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").write_text("x")
+    (tmp_path / "folder").symlink_to("mine")
+    (tmp_path / "file").symlink_to("mine/precious.txt")
+
+
+def test_nothing_is_written_or_deleted_through_links(tmp_path):
+    linked(tmp_path)
+    with (
+        pytest.raises(DataError, match="folder: is a link, and nothing is written through links"),
+        whole_folder(tmp_path / "folder"),
+    ):
+        pytest.fail("it was opened")
+    with pytest.raises(DataError, match="file: is a link"):
+        write_text(tmp_path / "file", "y")
+    with pytest.raises(DataError, match="file: is a link"):
+        AppendedLines(tmp_path / "file")
+    with pytest.raises(DataError, match="file: is a link"), locked(tmp_path / "file", ConfigError("busy")):
+        pytest.fail("it was locked")
+    with pytest.raises(DataError, match="folder: is a link"):
+        remove_folder(tmp_path / "folder")
+    (tmp_path / ".a.7.tmp").symlink_to("mine")
+    (tmp_path / ".b.7.old").symlink_to("mine")
+    (tmp_path / "below").symlink_to("mine")
+    (tmp_path / "mine" / ".c.7.tmp").touch()
+    remove_leftovers(tmp_path / "below" / "..")
+    assert (tmp_path / "mine" / "precious.txt").read_text() == "x"
+    assert not (tmp_path / ".a.7.tmp").is_symlink()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path):
+    linked(tmp_path)
+    for name in ("out.txt", "out"):
+        (tmp_path / files._beside(tmp_path / name, "tmp").name).symlink_to("mine" if name == "out" else "file")
+    write_text(tmp_path / "out.txt", "y")
+    with whole_folder(tmp_path / "out") as temporary:
+        (temporary / "new").touch()
+    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["precious.txt"]
+    assert (tmp_path / "mine" / "precious.txt").read_text() == "x"
+    assert (tmp_path / "out.txt").read_text() == "y"
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(DataError, match=f"{name}: cannot be written"):
+            write_text(tmp_path / name, "y")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_files_have_the_mode_that_the_umask_gives(tmp_path):
+    """safetensors, for one, makes files that only their owner can read."""
+    before = os.umask(0o027)
+    try:
+        with whole_path(tmp_path / "a") as temporary:
+            temporary.unlink()
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+        with whole_folder(tmp_path / "b") as temporary:
+            os.close(os.open(temporary / "c", os.O_CREAT | os.O_WRONLY, 0o600))
+        write_text(tmp_path / "d", "x")
+    finally:
+        os.umask(before)
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("a", "b", "b/c", "d")}
+    assert modes == {"a": 0o640, "b": 0o750, "b/c": 0o640, "d": 0o640}
+
+
+def test_numpy_does_not_write_past_python(tmp_path):
+    """Into one of C's files it loses the last bytes of an array without an error where the disk is full."""
+    np = pytest.importorskip("numpy")
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with (
+            pytest.raises(DataError, match=r"a\.npy: cannot be written \(File too large\)"),
+            whole_file(tmp_path / "a.npy") as file,
+        ):
+            np.save(file, np.ones((1000, 1), np.float32))  # 4128 bytes
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_a_free_block_is_full(tmp_path, monkeypatch):
+    """Whoever filled it may have lost the last bytes: what was written there is not taken for whole."""
+    real = os.statvfs(tmp_path)
+    full = os.statvfs_result((*real[:3], 0, 0, *real[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    with (
+        pytest.raises(DataError, match=r"a: cannot be written \(No space left on device\)"),
+        whole_path(tmp_path / "a") as temporary,
+    ):
+        temporary.write_bytes(b"4096 of 4128")
+    with pytest.raises(DataError, match="No space left"), whole_folder(tmp_path / "b") as temporary:
+        (temporary / "c").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+class SafetensorError(Exception):
+    """By its name, as the library's own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        Exception("No space left on device (os error 28)"),  # what tokenizers raises
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_full_disk_is_one_line_whichever_library_wrote(tmp_path, error):
+    for writer in (whole_folder, whole_path):
+        with (
+            pytest.raises(DataError, match=r"a: cannot be written \(No space left on device\)"),
+            writer(tmp_path / "a"),
+        ):
+            raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_pass_as_they_are(tmp_path):
+    for writer in (whole_folder, whole_path):
+        with pytest.raises(ModelError, match="mine"), writer(tmp_path / "a"):
+            raise ModelError("mine")
+        with pytest.raises(ZeroDivisionError), writer(tmp_path / "a"):
+            raise ZeroDivisionError
+
+
+def test_the_next_writer_clears_away_what_a_killed_one_left(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from gecko_core.io import whole_folder, whole_path\n"
+        "with whole_path(Path(sys.argv[1]) / 'a') as one, whole_folder(Path(sys.argv[1]) / 'b') as other:\n"
+        " one.touch(); (other / 'half').touch(); os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    left = [entry.name for entry in tmp_path.iterdir()]
+    assert len(left) == 2
+    assert all(map(is_leftover, left))
+    (tmp_path / f".a.{os.getpid() - 1}-000000.tmp").touch()  # of another machine
+    write_text(tmp_path / "a", "x")
+    with whole_folder(tmp_path / "b"):
+        pass
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f".a.{os.getpid() - 1}-000000.tmp", "a", "b"]
+
+
+def test_a_users_own_hidden_files_are_not_leftovers(tmp_path):
+    for name in (".notes.tmp", ".a.b.tmp", "a.12.tmp", ".a.12.bak"):
+        (tmp_path / name).touch()
+        assert not is_leftover(name)
+    remove_leftovers(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_folder_goes_in_one_step(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").touch()
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *path, **options: None)  # killed before anything is deleted
+    remove_folder(tmp_path / "a")
+    assert [is_leftover(entry.name) for entry in tmp_path.iterdir()] == [True]
+    monkeypatch.undo()
+    remove_folder(tmp_path / "a")  # which is not there
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_on_their_way_when_they_are_written(tmp_path):
+    lines = AppendedLines(tmp_path / "a")
+    lines.write("one")
+    assert (tmp_path / "a").read_text() == "one\n"
+    lines.close()
+    lines = AppendedLines(tmp_path / "a")
+    lines.write("two")
+    lines.close()
+    assert (tmp_path / "a").read_text() == "one\ntwo\n"
+
+
+def test_lines_that_do_not_fit(tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lines = AppendedLines(tmp_path / "a")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(DataError, match=r"a: cannot be written \(File too large\)"):
+            lines.write("x" * 10_000)
+        lines.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(DataError, match="cannot be written"):
+        AppendedLines(tmp_path)
+
+
+def test_the_hash_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hash(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

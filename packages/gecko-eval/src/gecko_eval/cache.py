@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import numpy as np
 
 from gecko_core.errors import DataError, ModelError
 
+# Earlier versions kept vectors without a checksum, in a table of another name.
+_TABLE = "CREATE TABLE IF NOT EXISTS checked (key BLOB PRIMARY KEY, vector BLOB, checksum INTEGER) WITHOUT ROWID"
+
 
 class EmbeddingCache:
     """Vectors of one model, keyed by the exact text the model saw (prompt included).
 
     One SQLite file per model. A killed run loses at most the chunk in flight, several processes may share the file,
-    and memory does not grow with what is stored.
+    and memory does not grow with what is stored. A vector that is not what was written, which SQLite does not notice,
+    is encoded again.
 
     Args:
         folder: where the file is kept; None for a temporary file that vanishes with the object, which is enough for
@@ -40,7 +45,7 @@ class EmbeddingCache:
             self._db = sqlite3.connect(self.path or "", timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+            self._db.execute(_TABLE)
         except (OSError, sqlite3.Error) as error:
             raise DataError(
                 f"{self.path}: cannot keep embeddings there ({error}); delete the file, name another folder with "
@@ -84,10 +89,10 @@ class EmbeddingCache:
         return np.stack([known[key] for key in keys])
 
     def _store(self, fresh: dict[bytes, np.ndarray]) -> None:
-        rows = [(key, vector.tobytes()) for key, vector in fresh.items()]
+        rows = [(key, vector.tobytes(), _checksum(key, vector.tobytes())) for key, vector in fresh.items()]
         try:
             with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+                self._db.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
             raise DataError(f"{self.path}: {self._cure(error)}") from error
 
@@ -96,9 +101,11 @@ class EmbeddingCache:
         try:
             for start in range(0, len(keys), 500):
                 some = keys[start : start + 500]
-                query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
+                query = f"SELECT key, vector, checksum FROM checked WHERE key IN ({','.join('?' * len(some))})"
                 rows = self._db.execute(query, some)
-                known.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
+                for key, blob, checksum in rows:
+                    if isinstance(blob, bytes) and _checksum(key, blob) == checksum:
+                        known[key] = np.frombuffer(blob, dtype=np.float32)
         except sqlite3.OperationalError as error:
             raise DataError(f"{self.path}: {self._cure(error)}") from error
         except (sqlite3.Error, ValueError, TypeError) as error:
@@ -118,6 +125,11 @@ class EmbeddingCache:
     def close(self) -> None:
         """Close the file; the cache cannot be used afterwards."""
         self._db.close()
+
+
+def _checksum(key: bytes, blob: bytes) -> int:
+    """Of a vector and whose it is."""
+    return zlib.crc32(blob, zlib.crc32(key))
 
 
 def _check_finite(vectors: np.ndarray, texts: list[str]) -> None:

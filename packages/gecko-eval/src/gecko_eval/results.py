@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import math
 import os
 import platform
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, read_json, remove_leftovers, whole_file, write_json
+from gecko_core.io import file_hash, locked, read_json, remove_leftovers, whole_file, write_json
 
 RESULTS = "results.json"
 
@@ -87,7 +88,8 @@ def load_results(path: str | Path) -> dict[str, Any]:
     results: dict[str, Any] = read_json(path, cure="if it is damaged, delete it and run the tasks again")
     if not {"model", "tasks"} <= results.keys():
         raise DataError(f"{path}: not a results file of gecko-eval")
-    fault = _fault(results)
+    checksum = results.pop("checksum", None)  # earlier versions had none
+    fault = _fault(results) if checksum in (None, _checksum(results)) else "a place that its checksum covers"
     if fault:
         raise DataError(f"{path}: damaged at {fault}; delete it and run the tasks again")
     results["folder"] = str(path.parent)
@@ -96,27 +98,37 @@ def load_results(path: str | Path) -> dict[str, Any]:
 
 def save_results(out: Path, results: Mapping[str, Any]) -> None:
     """Write results.json, whole or not at all."""
-    content = {k: v for k, v in results.items() if k != "folder"}
-    write_json(out / RESULTS, content, indent=1)
+    content = {k: v for k, v in results.items() if k not in ("folder", "checksum")}
+    write_json(out / RESULTS, {**content, "checksum": _checksum(content)}, indent=1)
 
 
-def save_items(out: Path, task: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep the arrays behind a task's scores, in the form that ``load_items`` gives."""
+def save_items(out: Path, task: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Keep the arrays behind a task's scores, in the form that ``load_items`` gives.
+
+    Returns:
+        The file's checksum, for ``tasks[task]["items_sha256"]`` of the results.
+    """
     make_folder(out / "items")
     with whole_file(_items_path(out, task)) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file_hash(_items_path(out, task))
 
 
 def load_items(results: Mapping[str, Any], task: str) -> dict[str, np.ndarray]:
     """The arrays behind a task's scores, by "dim/split/subset" and "gold/split/subset"; empty where none were kept.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is damaged, or that of another run or task.
     """
     path = _items_path(Path(results["folder"]), task)
+    wanted = results.get("tasks", {}).get(task, {}).get("items_sha256")  # earlier versions had none
     if not path.is_file():
+        if wanted:
+            raise DataError(f"{path}: the items of {task} are missing; run the task again with --overwrite")
         return {}
     try:
+        if wanted and file_hash(path) != wanted:
+            raise ValueError("not what was written")
         with np.load(path, allow_pickle=False) as arrays:
             items = dict(arrays)
         sound = all(a.ndim == 1 and np.isfinite(a.astype(np.float64)).all() for a in items.values())
@@ -144,6 +156,11 @@ def safe_name(name: str) -> str:
     if plain == name and plain.strip("."):
         return name
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _checksum(results: Mapping[str, Any]) -> str:
+    """Of the results as JSON keeps them."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(results)), sort_keys=True).encode()).hexdigest()
 
 
 def _items_path(out: Path, task: str) -> Path:

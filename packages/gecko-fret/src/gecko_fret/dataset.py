@@ -104,7 +104,7 @@ def load_fret(path: str | Path) -> FretData:
         path: the folder; formats 1 and 2 are read.
 
     Raises:
-        DataError: it is no FRet folder, or its build is not finished.
+        DataError: it is no FRet folder, its build is not finished, or a part is missing, damaged or not of this build.
     """
     workspace = Workspace(path)
     manifest = workspace.read_manifest()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from gecko_fret.config import EmbedderConfig
 from gecko_fret.llm import LLM, SERVED, ServedLLM, llm_fingerprint, load_llm
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.config import LLMConfig
-from gecko_fret.llm.loading import weights_fingerprint
+from gecko_fret.llm.loading import model_content, weights_fingerprint
 
 Model = TypeVar("Model")
 
@@ -58,6 +59,24 @@ class Models:
         self._embedders: dict[str, Any] = {}
         self._others: dict[str, Any] = {}
         self._records: dict[str, Any] = {}
+        self._asked: list[str] | None = None  # None: nobody listens
+        self._contents: dict[str, str] = {}
+
+    @contextmanager
+    def asking(self) -> Iterator[list[str]]:
+        """Yield the contents (:func:`~gecko_fret.llm.loading.model_content`) of the models asked for by fingerprint."""
+        asked: list[str] = []
+        self._asked = asked
+        try:
+            yield asked
+        finally:
+            self._asked = None
+
+    def _ask(self, model: str) -> None:
+        if self._asked is not None:
+            if model not in self._contents:
+                self._contents[model] = model_content(model)
+            self._asked.append(self._contents[model])
 
     def llm(self, config: LLMConfig) -> LLM:
         """The LLM of a configuration section.
@@ -100,6 +119,8 @@ class Models:
         """What decides the LLM's answers (backend, weights, arithmetic), known without loading it."""
         if config.model in self._ready:
             return self._ready[config.model].fingerprint
+        if config.backend not in SERVED:
+            self._ask(config.model)
         return llm_fingerprint(config)
 
     def embedder(self, config: EmbedderConfig) -> Any:
@@ -125,6 +146,7 @@ class Models:
         """What decides the embeddings, known without loading the model."""
         if self._ready_embedder is not None:
             return f"{self._ready_embedder.weights_hash()}:{self._ready_embedder.prompt_style}"
+        self._ask(config.model)
         return f"{weights_fingerprint(config.model)}:{config.prompt_style}"
 
     def close(self) -> None:

@@ -92,6 +92,11 @@ def test_an_error_in_a_worker_is_the_one_line_it_would_be_here(config, small_cor
     part = tmp_path / "ray" / "corpus" / "part-00000.parquet"
     whole = bytearray(part.read_bytes())
     whole[8:400] = bytes(392)  # the footer is left: the driver counts rows, the worker reads them
-    part.write_bytes(whole)
+
+    def damage():  # when the build has checked its parts
+        part.write_bytes(whole)
+        return False
+
     with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged"):
-        build_fret(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(1))
+        build_fret(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(1), stop=damage)
+    assert build_fret(parsed, tmp_path / "ray", corpus=small_corpus).complete

@@ -1,11 +1,13 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_fret.steps.parts import Layout, Parts, arrow_type, layout_of
+from gecko_core.io import PartList
+from gecko_fret.steps.parts import Layout, Parts, arrow_type, is_readable, layout_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def test_missing_damaged_and_foreign_parts_are_named(parts):
     parts.write(0, [Short(1, "")])
     parts.path(0).write_bytes(parts.path(0).read_bytes()[:-20])
     for read in (parts.rows, parts.count):
-        with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged .* delete it"):
+        with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged .* run the same build again"):
             read(0)
     foreign: Layout = Layout(pa.schema([("c", pa.int32())]), lambda row: row, lambda record: record)
     Parts(parts.folder, foreign).write(0, [{"c": 1}])
@@ -106,3 +108,37 @@ def test_optional_columns_are_read_where_they_are(tmp_path):
     Parts(tmp_path, without).write(1, [Inner("y", 0.5)])
     parts = Parts(tmp_path, without)
     assert (parts.rows(0), parts.rows(1)) == ([{"name": "x", "value": 0.5}], [{"name": "y"}])
+
+
+def test_a_reader_with_a_list_takes_nothing_but_what_was_written(tmp_path):
+    listed = PartList(tmp_path)
+    parts = Parts(tmp_path / "step", layout_of(Short), listed=listed)
+    for number in range(3):
+        parts.write(number, [Short(number, "x")])
+        listed.note(f"step/part-{number:05d}.parquet", 1)
+    parts.check()
+    assert len(list(parts)) == 3
+    parts.write(1, [Short(9, "another")])
+    with pytest.raises(
+        DataError, match=r"part-00001\.parquet: the part is damaged .it is not what was written.; run the"
+    ):
+        parts.rows(1)
+    parts.path(1).unlink()
+    with pytest.raises(DataError, match=r"part-00001\.parquet: the part is missing; run the same build again"):
+        parts.check()
+    parts.write(1, [Short(1, "x")])
+    parts.write(7, [Short(7, "x")])
+    with pytest.raises(DataError, match=r"part-00007\.parquet: the part is not of this build"):
+        parts.check()
+
+
+def test_what_can_be_read_to_its_end(tmp_path):
+    Parts(tmp_path, layout_of(Short)).write(0, [Short(1, "a"), Short(2, "b")])
+    np.save(tmp_path / "a.npy", np.zeros((3, 2)))
+    (tmp_path / "a.json").write_text("{}")
+    files = [tmp_path / "part-00000.parquet", tmp_path / "a.npy", tmp_path / "a.json"]
+    assert [rows_of(path) for path in files] == [2, 3, 0]
+    assert all(map(is_readable, files))
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert not any(map(is_readable, files))

@@ -1,10 +1,7 @@
-import shutil
-
 import numpy as np
 import pytest
 import torch
 
-from gecko_core.errors import DataError
 from gecko_train.config import BlocksConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, RowSet, TrainingRow
@@ -108,14 +105,27 @@ def test_ranks_share_the_work(teacher, tmp_path, monkeypatch):
     assert not ranks[1].missing(texts)
 
 
-def test_a_damaged_part_is_one_line_with_the_cure(teacher, tmp_path):
+@pytest.mark.parametrize("kind", ["vectors.npy", "keys.npy", "json"])
+@pytest.mark.parametrize("damage", ["lost", "cut", "flipped"])
+def test_a_damaged_part_is_computed_again(teacher, tmp_path, kind, damage):
     vectors = TeacherVectors(teacher, tmp_path)
     vectors.add(["bank"])
-    (path,) = vectors.folder.glob("*.vectors.npy")
-    path.write_bytes(b"half")
-    with pytest.raises(DataError, match=r"damaged .*; remove .* and start again"):
-        TeacherVectors(teacher, tmp_path)
-    shutil.rmtree(vectors.folder)
+    wanted = vectors(["bank"])
+    (path,) = vectors.folder.glob(f"*.{kind}") if kind != "json" else vectors.folder.glob("*.json")
+    data = path.read_bytes()
+    if damage == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-30] if damage == "cut" else data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    again = TeacherVectors(teacher, tmp_path)
+    assert len(again.missing(["bank"])) == 1
+    again.add(["bank"])
+    assert np.array_equal(TeacherVectors(teacher, tmp_path)(["bank"]), wanted)
+
+
+def test_vectors_of_another_teacher_are_not_taken(teacher, tmp_path):
+    TeacherVectors(teacher, tmp_path).add(["bank"])
+    teacher.prompts = {"query": "another : "}
     assert len(TeacherVectors(teacher, tmp_path).missing(["bank"])) == 1
 
 

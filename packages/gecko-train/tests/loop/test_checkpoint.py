@@ -1,4 +1,5 @@
 import errno
+import json
 
 import pytest
 import torch
@@ -74,6 +75,44 @@ def test_what_is_not_whole_is_never_chosen(tmp_path):
     (tmp_path / "step-000002" / "state.json").write_text('{"step": 2')
     (tmp_path / ".step-000005.1.tmp").mkdir()
     assert checkpoint.latest(tmp_path).step == 1
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+def test_a_checkpoint_that_a_disk_has_changed_is_passed_over(tmp_path, name, caplog):
+    model, optimizer = trained()
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, model, optimizer, {})
+    flip(tmp_path / "step-000002" / name)
+    assert checkpoint.latest(tmp_path).step == 1
+    assert f"step-000002: {name} is not what was written; training goes on from an earlier one" in caplog.text
+    damaged = checkpoint.checkpoints(tmp_path)[-1]
+    with pytest.raises(DataError, match=rf"step-000002: {name} is not what was written; remove the folder"):
+        checkpoint.load(damaged, model, optimizer)
+
+
+def test_a_state_that_a_disk_has_changed_is_passed_over(tmp_path):
+    model, optimizer = trained()
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, model, optimizer, {"score": 0.5})
+    state = tmp_path / "step-000002" / "state.json"
+    state.write_text(state.read_text().replace("0.5", "0.7"))
+    assert [kept.step for kept in checkpoint.checkpoints(tmp_path)] == [1]
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_checksums(tmp_path):
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 1, model, optimizer, {})
+    state = tmp_path / "step-000001" / "state.json"
+    kept = json.loads(state.read_text())
+    del kept["sha256"], kept["checksum"]
+    state.write_text(json.dumps(kept))
+    checkpoint.load(checkpoint.latest(tmp_path), model, optimizer)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "x"), SafetensorError("I/O error: No space left on device")])

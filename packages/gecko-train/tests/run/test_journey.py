@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gecko_core import Gecko
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import parse_recipe
 from gecko_train.run.folder import RunFolder
 from gecko_train.run.journey import Journey, run_recipe, run_stage
@@ -93,7 +93,8 @@ def test_a_new_step_is_one_class_in_the_list(recipe, tmp_path):
         with RunFolder.claim(tmp_path / "run", parse_recipe(recipe)) as folder:
             steps = [ReadCorpus(), CountWords()]
             results = Journey(parse_recipe(recipe), folder, Console(file=screen, width=150), steps).run()
-    assert json.loads((tmp_path / "run" / "stages" / "words.json").read_text()) == results["words"]
+    kept = json.loads((tmp_path / "run" / "stages" / "words.json").read_text())
+    assert results["words"].items() <= kept.items()
     assert results["words"]["words"] > 45
     assert f"[2/2] count words: done before ({results['words']['words']} words)" in screen.getvalue()
 
@@ -206,6 +207,66 @@ def test_one_stage_leaves_a_model_and_is_not_run_twice(tiny_backbone, tmp_path):
     assert (tmp_path / "run" / "finetune" / "metrics.jsonl").stat().st_mtime_ns == before
     assert "[1/1] finetune: done before" in screen.getvalue()
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2
+
+
+def one_stage(tiny_backbone, tmp_path, name="run", **change):
+    lines = [{"query": f"bank {n}", "positive": f"bart {n}", "negative": f"dort {n}"} | change for n in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return stage_recipe(tiny_backbone, tmp_path / name, source="triplets", path=str(tmp_path / "rows.jsonl"))
+
+
+def test_a_finished_stage_notices_what_has_changed_or_is_gone(tiny_backbone, tmp_path):
+    recipe = one_stage(tiny_backbone, tmp_path)
+    run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    before = weights.read_bytes()
+    one_stage(tiny_backbone, tmp_path, negative="another")
+    with pytest.raises(ConfigError, match=r"run: finetune\.sets\.0 has changed since this run began .*rows\.jsonl"):
+        run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    (tmp_path / "rows.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"run: finetune\.sets\.0 is gone since this run began .*rows\.jsonl"):
+        run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    one_stage(tiny_backbone, tmp_path)
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"model\.safetensors: not what this run made; restore it, or remove it"):
+        run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    shutil.rmtree(tmp_path / "run" / "model")
+    screen = io.StringIO()
+    run_stage(recipe, "finetune", Console(file=screen, width=150))
+    assert "finetune: done before" not in screen.getvalue()
+    assert weights.read_bytes() == before
+    result = tmp_path / "run" / "stages" / "finetune.json"
+    result.write_text(result.read_text().replace('"steps": 2', '"steps": 3'))
+    with pytest.raises(DataError, match=r"finetune\.json: damaged .its checksum is another.; remove the file"):
+        run_stage(recipe, "finetune", Console(file=io.StringIO()))
+
+
+def test_a_stage_goes_on_only_with_the_rows_that_it_began_with(tiny_backbone, tmp_path, monkeypatch):
+    recipe = one_stage(tiny_backbone, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Gecko, "save_pretrained", lambda *args, **options: 1 / 0)  # stopped after its last checkpoint
+        with pytest.raises(ZeroDivisionError):
+            run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    one_stage(tiny_backbone, tmp_path, negative="another")
+    with pytest.raises(
+        ConfigError, match="a checkpoint from before the texts, negatives or scores of its sets changed"
+    ):
+        run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    one_stage(tiny_backbone, tmp_path)
+    run_stage(recipe, "finetune", Console(file=io.StringIO()))
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_a_run_whose_model_is_gone_makes_it_again(recipe, tmp_path):
+    first, _ = run(recipe)
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    before = weights.read_bytes()
+    shutil.rmtree(weights.parent)
+    second, screen = run(recipe)
+    assert "nothing is run again" not in screen
+    assert weights.read_bytes() == before
+    assert second["scores"] == first["scores"]
+    assert "nothing is run again" in run(recipe)[1]
 
 
 def test_fret_needs_its_folder(tiny_backbone, tmp_path):

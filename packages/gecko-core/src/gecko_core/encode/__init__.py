@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gecko_core.devices import compute_dtype, has_fast_bf16, weights_dtype
     from gecko_core.encode.attention import BiasOfLastMask, attention_bias, two_products, two_products_are_faster
     from gecko_core.encode.batches import WINDOW, plan_batches
+    from gecko_core.encode.identity import model_identity
     from gecko_core.encode.pool import EncoderPool
     from gecko_core.encode.precision import probed_autocast
     from gecko_core.encode.quantization import Ranges, dequantize, quantize, ranges_of
@@ -28,6 +29,7 @@ __all__ = [
     "dequantize",
     "encode_stream",
     "has_fast_bf16",
+    "model_identity",
     "plan_batches",
     "probed_autocast",
     "quantize",
@@ -52,6 +54,7 @@ __getattr__, __dir__ = lazy_exports(
         "dequantize": "gecko_core.encode.quantization",
         "encode_stream": "gecko_core.encode.stream",
         "has_fast_bf16": "gecko_core.devices",
+        "model_identity": "gecko_core.encode.identity",
         "plan_batches": "gecko_core.encode.batches",
         "probed_autocast": "gecko_core.encode.precision",
         "quantize": "gecko_core.encode.quantization",

@@ -27,11 +27,19 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read. A file may lack title and id, but not text."""
+    """Names of the columns to read. A file may lack title and id, but not text, and not what is asked for by name.
+
+    Attributes:
+        text: of the texts.
+        title: of documents' titles.
+        id: of ids.
+        asked: names that some row must have.
+    """
 
     text: str = "text"
     title: str = "title"
     id: str = "id"
+    asked: tuple[str, ...] = ()
 
 
 def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
@@ -46,20 +54,30 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
 
     Raises:
         ConfigError: another ending.
-        DataError: what cannot be read; names file and line.
+        DataError: what cannot be read; names file and line. After the last row: no row has a column that was asked
+            for by name.
     """
     columns = columns or Columns()
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         if not path.is_file():
             raise DataError(f"{path}: no such file")
+        if columns.asked:
+            raise ConfigError(
+                f"{path}: a .txt file has no columns, and {columns.asked[0]!r} is asked for; leave it out"
+            )
         for _, line in read_lines(path):
             yield Row(line)
         return
     if table_kind(path) is None:
         raise ConfigError(f"{path}: unknown kind of file; give one of {', '.join((*TABLE_SUFFIXES, '.txt'))}")
     only = (columns.text, columns.title, columns.id)
-    for record in read_table(path, need=(columns.text,), only=only):
+    unseen = dict.fromkeys(columns.asked)
+    for record in read_table(path, need=(columns.text, *columns.asked), only=only):
+        for name in [name for name in unseen if name in record.fields]:
+            del unseen[name]
         yield _row(record, columns)
+    for name in unseen:
+        raise DataError(f"{path}: no row has a column {name!r}; correct its name, or leave the option out")
 
 
 def _row(record: Record, columns: Columns) -> Row:

@@ -1,15 +1,15 @@
 """An iterator of texts, however long, to a file of embeddings; an interrupted run resumes where it stopped.
 
 Texts are taken in windows; each becomes a part beside the result, written whole or not at all. A run that finds parts
-of the same model, options and texts skips them. At the end the parts are joined into one .npy file (open it with
-`numpy.load(path, mmap_mode="r")`) or one Parquet file (`id`, `embedding`) and removed.
+of the same model, options, texts and ids that are what was written skips them. At the end the parts are joined into one
+.npy file (open it with `numpy.load(path, mmap_mode="r")`) or one Parquet file (`id`, `embedding`) and removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -23,7 +23,20 @@ from gecko_core.encode.quantization import Precision, check_precision, check_tru
 from gecko_core.encode.rows import Row
 from gecko_core.encode.texts import check_list, checked_texts
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import Progress, locked, make_progress, pyarrow, read_json, unwritable, whole_file
+from gecko_core.io import (
+    PartList,
+    Progress,
+    locked,
+    make_progress,
+    pyarrow,
+    read_json,
+    remove_folder,
+    remove_leftovers,
+    unwritable,
+    whole_file,
+    write_json,
+    write_text,
+)
 from gecko_core.prompts import DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -31,6 +44,8 @@ if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
 Kind = Literal["text", "query", "document"]
+
+_OURS = re.compile(r"lock|identity|\d{5,}\.(?:npy|json)")
 
 
 def encode_stream(
@@ -78,7 +93,8 @@ def encode_stream(
     check_precision(precision)
     _check_options(path, window, kind)
     columns, dtype = stored_width(width or model.dim, precision)
-    parts = _Parts(path, _identity(model, kind, task, precision, width, window))
+    ranges = _ranges(model, precision, width or model.dim)
+    parts = _Parts(path, _identity(model, kind, task, precision, width, window, ranges))
     options: dict[str, Any] = {"precision": precision, "truncate_dim": width, "batch_tokens": batch_tokens}
     bar = make_progress(progress)
     bar.start("encoding", total, unit="texts")
@@ -86,9 +102,10 @@ def encode_stream(
     try:
         for number, chunk in enumerate(_chunks(rows, window)):
             texts = _prompted(model, chunk, kind, task, done)
-            if not parts.has(number, texts, (len(texts), columns)):
+            ids = [_id(row, done + i) for i, row in enumerate(chunk)]
+            if not parts.has(number, texts, ids):
                 vectors = (pool or model).encode(texts, **options)
-                parts.write(number, texts, vectors, [_id(row, done + i) for i, row in enumerate(chunk)])
+                parts.write(number, texts, vectors, ids)
             done += len(chunk)
             bar.advance(len(chunk))
         parts.join(columns, dtype)
@@ -96,6 +113,32 @@ def encode_stream(
         bar.finish()
         parts.close()
     return done
+
+
+def clear_finished(path: str | Path) -> None:
+    """Delete the parts that a process left which was killed when it had written ``path`` and was about to delete them.
+
+    Parts that are newer than ``path`` stay: they are of a run that is to replace it.
+
+    Args:
+        path: the result.
+
+    Raises:
+        DataError: they cannot be deleted.
+    """
+    path = Path(path)
+    folder = path.with_name(f".{path.name}.parts")
+    if folder.is_symlink() or not path.is_file():
+        return
+    if not folder.is_dir():  # or what is left of it by another name
+        remove_folder(folder)
+        return
+    newest = max((entry.stat().st_mtime_ns for entry in folder.glob("[0-9]*")), default=0)
+    if newest > path.stat().st_mtime_ns or not all(_OURS.fullmatch(entry.name) for entry in folder.iterdir()):
+        return
+    busy = DataError(f"{path}: another process is writing it; wait for it or choose another name")
+    with locked(folder / "lock", busy):
+        remove_folder(folder)
 
 
 def _check_options(path: Path, window: int, kind: str) -> None:
@@ -130,71 +173,92 @@ def _id(row: str | Row, number: int) -> str:
     return checked_texts([row.id], "id", number)[0] if isinstance(row, Row) and row.id is not None else str(number)
 
 
+def _ranges(model: Gecko, precision: str, width: int) -> str:
+    """The int8 ranges that the vectors are rounded by; nothing for other precisions."""
+    if precision != "int8" or width not in model.calibration:
+        return ""
+    ranges = model.calibration[width]
+    return hashlib.sha256(ranges.lowest.tobytes() + ranges.highest.tobytes()).hexdigest()
+
+
 def _identity(model: Gecko, *options: Any) -> str:
-    text = json.dumps([model.weights_hash(), model.prompt_style, model.max_seq_length, str(model.dtype), *options])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps([model.identity(), *options]).encode()).hexdigest()
 
 
 class _Parts:
-    """The parts of one result: `.NAME.parts/00000.npy`, each with its ids and the hash of its texts."""
+    """The parts of one result: `.NAME.parts/00000.npy`, each with its ids, the hash of its rows and its checksum."""
 
     def __init__(self, path: Path, identity: str) -> None:
         self.path = path
         self.folder = path.with_name(f".{path.name}.parts")
-        self.numbers: list[int] = []
+        self.names: list[str] = []
         self._lock = ExitStack()
         note = self.folder / "identity"
         busy = DataError(f"{path}: another process is writing it; wait for it or choose another name")
+        if self.folder.is_symlink():
+            raise DataError(f"{self.folder}: is a link; remove it: parts are written and deleted there")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.enter_context(locked(self.folder / "lock", busy))
-            if not note.is_file() or note.read_text(encoding="utf-8") != identity:
+            remove_leftovers(self.folder)
+            self._refuse_foreign()
+            if not note.is_file() or note.read_text(encoding="utf-8", errors="replace") != identity:
                 for old in self.folder.iterdir():
                     if old.name != "lock":
                         old.unlink()  # of another model or other options: useless here
-            with whole_file(note) as file:
-                file.write(identity.encode())
+            write_text(note, identity)
         except OSError as error:
             self.close()
             raise unwritable(path, error) from None
+        except DataError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let another process write here."""
         self._lock.close()
 
-    def has(self, number: int, texts: list[str], shape: tuple[int, int]) -> bool:
-        """Whether this part exists, is readable, and was made of these very texts."""
-        self.numbers.append(number)
-        name = self.folder / f"{number:05}"
+    def _refuse_foreign(self) -> None:
+        """The folder is deleted in the end: nothing that is not ours may be in it."""
+        foreign = [entry.name for entry in self.folder.iterdir() if not _OURS.fullmatch(entry.name)]
+        if foreign:
+            raise DataError(f"{self.folder}: holds {foreign[0]!r}, which is no part of embeddings; move it elsewhere")
+
+    def has(self, number: int, texts: list[str], ids: list[str]) -> bool:
+        """Whether this part exists, is what was written, and was made of these very texts and ids."""
+        name = f"{number:05}"
+        self.names.append(name)
         try:
-            note = read_json(name.with_suffix(".json"))
-            saved = np.load(name.with_suffix(".npy"), mmap_mode="r").shape
-        except (DataError, OSError, ValueError, EOFError):
+            note = read_json(self.folder / f"{name}.json")
+        except DataError:
             return False
-        return bool(note.get("texts") == _digest(texts) and saved == shape)
+        listed = PartList.from_json(self.folder, note.get("part"))
+        sound = listed.fault(f"{name}.npy") is None and listed[f"{name}.npy"].rows == len(texts)
+        return bool(sound and note.get("made_of") == _digest(texts, ids) and note.get("ids") == ids)
 
     def write(self, number: int, texts: list[str], vectors: np.ndarray, ids: list[str]) -> None:
-        name = self.folder / f"{number:05}"
+        name = f"{number:05}"
         # A part is complete once its note exists, so the note is written last.
-        name.with_suffix(".json").unlink(missing_ok=True)
-        with whole_file(name.with_suffix(".npy")) as file:
-            # Not numpy.save: where the disk is full, the C library under it drops the last bytes without an error.
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        with whole_file(self.folder / f"{name}.npy") as file:
             _write_header(file, vectors.shape, vectors.dtype)
             file.write(np.ascontiguousarray(vectors).data)
-        with whole_file(name.with_suffix(".json")) as file:
-            file.write(json.dumps({"texts": _digest(texts), "ids": ids}).encode())
+        part = PartList(self.folder)
+        part.note(f"{name}.npy", len(texts))
+        note = {"made_of": _digest(texts, ids), "part": part.to_json(), "ids": ids}
+        write_json(self.folder / f"{name}.json", note)
 
     def join(self, columns: int, dtype: np.dtype[Any]) -> None:
         joiner = _join_parquet if self.path.suffix == ".parquet" else _join_npy
         # Within the folder of parts, so that nothing is left behind when this is killed.
         with whole_file(self.path, folder=self.folder) as file:
-            joiner(file, [self.folder / f"{number:05}" for number in self.numbers], columns, dtype)
-        shutil.rmtree(self.folder)
+            joiner(file, [self.folder / name for name in self.names], columns, dtype)
+        remove_folder(self.folder)
 
 
-def _digest(texts: list[str]) -> str:
+def _digest(texts: list[str], ids: list[str]) -> str:
     digest = hashlib.sha256()
-    for text in texts:
+    for text in (*texts, *ids):
         data = text.encode("utf-8")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)

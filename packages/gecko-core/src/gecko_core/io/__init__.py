@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from gecko_core.io.files import (
+    AppendedLines,
+    bring_back,
+    file_hash,
     flush,
+    is_leftover,
     locked,
     read_json,
+    remove_folder,
     remove_leftovers,
     unwritable,
     whole_file,
@@ -14,6 +19,7 @@ from gecko_core.io.files import (
     write_json,
     write_text,
 )
+from gecko_core.io.parts import Part, PartList
 from gecko_core.io.progress import Bars, Lines, Progress, Silent, format_seconds, make_progress
 from gecko_core.io.records import Record
 from gecko_core.io.settings import (
@@ -45,20 +51,26 @@ from gecko_core.io.templates import render
 __all__ = [
     "HUB",
     "TABLE_SUFFIXES",
+    "AppendedLines",
     "Bars",
     "Lines",
+    "Part",
+    "PartList",
     "Progress",
     "Record",
     "Section",
     "Silent",
     "apply_override",
     "below_data_dir",
+    "bring_back",
     "count_rows",
     "describe_error",
     "dump_settings",
+    "file_hash",
     "find_data",
     "flush",
     "format_seconds",
+    "is_leftover",
     "load_settings",
     "locked",
     "make_progress",
@@ -70,6 +82,7 @@ __all__ = [
     "read_lines",
     "read_table",
     "read_yaml",
+    "remove_folder",
     "remove_leftovers",
     "render",
     "table_kind",

@@ -1,20 +1,33 @@
-"""Files and folders that appear whole or not at all, and locks that keep a second process out."""
+"""Files and folders that appear whole or not at all, and locks that keep a second process out.
+
+The one writer of all packages. What it promises: a reader sees the old content or the new, never a mixture; a full disk
+is one line, also where a library writes (NumPy, safetensors, tokenizers); nothing is written or deleted through a link;
+files get the mode that the user's umask gives; what a killed process left is cleared away when the name is written
+again or by :func:`remove_leftovers`.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import hashlib
+import io
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from gecko_core.errors import DataError, GeckoError, first_line
 
 _CURE = "make room or choose another place"
-_REPLACED = re.compile(r"\.(?P<name>.+)\.\d+\.old")
+#: `.NAME.PID-HOST.tmp`, what is being written; `.NAME.PID-HOST.old`, what is being replaced. Earlier versions: no host.
+_OURS = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(?:-(?P<host>[0-9a-f]{6}))?\.(?P<kind>tmp|old)", re.DOTALL)
+_OS_ERROR = re.compile(r"os error (\d+)|[Cc]ode: (\d+)")
 
 
 @contextmanager
@@ -27,11 +40,12 @@ def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
 
     Raises:
         GeckoError: ``busy``.
-        DataError: the file cannot be created.
+        DataError: the file cannot be created, or is a link.
     """
     from filelock import FileLock, Timeout
 
     path = Path(path)
+    _refuse_links(path)
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -49,26 +63,37 @@ def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
 def whole_path(path: str | Path, *, folder: Path | None = None, cure: str = _CURE) -> Iterator[Path]:
     """Yield a temporary path; on success it is flushed to disk and renamed to ``path``, on failure removed.
 
-    A reader never sees half a file, and a crash leaves at most a ``.NAME.PID.tmp`` behind (``remove_leftovers``).
+    The temporary file exists and is empty: write into it. A reader never sees half a file; a process that is killed
+    leaves at most a ``.NAME.PID-HOST.tmp`` behind, which the next writer of this path deletes.
 
     Args:
-        path: the file to write; its folder is created if missing.
+        path: the file to write; its folder is created if missing. A link is refused.
         folder: where the temporary file is written, on the same file system; beside ``path`` by default.
         cure: how the error line ends.
 
     Raises:
-        DataError: the disk is full or the place cannot be written.
+        DataError: the disk is full, the place cannot be written, or ``path`` is a link or no file.
     """
     path = Path(path)
-    temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    _refuse_links(path)
+    temporary = _beside(path, "tmp", folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            number = errno.EISDIR if path.is_dir() else errno.EINVAL
+            raise OSError(number, "not a file")
+        _clear(path, temporary.parent)
+        mode = _create(temporary)
         yield temporary
+        _set_mode(temporary, mode)
         flush(temporary)
+        _check_room(temporary)
         temporary.replace(path)
         flush(path.parent)
-    except OSError as error:
-        raise unwritable(path, error, cure) from None
+    except Exception as error:
+        if _is_of_disk(error):
+            raise unwritable(path, error, cure) from None
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -81,52 +106,155 @@ def whole_file(path: str | Path, *, folder: Path | None = None, cure: str = _CUR
     Args and errors are those of :func:`whole_path`.
     """
     with whole_path(path, folder=folder, cure=cure) as temporary:
-        file = temporary.open("wb")
+        file = _PlainFile(temporary)
         try:
-            yield file
+            yield cast(BinaryIO, file)
             file.close()
         finally:
             with suppress(OSError):  # what was buffered does not fit either
                 file.close()
 
 
+class _PlainFile(io.BufferedIOBase):
+    """A file to write that NumPy does not take for one of C's.
+
+    To the latter it writes past Python, and where the disk is full the C library drops the last bytes without an error.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("wb")
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        if not self._file.closed:
+            self._file.flush()
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        finally:
+            super().close()
+
+
 @contextmanager
 def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
     """Yield an empty folder beside ``path`` that takes its place on success and disappears on failure.
 
-    Every file in it is flushed to disk first. Then a folder at ``path`` is renamed to ``.NAME.PID.old``, the
-    new one is renamed to ``path``, and the old one is deleted; where the second rename fails, the old one comes back.
-    A process killed between the two renames leaves nothing at ``path``: the next ``whole_folder`` of this path brings
-    the old folder back at its start, and so does :func:`remove_leftovers`. One process at a time may write ``path``.
+    Every file in it is flushed to disk first. Then it and a folder at ``path`` change places in one step, and the old
+    one is deleted. On file systems that cannot do this (not Linux, some network ones), the old one is renamed to
+    ``.NAME.PID-HOST.old`` and the new one to ``path``; where the second rename fails, the old one comes back, and where
+    the process is killed in between, the next ``whole_folder`` of this path, :func:`remove_leftovers` and
+    :func:`bring_back` bring it back. One process at a time may write ``path``.
 
     Args:
-        path: the folder to write; its parent is created if missing.
+        path: the folder to write; its parent is created if missing. A link is refused.
         cure: how the error line ends.
 
     Yields:
         The folder to fill.
 
     Raises:
-        DataError: the disk is full or the place cannot be written.
+        DataError: the disk is full, the place cannot be written, or ``path`` is a link.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _restore(path)
+    _refuse_links(path)
+    temporary = _beside(path, "tmp")
+    bring_back(path)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _clear(path, path.parent)
+        _delete(temporary)
         temporary.mkdir(parents=True)
         yield temporary
+        mode = temporary.stat().st_mode
         for entry in [*temporary.rglob("*"), temporary]:
+            if entry.is_file():
+                _set_mode(entry, mode & 0o666)  # safetensors makes files that only their owner reads
             flush(entry)
-        if path.is_dir():
-            path.rename(path.with_name(f".{path.name}.{os.getpid()}.old"))
-        temporary.rename(path)
+        _check_room(temporary)
+        if path.is_dir() and not _exchange(temporary, path):
+            path.rename(_beside(path, "old"))
+        if not path.is_dir():
+            temporary.rename(path)
         flush(path.parent)
-    except OSError as error:
-        raise unwritable(path, error, cure) from None
+    except Exception as error:
+        if _is_of_disk(error):
+            raise unwritable(path, error, cure) from None
+        raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        _restore(path)
+        _delete(temporary)
+        bring_back(path)
+
+
+def remove_folder(path: str | Path) -> None:
+    """Delete a folder in one step: renamed first, so that a process that is killed meanwhile leaves no half of it.
+
+    What such a process left is deleted as well, also where the folder is gone.
+
+    Raises:
+        DataError: it cannot be deleted, or is a link.
+    """
+    path = Path(path)
+    _refuse_links(path)
+    temporary = _beside(path, "tmp")
+    try:
+        _clear(path, path.parent)
+        _delete(temporary)
+        path.rename(temporary)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(path, error, "see its permissions") from None
+    _delete(temporary)
+
+
+class AppendedLines:
+    """A text file that grows by lines, each on its way to the disk when :meth:`write` returns.
+
+    Args:
+        path: the file; made if missing. A link is refused.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+        _refuse_links(self._path)
+        try:
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise unwritable(self._path, error) from None
+
+    def write(self, line: str) -> None:
+        """Append a line.
+
+        Raises:
+            DataError: the disk is full, say; the file may end in half a line then.
+        """
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise unwritable(self._path, error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):  # what did not fit before does not fit now, and was reported
+            self._file.close()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -178,44 +306,151 @@ def read_json(
     return value
 
 
-def remove_leftovers(folder: str | Path) -> None:
-    """Clean up below ``folder`` what a killed process left; call it under the folder's lock.
+def file_hash(path: str | Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal digits.
 
-    Temporary files and folders (``.NAME.PID.tmp``) are deleted. A folder that :func:`whole_folder` was about to replace
-    (``.NAME.PID.old``) is renamed back where ``NAME`` is missing and deleted otherwise.
+    Raises:
+        OSError: it cannot be read.
     """
-    for path in Path(folder).glob("**/.*.tmp"):
-        _delete(path)
-    for path in list(Path(folder).glob("**/.*.old")):
-        if replaced := _REPLACED.fullmatch(path.name):
-            _restore(path.with_name(replaced["name"]))
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _restore(path: Path) -> None:
+def remove_leftovers(folder: str | Path) -> None:
+    """Clean up below ``folder`` what a killed process left; call it under the folder's lock. Links are not followed.
+
+    Temporary files and folders (``.NAME.PID-HOST.tmp``) are deleted. A folder that :func:`whole_folder` was about to
+    replace (``.NAME.PID-HOST.old``) is renamed back where ``NAME`` is missing and deleted otherwise.
+    """
+    for where, folders, names in os.walk(folder, followlinks=False):
+        for name in [*folders, *names]:
+            match = _OURS.fullmatch(name)
+            if match is None:
+                continue
+            if name in folders:
+                folders.remove(name)
+            if match["kind"] == "tmp":
+                _delete(Path(where, name))
+            else:
+                bring_back(Path(where, match["name"]))
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is what :func:`remove_leftovers` removes."""
+    return _OURS.fullmatch(name) is not None
+
+
+def bring_back(path: str | Path) -> None:
     """Rename the folder that was to be replaced back to ``path`` where that is missing; delete it otherwise."""
+    path = Path(path)
     with suppress(OSError):
-        entries = [(_REPLACED.fullmatch(entry.name), entry) for entry in path.parent.iterdir()]
-        replaced = [entry for match, entry in entries if match and match["name"] == path.name and entry.is_dir()]
+        replaced = [entry for entry in _left(path, path.parent, "old") if entry.is_dir()]
         for entry in sorted(
             replaced, key=lambda entry: entry.stat().st_ctime_ns, reverse=True
         ):  # the latest comes back
-            if path.exists():
+            if path.exists() or entry.is_symlink():
                 _delete(entry)
             else:
                 entry.rename(path)
+
+
+def _beside(path: Path, kind: str, folder: Path | None = None) -> Path:
+    return (folder or path.parent) / f".{path.name}.{os.getpid()}-{_host()}.{kind}"
+
+
+def _host() -> str:
+    """Six digits for this machine, or container: process numbers are its own."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def _left(path: Path, folder: Path, kind: str) -> list[Path]:
+    """What processes that wrote ``path`` have, or had, in ``folder``."""
+    matches = [(_OURS.fullmatch(entry.name), entry) for entry in folder.iterdir()] if folder.is_dir() else []
+    return [entry for match, entry in matches if match and match["name"] == path.name and match["kind"] == kind]
+
+
+def _clear(path: Path, folder: Path) -> None:
+    """Delete what processes of this machine that have ended left of writing ``path``."""
+    for entry in _left(path, folder, "tmp"):
+        match = _OURS.fullmatch(entry.name)
+        if match and match["host"] == _host() and not _is_running(int(match["pid"])):
+            _delete(entry)
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt" or pid == os.getpid():  # on Windows os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _create(path: Path) -> int:
+    """Make an empty file that was not there, and no link; returns the mode that the user's umask gives."""
+    _delete(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    if path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)
+
+
+def _check_room(path: Path) -> None:
+    """Refuse what was written on a file system that has no block left: the C library may have dropped its end."""
+    if not hasattr(os, "statvfs"):
+        return
+    found = os.statvfs(path)
+    if found.f_blocks and not (found.f_bfree if os.geteuid() == 0 else found.f_bavail):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False where system or file system cannot do this."""
+    if platform.system() != "Linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    done: int = rename(here, os.fsencode(one), here, os.fsencode(other), exchange)
+    return done == 0
+
+
+def _refuse_links(path: Path) -> None:
+    if path.is_symlink():
+        raise DataError(f"{path}: is a link, and nothing is written through links; remove it, or name its target")
 
 
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether an error means that something cannot be written: safetensors and tokenizers have their own kinds."""
+    text = str(error)
+    ours = isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+    return not isinstance(error, GeckoError) and (ours or "os error " in text or "No space left" in text)
 
 
 def unwritable(path: str | Path, error: Exception, cure: str = _CURE) -> DataError:
     """What to tell a user whose file cannot be written."""
-    number = getattr(error, "errno", None)
-    reason = os.strerror(number) if number else str(error) or type(error).__name__
+    found = _OS_ERROR.search(str(error))
+    number = getattr(error, "errno", None) or (int(found[1] or found[2]) if found else None)
+    reason = os.strerror(number) if number else first_line(error)
     return DataError(f"{path}: cannot be written ({reason}); {cure}")
 
 

@@ -130,7 +130,7 @@ class _Run:
         if "scores" in outcome:
             outcome["scores"] = dict(sorted({**scores, **outcome["scores"]}.items(), key=lambda item: -int(item[0])))
             if arrays:
-                save_items(self.out, entry.name, {**items, **arrays})
+                outcome["items_sha256"] = save_items(self.out, entry.name, {**items, **arrays})
         return outcome, True
 
     def _prompt(self, entry: Entry) -> str:

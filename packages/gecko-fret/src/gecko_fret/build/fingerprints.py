@@ -22,6 +22,19 @@ def fingerprints(build: BuildContext) -> dict[str, str]:
     return digests
 
 
+def model_contents(build: BuildContext) -> dict[str, str]:
+    """A hash per step over the files of the models that it uses, tokenizers and settings included.
+
+    The fingerprints of version 0.1 know a model by the beginning and the end of its weights, and must stay as they are.
+    """
+    contents: dict[str, str] = {}
+    for step in STEPS:
+        with build.models.asking() as asked:
+            step.fingerprint(build)
+        contents[step.name] = _digest(asked)
+    return contents
+
+
 def prompt_hashes(config: FretConfig) -> dict[str, str]:
     """Hashes of the prompt files, by the section that names them."""
     hashes: dict[str, str] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, read_json, remove_leftovers, write_json
+from gecko_core.io import PartList, is_leftover, locked, read_json, remove_leftovers, write_json
 from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.steps import CORPUS, STEPS, Step
@@ -31,9 +31,24 @@ class Workspace:
     def __init__(self, out: str | Path):
         self.out = Path(out)
 
+    @cached_property
+    def listed(self) -> PartList:
+        """The parts that the manifest lists; none in a folder of version 0.1.
+
+        Raises:
+            DataError: the manifest cannot be read.
+        """
+        return PartList.from_json(self.out, (self.read_manifest() or {}).get("parts"))
+
     def parts(self, step: Step[Row]) -> Parts[Row]:
-        """The parts of a step."""
-        return step.parts(self.out)
+        """The parts of a step that is done, checked against the manifest when they are read.
+
+        Raises:
+            DataError: one is missing, or not of this build; or the manifest cannot be read.
+        """
+        parts = step.parts(self.out, listed=self.listed)
+        parts.check()
+        return parts
 
     @property
     def manifest_path(self) -> Path:
@@ -53,7 +68,9 @@ class Workspace:
         except OSError:
             pass  # read_json says what is wrong
         manifest = read_json(self.manifest_path, cure="restore it, or choose another output folder")
-        if manifest.get("format") not in FORMATS or "stages" not in manifest:
+        stages = manifest.get("stages")
+        sound = isinstance(stages, dict) and all(isinstance(stage, dict) for stage in stages.values())
+        if manifest.get("format") not in FORMATS or not sound:
             raise DataError(f"{self.manifest_path}: not the manifest of a FRet folder; choose another output folder")
         return manifest
 
@@ -89,6 +106,9 @@ class Workspace:
             raise ConfigError(f"{self.out}: is a file; choose a folder for the output")
         if self.read_manifest() is None and self._names() - {".lock"}:
             raise ConfigError(f"{self.out}: holds files but no manifest.json of a build; choose an empty folder")
+        for folder in ("rejects", *(step.folder for step in STEPS)):
+            if (self.out / folder).is_symlink():
+                raise ConfigError(f"{self.out / folder}: is a link, and parts are deleted there; make it a folder")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -125,7 +145,7 @@ class Workspace:
         Raises:
             DataError: it is missing or damaged.
         """
-        return CORPUS.read(self.out)
+        return CORPUS.read(self.out, self.listed)
 
     # -- what is in the folder, counted from the parts
 
@@ -159,4 +179,5 @@ class Workspace:
         return totals
 
     def _names(self) -> set[str]:
-        return {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+        names = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+        return {name for name in names if not is_leftover(name)}

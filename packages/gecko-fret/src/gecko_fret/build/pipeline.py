@@ -1,10 +1,17 @@
-"""Building a FRet data set: the steps in their order over parts on disk, resumable at every part."""
+"""Building a FRet data set: the steps in their order over parts on disk, resumable at every part.
+
+The manifest lists the parts with their checksums. A part that is on the list and is what was written is done; any other
+is deleted when the next run begins, and made again. Where it then comes out different, so is what was made of it.
+"""
 
 from __future__ import annotations
 
+import logging
 import platform
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +19,8 @@ from typing import Any
 
 import gecko_fret
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import Progress, make_progress
-from gecko_fret.build.fingerprints import check_config, fingerprints, prompt_hashes
+from gecko_core.io import PartList, Progress, make_progress, remove_folder
+from gecko_fret.build.fingerprints import check_config, fingerprints, model_contents, prompt_hashes
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.report import write_report
 from gecko_fret.build.served import check_served
@@ -22,10 +29,13 @@ from gecko_fret.corpus.load import load_corpus
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.models import Models
 from gecko_fret.steps import STEPS, BuildContext, PartStep, Step, WholeStep
+from gecko_fret.steps.parts import is_readable, rows_of
 
 Engine = Callable[["Build", PartStep[Any, Any], list[int]], None]
 
 _SAVE_EVERY_S = 5.0
+_NUMBER = re.compile(r"part-(?:[\w-]+-)?(\d{5,})\.\w+")
+_log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
@@ -149,6 +159,8 @@ class Build:
         self._stop, self._engine = stop, engine or run_local
         self.manifest: dict[str, Any] = {}
         self._saved = 0.0
+        self._lost = PartList(workspace.out)  # parts that are made again, as they were
+        self._running: Step[Any] | None = None
 
     # -- before the first part
 
@@ -165,11 +177,12 @@ class Build:
             step.check_corpus(self.context)
         wanted = fingerprints(self.context)
         previous = self.workspace.read_manifest() or {"stages": {}}
-        stages, changed = _compare(previous["stages"], wanted)
+        stages, changed = _compare(config, previous["stages"], wanted, model_contents(self.context))
         if previous["stages"] and not force and any(step.part_files(self.workspace.out) for step in changed):
             self._refuse(changed)
         for step in changed if previous["stages"] else ():
             step.clear(self.workspace.out)
+        self._take_over(previous, [step for step in STEPS if step not in changed], stages)
         self.manifest = {
             "format": max(step.format(config) for step in STEPS),
             "gecko_fret": gecko_fret.__version__,
@@ -185,12 +198,64 @@ class Build:
                 if step.recorded_as
             },
             "stages": stages,
+            "parts": {},
+            "lost": {},
             "counts": {},
             "rejects": {},
             "tokens": {},
             "environment": environment(),
         }
         self.save()
+
+    def _take_over(self, previous: Mapping[str, Any], kept: list[Step[Any]], stages: dict[str, dict[str, Any]]) -> None:
+        """Take over the parts of the steps that stay, and delete those that are not what was written."""
+        out, listed = self.workspace.out, self.context.listed
+        if "parts" in previous:
+            listed.update(PartList.from_json(out, previous["parts"]))
+        else:  # of a version without a list
+            for step in kept:
+                self._note(path for path in step.own_files(out) if is_readable(path))
+        for name in list(listed):
+            if not any(step.owns(name) for step in kept):
+                listed.drop(name)
+        self._lost.update(PartList.from_json(out, previous.get("lost")))
+        for step in kept:
+            unsound = self._unsound(step)
+            for name in unsound:
+                _remove(out / name, out)
+                part = listed.drop(name)
+                if part is not None:
+                    self._lost.update(PartList(out, {name: part}))
+                    stages[step.name]["done"] = False
+
+    def _unsound(self, step: Step[Any]) -> set[str]:
+        """Names of a step's files, listed or there, that must be made again."""
+        out, listed = self.workspace.out, self.context.listed
+        names = {path.relative_to(out).as_posix() for path in step.own_files(out)}
+        names |= {name for name in listed if step.owns(name)}
+        faulty = {name for name in names if listed.fault(name)}
+        if not faulty or not isinstance(step, PartStep):
+            return names if faulty else set()
+        # A part and its rejects go together, and so do the files of what a step keeps besides.
+        numbers = {_number(name) for name in faulty}
+        return {name for name in names if _number(name) in numbers}
+
+    def _note(self, paths: Iterable[Path]) -> None:
+        """List files as they are now."""
+        for path in paths:
+            name = path.relative_to(self.workspace.out).as_posix()
+            if name not in self.context.listed:
+                self.context.listed.note(name, rows_of(path))
+
+    def _note_parts(self) -> None:
+        """List the parts of the running step that are there; its rejects are written before a part."""
+        step, out = self._running, self.workspace.out
+        if isinstance(step, PartStep):
+            rejects = {_number(path.name): path for path in step.own_files(out) if path.parent.name == "rejects"}
+            for path in step.part_files(out):
+                number = _number(path.name)
+                self._note([rejects[number], path] if number in rejects else [path])
+            self._note(step.extra_files(out))
 
     def check_served(self, announce: Callable[[str], None] | None) -> None:
         """Find out what the servers of LLMs can do, unless the folder knows it or nothing is left to do.
@@ -214,9 +279,10 @@ class Build:
             announce(table)
 
     def keep_records(self) -> None:
-        """Write what is known of the servers and what has been spent on them, however the build ended."""
-        if self.manifest.get("stages") and self.context.models.records():
-            self.save()
+        """Write what is done and what has been spent on servers, however the build ended."""
+        if self.manifest.get("stages"):
+            with suppress(DataError):  # a full disk has been reported by what was written before
+                self.save()
 
     def _refuse(self, changed: list[Step[Any]]) -> None:
         files = {step.folder: len(step.part_files(self.workspace.out)) for step in changed}
@@ -246,6 +312,9 @@ class Build:
         """
         for step in STEPS:
             if not self.manifest["stages"][step.name]["done"]:
+                for earlier in step.upstream:
+                    if not earlier.is_complete(self.context):  # in a folder that builds share
+                        self._run(earlier)
                 self._run(step)
             if step.recorded_as and not self.manifest[step.recorded_as]:
                 self.manifest[step.recorded_as] = step.record(self.context)
@@ -256,13 +325,51 @@ class Build:
 
     def _run(self, step: Step[Any]) -> None:
         self._check_stop()
+        self._running = step
         step.prepare(self.context, self.progress)
         if isinstance(step, PartStep):
             self._run_parts(step)
         elif isinstance(step, WholeStep):
             self._run_whole(step)
+        self._note(step.own_files(self.workspace.out))
+        self._running = None
+        if self._compare_lost(step):
+            self._run(step)
         self.manifest["stages"][step.name]["done"] = True
         self.save()
+
+    def _compare_lost(self, step: Step[Any]) -> bool:
+        """Where parts that were made again are not what they were, make again what was made of them.
+
+        Returns:
+            Whether that is all of the step: what its parts are made with is not what it was.
+        """
+        listed = self.context.listed
+        differing = []
+        for name in [name for name in self._lost if step.owns(name)]:
+            before = self._lost.drop(name)
+            if name not in listed or listed[name] != before:
+                differing.append(name)
+        if not differing:
+            return False
+        again = any(_number(name) is None for name in differing)
+        stale: list[Step[Any]] = [step] if again else []
+        for later in STEPS[STEPS.index(step) + 1 :]:
+            needs = (*later.upstream, *later.depends_on(self.context.config))
+            if any(earlier is step or earlier in stale for earlier in needs):
+                stale.append(later)
+        made = [later for later in stale if later.part_files(self.workspace.out)]
+        for later in stale:
+            later.clear(self.workspace.out)
+            for name in [name for name in listed if later.owns(name)]:
+                listed.drop(name)
+            self.manifest["stages"][later.name]["done"] = False
+            if later.recorded_as:
+                self.manifest[later.recorded_as] = {}
+        if made:
+            names = ", ".join(later.name for later in made)
+            _log.warning("%s was lost and came out different; made again of it: %s", differing[0], names)
+        return again
 
     def _run_parts(self, step: PartStep[Any, Any]) -> None:
         numbers = range(step.part_count(self.context))
@@ -292,7 +399,8 @@ class Build:
         """
         self.manifest["stages"][step.name]["seconds"] += seconds
         self.progress.advance(units)
-        if time.monotonic() - self._saved > _SAVE_EVERY_S:
+        # What is not listed when the process is killed is made again: asking an LLM again costs more than saving.
+        if step.metered or time.monotonic() - self._saved > _SAVE_EVERY_S:
             self.save()
         self._check_stop()
 
@@ -304,6 +412,8 @@ class Build:
     def save(self) -> None:
         """Write the manifest."""
         self._saved = time.monotonic()
+        self._note_parts()
+        self.manifest["parts"], self.manifest["lost"] = self.context.listed.to_json(), self._lost.to_json()
         records = self.context.models.records()
         if records:
             self.manifest["llms"] = self.manifest.get("llms", {}) | records
@@ -344,6 +454,24 @@ class Build:
         )
 
 
+def _number(name: str) -> int | None:
+    """The number of the part that a file belongs to; None for a file that is no part's."""
+    found = _NUMBER.fullmatch(Path(name).name)
+    return int(found[1]) if found else None
+
+
+def _remove(path: Path, out: Path) -> None:
+    """Delete a file, and the folders below ``out`` that it leaves empty."""
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
+        path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == out or not folder.is_dir() or any(folder.iterdir()):
+            break
+        folder.rmdir()
+
+
 def run_local(build: Build, step: PartStep[Any, Any], missing: list[int]) -> None:
     """The engine of one machine: part after part in this process."""
     for number in missing:
@@ -368,15 +496,27 @@ def environment() -> dict[str, Any]:
 
 
 def _compare(
-    previous: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, str]
+    config: FretConfig,
+    previous: Mapping[str, Mapping[str, Any]],
+    wanted: Mapping[str, str],
+    contents: Mapping[str, str],
 ) -> tuple[dict[str, dict[str, Any]], list[Step[Any]]]:
-    """The manifest's record of every step, and the steps whose fingerprint is not that of the folder."""
+    """The manifest's record of every step, and the steps whose fingerprint, or a model of theirs, is not the folder's.
+
+    Args:
+        config: the build's configuration.
+        previous: the records that the folder has; those of version 0.1 say nothing of the models' contents.
+        wanted: fingerprints of the steps.
+        contents: of the models that the steps use.
+    """
     stages: dict[str, dict[str, Any]] = {}
     changed: list[Step[Any]] = []
     for step in STEPS:
         record = dict(previous.get(step.name, {}))
-        if record.get("fingerprint") != wanted[step.name]:
+        same = record.get("models", contents[step.name]) == contents[step.name]
+        upstream_changed = any(earlier in changed for earlier in step.depends_on(config))
+        if record.get("fingerprint") != wanted[step.name] or not same or upstream_changed:
             record = {"fingerprint": wanted[step.name], "done": False, "seconds": 0.0}
             changed.append(step)
-        stages[step.name] = record
+        stages[step.name] = {**record, "models": contents[step.name]}
     return stages, changed

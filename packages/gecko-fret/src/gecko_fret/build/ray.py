@@ -12,7 +12,7 @@ from gecko_fret.build.fingerprints import prompt_hashes
 from gecko_fret.build.folder import Workspace
 from gecko_fret.config import FretConfig
 from gecko_fret.models import Models
-from gecko_fret.steps import CORPUS, STEPS, BuildContext, PartStep
+from gecko_fret.steps import STEPS, BuildContext, PartStep
 
 if TYPE_CHECKING:
     from gecko_fret.build.pipeline import Build
@@ -61,9 +61,10 @@ class PartWorker:
                 raise ConfigError(
                     "the prompts on this worker are not those that the build began with; restore them and run again"
                 )
-            models = Models()
-            models.recall((Workspace(self._out).read_manifest() or {}).get("llms", {}))
-            self._build = BuildContext(self._out, config, CORPUS.read(self._out), models)
+            models, workspace = Models(), Workspace(self._out)
+            models.recall((workspace.read_manifest() or {}).get("llms", {}))
+            self._build = BuildContext(self._out, config, workspace.corpus, models)
+            self._build.listed.update(workspace.listed)
         assert isinstance(self._step, PartStep)
         return self._step.run_part(self._build, number)
 

@@ -11,7 +11,9 @@ from gecko_core.errors import ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_core.io import whole_folder
 
+_WHOLE, _SAMPLES = 2**30, 256  # bytes up to which a file is read whole; MiB that are read of a larger one
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".pt"}
+_DECIDING = {*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py"}
 
 
 def load_tokenizer(model: str) -> Any:
@@ -104,6 +106,40 @@ def weights_fingerprint(model: str) -> str:
     if not fingerprint:
         raise ModelError(f"model {model!r}: no weight files in {resolved.path}; name a folder that has them")
     return fingerprint
+
+
+def model_content(model: str) -> str:
+    """sha256 over the files of a model that decide what it says; its hub id where they are not on this machine.
+
+    Files of more than 1 GiB are known by 256 MiB that are spread over them.
+
+    Raises:
+        ModelError: the name resolves nowhere.
+    """
+    resolved = resolve(model)
+    if resolved.path is None:
+        return str(resolved.hub_id)
+    if resolved.gguf_file:
+        files = [resolved.path / resolved.gguf_file]
+    else:
+        files = sorted(path for path in resolved.path.rglob("*") if path.is_file() and path.suffix in _DECIDING)
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(resolved.path).as_posix()}:{path.stat().st_size}:".encode())
+        _add_content(digest, path)
+    return digest.hexdigest()
+
+
+def _add_content(digest: Any, path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            while block := file.read(2**20):
+                digest.update(block)
+            return
+        for number in range(_SAMPLES):
+            file.seek((size - 2**20) * number // (_SAMPLES - 1))
+            digest.update(file.read(2**20))
 
 
 def files_fingerprint(folder: Path, gguf_file: str | None = None) -> str:

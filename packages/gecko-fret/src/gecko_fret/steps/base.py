@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from gecko_core.io import Progress
+from gecko_core.io import PartList, Progress
 from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.models import Models
@@ -53,15 +53,19 @@ class BuildContext:
         config: the build's configuration.
         corpus: the passages.
         models: LLMs and embedders, loaded when a step first asks for them.
+
+    Attributes:
+        listed: the parts that are done, as the manifest lists them; those that are read are checked against it.
     """
 
     def __init__(self, out: Path, config: FretConfig, corpus: Corpus, models: Models):
         self.out, self.config, self.corpus, self.models = out, config, corpus, models
+        self.listed = PartList(out)
         self._kept: dict[str, Any] = {}
 
     def parts(self, step: Step[Row]) -> Parts[Row]:
         """The parts of a step."""
-        return self.keep(f"parts of {step.name}", lambda: step.parts(self.out, self.config))
+        return self.keep(f"parts of {step.name}", lambda: step.parts(self.out, self.config, self.listed))
 
     def keep(self, name: str, make: Callable[[], Value]) -> Value:
         """What ``make`` returned the first time: indexes and loaded models serve all parts."""
@@ -164,9 +168,15 @@ class Step(ABC, Generic[Row]):
         """What ``layout`` has of every build, for reading a folder without its configuration."""
         return self.layout(FretConfig())
 
-    def parts(self, out: Path, config: FretConfig | None = None) -> Parts[Row]:
-        """Its parts in a FRet folder. Without a configuration columns that only some builds have are left out."""
-        return Parts(out / self.folder, self.layout(config) if config else self.common_layout())
+    def parts(self, out: Path, config: FretConfig | None = None, listed: PartList | None = None) -> Parts[Row]:
+        """Its parts in a FRet folder.
+
+        Args:
+            out: the folder.
+            config: of the build; without it, columns that only some builds have are left out.
+            listed: the build's list of parts, which those that are read are checked against.
+        """
+        return Parts(out / self.folder, self.layout(config) if config else self.common_layout(), listed=listed)
 
     def rejects(self, out: Path) -> Parts[Reject]:
         """What it rejected, part by part."""
@@ -175,6 +185,22 @@ class Step(ABC, Generic[Row]):
     def part_files(self, out: Path) -> list[Path]:
         """Files of its parts."""
         return sorted((out / self.folder).glob("part-*"))
+
+    def extra_files(self, out: Path) -> list[Path]:
+        """Files that it keeps besides parts and rejects."""
+        return []
+
+    def own_files(self, out: Path) -> list[Path]:
+        """All its files: parts, rejects and others."""
+        return [*self.part_files(out), *sorted((out / "rejects").glob(f"part-{self.name}-*")), *self.extra_files(out)]
+
+    def owns(self, name: str) -> bool:
+        """Whether a name in the list of parts is that of a file of this step."""
+        return name.startswith((f"{self.folder}/part-", f"rejects/part-{self.name}-"))
+
+    def is_complete(self, build: BuildContext) -> bool:
+        """Whether everything that a step that is done has made is there, as far as a glance tells."""
+        return True
 
     def clear(self, out: Path) -> None:
         """Delete its parts and rejects; the parts first, because a part that exists says that both are complete."""
@@ -224,6 +250,10 @@ class PartStep(Step[Row], Generic[Input, Row]):
     def exists(self, build: BuildContext, number: int) -> bool:
         """Whether part ``number`` has been written."""
         return build.parts(self).exists(number)
+
+    def is_complete(self, build: BuildContext) -> bool:
+        """See ``Step.is_complete``: every part exists."""
+        return all(self.exists(build, number) for number in range(self.part_count(build)))
 
     def run_part(self, build: BuildContext, number: int) -> int:
         """Make part ``number`` unless it exists.

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from gecko_core.errors import DataError
+from gecko_core.io import PartList
 from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import SCHEMA, Corpus, Passage
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
@@ -72,13 +73,18 @@ class CorpusStep(PartStep[Passage, Passage]):
 
         return copy
 
-    def read(self, out: Path) -> Corpus:
+    def read(self, out: Path, listed: PartList | None = None) -> Corpus:
         """The corpus as a folder keeps it.
+
+        Args:
+            out: the folder.
+            listed: the build's list of parts.
 
         Raises:
             DataError: it has no part, or a damaged one.
         """
-        parts = self.parts(out)
+        parts = self.parts(out, listed=listed)
+        parts.check()
         numbers = parts.numbers()
         if not numbers:
             raise DataError(f"{out / self.folder}: no corpus part; run the build again")

@@ -24,12 +24,13 @@ from gecko_fret.steps.base import BuildContext
 POOL = 5000
 #: Most examples that are shown in any prompt.
 MOST = 60
+EXAMPLES = "examples.json"
 _BLOCK = 256
 
 
 def examples_file(out: Path) -> Path:
     """Where a build keeps its demonstrations."""
-    return out / "examples.json"
+    return out / EXAMPLES
 
 
 def prepare_examples(build: BuildContext, progress: Progress) -> None:

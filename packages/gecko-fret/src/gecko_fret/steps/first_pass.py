@@ -16,10 +16,12 @@ from gecko_fret.models import load_embedder
 from gecko_fret.steps.base import BuildContext
 from gecko_fret.steps.filter import FILTER, Query
 
+FIRST_PASS = "first_pass"
+
 
 def first_pass_folder(out: Path) -> Path:
     """Where a build keeps the embedder that it trained; all workers find it there."""
-    return out / "first_pass"
+    return out / FIRST_PASS
 
 
 def build_embedder(build: BuildContext) -> Any:

@@ -1,4 +1,8 @@
-"""A step's output as numbered Parquet parts. A part that exists is complete; a step is done when all of them exist."""
+"""A step's output as numbered Parquet parts. A part that exists is complete; a step is done when all of them exist.
+
+The manifest lists the parts of a build with their checksums (``gecko_core.io.PartList``). A reader that is given the
+list refuses a part that is not what was written.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,21 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gecko_core.errors import DataError
-from gecko_core.io import whole_path
+from gecko_core.io import PartList, whole_path
 
 Row = TypeVar("Row")
 
 _COUNTERS = b"gecko_fret"
+_CURE = "run the same build again to make it again"
 _ARROW_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float32(), bool: pa.bool_()}
 
 
@@ -85,10 +92,11 @@ class Parts(Generic[Row]):
         folder: where they are.
         layout: how rows are stored.
         prefix: keeps the parts of several steps apart in one folder (``rejects/part-write-00000.parquet``).
+        listed: the build's list of parts, by their paths relative to its folder; None: whatever is there is read.
     """
 
-    def __init__(self, folder: str | Path, layout: Layout[Row], prefix: str = ""):
-        self.folder, self.layout = Path(folder), layout
+    def __init__(self, folder: str | Path, layout: Layout[Row], prefix: str = "", listed: PartList | None = None):
+        self.folder, self.layout, self._listed = Path(folder), layout, listed
         self._stem = f"part-{prefix}-" if prefix else "part-"
         self._pattern = re.compile(re.escape(self._stem) + r"(\d{5,})\.parquet")
 
@@ -123,15 +131,44 @@ class Parts(Generic[Row]):
         """
         path = self.path(number)
         try:
-            table = pq.read_table(path, partitioning=None)
+            data = path.read_bytes()
+            self._check(path, data)
+            table = pq.read_table(pa.BufferReader(data), partitioning=None)
         except FileNotFoundError:
             raise DataError(f"{path}: the part is missing; run the same build again to make it") from None
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, error) from None
         missing = [name for name in self.layout.schema.names if name not in table.schema.names]
         if missing:
-            raise DataError(f"{path}: no column '{missing[0]}'; delete the part and run the same build again")
+            raise DataError(f"{path}: no column '{missing[0]}'; {_CURE}")
         return table
+
+    def check(self) -> None:
+        """Check that the folder holds the parts that the build has listed, and no other.
+
+        Raises:
+            DataError: one is missing, or is not of this build.
+        """
+        if self._listed is None or not len(self._listed):  # of version 0.1, which had no list
+            return
+        there = {self._name(self.path(number)) for number in self.numbers()}
+        listed = {name for name in self._listed if self._is_one(name)}
+        for name in sorted(there ^ listed):
+            fault = "the part is not of this build" if name in there else "the part is missing"
+            raise DataError(f"{self._listed.folder / name}: {fault}; {_CURE}")
+
+    def _check(self, path: Path, data: bytes) -> None:
+        listed, name = self._listed, self._name(path)
+        if listed is not None and name in listed and sha256(data).hexdigest() != listed[name].sha256:
+            raise DataError(f"{path}: the part is damaged (it is not what was written); {_CURE}")
+
+    def _name(self, path: Path) -> str:
+        """The name of a part in the list."""
+        return f"{self.folder.name}/{path.name}"
+
+    def _is_one(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        return folder == self.folder.name and self._pattern.fullmatch(file) is not None
 
     def rows(self, number: int) -> list[Row]:
         """The rows of part ``number``.
@@ -177,4 +214,25 @@ class Parts(Generic[Row]):
 
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = (str(error).splitlines() or [""])[0][:120]
-    return DataError(f"{path}: the part is damaged ({reason}); delete it and run the same build again")
+    return DataError(f"{path}: the part is damaged ({reason}); {_CURE}")
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a part that nobody listed can be read to its end: a Parquet file, a NumPy array, or JSON."""
+    try:
+        if path.suffix == ".parquet":
+            pq.read_table(path, partitioning=None)
+        elif path.suffix == ".npy":
+            np.load(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_bytes())
+    except (pa.ArrowException, OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+def rows_of(path: Path) -> int:
+    """Rows of a Parquet part or of an array; 0 for other files."""
+    if path.suffix == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    return len(np.load(path, mmap_mode="r")) if path.suffix == ".npy" else 0

@@ -24,7 +24,7 @@ from gecko_fret.query_files import queries_fingerprint, read_queries
 from gecko_fret.steps.asking import Asker, task_is_given
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.corpus import CORPUS
-from gecko_fret.steps.examples import examples_file, groups, prepare_examples, read_examples
+from gecko_fret.steps.examples import EXAMPLES, examples_file, groups, prepare_examples, read_examples
 from gecko_fret.steps.neighbourhoods import gather
 from gecko_fret.steps.parts import Layout, layout_of, part_count
 from gecko_fret.steps.plan import TEMPLATE_TOKENS, Plan, StepCost
@@ -202,6 +202,14 @@ class WriteStep(PartStep[str, Attempt]):
         if config.generate.grounds:
             return layout
         return dataclasses.replace(layout, schema=layout.schema.remove(layout.schema.get_field_index("grounding")))
+
+    def extra_files(self, out: Path) -> list[Path]:
+        """The examples' passages."""
+        return [examples_file(out)] if examples_file(out).exists() else []
+
+    def owns(self, name: str) -> bool:
+        """See ``Step.owns``."""
+        return super().owns(name) or name == EXAMPLES
 
     def clear(self, out: Path) -> None:
         """Delete the attempts, and the examples' passages."""

@@ -138,6 +138,14 @@ class BlockSet:
             digest.update(np.ascontiguousarray(numbers).view(np.uint8).data)
         return digest.hexdigest()
 
+    @property
+    def content(self) -> str:
+        """Identity of everything in the set: the plan's, and the documents to the last character."""
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for document in self._documents:
+            digest.update(f"{document.title}\0{document.text}\0".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
     def block(self, number: int) -> PlannedBlock:
         """The ``number``-th block since the start of training."""
         if number < self._next:

@@ -156,6 +156,11 @@ class Mixture:
             digest.update(f"{row_set.name} {weight:.12g} {getattr(row_set, 'fingerprint', len(row_set))}".encode())
         return digest.hexdigest()
 
+    @property
+    def content(self) -> str:
+        """Identity of all texts, labels and scores of the sets but for streamed ones, which are not read beforehand."""
+        return hashlib.sha256("".join(getattr(row_set, "content", "") for row_set in self.sets).encode()).hexdigest()
+
     def small_batches(self) -> list[tuple[str, int, int]]:
         """The sets that cannot fill a batch: name, most rows of a batch, rows of the set.
 

@@ -221,6 +221,15 @@ class RowSet:
         digest.update(np.ascontiguousarray(self.positive_ids).view(np.uint8).data)
         return digest.hexdigest()
 
+    @property
+    def content(self) -> str:
+        """Identity of everything in the set, to the last character and score."""
+        digest = hashlib.sha256()
+        for batch in self._batches:
+            digest.update(batch.serialize())
+            self._release_pages()
+        return digest.hexdigest()
+
 
 def _record_batches(rows: Iterable[TrainingRow]) -> Iterator[pa.RecordBatch]:
     waiting: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gecko_core.errors import DataError
-from gecko_core.io import make_progress, whole_file
+from gecko_core.io import PartList, make_progress, read_json, whole_file, write_json
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import RowSet
 from gecko_train.data.texts import block_texts, row_texts
@@ -27,8 +27,9 @@ _CURE = "make room and start the same command again: what is there is not comput
 class TeacherVectors:
     """Vectors of a teacher by text. Also applies the teacher's prompts, as a ``Formatter``.
 
-    Vectors are kept as float16 (rounding changes a cosine by about 1e-4) in parts of a folder that is named by the
-    teacher's weights and length, under a hash of the exact text. Reading maps them into memory.
+    Vectors are kept as float16 (rounding changes a cosine by about 1e-4) in parts of a folder that is named by what
+    decides the teacher's vectors, under a hash of the exact text. Reading maps them into memory; a part that is not
+    what was written is computed again.
 
     Args:
         model: the teacher.
@@ -40,8 +41,7 @@ class TeacherVectors:
 
     def __init__(self, model: Gecko, folder: str | Path, console: Any = None, *, rank: int = 0, world_size: int = 1):
         self.model, self.rank, self.world_size = model, rank, world_size
-        settings = f"{model.weights_hash()} {model.max_seq_length} {model.do_lower_case}"
-        self.folder = Path(folder) / hashlib.sha256(settings.encode()).hexdigest()[:16]
+        self.folder = Path(folder) / model.identity()[:16]
         self._console = console
         self._read()
 
@@ -122,23 +122,36 @@ class TeacherVectors:
     def _read(self) -> None:
         self._parts: list[np.ndarray] = []
         keys = [np.empty(0, dtype=np.int64)]
-        for path in sorted(self.folder.glob("*.keys.npy")):  # written after its vectors
-            try:
-                keys.append(np.load(path))
-                self._parts.append(np.load(_vectors_of(path), mmap_mode="r"))
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: damaged ({error}); remove {self.folder} and start again") from None
+        for note in sorted(self.folder.glob("*.json")):  # written after keys and vectors
+            part = self._sound(note)
+            if part is not None:
+                keys.append(part[0])
+                self._parts.append(part[1])
         self._ends = np.cumsum([len(part) for part in self._parts])
         together = np.concatenate(keys)
         self._order = np.argsort(together, kind="stable")
         self._keys = together[self._order]
 
+    def _sound(self, note: Path) -> tuple[np.ndarray, np.ndarray] | None:
+        """Keys and vectors of a part; None where they are not what was written, and must be computed again."""
+        names = [f"{note.stem}.keys.npy", f"{note.stem}.vectors.npy"]
+        try:
+            listed = PartList.from_json(self.folder, read_json(note))
+            if any(listed.fault(name) for name in names):
+                return None
+            keys, vectors = np.load(self.folder / names[0]), np.load(self.folder / names[1], mmap_mode="r")
+        except (DataError, OSError, ValueError, EOFError):
+            return None
+        return (keys, vectors) if len(keys) == len(vectors) and vectors.shape[1:] == (self.dim,) else None
+
     def _write(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         # Named by what it holds: processes that share the folder never write different parts under one name.
-        path = self.folder / f"{hashlib.sha256(keys.tobytes()).hexdigest()[:16]}.keys.npy"
-        for target, values in ((_vectors_of(path), vectors.astype(np.float16)), (path, keys)):
-            with whole_file(target, cure=_CURE) as file:
+        stem, listed = hashlib.sha256(keys.tobytes()).hexdigest()[:16], PartList(self.folder)
+        for name, values in ((f"{stem}.vectors.npy", vectors.astype(np.float16)), (f"{stem}.keys.npy", keys)):
+            with whole_file(self.folder / name, cure=_CURE) as file:
                 np.save(file, values)
+            listed.note(name, len(values))
+        write_json(self.folder / f"{stem}.json", listed.to_json())
 
 
 def teacher_texts(row_set: Any, teacher: TeacherVectors, documents: int) -> Iterator[str]:
@@ -160,7 +173,3 @@ def text_key(text: str) -> int:
     """Identity of the exact text, as int64: case and white space count, since a teacher reads them."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def _vectors_of(keys: Path) -> Path:
-    return keys.with_name(keys.name.replace(".keys.npy", ".vectors.npy"))

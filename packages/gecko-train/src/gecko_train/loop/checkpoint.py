@@ -8,7 +8,9 @@ pickles. Neither the data plan nor the random generators are in it: both are fun
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import read_json, unwritable, whole_folder, write_json
+from gecko_core.io import file_hash, read_json, remove_folder, unwritable, whole_folder, write_json
 from gecko_train.loop.parallel import gather_shards, shard_like
 
+_log = logging.getLogger(__name__)
 _PREFIX = "step-"
 _CURE = "make room and start the same command again: training goes on from the last whole checkpoint"
 
@@ -80,13 +83,16 @@ def save(
             save_file(moments, temporary / "optimizer.safetensors")
             if beside is not None:
                 save_file(model_tensors(beside), temporary / "beside.safetensors")
-            sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-            write_json(temporary / "state.json", {**state, "step": step, "files": sizes}, indent=1)
+            files = sorted(temporary.iterdir())
+            sizes = {path.name: path.stat().st_size for path in files}
+            hashes = {path.name: file_hash(path) for path in files}
+            content = {**state, "step": step, "files": sizes, "sha256": hashes}
+            write_json(temporary / "state.json", {**content, "checksum": _checksum(content)}, indent=1)
     except SafetensorError as error:  # its way to report a full disk
         raise unwritable(final, error, _CURE) from error
     for old in checkpoints(folder)[:-keep]:
         if old.step != best:
-            shutil.rmtree(old.path)
+            remove_folder(old.path)
     return final
 
 
@@ -96,16 +102,27 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
     for path in folder.glob(f"{_PREFIX}*"):
         try:
             state = read_json(path / "state.json")
+            checksum = state.pop("checksum", None)  # earlier versions had none
+            if checksum is not None and checksum != _checksum(state):
+                continue
             if all((path / name).stat().st_size == size for name, size in state["files"].items()):
                 complete.append(Checkpoint(path, int(state["step"]), state))
-        except (DataError, OSError, ValueError, KeyError):
+        except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return sorted(complete, key=lambda checkpoint: checkpoint.step)
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The complete checkpoint of the highest step, if there is one."""
-    return next(reversed(checkpoints(folder)), None)
+    """The checkpoint of the highest step that is what was written, if there is one.
+
+    Training goes on from an earlier one where a disk has damaged the last: its steps are functions of seed and step.
+    """
+    for checkpoint in reversed(checkpoints(folder)):
+        damaged = _damaged(checkpoint)
+        if damaged is None:
+            return checkpoint
+        _log.warning("%s: %s is not what was written; training goes on from an earlier one", checkpoint.path, damaged)
+    return None
 
 
 def load(
@@ -129,9 +146,14 @@ def load(
         ConfigError: the checkpoint belongs to another model.
         DataError: a file of it is damaged.
     """
+    damaged = _damaged(checkpoint)
+    if damaged is not None:
+        raise DataError(f"{checkpoint.path}: {damaged} is not what was written; remove the folder and start again")
     try:
         tensors = load_file(checkpoint.path / "model.safetensors")
-    except SafetensorError as error:
+        along = load_file(checkpoint.path / "beside.safetensors") if beside is not None else {}
+        moments = load_file(checkpoint.path / "optimizer.safetensors") if optimizer is not None else {}
+    except (SafetensorError, OSError) as error:
         raise DataError(f"{checkpoint.path}: damaged checkpoint ({error}); remove the folder and start again") from None
     expected = _saved_tensors(model, trained_only)
     differing = [
@@ -148,9 +170,23 @@ def load(
         for name, tensor in tensors.items():
             expected[name].copy_(shard_like(tensor, expected[name]))
     if beside is not None:
-        beside.load_state_dict(load_file(checkpoint.path / "beside.safetensors"))
+        beside.load_state_dict(along)
     if optimizer is not None:
-        _load_optimizer(load_file(checkpoint.path / "optimizer.safetensors"), optimizer)
+        _load_optimizer(moments, optimizer)
+
+
+def _damaged(checkpoint: Checkpoint) -> str | None:
+    """A file of a checkpoint that is not what was written, if there is one."""
+    hashes: dict[str, str] = checkpoint.state.get("sha256", {})  # earlier versions had none
+    try:
+        return next((name for name, digest in hashes.items() if file_hash(checkpoint.path / name) != digest), None)
+    except OSError as error:
+        return str(error.filename)
+
+
+def _checksum(state: Mapping[str, Any]) -> str:
+    """Of a checkpoint's state as JSON keeps it."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
 
 
 def model_tensors(model: nn.Module, trained_only: bool = False) -> dict[str, Tensor]:

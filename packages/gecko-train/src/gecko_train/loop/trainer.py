@@ -84,6 +84,7 @@ class Trainer:
         on_checkpoint: called with (step, model) before a checkpoint, returns numbers for the metrics (the first of
             them decides which checkpoint is best), one such number, or None.
         teacher: model whose embeddings the objectives match, or its vectors; a model's are kept in ``teacher/``.
+        inputs: hashes of the files that the sets and the evaluation read; likewise, each by its name.
         accelerator: accelerate's; made here by default.
         console: a rich console to show progress on.
 
@@ -107,6 +108,7 @@ class Trainer:
         identity: str = "",
         on_checkpoint: Callable[[int, Gecko], Mapping[str, float] | float | None] | None = None,
         teacher: Gecko | TeacherVectors | None = None,
+        inputs: Mapping[str, str] | None = None,
         accelerator: Any = None,
         console: Any = None,
     ):
@@ -120,6 +122,12 @@ class Trainer:
         self.seed = seed
         self.title = title
         self.identity = {"plan": mixture.fingerprint, "model": start, "stage": identity}
+        # What earlier versions did not note, and checkpoints of theirs are continued without.
+        self.further: dict[str, Any] = {
+            "data": mixture.content,
+            "embedder": model.identity() if isinstance(model, Gecko) else "",
+            "inputs": dict(inputs or {}),
+        }
         self.on_checkpoint = on_checkpoint
         self._judged: dict[int, float | None] = {}  # of all evaluations so far, where patience asks for them
         self.console = console
@@ -441,12 +449,29 @@ class Trainer:
                 raise ConfigError(
                     f"{checkpoint.path}: a checkpoint {what[key]}; choose another output folder with --out"
                 )
+        self._check_further(checkpoint)
         checkpoints.load(
             checkpoint, self._unwrapped(wrapped), optimizer, trained_only=self.config.lora is not None,
             beside=self.projection,
         )  # fmt: skip
         self._judged = {int(step): score for step, score in checkpoint.state.get("scores", [])}
         return checkpoint.step
+
+    def _check_further(self, checkpoint: checkpoints.Checkpoint) -> None:
+        what = {"data": "the texts, negatives or scores of its sets", "embedder": "tokenizer or settings of its model"}
+        for key, changed in what.items():
+            if key in checkpoint.state and checkpoint.state[key] != self.further[key]:
+                raise ConfigError(
+                    f"{checkpoint.path}: a checkpoint from before {changed} changed; restore them, or choose another "
+                    "output folder with --out"
+                )
+        inputs = self.further["inputs"]
+        for label, digest in checkpoint.state.get("inputs", {}).items():
+            if inputs and inputs.get(label) != digest:
+                raise ConfigError(
+                    f"{checkpoint.path}: a checkpoint from before {label} changed; restore it, or choose another "
+                    "output folder with --out"
+                )
 
     def _saves_after(self, done: int) -> bool:
         every = self.config.checkpoint_every
@@ -473,7 +498,7 @@ class Trainer:
 
     def _save(self, done: int, wrapped: nn.Module, optimizer: torch.optim.Optimizer, score: float | None) -> None:
         folder = self.folder / "checkpoints"
-        state: dict[str, Any] = dict(self.identity)
+        state: dict[str, Any] = {**self.identity, **self.further}
         best = None
         if score is not None:
             state["score"] = score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -12,7 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
-from gecko_core.io import make_progress, whole_path, write_text
+from gecko_core.io import AppendedLines, make_progress, whole_path, write_text
+
+_log = logging.getLogger(__name__)
 
 # Panel: the keys it shows (a key that ends in * stands for all that begin so) and its title.
 _CURVES = (
@@ -77,7 +80,11 @@ class Watch:
         self._path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self._path) if line["step"] <= done]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8")
+        if len(kept) < done:
+            _log.warning(
+                "%s: lacks %d of the %d steps so far; sums over steps lack them", self._path, done - len(kept), done
+            )
+        self._file = AppendedLines(self._path)
         self._progress = make_progress(True, console or Console(stderr=True), every=seconds)
         self._progress.start(title, total, done, "steps")
 
@@ -96,8 +103,7 @@ class Watch:
             step: steps finished, this one included.
             metrics: its numbers, and the name of its set.
         """
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._file.flush()
+        self._file.write(json.dumps({"step": step, **metrics}))
         if self._trackers is not None:
             numbers = {key: value for key, value in metrics.items() if not isinstance(value, str)}
             self._trackers.log({f"{self.title}/{key}": value for key, value in numbers.items()}, step=step)
@@ -112,13 +118,15 @@ class Watch:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of a metrics file; a last line that a killed process left unfinished is passed over."""
+    """Lines of a metrics file; damaged ones are passed over, such as the last one of a process that was killed."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
     return lines
 
 

@@ -22,6 +22,7 @@ from gecko_train.config import Recipe, StageConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console
 from gecko_train.run.folder import RunFolder
+from gecko_train.run.inputs import Inputs, stage_inputs, student_input
 from gecko_train.run.journey import STEPS, Journey
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import FINETUNED, Step
@@ -73,6 +74,11 @@ class TrainCell(Step):
         self.name = f"ablate-{self.cell.file}-{self.seed}"
         self.title = f"{self.cell.name} (seed {self.seed})"
 
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """See ``Step``."""
+        starts = {} if FINETUNED.start(recipe).stage else student_input(recipe.student)
+        return starts | stage_inputs(FINETUNED.stage, recipe.finetune)
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         from gecko_eval.in_training import evaluate_retrieval
@@ -90,6 +96,7 @@ class TrainCell(Step):
             title=self.title,
             identity=model.weights_hash(),
             console=journey.console,
+            inputs=journey.folder.input_hashes(self.name),
         )
         model.eval()
         dim = recipe.student.dims[0]

@@ -1,10 +1,14 @@
-"""The output folder of a run: whose it is, what is finished in it, and that nobody else writes there."""
+"""The output folder of a run: whose it is, what is finished in it, and that nobody else writes there.
+
+A step is finished while its result is there, what it read is what it was, and what it made is still there.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import locked, read_json, read_yaml, remove_leftovers, write_json, write_text
+from gecko_core.io import is_leftover, locked, read_json, read_yaml, remove_leftovers, write_json, write_text
 from gecko_train.config import Recipe, dump_recipe
+from gecko_train.run.inputs import Inputs, content_hash, weight_hashes
 
 _RECIPE = "recipe.yaml"
 
@@ -31,6 +36,20 @@ class RunFolder:
         self.path = path
         self.recipe = recipe
         self.writes = writes
+        self._inputs: dict[str, Inputs] = {}
+        self._outputs: dict[str, list[str]] = {}
+        self._hashes: dict[Path, str | None] = {}
+        self._checked: set[str] = set()
+
+    def bind(self, name: str, inputs: Inputs, outputs: Sequence[str]) -> None:
+        """Say what a step reads and makes; without it, a result alone makes it finished.
+
+        Args:
+            name: the step's name.
+            inputs: files and folders that it reads.
+            outputs: files and model folders that it makes, below this folder.
+        """
+        self._inputs[name], self._outputs[name] = dict(inputs), list(outputs)
 
     @classmethod
     @contextmanager
@@ -77,23 +96,78 @@ class RunFolder:
         finished = self.finished(name)
         if finished is not None:
             return finished
+        read = self.input_hashes(name)
         result = dict(work())
         if not self.writes:
             return result
-        write_json(self._file(name), result)
+        made = weight_hashes(self.path, self._outputs.get(name, ()))
+        kept = {**result, **({"read": read} if read else {}), **({"made": made} if made else {})}
+        write_json(self._file(name), {**kept, "sha256": _checksum(kept)})
+        self._checked.add(name)
         return self.finished(name) or result
 
-    def finished(self, name: str) -> dict[str, Any] | None:
-        """The result of a finished step, or None.
+    def input_hashes(self, name: str) -> dict[str, str]:
+        """Hashes of what a step reads, by their names in the recipe.
 
         Raises:
-            DataError: its file is damaged.
+            DataError: one cannot be read.
+        """
+        inputs = self._inputs.get(name, {})
+        for path in inputs.values():
+            if path not in self._hashes:  # several steps read the same start model
+                self._hashes[path] = content_hash(path)
+        hashes = {label: self._hashes[path] for label, path in inputs.items()}
+        return {label: digest for label, digest in hashes.items() if digest is not None}
+
+    def is_kept(self, name: str) -> bool:
+        """Whether the step has a result, finished or not."""
+        return self._file(name).exists()
+
+    def forget(self, name: str) -> None:
+        """Remove the result of a step, which must be done again."""
+        self._file(name).unlink(missing_ok=True)
+
+    def finished(self, name: str) -> dict[str, Any] | None:
+        """The result of a finished step, or None where it has none or what it made is gone.
+
+        Raises:
+            ConfigError: what it read has changed, or is gone.
+            DataError: its file is damaged, or what it made has been changed.
         """
         path = self._file(name)
         if not path.exists():
             return None
-        result: dict[str, Any] = read_json(path, cure="remove the file to run this step again")
+        cure = "remove the file to run this step again"
+        result: dict[str, Any] = read_json(path, cure=cure)
+        checksum = result.pop("sha256", None)  # earlier versions had none
+        if checksum is not None and checksum != _checksum(result):
+            raise DataError(f"{path}: damaged (its checksum is another); {cure}")
+        read, made = result.pop("read", {}), result.pop("made", {})
+        if not all((self.path / place).exists() for place in (*self._outputs.get(name, ()), *made)):
+            return None
+        if name not in self._checked:
+            self._check_inputs(name, read)
+            self._check_outputs(made)
+            self._checked.add(name)
         return result
+
+    def _check_inputs(self, name: str, read: Mapping[str, str]) -> None:
+        now = self.input_hashes(name)
+        for label, digest in read.items():
+            path = self._inputs.get(name, {}).get(label)
+            if path is not None and now.get(label) != digest:
+                what = "has changed since this run began" if label in now else "is gone since this run began"
+                raise ConfigError(
+                    f"{self.path}: {label} {what} ({path}); restore it, or choose another folder with --out"
+                )
+
+    def _check_outputs(self, made: Mapping[str, str]) -> None:
+        now = weight_hashes(self.path, made)
+        for place, digest in made.items():
+            if now.get(place) != digest:
+                raise DataError(
+                    f"{self.path / place}: not what this run made; restore it, or remove it to have it made again"
+                )
 
     def _file(self, name: str) -> Path:
         return self.path / "stages" / f"{name}.json"
@@ -118,7 +192,7 @@ def _lacks_interpolation(earlier: dict[str, Any]) -> bool:
 def _check(path: Path, recipe: Recipe) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: is a file; choose a folder with --out")
-    if not path.is_dir() or all(entry.name == ".lock" or entry.match(".*.tmp") for entry in path.iterdir()):
+    if not path.is_dir() or all(entry.name == ".lock" or is_leftover(entry.name) for entry in path.iterdir()):
         return  # a process that was killed while it wrote the recipe leaves a lock and a temporary file
     if not (path / _RECIPE).exists():
         raise ConfigError(f"{path}: holds files that are not a run of gecko-train; choose another folder with --out")
@@ -130,6 +204,12 @@ def _check(path: Path, recipe: Recipe) -> None:
     difference = _first_difference(earlier, recipe.model_dump(mode="json"))
     if difference is not None:
         raise ConfigError(f"{path}: holds a run of another recipe ({difference}); choose another folder with --out")
+
+
+def _checksum(result: Mapping[str, Any]) -> str:
+    """Of the content as JSON keeps it."""
+    kept = json.loads(json.dumps(result))
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _first_difference(earlier: Any, wanted: Any, key: str = "") -> str | None:

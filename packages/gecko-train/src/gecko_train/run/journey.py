@@ -74,9 +74,10 @@ def run_recipe(recipe: Recipe, console: Console | None = None) -> dict[str, Any]
         )
     console = console or make_console()
     with RunFolder.claim(recipe.folder, recipe) as folder:
-        results = folder.finished(Close.name)
+        journey = Journey(folder.recipe, folder, console, STEPS)
+        results = journey.finished(Close.name)
         if results is None:
-            results = Journey(folder.recipe, folder, console, STEPS).run()[Close.name]
+            results = journey.run()[Close.name]
         else:
             console.print(
                 f"{folder.path}: this run finished on {results['finished']}; nothing is run again", highlight=False
@@ -155,11 +156,30 @@ class Journey:
         self.steps = [step for step in steps if step.wanted(recipe)]
         self.results: dict[str, dict[str, Any]] = {}
         self._model: tuple[JourneyModel, Gecko] | None = None
+        for step in self.steps:
+            folder.bind(step.name, step.inputs(recipe), step.outputs(recipe))
+
+    def finished(self, name: str) -> dict[str, Any] | None:
+        """The result of a step, where it is finished and so is everything that was done before it.
+
+        Raises:
+            ConfigError: what a finished step read has changed, or is gone.
+            DataError: a result is damaged, or what a step made has been changed.
+        """
+        unsound = [step.name for step in self.steps if self._is_lost(step)]
+        return self.folder.finished(name) if not unsound else None
+
+    def _is_lost(self, step: Step) -> bool:
+        """Whether a step was finished once, and what it made is gone."""
+        return self.folder.is_kept(step.name) and self.folder.finished(step.name) is None
 
     def run(self) -> dict[str, dict[str, Any]]:
         """Run the steps that are not finished; returns the results of all."""
         shown = [step.name for step in self.steps if step.title]
-        for step in self.steps:
+        for number, step in enumerate(self.steps):
+            if self.folder.writes and self._is_lost(step):
+                for later in self.steps[number:]:  # what was made of it is made again, too
+                    self.folder.forget(later.name)
             if step.title:
                 heading = f"[{shown.index(step.name) + 1}/{len(shown)}] {step.title}"
                 self.results[step.name] = self._run_shown(step, heading)

@@ -74,6 +74,7 @@ def train_stage(
     identity: str = "",
     console: Any = None,
     on_checkpoint: Any = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> StageResult:
     """Train ``model`` in place on the sets of ``config``, from the last checkpoint in ``folder`` if there is one.
 
@@ -87,6 +88,7 @@ def train_stage(
         identity: the start model's hash; a checkpoint of another one is not continued.
         console: a rich console to show progress on.
         on_checkpoint: see ``Trainer``; by default the evaluation that ``config`` asks for.
+        inputs: hashes of the files that are read; a checkpoint that was made of others is not continued.
 
     Raises:
         ConfigError: the sets, the objective and a checkpoint in ``folder`` do not go together.
@@ -122,6 +124,7 @@ def train_stage(
         model, mixture, [Objective(objective, dims) for objective in objectives], config.trainer, folder,
         seed=context.seed, title=title, start=identity, identity=config.training(),
         console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate), teacher=teacher,
+        inputs=inputs,
     )  # fmt: skip
     return StageResult(trainer.train(), {row_set.name: len(row_set) for row_set in sets}, _sources(config, sets))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gecko_train.config import FinetuneConfig, MntpConfig, Recipe, StageConfig
+from gecko_train.run.inputs import Inputs
 
 if TYPE_CHECKING:
     from gecko_train.run.journey import Journey
@@ -27,6 +28,14 @@ class Step(ABC):
     def wanted(self, recipe: Recipe) -> bool:
         """Whether the recipe asks for this step."""
         return True
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """Files and folders outside of the run that the step reads, by their names in the recipe."""
+        return {}
+
+    def outputs(self, recipe: Recipe) -> list[str]:
+        """Files and model folders that the step makes, below the run's folder."""
+        return []
 
     @abstractmethod
     def work(self, journey: Journey) -> Mapping[str, Any]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gecko_core.io import write_json
+from gecko_core.io import whole_folder, write_json
+from gecko_train.config import Recipe
 from gecko_train.run.closing import METRICS, compare_models, verdict
 from gecko_train.run.steps.base import MODELS, JourneyModel, Step
 from gecko_train.run.steps.corpus import ReadCorpus
@@ -36,6 +37,11 @@ class Close(Step):
     name = "results"
     title = ""
 
+    def outputs(self, recipe: Recipe) -> list[str]:
+        """See ``Step``."""
+        trained = any(model.stage and model.made_by(recipe) for model in MODELS)
+        return ["results.json", *([MODELS[-1].folder] if trained else [])]
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         folder = journey.folder.path
@@ -50,7 +56,8 @@ class Close(Step):
         if last.stage:
             _save_with_scores(journey, last, scores[last], corpus)
             if last is not final:
-                shutil.copytree(folder / last.folder, folder / final.folder, dirs_exist_ok=True)
+                with whole_folder(folder / final.folder) as copy:
+                    shutil.copytree(folder / last.folder, copy, dirs_exist_ok=True)
         stages = [journey.results[step.name] for step in journey.steps if step.title]
         results = {
             "recipe": journey.recipe.name,

@@ -10,6 +10,7 @@ from gecko_core.randomness import Stream, stream_generator
 from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import Recipe
 from gecko_train.run.folder import RunFolder
+from gecko_train.run.inputs import Inputs, corpus_input
 from gecko_train.run.steps.base import Step
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ class ReadCorpus(Step):
 
     name = "corpus"
     title = "read the corpus"
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """See ``Step``."""
+        return corpus_input(recipe.corpus.path)
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""

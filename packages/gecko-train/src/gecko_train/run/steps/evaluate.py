@@ -10,6 +10,7 @@ import numpy as np
 
 from gecko_train.config import Recipe
 from gecko_train.run.closing import METRICS
+from gecko_train.run.inputs import Inputs, student_input
 from gecko_train.run.steps.base import JourneyModel, Step
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Evaluate(Step):
     def wanted(self, recipe: Recipe) -> bool:
         """See ``Step``."""
         return self.model.made_by(recipe)
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """See ``Step``."""
+        return {} if self.model.stage else student_input(recipe.student)
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""

@@ -44,6 +44,10 @@ class Interpolate(Step):
         """See ``Step``."""
         return self.model.made_by(recipe) and recipe.finetune.interpolate is not None
 
+    def outputs(self, recipe: Recipe) -> list[str]:
+        """See ``Step``."""
+        return [self.model.folder]
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``; what training left stays where it is, so that a killed run can begin this step again."""
         if not journey.folder.writes:

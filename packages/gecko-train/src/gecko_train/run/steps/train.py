@@ -14,6 +14,7 @@ from gecko_train.config import FinetuneConfig, Recipe
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.run.choice import judge_checkpoints
+from gecko_train.run.inputs import Inputs, corpus_input, stage_inputs, student_input
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import START, JourneyModel, Step
 
@@ -38,6 +39,15 @@ class Train(Step):
         """See ``Step``."""
         return self.model.made_by(recipe)
 
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """See ``Step``."""
+        starts = {} if self.model.start(recipe).stage else student_input(recipe.student)
+        return starts | stage_inputs(self.model.stage, self.model.config(recipe))
+
+    def outputs(self, recipe: Recipe) -> list[str]:
+        """See ``Step``."""
+        return [self.model.trained(recipe).folder]
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         recipe = journey.recipe
@@ -47,7 +57,7 @@ class Train(Step):
         result = train_stage(
             model, config, context, journey.folder.path / self.name,
             dims=recipe.student.dims, title=self.model.name, identity=model.weights_hash(), console=journey.console,
-            on_checkpoint=judge,
+            on_checkpoint=judge, inputs=journey.folder.input_hashes(self.name),
         )  # fmt: skip
         model.eval()
         model.dims = tuple(recipe.student.dims)
@@ -97,6 +107,11 @@ class TrainAlone(Train):
     def wanted(self, recipe: Recipe) -> bool:
         """See ``Step``; who asks for one stage gets it, enabled or not."""
         return True
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """See ``Step``."""
+        reads_corpus = "corpus" in run_inputs(self.model.config(recipe).sets)
+        return super().inputs(recipe) | (corpus_input(recipe.corpus.path) if reads_corpus else {})
 
     def context(self, journey: Journey) -> SourceContext:
         """The whole corpus, where a set is made of it."""

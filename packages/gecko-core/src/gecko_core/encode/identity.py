@@ -1,0 +1,55 @@
+"""What decides a model's vectors, as one hash: two models that share it give the same vectors for the same texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gecko_core.encode.precision import probed_autocast
+
+if TYPE_CHECKING:
+    from gecko_core.model import Gecko
+
+# Where a configuration says how, by whom and as what it was saved or loaded, which changes no vector.
+_NOT_OF_VECTORS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+_NOT_OF_VECTORS |= {"is_matryoshka", "matryoshka_dimensions"}
+
+
+def model_identity(model: Gecko) -> str:
+    """sha256 over weights, architecture, tokenizer, prompts, length limit and the arithmetic of ``encode*``.
+
+    Parts of a result that were made under different identities do not belong together. The batch size, the device and
+    the number of processes are left out: they change the last digits at most.
+
+    Args:
+        model: an embedder.
+    """
+    with torch.inference_mode():
+        rounded = isinstance(probed_autocast(model), torch.autocast)
+    config = {key: value for key, value in model.backbone.config.to_dict().items() if key not in _NOT_OF_VECTORS}
+    what: list[Any] = [
+        model.weights_hash(),
+        config,
+        [repr(layer) for layer in model.head],
+        _tokenizer(model.tokenizer),
+        model.prompt_style,
+        {side: model.prompts.get(side, "") for side in ("query", "document")} if model.prompt_style == "plain" else {},
+        model.max_seq_length,
+        model.do_lower_case,
+        str(model.dtype),
+        "bf16 products" if rounded else "",
+    ]
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _tokenizer(tokenizer: Any) -> Any:
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:  # of Python: its class, vocabulary and special tokens are what can be had
+        return [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.special_tokens_map]
+    content = json.loads(core.to_str())
+    content.pop("truncation", None)  # set at every call
+    content.pop("padding", None)
+    return [content, tokenizer.pad_token_id]

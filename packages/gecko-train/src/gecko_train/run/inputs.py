@@ -1,0 +1,98 @@
+"""What a step reads from this machine and what it leaves there, as hashes: do they still hold for a finished run?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from gecko_core.errors import ModelError
+from gecko_core.folder import resolve
+from gecko_core.io import HUB, below_data_dir, file_hash, unreadable
+from gecko_train.config import StageConfig, StudentConfig
+
+Inputs = dict[str, Path]
+
+
+def corpus_input(path: str | None) -> Inputs:
+    """The file or folder of a corpus."""
+    return {"the corpus": Path(path)} if path and not path.startswith(HUB) else {}
+
+
+def student_input(student: StudentConfig) -> Inputs:
+    """The folder of the start model; nothing for one of the hub."""
+    return _model("student.model", student.model)
+
+
+def stage_inputs(name: str, stage: StageConfig) -> Inputs:
+    """What a stage of training reads: its sets, the sets that it is evaluated on, and its teacher.
+
+    Args:
+        name: section of the recipe.
+        stage: the section.
+    """
+    paths = {f"{name}.sets.{number}": entry.path for number, entry in enumerate(stage.sets) if entry.path}
+    judged = stage.trainer.evaluate.sets if stage.trainer.evaluate else []
+    paths |= {f"{name}.trainer.evaluate.sets.{number}": path for number, path in enumerate(judged)}
+    found = {label: below_data_dir(path) for label, path in paths.items() if not path.startswith(HUB)}
+    return found | (_model(f"{name}.teacher", stage.teacher) if stage.teacher else {})
+
+
+def content_hash(path: Path) -> str | None:
+    """sha256 over names and bytes of a file, or of the files below a folder; None where there is nothing.
+
+    Hidden files do not count, nor the card of a model. Of a FRet folder only passages and rows do: its manifest and its
+    report say when and how fast they were made, too.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        if path.is_file():
+            return file_hash(path)
+        is_fret = (path / "manifest.json").is_file() and (path / "fret").is_dir()
+        folders = [path / "fret", path / "corpus"] if is_fret else [path]
+        return hashlib.sha256("\n".join(_lines(path, folders)).encode("utf-8", "surrogatepass")).hexdigest()
+    except OSError as error:
+        raise unreadable(Path(error.filename or path), error) from None
+
+
+def weight_hashes(folder: Path, places: Iterable[str]) -> dict[str, str]:
+    """Hashes of what a step made: the files named, and the weights below the folders named.
+
+    Args:
+        folder: the run's.
+        places: files and folders below it; those that are not there are left out.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    files = [path for place in places for path in _made(folder / place)]
+    try:
+        return {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
+    except OSError as error:
+        raise unreadable(Path(error.filename or folder), error) from None
+
+
+def _made(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.rglob("*.safetensors"))
+
+
+def _lines(root: Path, folders: Iterable[Path]) -> Iterable[str]:
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(root)
+            hidden = any(part.startswith(".") for part in name.parts)
+            card = path.name == "README.md" and (root / "config.json").exists()
+            if path.is_file() and not hidden and not card:
+                yield f"{name.as_posix()} {file_hash(path)}"
+
+
+def _model(label: str, name: str) -> Inputs:
+    try:
+        resolved = resolve(name)
+    except ModelError:  # loading it says so
+        return {}
+    return {} if resolved.path is None else {label: resolved.path}
