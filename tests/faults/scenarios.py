@@ -224,7 +224,7 @@ def make_backbone(folder: Path) -> None:
 
 
 FILES = Scenario("whole files and folders", files, contents)
-EMBED = Scenario("gecko-embed", embed, contents)
+EMBED = Scenario("gecko-embed", embed, contents, lambda folder: None)  # a finished file is the user's own
 FRET = Scenario("gecko-fret build", fret, fret_result)
 EVAL = Scenario("gecko-eval results and cache", cache, cache_result)
 TRAIN = Scenario("gecko-train finetune", train, train_result, lambda folder: train_result(folder)[0])

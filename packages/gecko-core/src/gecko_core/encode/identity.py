@@ -18,7 +18,7 @@ _NOT_OF_VECTORS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "tr
 _NOT_OF_VECTORS |= {"is_matryoshka", "matryoshka_dimensions"}
 
 
-def model_identity(model: Gecko) -> str:
+def model_identity(model: Gecko, *, weights: bool = True) -> str:
     """sha256 over weights, architecture, tokenizer, prompts, length limit and the arithmetic of ``encode*``.
 
     Parts of a result that were made under different identities do not belong together. The batch size, the device and
@@ -26,12 +26,15 @@ def model_identity(model: Gecko) -> str:
 
     Args:
         model: an embedder.
+        weights: whether they count, and the arithmetic, which is chosen by them; False for a model in training.
     """
-    with torch.inference_mode():
-        rounded = isinstance(probed_autocast(model), torch.autocast)
+    rounded = False
+    if weights:
+        with torch.inference_mode():
+            rounded = isinstance(probed_autocast(model), torch.autocast)
     config = {key: value for key, value in model.backbone.config.to_dict().items() if key not in _NOT_OF_VECTORS}
     what: list[Any] = [
-        model.weights_hash(),
+        model.weights_hash() if weights else "",
         config,
         [repr(layer) for layer in model.head],
         _tokenizer(model.tokenizer),

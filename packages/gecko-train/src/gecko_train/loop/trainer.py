@@ -23,7 +23,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from gecko_core import Gecko
-from gecko_core.encode import plan_batches
+from gecko_core.encode import model_identity, plan_batches
 from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.io import remove_leftovers, write_json
 from gecko_eval.in_training import best_step
@@ -125,7 +125,7 @@ class Trainer:
         # What earlier versions did not note, and checkpoints of theirs are continued without.
         self.further: dict[str, Any] = {
             "data": mixture.content,
-            "embedder": model.identity() if isinstance(model, Gecko) else "",
+            "embedder": model_identity(model, weights=False),
             "inputs": dict(inputs or {}),
         }
         self.on_checkpoint = on_checkpoint

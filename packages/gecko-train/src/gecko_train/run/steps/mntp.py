@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.io import find_data
+from gecko_core.io import HUB, below_data_dir, find_data
 from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
+from gecko_train.run.inputs import Inputs, corpus_input, student_input
 from gecko_train.run.steps.base import MNTP, Step
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ class Mntp(Step):
     def wanted(self, recipe: Recipe) -> bool:
         """See ``Step``."""
         return recipe.mntp.enabled
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """See ``Step``."""
+        path = recipe.mntp.path
+        named = {"mntp.path": below_data_dir(path)} if path and not path.startswith(HUB) else {}
+        return student_input(recipe.student) | (named or corpus_input(recipe.corpus.path))
+
+    def outputs(self, recipe: Recipe) -> list[str]:
+        """See ``Step``."""
+        return [self.model.folder]
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
