@@ -1,3 +1,6 @@
+import pytest
+
+from gecko_core.errors import ModelError
 from gecko_fret.config import EmbedderConfig
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.models import Models, llm_settings
@@ -54,3 +57,14 @@ def test_settings_of_a_server_that_decide_no_answer_are_in_no_fingerprint():
         "thinking_tokens": 9,
     }.items():
         assert llm_settings(old.model_copy(update={key: value}))[key] == value
+
+
+def test_a_backend_that_reads_no_folder_names_its_model_as_it_likes(monkeypatch):
+    monkeypatch.setattr("gecko_fret.models.llm_fingerprint", lambda config: f"{config.backend}:{config.model}")
+    models = Models()
+    with models.asking() as asked:
+        config = LLMConfig(model="my words").model_copy(update={"backend": "first-words"})
+        assert models.llm_fingerprint(config) == "first-words:my words"
+    assert asked == []
+    with models.asking() as asked, pytest.raises(ModelError, match="no such folder"):
+        models.llm_fingerprint(LLMConfig(model="my words"))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from gecko_fret.config import EmbedderConfig
-from gecko_fret.llm import LLM, SERVED, ServedLLM, llm_fingerprint, load_llm
+from gecko_fret.llm import LLM, LOCAL, SERVED, ServedLLM, llm_fingerprint, load_llm
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import model_content, weights_fingerprint
@@ -119,7 +119,7 @@ class Models:
         """What decides the LLM's answers (backend, weights, arithmetic), known without loading it."""
         if config.model in self._ready:
             return self._ready[config.model].fingerprint
-        if config.backend not in SERVED:
+        if config.backend in LOCAL:
             self._ask(config.model)
         return llm_fingerprint(config)
 

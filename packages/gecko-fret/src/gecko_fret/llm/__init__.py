@@ -29,6 +29,9 @@ BACKENDS = {
     "openai": "gecko_fret.llm.openai.OpenAILLM",
 }
 
+#: Backends that read a model folder, whose files say whether it is still the same model.
+LOCAL = {"transformers", "vllm"}
+
 #: Backends of class ``ServedLLM``: what their servers can do is found out before a build.
 SERVED = {"openai"}
 
@@ -39,6 +42,7 @@ __all__ = [
     "BACKENDS",
     "CONTRASTIVE",
     "LLM",
+    "LOCAL",
     "SERVED",
     "Backend",
     "ChatLLM",
