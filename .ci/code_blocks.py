@@ -211,7 +211,8 @@ def run_page(page: Path, rules: dict[str, Any]) -> tuple[list[str], set[str]]:
 
 def main(words: list[str]) -> int:
     """Runs the pages, several at once; returns the exit code."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
+    # One thread each: what OpenMP's other threads held would stay locked in a fork.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
     for name in ("torch", "transformers", "datasets", "gecko_train.run", "gecko_eval.mteb.run", "gecko_fret.build"):
         importlib.import_module(name)  # each block is run in a fork of this process
     rules = read_yaml(RULES)
