@@ -200,11 +200,12 @@ def test_dims_of_one_model_are_compared(invoke, data_root, tmp_path):
     assert invoke("compare", "o", "--dims", 64, 8).exit_code == 2
 
 
-def test_threads_are_told_how_to_wait(monkeypatch):
+def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
     from gecko_eval import cli
 
     called = []
     monkeypatch.setattr("gecko_core.command.choose_waiting", lambda: called.append("waiting"))
-    monkeypatch.setattr("sys.argv", ["gecko-eval", "--help"])
+    monkeypatch.setattr(cli, "app", lambda **options: called.append("app"))
+    monkeypatch.setattr("sys.argv", ["gecko-eval"])
     cli.main()
-    assert called == ["waiting"]
+    assert called == ["waiting", "app"]

@@ -143,11 +143,12 @@ def test_module_runs_as_a_command():
     assert "--dry-run" in result.stdout
 
 
-def test_threads_are_told_how_to_wait(monkeypatch):
+def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
     from gecko_fret import cli
 
     called = []
     monkeypatch.setattr("gecko_core.command.choose_waiting", lambda: called.append("waiting"))
-    monkeypatch.setattr("sys.argv", ["gecko-fret", "--help"])
+    monkeypatch.setattr(cli, "app", lambda **options: called.append("app"))
+    monkeypatch.setattr("sys.argv", ["gecko-fret"])
     cli.main()
-    assert called == ["waiting"]
+    assert called == ["waiting", "app"]

@@ -104,11 +104,12 @@ def test_a_soup_of_one_model_is_a_usage_error_in_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_threads_are_told_how_to_wait(monkeypatch):
+def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
     from gecko_train import cli
 
     called = []
     monkeypatch.setattr("gecko_core.command.choose_waiting", lambda: called.append("waiting"))
-    monkeypatch.setattr("sys.argv", ["gecko-train", "--help"])
+    monkeypatch.setattr(cli, "app", lambda **options: called.append("app"))
+    monkeypatch.setattr("sys.argv", ["gecko-train"])
     cli.main()
-    assert called == ["waiting"]
+    assert called == ["waiting", "app"]
