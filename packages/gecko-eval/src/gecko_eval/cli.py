@@ -220,7 +220,7 @@ def fetch(
     with exit_on_error(debug):
         from gecko_eval.data import fetch_beir
 
-        counts = fetch_beir(name, out, splits=splits or ["test"], documents=documents)
+        counts = fetch_beir(name, out, splits=splits or ["test"], documents=documents, progress=True)
         _say(f"{out}: {', '.join(f'{kind} {count}' for kind, count in counts.items())}")
 
 

@@ -54,6 +54,13 @@ def test_a_set_becomes_a_folder_that_is_read_as_any_other(hub, tmp_path):
     assert load_beir(tmp_path / "set", "train").qrels == {"q3": {"d7": 2}}
 
 
+def test_long_reading_is_shown(hub, tmp_path, capsys):
+    fetch_beir(hub(), tmp_path / "set", progress=True)
+    shown = capsys.readouterr().err
+    assert "look" in shown
+    assert "20 documents" in shown.partition("write")[2]
+
+
 def test_a_sample_keeps_what_is_judged(hub, tmp_path):
     name = hub()
     assert fetch_beir(name, tmp_path / "set", splits=["test", "train"], documents=6)["corpus"] == 6

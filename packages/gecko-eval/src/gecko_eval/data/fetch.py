@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import HUB, Record, read_hub, whole_folder
+from gecko_core.io import HUB, Progress, Record, make_progress, read_hub, whole_folder
 from gecko_core.randomness import generator
 
 #: Names of a judged set's tables on the hub, as mteb's repositories have them; those of judgements are "default" there.
@@ -16,7 +16,13 @@ _CORPUS, _QUERIES, _QRELS = "corpus", "queries", "default"
 
 
 def fetch_beir(
-    name: str, out: str | Path, *, splits: Collection[str] = ("test",), documents: int | None = None, seed: int = 0
+    name: str,
+    out: str | Path,
+    *,
+    splits: Collection[str] = ("test",),
+    documents: int | None = None,
+    seed: int = 0,
+    progress: Progress | bool | None = None,
 ) -> dict[str, int]:
     """Write a judged set of the hub as a BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
 
@@ -30,6 +36,8 @@ def fetch_beir(
         documents: most documents. Those that any of the splits judges are kept, all of them, and others are drawn at
             random: scores on such a sample are higher than, and not comparable with, those on the whole.
         seed: of the draw.
+        progress: where to report; True: to stderr. The hub does not say how many documents there are before they have
+            been read, which is done twice.
 
     Returns:
         Rows of the corpus, the queries and the judgements of each split.
@@ -48,7 +56,9 @@ def fetch_beir(
     judged = {document for rows in judgements.values() for _, document, _ in rows}
     counts = {split: len(rows) for split, rows in judgements.items()}
     with whole_folder(out) as folder:
-        counts["corpus"] = _write_corpus(name, folder / "corpus.jsonl", judged, documents, seed)
+        counts["corpus"] = _write_corpus(
+            name, folder / "corpus.jsonl", judged, documents, seed, make_progress(progress)
+        )
         queries = ({"_id": i, "text": r.text("text")} for i, r in _identified(name, _QUERIES) if i in asked)
         counts["queries"] = _write_lines(folder / "queries.jsonl", queries)
         if counts["queries"] < len(asked):
@@ -71,11 +81,13 @@ def _judgements(name: str, split: str) -> Iterator[tuple[str, str, int]]:
         yield query, document, int(grade)
 
 
-def _write_corpus(name: str, path: Path, judged: set[str], most: int | None, seed: int) -> int:
+def _write_corpus(name: str, path: Path, judged: set[str], most: int | None, seed: int, progress: Progress) -> int:
     """Write all documents, or the judged ones and as many others as there is room for; returns how many."""
     places: dict[str, int] = {}
-    for identifier, _ in _identified(name, _CORPUS):
+    rows = 0
+    for identifier, _ in _watched(_identified(name, _CORPUS), progress, "look", None):
         places.setdefault(identifier, len(places))
+        rows += 1
     missing = sorted(judged - places.keys())
     if missing:
         raise DataError(f"{HUB}{name}: {len(missing)} judged documents are not in its corpus, such as {missing[0]!r}")
@@ -84,12 +96,22 @@ def _write_corpus(name: str, path: Path, judged: set[str], most: int | None, see
         others = [identifier for identifier in places if identifier not in judged]
         drawn = generator("documents of a judged set", name, seed).permutation(len(others))
         kept = judged | {others[place] for place in drawn[: max(0, most - len(judged))].tolist()}
-    rows = (
+    written = (
         {"_id": i, "title": record.optional_text("title") or "", "text": record.text("text")}
-        for i, record in _identified(name, _CORPUS)
+        for i, record in _watched(_identified(name, _CORPUS), progress, "write", rows)
         if i in kept
     )
-    return _write_lines(path, rows)
+    return _write_lines(path, written)
+
+
+def _watched(
+    rows: Iterator[tuple[str, Record]], progress: Progress, stage: str, total: int | None
+) -> Iterator[tuple[str, Record]]:
+    progress.start(stage, total, unit="documents")
+    for row in rows:
+        yield row
+        progress.advance()
+    progress.finish()
 
 
 def _identified(name: str, table: str) -> Iterator[tuple[str, Record]]:

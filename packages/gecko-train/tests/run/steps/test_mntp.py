@@ -1,12 +1,16 @@
 """Masked next-token prediction as a command, on a language model of a few thousand weights."""
 
+import io
+import json
+
 import pytest
+from rich.console import Console
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
 from gecko_core.io import read_json
 from gecko_train.config import Recipe, parse_recipe
-from gecko_train.run import run_mntp
+from gecko_train.run import run_mntp, run_recipe
 from gecko_train.run.steps.base import MNTP, PREFINETUNED, START
 
 
@@ -38,6 +42,37 @@ def test_a_language_model_is_trained_and_saved(recipe, language_model, tmp_path,
     assert "model:" in capsys.readouterr().out
     run_mntp(recipe(language_model()))  # finished: nothing is trained again
     assert "done before" in capsys.readouterr().out
+
+
+def test_in_a_journey_the_next_stage_trains_what_it_made(recipe, language_model, tmp_path):
+    passages = [
+        {"title": f"a b c {chr(97 + n % 16)} {chr(97 + n // 16)}", "text": " ".join("abcdefghijklmnop"[n % 12 :] * 3)}
+        for n in range(48)
+    ]
+    (tmp_path / "titled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in passages))
+    trainer = {"max_steps": 2, "batch_size": 4, "max_seq_length": 16, "lora": None}
+    values = recipe(language_model()).model_dump(mode="json") | {
+        "corpus": {"path": str(tmp_path / "titled.jsonl")},
+        "evaluation": {"queries": 5, "max_documents": 20},
+        "mntp": {"enabled": True, "trainer": trainer},
+        "prefinetune": {
+            "sets": [{"source": "title-body"}],
+            "objective": {"same_tower": False, "hard_negatives": 0},
+            "trainer": trainer,
+        },
+        "finetune": {"enabled": False, "sets": [{"source": "title-body"}]},
+    }
+    results = run_recipe(parse_recipe(values), Console(file=io.StringIO()))
+    assert list(dict.fromkeys(line["model"] for line in results["scores"])) == [
+        "start",
+        "bidirectional",
+        "pre-finetuned",
+    ]
+    record = read_json(tmp_path / "out" / "model" / "gecko.json")["record"]["stages"]
+    assert list(record) == ["corpus", "evaluate-start", "mntp", "evaluate-bidirectional", "prefinetune"]
+    made, trained = (Gecko.from_pretrained(tmp_path / "out" / name).weights_hash() for name in ("mntp/model", "model"))
+    start = Gecko.from_backbone(language_model(), dims=(32,)).weights_hash()
+    assert len({start, made, trained}) == 3
 
 
 def test_an_encoder_is_refused(recipe, tiny_backbone):
