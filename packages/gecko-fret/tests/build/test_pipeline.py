@@ -17,6 +17,7 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError, GeckoError
 from gecko_fret import load_fret
+from gecko_fret.build.folder import Workspace
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
@@ -68,6 +69,22 @@ def test_build_gives_rows_whose_labels_follow_from_their_scores(run, tmp_path):
         assert all(c.fused == 1 / c.rank_ql + 1 / c.rank_rc for c in row.candidates)
     assert len({row.id for row in rows}) == len(rows)
     assert rows[0].query == next(iter(rows)).query == rows[:1][0].query
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_long_list_of_parts_is_not_saved_after_every_part(run, tmp_path, monkeypatch, slow):
+    write, saves = Workspace.write_manifest, []
+
+    def counted(self, manifest):
+        saves.append(1)
+        time.sleep(0.2 if slow else 0)
+        write(self, manifest)
+
+    monkeypatch.setattr(Workspace, "write_manifest", counted)
+    run(tmp_path / "fret", {"retrieve.part_size": 1, "generate.part_size": 1})
+    parts = sum(len(list((tmp_path / "fret" / name).glob("part-*"))) for name in ("attempts", "scored"))
+    assert parts > 30
+    assert (len(saves) < parts) if slow else (len(saves) > parts)
 
 
 def test_folder_holds_every_step_and_a_manifest_that_adds_up(run, tmp_path):
@@ -547,6 +564,7 @@ sys.path.insert(0, sys.argv[2])
 import conftest, numpy
 from gecko_fret.config import parse_config
 from gecko_fret.models import Models
+from gecko_fret.build.folder import Workspace
 from gecko_fret.build.pipeline import build_fret
 from build import test_pipeline
 corpus = conftest.small_corpus.__wrapped__() if hasattr(conftest.small_corpus, "__wrapped__") else None

@@ -34,6 +34,8 @@ from gecko_fret.steps.parts import is_readable, rows_of
 Engine = Callable[["Build", PartStep[Any, Any], list[int]], None]
 
 _SAVE_EVERY_S = 5.0
+_SAVES_SHARE = 0.05  # most of the time that saving after every part may take: the list grows with the build
+_QUICK_S = 0.1  # a save that takes less is no burden
 _NUMBER = re.compile(r"part-(?:[\w-]+-)?(\d{5,})\.\w+")
 _log = logging.getLogger(__name__)
 
@@ -158,7 +160,7 @@ class Build:
         self.context, self.workspace, self.progress = context, workspace, progress
         self._stop, self._engine = stop, engine or run_local
         self.manifest: dict[str, Any] = {}
-        self._saved = 0.0
+        self._saved = self._save_took = 0.0
         self._lost = PartList(workspace.out)  # parts that are made again, as they were
         self._running: Step[Any] | None = None
 
@@ -400,7 +402,8 @@ class Build:
         self.manifest["stages"][step.name]["seconds"] += seconds
         self.progress.advance(units)
         # What is not listed when the process is killed is made again: asking an LLM again costs more than saving.
-        if step.metered or time.monotonic() - self._saved > _SAVE_EVERY_S:
+        wait = self._save_took / _SAVES_SHARE if self._save_took > _QUICK_S else 0.0
+        if time.monotonic() - self._saved > (wait if step.metered else max(wait, _SAVE_EVERY_S)):
             self.save()
         self._check_stop()
 
@@ -411,13 +414,15 @@ class Build:
 
     def save(self) -> None:
         """Write the manifest."""
-        self._saved = time.monotonic()
+        began = time.monotonic()
         self._note_parts()
         self.manifest["parts"], self.manifest["lost"] = self.context.listed.to_json(), self._lost.to_json()
         records = self.context.models.records()
         if records:
             self.manifest["llms"] = self.manifest.get("llms", {}) | records
         self.workspace.write_manifest(self.manifest)
+        self._saved = time.monotonic()
+        self._save_took = self._saved - began
 
     # -- after the last part
 
