@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -66,3 +67,47 @@ def test_a_closed_standard_output_is_no_error(tmp_path):
     code = "import sys; sys.stdout = None; from gecko_core.command import run_command; run_command(lambda: 1 / 0, [])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+BARS = """
+import sys
+from gecko_core.command import run_command
+
+def command():
+    from tqdm.auto import tqdm
+    from transformers.utils import logging
+    list(tqdm(range(3), desc="Converting"))
+    list(logging.tqdm(range(3), desc="Loading weights"))
+
+run_command(command, [])
+"""
+NO_VARIABLES = {name: value for name, value in os.environ.items() if "PROGRESS_BARS" not in name and "TQDM" not in name}
+
+
+def test_bars_of_other_packages_stay_out_of_logs():
+    done = subprocess.run([sys.executable, "-c", BARS], env=NO_VARIABLES, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_bars_of_other_packages_are_shown_on_a_terminal():
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    subprocess.run([sys.executable, "-c", BARS], env=NO_VARIABLES, stderr=theirs, timeout=120, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "Converting: 100%" in shown
+    assert "Loading weights: 100%" in shown
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_nothing_that_draws_bars_is_imported_before_a_command_runs(module):
+    """Their packages read once, when they are imported, whether to draw."""
+    pytest.importorskip(module)
+    code = f"import sys, {module}.cli; print({{'tqdm', 'datasets', 'huggingface_hub'}} & set(sys.modules) or 'none')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "none\n"

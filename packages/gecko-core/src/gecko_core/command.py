@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gecko_core.errors import ConfigError, exit_on_error
+from gecko_core.io import choose_bars
 from gecko_core.threads import choose_waiting
 
 __all__ = ["run_command", "run_typer"]
@@ -32,6 +33,7 @@ def run_command(command: Callable[[], Any], arguments: Sequence[str] | None = No
             if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end a run
                 stream.reconfigure(errors="backslashreplace")
         choose_waiting()
+        choose_bars()
         return int(command() or 0)
     raise AssertionError("exit_on_error swallows nothing")
 
