@@ -70,3 +70,12 @@ def test_comparisons_and_pipes_are_no_special_tokens():
 
 def test_answers_that_no_limit_stopped_are_not_read():
     assert read("w " * 20_000) == Unreadable("unparsable", "40000 characters")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"query": "who mapped it"}', ' ```json\n{"question": "Who? And', '{\n "query": "Who']
+)
+@pytest.mark.parametrize("given", [True, False])
+def test_json_that_is_no_answer_by_a_schema_is_not_read(text, given):
+    assert read(text, given=given) == Unreadable("unparsable")
+    assert read(text, finished=False, given=given) == Unreadable("unfinished")

@@ -159,3 +159,19 @@ def test_answers_of_the_form_are_read(form, text, found):
 )
 def test_blanks_without_end_are_read_at_once(text):  # minutes, were it a regular expression of the whole form
     assert AnswerForm(" {task} | Query: {query}").fullmatch(text) is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_demonstrations_say_the_same_as_json(prompts, given):
+    kind = prompts.kinds[0]
+    dialogue = prompts.writing(kind, "Some text.", given=given)
+    assert dialogue.form is not None
+    assert len(dialogue.form.shown) == len(dialogue.shown)
+    for answer, (_, text) in zip(dialogue.form.shown, dialogue.shown, strict=True):
+        assert dialogue.form.as_text(answer).strip() == text.strip()
+
+
+def test_an_answer_as_json_is_put_into_the_form_once(prompts):
+    form = prompts.writing(prompts.kinds[0], "Some text.").form
+    written = form.model(task="{query}", query="a {task} <|im_end|>")
+    assert form.as_text(written) == " {query} | Query: a {task} <|im_end|>"

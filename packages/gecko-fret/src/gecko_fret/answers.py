@@ -17,6 +17,7 @@ _SPECIAL = re.compile(
 )
 _LABEL = re.compile(r"^(?:search |user |the )?(?:query|question|claim|statement|sentence)\s*:\s*", re.IGNORECASE)
 _ANOTHER = re.compile(r"\|\s*(?:query|task)\s*:", re.IGNORECASE)
+_JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*\"")  # of no prompt's form, or by a schema and cut off
 _LONGEST = 20_000  # characters; generate.max_new_tokens asks for far fewer, but not every server heeds it
 _QUOTES = '"“” '
 
@@ -52,6 +53,8 @@ def read_answer(text: str, finished: bool, kind: str, prompts: PromptSet, *, giv
     if len(text) > _LONGEST:
         return Unreadable("unparsable", f"{len(text)} characters")
     text = as_written(text)
+    if _JSON.match(text):
+        return Unreadable("unparsable" if finished else "unfinished")
     if not finished:
         text = " ".join(split_sentences(text)[:-1]) if given else ""
         if not text:

@@ -40,7 +40,7 @@ _LLM_SPEED = {
 }
 
 #: Settings that version 0.1 had not: a fingerprint holds those that ask for something else than it did.
-_LLM_SINCE = ("api", "extra_body", "omit", "samples", "thinking_tokens")
+_LLM_SINCE = ("api", "extra_body", "omit", "response_schema", "samples", "thinking_tokens")
 
 
 class Models:

@@ -11,13 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import Section, parse_settings, read_yaml
 from gecko_fret.control_tokens import as_plain_text
 from gecko_fret.corpus.passages import Passage
-from gecko_fret.llm.protocol import Dialogue, ScoreRequest, WriteRequest
+from gecko_fret.llm.protocol import Dialogue, JsonForm, ScoreRequest, WriteRequest
 
 #: Stands for the passage where the model is asked what it would write without one.
 NO_PASSAGE = "N/A"
@@ -104,6 +104,23 @@ def _fixed(text: str) -> str:
     return start + r"[ \t]++".join([blanks, *others])
 
 
+class WrittenQuery(BaseModel):
+    """A query, as servers that take a JSON schema answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str
+
+
+class WrittenTask(BaseModel):
+    """A task line and a query, likewise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    query: str
+
+
 class GenerateBlock(PromptBlock):
     """How queries are asked for; the keys of ``instructions`` are the kinds of tasks."""
 
@@ -121,6 +138,17 @@ class GenerateBlock(PromptBlock):
         lead, _, rest = self.answer.partition("{query}")
         line = lead.rstrip()
         return asked + fill(line, task=task), lead[len(line) :] + as_plain_text(query) + rest
+
+    def json_form(self, shown: Sequence[tuple[str, str]], given: bool) -> JsonForm:
+        """How a query is written as JSON; ``shown`` are the tasks and queries of the demonstrations."""
+        tasks = [(as_plain_text(task), as_plain_text(query)) for task, query in shown]
+        if given:
+            return JsonForm(WrittenQuery, tuple(WrittenQuery(query=q) for _, q in tasks), lambda answer: answer.query)
+        return JsonForm(WrittenTask, tuple(WrittenTask(task=t, query=q) for t, q in tasks), self._as_answer)
+
+    def _as_answer(self, written: WrittenTask) -> str:
+        """An answer in the demonstrations' form; unlike ``fill`` it leaves control tokens to who reads the answer."""
+        return re.sub(r"\{(task|query)\}", lambda mark: str(getattr(written, mark[1])), self.answer)
 
     @cached_property
     def pattern(self) -> AnswerForm:
@@ -259,6 +287,7 @@ class PromptSet(PromptBlock):
             one_line(block.instructions[kind] if instruction is None else instruction),
             tuple(block.turn(d.passage, d.task or d.kind, d.query, given) for d in shown),
             block.turn(passage, kind, "", given)[0],
+            block.json_form([(d.task or d.kind, d.query) for d in shown], given),
         )
 
     def likelihood(self, kind: str, passage: str, query: str) -> ScoreRequest:

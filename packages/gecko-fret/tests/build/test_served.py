@@ -164,6 +164,34 @@ def test_a_build_ends_before_its_budget_and_goes_on_with_a_larger_one(server, lo
     assert build(10**6).complete
 
 
+def test_a_build_by_a_schema_gives_the_rows_of_one_by_text(server, local, tmp_path, corpus, fake_embedder):
+    """With an answer in five of another form, which is rejected as it came."""
+
+    def by_schema(body):
+        if "response_format" not in body:
+            return says(body)
+        if "yes" in str(body["response_format"]):
+            return '{"yes": true}'
+        text = says(body)
+        return f'{{"query": "{text}' if len(text) % 5 == 0 else json.dumps({"query": text})
+
+    def by_text(body):
+        text = says(body)
+        return f'{{"query": "{text}' if text.startswith("what") and len(text) % 5 == 0 else text
+
+    built = {}
+    for name, server.says in (("schema", by_schema), ("text", by_text)):
+        config = config_of(local | {"api": "chat"}, **BUILD, score={"judges": ["similarity"]}, measure={"seeds": 0})
+        built[name] = build_fret(config, tmp_path / name, corpus=corpus, models=Models(embedder=fake_embedder()))
+    asked = [body for body in server.bodies if "Passage" in body["messages"][-1]["content"]]
+    assert ["response_format" in body for body in asked] == [True] * 6 + [False] * 6
+    assert built["schema"].rejects == built["text"].rejects
+    assert built["schema"].rejects["generate"]["unparsable"] > 0
+    for name in ("generated", "rejects", "fret"):
+        for path in (tmp_path / "schema" / name).glob("*.parquet"):
+            assert path.read_bytes() == (tmp_path / "text" / name / path.name).read_bytes()
+
+
 def test_what_servers_can_do_is_one_table(server, local):
     table = run_llms(config_of(local))
     assert f"{server.url}, completions API" in table

@@ -179,3 +179,11 @@ def test_the_packaged_llm_gives_an_order(judge, pairs, smollm2):
 
 def test_numbers_of_any_length_are_read():
     assert read_order("2 " + "1" * 5_000 + " 1", 2) == ([1, 0], 0, 1)
+
+
+def test_an_order_as_json_says_the_same():
+    request = load_prompt("listwise", ListwiseBlock).request("best", ["a", "b", "c"], 1)
+    form = request.dialogue.form
+    answers = [form.as_text(answer) for answer in form.shown]
+    assert answers == [answer for _, answer in request.dialogue.shown]
+    assert read_order(form.as_text(form.model(order=[3, 1, 3])), 3) == ([2, 0, 1], 1, 1)

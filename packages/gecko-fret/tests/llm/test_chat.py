@@ -3,7 +3,8 @@ import copy
 import pytest
 
 from gecko_fret.llm.chat import chat_messages, render_chat
-from gecko_fret.llm.protocol import Dialogue
+from gecko_fret.llm.protocol import Dialogue, JsonForm
+from gecko_fret.prompting import WrittenQuery
 
 TURNS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
@@ -91,3 +92,12 @@ def test_without_an_instruction_there_is_no_system_message(tokenizer):
     assert (
         render_chat(tokenizer(TURNS), alone) == render_chat(tokenizer(NO_SYSTEM), alone) == ("<user>", "a</s><model>")
     )
+
+
+def test_demonstrations_are_answered_in_the_form_that_is_asked_for():
+    form = JsonForm(WrittenQuery, (WrittenQuery(query="where"), WrittenQuery(query="où")), str)
+    messages = chat_messages(DIALOGUE, form=form)
+    assert [m["content"] for m in messages if m["role"] == "assistant"] == ['{"query":"where"}', '{"query":"où"}']
+    assert [m for m in messages if m["role"] != "assistant"] == [
+        m for m in chat_messages(DIALOGUE) if m["role"] != "assistant"
+    ]

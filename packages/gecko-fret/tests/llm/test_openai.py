@@ -23,8 +23,8 @@ from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.openai import OpenAILLM
-from gecko_fret.llm.protocol import LLM, Dialogue, Sampling, ScoreRequest, WriteRequest
-from gecko_fret.prompting import load_prompt
+from gecko_fret.llm.protocol import LLM, Dialogue, JsonForm, Sampling, ScoreRequest, WriteRequest
+from gecko_fret.prompting import WrittenQuery, load_prompt
 
 PREFIX = "Passage: a cat sat on the mat.\nQuery: where is the cat\n\n"
 REQUESTS = [
@@ -279,6 +279,62 @@ def test_faulty_log_probabilities_over_chat_are_asked_for_again(connect, server,
         replace(expected[0], logprob=pytest.approx(math.nan, nan_ok=True))
     ]
     assert not server.faults
+
+
+QUERY = JsonForm(WrittenQuery, (WrittenQuery(query="where"),), lambda answer: answer.query)
+BY_SCHEMA = WriteRequest(
+    "", "a cat", 3, dialogue=Dialogue("Ask.", (("Passage: a cat", " where"),), "Passage: a dog", QUERY)
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [('{"query": "what\\n\\nran"}', "what\n\nran"), ('{"query": 7}', '{"query": 7}'), ("what ran", "what ran")],
+)
+def test_answers_by_a_schema_are_read_by_it_and_others_stay_as_they_came(connect, server, chat, said, read):
+    server.says = said
+    (written,) = connect(can=replace(chat, schema=True)).generate([BY_SCHEMA], Sampling(max_new_tokens=9))
+    assert written.text == read
+    (body,) = server.bodies
+    assert body["response_format"]["json_schema"]["schema"]["required"] == ["query"]
+    assert "stop" not in body  # what an answer may contain would end it
+    assert body["max_tokens"] > 9
+    assert [message["content"] for message in body["messages"]] == [
+        "Ask.",
+        "Passage: a cat",
+        '{"query":"where"}',
+        "Passage: a dog",
+    ]
+
+
+def test_a_schema_is_sent_where_it_is_taken_and_wanted(connect, server, chat, completions):
+    server.says = "what ran"
+    plain = replace(BY_SCHEMA, dialogue=None, body="Passage: a dog")
+    for llm, request in (
+        (connect(can=chat), BY_SCHEMA),
+        (connect(can=replace(chat, schema=True), response_schema="never"), BY_SCHEMA),
+        (connect(can=replace(chat, schema=True)), plain),
+        (connect(can=completions), BY_SCHEMA),
+    ):
+        llm.generate([request], Sampling(max_new_tokens=9))
+    assert not any("response_format" in body for body in server.bodies)
+    assert all(body["stop"] == ["\n\n"] for body in server.bodies)
+
+
+def test_a_build_begun_without_schemas_goes_on_without(connect, server, chat):
+    server.says = "what ran"
+    begun = connect(can=replace(chat, schema=True))
+    begun.recall(begun.record())
+    begun.generate([BY_SCHEMA], Sampling())
+    assert "response_format" in server.bodies[-1]
+    record = begun.record()
+    del record["response_schema"]  # as version 0.1 and its successors left it
+    for _ in range(2):
+        again = connect(can=None)
+        again.recall(record)
+        again.generate([BY_SCHEMA], Sampling())
+        assert "response_format" not in server.bodies[-1]
+        record = again.record()
 
 
 def test_text_after_a_stop_string_is_cut(connect, server):

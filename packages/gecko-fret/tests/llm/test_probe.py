@@ -81,6 +81,10 @@ def test_a_schema_is_taken_where_the_answer_is_by_it(found, server):
     assert not found(api="chat").schema
     server.refuses = {"response_format"}
     assert not found(api="chat").schema
+    server.refuses, before = set(), len(server.bodies)
+    assert not found(api="chat", response_schema="never").schema
+    assert not found(api="chat", omit=["response_format"]).schema
+    assert not any("response_format" in body for body in server.bodies[before:])
 
 
 def test_stop_strings_that_are_ignored_are_cut_by_us(found, server):

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gecko_core.randomness import generator, seed_of
 from gecko_fret.config import FretConfig, ListwiseConfig, ScoreConfig
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup
-from gecko_fret.llm.protocol import Dialogue, Sampling, WriteRequest
+from gecko_fret.llm.protocol import Dialogue, JsonForm, Sampling, WriteRequest
 from gecko_fret.models import Models
 from gecko_fret.prompting import PromptBlock, fill, load_prompt, one_line, prompt_text
 
@@ -38,6 +38,14 @@ class OrderedPassages(PromptBlock):
         if sorted(self.order) != list(range(1, len(self.passages) + 1)):
             raise ValueError(f"order: {self.order} does not name each of {len(self.passages)} passages once")
         return self
+
+
+class WrittenOrder(BaseModel):
+    """Numbers of passages, best first, as servers that take a JSON schema answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order: list[int]
 
 
 class ListwiseBlock(PromptBlock):
@@ -67,16 +75,19 @@ class ListwiseBlock(PromptBlock):
 
     def request(self, query: str, passages: Sequence[str], seed: int) -> WriteRequest:
         """A request that the LLM completes with an order."""
+        orders = tuple(WrittenOrder(order=d.order) for d in self.demonstrations)
         shown = [
-            (
-                self._body(d.query, d.passages),
-                fill(self.answer, order=self.between.join(fill(self.number, number=str(n)) for n in d.order)),
-            )
-            for d in self.demonstrations
+            (self._body(d.query, d.passages), self._as_answer(order))
+            for d, order in zip(self.demonstrations, orders, strict=True)
         ]
-        dialogue = Dialogue(one_line(self.instruction), tuple(shown), self._body(query, passages))
+        form = JsonForm(WrittenOrder, orders, self._as_answer)
+        dialogue = Dialogue(one_line(self.instruction), tuple(shown), self._body(query, passages), form)
         texts = (dialogue.instruction, *(asked + answer for asked, answer in shown))
         return WriteRequest("".join(f"{text}\n\n" for text in texts if text), dialogue.asked, seed, dialogue=dialogue)
+
+    def _as_answer(self, written: WrittenOrder) -> str:
+        numbers = (fill(self.number, number=str(n)) for n in written.order)
+        return fill(self.answer, order=self.between.join(numbers))
 
     def _body(self, query: str, passages: Sequence[str]) -> str:
         listed = [fill(self.passage, number=str(n), passage=text) for n, text in enumerate(passages, start=1)]

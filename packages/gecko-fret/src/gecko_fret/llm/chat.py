@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gecko_fret.llm.protocol import Dialogue
+from gecko_fret.llm.protocol import Dialogue, JsonForm
 
 _MARK = "GECKO-FRET-ASKED"
 
@@ -36,14 +36,17 @@ def render_chat(tokenizer: Any, dialogue: Dialogue) -> tuple[str, str] | None:
     return prefix, asked + rest
 
 
-def chat_messages(dialogue: Dialogue, *, system: bool = True) -> list[dict[str, str]]:
+def chat_messages(dialogue: Dialogue, *, system: bool = True, form: JsonForm | None = None) -> list[dict[str, str]]:
     """A dialogue as the messages of a chat API.
 
     Args:
         dialogue: the prompt.
         system: whether the instruction may be a system message; else it stands in the first turn.
+        form: how demonstrations are answered; None: as the prompt file has it.
     """
-    turns = [(question.strip(), answer.strip()) for question, answer in (*dialogue.shown, (dialogue.asked, ""))]
+    answers = [answer.model_dump_json() for answer in form.shown] if form else [answer for _, answer in dialogue.shown]
+    asked = [*(question for question, _ in dialogue.shown), dialogue.asked]
+    turns = [(question.strip(), answer.strip()) for question, answer in zip(asked, [*answers, ""], strict=True)]
     return _with_instruction(dialogue.instruction, turns, system=system)
 
 

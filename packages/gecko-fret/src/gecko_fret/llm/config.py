@@ -71,6 +71,10 @@ class LLMConfig(Section):
     samples: int = Field(
         default=8, ge=1, description="openai: answers that labels are counted in, where a server gives no log-probs"
     )
+    response_schema: Literal["auto", "never"] = Field(
+        default="auto",
+        description="openai, chat: auto asks for queries and orders as JSON by a schema where the server takes one",
+    )
     thinking_tokens: int = Field(
         default=0,
         ge=0,

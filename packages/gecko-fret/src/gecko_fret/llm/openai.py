@@ -20,11 +20,13 @@ from gecko_fret.llm.labels import LabelReading, from_alternatives, from_samples
 from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.pace import Spent
 from gecko_fret.llm.probe import probe, request_base
-from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.protocol import Completion, Dialogue, JsonForm, Sampling, Scored, ScoreRequest, Usage, WriteRequest
+from gecko_fret.llm.schema import read_form, response_format
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, by_context, in_order, softmax
 
 _CHARACTERS_PER_TOKEN = 4  # where no tokenizer is named: what English text averages
 _LABEL_TOKENS = 4  # of an answer over chat: a space or a line break may come before the label
+_FORM_TOKENS = 24  # of an answer by a JSON schema: names, quotes and white space around what is written
 _PPM = 1_000_000
 _BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt, in the order in which they are tried
 _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
@@ -57,7 +59,7 @@ class OpenAILLM:
         self.fingerprint = self.fingerprint_of(config)
         self._config, self._tokenizer = config, tokenizer
         self._client, self._capabilities = ApiClient(config), capabilities
-        self._takes_many = True
+        self._takes_many = self._knows_schemas = True
 
     @classmethod
     def load(cls, config: LLMConfig) -> OpenAILLM:
@@ -94,6 +96,8 @@ class OpenAILLM:
         """
         if self._capabilities is None:
             self._capabilities = Capabilities.from_dict(record.get("capabilities") or {"": None})
+        # A build that was begun before there were schemas goes on as it was begun.
+        self._knows_schemas = "response_schema" in record or not record.get("capabilities")
         self._client.budget.spent = Spent(**record.get("spent", {}))
 
     def record(self) -> dict[str, Any]:
@@ -102,7 +106,8 @@ class OpenAILLM:
         spent = asdict(budget.spent)
         found = {"capabilities": self._capabilities.as_dict()} if self._capabilities else {}
         dollars = {"usd": round(budget.limits.cost(budget.spent), 6)} if budget.limits.has_prices else {}
-        return {**found, "spent": spent, **dollars}
+        schemas = {"response_schema": self._config.response_schema} if self._knows_schemas else {}
+        return {**found, **schemas, "spent": spent, **dollars}
 
     def close(self) -> None:
         """Close the connections."""
@@ -126,34 +131,51 @@ class OpenAILLM:
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
         """See ``LLM``."""
         known = self.capabilities
-        common = self._common(sampling.max_new_tokens)
-        common |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        if known.stop and not known.thinks:  # in thinking a stop string would end it before the answer
-            common |= {"stop": list(sampling.stop)}
+        jobs = []
+        for prompt, request in zip(self._prompts(requests), requests, strict=True):
+            form = self._form(request)
+            body = self._writing(sampling, form) | prompt | self._seed(request.seed)
+            read = partial(self._written, stop=() if form else sampling.stop, form=form)
+            jobs.append(self._client.ask(known.api, self._allowed(body), read))
+        return self._client.run(jobs)
+
+    def _form(self, request: WriteRequest) -> JsonForm | None:
+        """The form of an answer by a JSON schema, where one is asked for."""
+        takes = self.capabilities.api == "chat" and self.capabilities.schema and self._knows_schemas
+        wanted = takes and self._config.response_schema == "auto" and request.dialogue
+        return request.dialogue.form if wanted and request.dialogue else None
+
+    def _writing(self, sampling: Sampling, form: JsonForm | None) -> dict[str, Any]:
+        """A request without its prompt and seed."""
+        known = self.capabilities
+        body = self._common(sampling.max_new_tokens + (_FORM_TOKENS if form else 0))
+        body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        if form:
+            body |= {"response_format": response_format(form.model)}
+        elif known.stop and not known.thinks:  # in thinking a stop string would end it before the answer
+            body |= {"stop": list(sampling.stop)}
         if known.logprobs:
-            common |= {"logprobs": True if known.api == "chat" else 1}
-        read = partial(self._written, stop=sampling.stop)
-        bodies = [
-            self._allowed(common | prompt | self._seed(request.seed))
-            for prompt, request in zip(self._prompts(requests), requests, strict=True)
-        ]
-        return self._client.run([self._client.ask(known.api, body, read) for body in bodies])
+            body |= {"logprobs": True if known.api == "chat" else 1}
+        return body
 
     def _prompts(self, requests: Sequence[WriteRequest]) -> list[dict[str, Any]]:
         if self.capabilities.api == "chat":
-            return [self._messages(r.dialogue, r.prefix + r.body) for r in requests]
+            return [self._messages(r.dialogue, r.prefix + r.body, self._form(r)) for r in requests]
         if self._tokenizer is not None:
             return [{"prompt": ids} for ids in self._tokenizer.write(requests)]
         return [{"prompt": r.prefix + r.body} for r in requests]
 
-    def _written(self, answer: dict[str, Any], stop: Sequence[str]) -> Completion:
+    def _written(self, answer: dict[str, Any], stop: Sequence[str], form: JsonForm | None) -> Completion:
         whole = read_choice(answer)
         choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else _stopped(whole, stop)
+        text = read_form(choice.text, form) if form else None
         values = [value for value in choice.logprobs if value is not None]
         mean = sum(values) / len(values) if values else 0.0
         if not math.isfinite(mean):
             raise Unusable("log-probabilities that are not finite")
         counted = self._count(answer)
+        if text is not None:
+            return Completion(text, mean, len(values) or counted, True)
         return Completion(choice.text, mean, len(values) or counted, choice.finished)
 
     # -- scoring
@@ -307,8 +329,9 @@ class OpenAILLM:
     def _allowed(self, body: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in body.items() if name not in self._config.omit}
 
-    def _messages(self, dialogue: Dialogue | None, text: str) -> dict[str, Any]:
-        return {"messages": chat_messages(dialogue or Dialogue("", (), text), system=self.capabilities.system)}
+    def _messages(self, dialogue: Dialogue | None, text: str, form: JsonForm | None = None) -> dict[str, Any]:
+        messages = chat_messages(dialogue or Dialogue("", (), text), system=self.capabilities.system, form=form)
+        return {"messages": messages}
 
     def _counted(self, answer: dict[str, Any], read: Any) -> Any:
         """Read an answer, and count its tokens if it is of use."""

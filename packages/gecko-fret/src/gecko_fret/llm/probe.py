@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from gecko_core.errors import BackendError
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.choices import Choice, read_choice, without_thinking
 from gecko_fret.llm.client import ApiClient, Refused, Unusable
 from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.protocol import JsonForm
+from gecko_fret.llm.schema import read_form, response_format
 
 _ALTERNATIVES = (20, 5)  # asked for in turn: what most servers allow at most, and the least limit known
 _RETRIES = 2  # a server that cannot be had at the start of a build is better mended than waited for
@@ -20,19 +23,12 @@ _MESSAGES = [
     {"role": "system", "content": "Answer with yes or no."},
     {"role": "user", "content": "Is five more than four?"},
 ]
-_SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "answer",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"yes": {"type": "boolean"}},
-            "required": ["yes"],
-            "additionalProperties": False,
-        },
-    },
-}
+
+
+class _Yes(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    yes: bool
 
 
 async def probe(client: ApiClient, config: LLMConfig) -> Capabilities:
@@ -126,15 +122,14 @@ async def _with_options(client: ApiClient, config: LLMConfig, found: Capabilitie
 
 
 async def _takes_schema(client: ApiClient, config: LLMConfig, found: Capabilities) -> bool:
-    if found.api != "chat":
+    if found.api != "chat" or config.response_schema == "never" or "response_format" in config.omit:
         return False
-    messages = [{"role": "user", "content": 'Is five more than four? Answer in JSON: {"yes": true} or {"yes": false}.'}]
-    body = request_base(config, 24, thinking=found.thinks) | {"messages": messages, "response_format": _SCHEMA}
-    choice = await _ask_or_none(client, "chat", body)
-    try:
-        return choice is not None and isinstance(json.loads(without_thinking(choice).text)["yes"], bool)
-    except (ValueError, KeyError, TypeError):
-        return False
+    # The question does not speak of JSON, or a server that ignores the schema might answer by it all the same.
+    messages = [{"role": "user", "content": "Is five more than four?"}]
+    body = request_base(config, 24, thinking=found.thinks)
+    choice = await _ask_or_none(client, "chat", body | {"messages": messages, "response_format": response_format(_Yes)})
+    form = JsonForm(_Yes, (), str)
+    return choice is not None and read_form(without_thinking(choice).text, form) is not None
 
 
 def request_base(config: LLMConfig, tokens: int, *, thinking: bool) -> dict[str, Any]:

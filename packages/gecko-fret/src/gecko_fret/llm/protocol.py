@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from gecko_fret.llm.capabilities import Capabilities
     from gecko_fret.llm.config import LLMConfig
 
@@ -63,11 +65,28 @@ class Dialogue:
         instruction: what to do.
         shown: demonstrations, what is asked and what is answered.
         asked: what the model answers.
+        form: the form of an answer for servers that take a JSON schema; None: text is asked for.
     """
 
     instruction: str
     shown: tuple[tuple[str, str], ...]
     asked: str
+    form: JsonForm | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonForm:
+    """The answer to a dialogue as JSON, and how it is put into the form that the prompt shows.
+
+    Attributes:
+        model: what an answer holds; its JSON schema is sent, and it alone reads what comes.
+        shown: the answers of the demonstrations.
+        as_text: from an answer to text of the prompt's own form, which is read like any other.
+    """
+
+    model: type[BaseModel]
+    shown: tuple[BaseModel, ...]
+    as_text: Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True)
