@@ -104,6 +104,17 @@ class Models:
         """What is known of LLMs behind servers and what has been spent on them, for the manifest."""
         return {self._servers[key]: llm.record() for key, llm in self._llms.items() if isinstance(llm, ServedLLM)}
 
+    def spent(self) -> dict[str, tuple[int, int]]:
+        """Tokens read and written by server, those of earlier runs that were recalled among them."""
+        records = {name: record["spent"] for name, record in self.records().items()}
+        return {name: (spent["prompt_tokens"], spent["generated_tokens"]) for name, spent in records.items()}
+
+    def charge(self, spent: Mapping[str, tuple[int, int]]) -> None:
+        """Count what other processes have spent; see ``spent``."""
+        for key, llm in self._llms.items():
+            if self._servers[key] in spent and isinstance(llm, ServedLLM):
+                llm.charge(*spent[self._servers[key]])
+
     def capabilities(self, config: LLMConfig) -> Capabilities | None:
         """What the server of an LLM can do; None for an LLM that is no server's, or ready-made.
 

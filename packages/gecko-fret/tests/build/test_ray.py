@@ -1,14 +1,17 @@
 import hashlib
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from gecko_core.errors import BackendError, ConfigError, DataError, ModelError
 from gecko_fret.build.fingerprints import prompt_hashes
 from gecko_fret.build.pipeline import build_fret
-from gecko_fret.build.ray import PartWorker, RayEngine, raise_from
+from gecko_fret.build.ray import PartWorker, RayEngine, most_workers, raise_from, shared_pace
 from gecko_fret.config import parse_config
+from gecko_fret.models import Models
+from gecko_fret.steps import WRITE
 
 
 def test_missing_ray_is_one_line(monkeypatch):
@@ -65,6 +68,60 @@ def test_what_a_worker_wrote_is_raised_again(kind):
     with pytest.raises(kind, match=r"^part-00001\.parquet: damaged: byte 3$"):
         raise_from(f"{kind.__name__}: part-00001.parquet: damaged: byte 3")
     raise_from("")
+
+
+def test_requests_and_tokens_a_minute_are_shared():
+    server = {"backend": "openai", "model": "m", "url": "http://h/v1"}
+    config = parse_config(
+        {"llm": server | {"requests_per_minute": 7}, "generators": [server | {"tokens_per_minute": 1000}, server]}
+    )
+    assert most_workers(config) == 7
+    shared = shared_pace(config, 3)
+    assert shared.llm.requests_per_minute == 2
+    assert [llm.tokens_per_minute for llm in shared.generators] == [333, None]
+    assert parse_config(shared.model_dump(mode="json")) == shared
+    assert most_workers(parse_config({})) > 10**6
+
+
+def fake_ray(monkeypatch):
+    """Ray Data in this process: one worker, which gets the parts one by one. Returns what it was told."""
+    told = {}
+
+    class Parts(list):
+        def map_batches(self, worker, *, fn_constructor_kwargs, batch_size, compute):
+            told.update(fn_constructor_kwargs, workers=compute)
+            made = worker(**fn_constructor_kwargs)
+            done = [made({"number": [part["number"]]}) for part in self]
+            return SimpleNamespace(iter_rows=lambda: ({k: v[0] for k, v in batch.items()} for batch in done))
+
+    data = SimpleNamespace(
+        DataContext=SimpleNamespace(get_current=SimpleNamespace),
+        ActorPoolStrategy=lambda size: size,
+        from_items=lambda items, override_num_blocks: Parts(items),
+    )
+    ray = SimpleNamespace(is_initialized=lambda: True, data=data)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", data)
+    return told
+
+
+def test_what_workers_spend_is_in_the_manifest(server, small_corpus, fake_embedder, tmp_path, monkeypatch):
+    told = fake_ray(monkeypatch)
+    server.says = "what about the subject"
+    llm = {"backend": "openai", "model": "m", "url": server.url, "api": "chat", "requests_per_minute": 60_000}
+    parsed = parse_config(
+        {"llm": llm, "generate": {"seeds": 6, "attempts": 1, "part_size": 2}, "score": {"judges": ["similarity"]}}
+    )
+    spent = {}
+    for name, engine in (("local", None), ("ray", RayEngine(2))):
+        models = Models(embedder=fake_embedder())
+        build_fret(parsed, tmp_path / name, corpus=small_corpus, engine=engine, models=models, until=WRITE)
+        (record,) = json.loads((tmp_path / name / "manifest.json").read_text())["llms"].values()
+        spent[name] = record["spent"]
+    assert told["workers"] == 2
+    assert told["config"]["llm"]["requests_per_minute"] == 30_000
+    assert spent["ray"] == spent["local"]
+    assert files(tmp_path / "ray") == files(tmp_path / "local")
 
 
 @pytest.mark.slow

@@ -136,13 +136,12 @@ class ApiClient:
             await self.budget.reserve(most, written)
             try:
                 await self._pace.wait(likely + written)
-                async with self._slots:
-                    spent = Spent(likely, written)  # if it is cut off
-                    try:
-                        content = await self._send(api, body, attempts - 1 - attempt)
-                    except BackendError:
-                        spent = Spent()
-                        raise
+                spent = Spent(likely, written)  # if it is cut off
+                try:
+                    content = await self._send(api, body, attempts - 1 - attempt)
+                except BackendError:
+                    spent = Spent()
+                    raise
                 answer = _parsed(content)
                 spent = _usage(answer, likely, written)
                 self._pace.correct(likely + written, spent.prompt_tokens + spent.generated_tokens)
@@ -177,7 +176,7 @@ class ApiClient:
         """The bytes of an answer; the client has done its retries when this raises."""
         openai = self._openai
         if self._client is None:
-            self._client = _make_client(openai, self._config, self._key)
+            self._client = _make_client(openai, self._config, self._key, self._slots)
         client = self._client if retries == self._config.retries else self._client.with_options(max_retries=retries)
         try:
             if api == "chat":
@@ -281,20 +280,24 @@ async def _all(jobs: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
         raise
 
 
-def _make_client(openai: Any, config: LLMConfig, key: str) -> Any:
+def _make_client(openai: Any, config: LLMConfig, key: str, slots: asyncio.Semaphore) -> Any:
     """The client; no redirect is followed, because it would take prompts, and on Azure the key, to another host."""
 
     class WholeAnswer(openai.DefaultAsyncHttpxClient):
-        """Limits time and size of a whole answer: the client's own time starts again with every byte."""
+        """Limits time and size of a whole answer: the client's own time starts again with every byte.
+
+        Here is where the requests in flight are limited: one that waits to be asked again takes nobody's place.
+        """
 
         async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
             if not key:
                 request.headers.pop("Authorization", None)
-            try:
-                async with asyncio.timeout(config.timeout_s):
-                    return await _read_whole(await super().send(request, stream=True, **options))
-            except TimeoutError:
-                raise late("the answer is not whole", request=request) from None
+            async with slots:
+                try:
+                    async with asyncio.timeout(config.timeout_s):
+                        return await _read_whole(await super().send(request, stream=True, **options))
+                except TimeoutError:
+                    raise late("the answer is not whole", request=request) from None
 
     # The client is built on httpx or its successor, by version; its own exception is what the retries know.
     late = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0]).ReadTimeout

@@ -109,6 +109,13 @@ class OpenAILLM:
         schemas = {"response_schema": self._config.response_schema} if self._knows_schemas else {}
         return {**found, **schemas, "spent": spent, **dollars}
 
+    def charge(self, prompt_tokens: int, generated_tokens: int) -> None:
+        """See ``ServedLLM``."""
+        spent = self._client.budget.spent
+        self._client.budget.spent = Spent(
+            spent.prompt_tokens + prompt_tokens, spent.generated_tokens + generated_tokens
+        )
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

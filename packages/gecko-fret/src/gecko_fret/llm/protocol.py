@@ -245,6 +245,10 @@ class ServedLLM(LLM, Protocol):
         """What the server can do and what has been spent on it, as JSON values."""
         ...
 
+    def charge(self, prompt_tokens: int, generated_tokens: int) -> None:
+        """Count what another process has spent on the server."""
+        ...
+
 
 class Backend(LLM, Protocol):
     """A class in ``gecko_fret.llm.BACKENDS``: an LLM that a configuration section describes."""
