@@ -29,7 +29,7 @@ def test_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    "room", ["gecko_core", *(f"gecko_core.{name}" for name in ("backbones", "encode", "folder", "io"))]
+    "room", ["gecko_core", *(f"gecko_core.{name}" for name in ("backbones", "encode", "fields", "folder", "io"))]
 )
 def test_a_room_exports_what_it_says(room):
     module = import_module(room)

@@ -209,3 +209,11 @@ def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
     monkeypatch.setattr("sys.argv", ["gecko-eval"])
     cli.main()
     assert called == ["waiting", "app"]
+
+
+def test_fields_of_a_fret_folder_need_vectors_and_a_folder(beir_folder, tmp_path):
+    arguments = ["run", "--data", str(beir_folder), "--drop-unjudged", "--fields", str(tmp_path / "none")]
+    result = CliRunner().invoke(app, [*arguments, "--model", "bm25", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "bm25 has no vectors to add" in result.output
+    assert not (tmp_path / "out").exists()

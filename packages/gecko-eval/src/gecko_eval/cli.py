@@ -70,6 +70,13 @@ def run_command(
     ] = "auto",
     rankings: Annotated[bool, typer.Option("--rankings", help="Keep rankings as TREC run files.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results.")] = False,
+    fields: Annotated[
+        Path | None, typer.Option(help="FRet folder of the set's corpus: its titles and queries join the documents.")
+    ] = None,
+    field_weights: Annotated[
+        str, typer.Option(help="published, title=0.5,queries=1, or a file that gecko-fret vectors wrote.")
+    ] = "published",
+    field_queries: Annotated[str, typer.Option(help="answered, all, relabelled or none; see gecko-fret.")] = "answered",
     offline: Offline = False,
     debug: Debug = False,
 ) -> None:
@@ -88,7 +95,12 @@ def run_command(
         names = names or ([] if own else ["local"])
         entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
         precision = None if dtype == "auto" else dtype
-        embedder = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
+        embedder: Any = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
+        if fields is not None:
+            from gecko_eval.mteb.fields import with_fields
+
+            which: Any = field_queries
+            embedder = with_fields(embedder, fields, field_weights, which)
         chosen_dims = _check_dims(embedder, dims, task_string)
         out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
         _say(_describe(embedder, chosen_dims, len(entries)))

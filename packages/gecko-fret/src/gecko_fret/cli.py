@@ -140,6 +140,56 @@ def export(
         typer.echo(f"{written} rows -> {to}")
 
 
+@app.command()
+def vectors(
+    folder: Annotated[Path, typer.Argument(help="A finished FRet folder.")],
+    out: Annotated[Path, typer.Argument(help="The .parquet file to write: document_id, chunk_id, embedding.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Folder, packaged model or hub id; default: the build's embedder."),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="fitted, published, title=0.5,queries=1, or a file whose weights are taken.")
+    ] = "fitted",
+    queries: Annotated[
+        str, typer.Option(help="answered (those that judges rejected are left out), all, relabelled or none.")
+    ] = "answered",
+    task: Annotated[str, typer.Option(help="Task string of your users' queries.")] = "search result",
+    dim: Annotated[int | None, typer.Option(help="Matryoshka dim.", min=1)] = None,
+    missing: Annotated[str, typer.Option(help="What stands in for a field: chunks, or zero as published.")] = "chunks",
+    normalize: Annotated[bool, typer.Option("--normalize", help="Unit length, for indexes of cosines.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Every passage is a document, also NAME#NUMBER.")] = False,
+    items: Annotated[int, typer.Option(help="Sentences that weights are fitted on.", min=0)] = 200,
+    seed: Annotated[int, typer.Option(help="Of drawing the sentences.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings for further files.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write document-level vectors: each chunk's, plus its document's title and written queries, for any index."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_fret.vectors import VectorsOptions, write_vectors
+
+        named: dict[str, Any] = {"queries": queries, "missing": missing}
+        options = VectorsOptions(
+            model=model,
+            weights=weights,
+            task=task,
+            dim=dim,
+            normalize=normalize,
+            whole=whole,
+            items=items,
+            seed=seed,
+            cache=cache,
+            device=device,
+            overwrite=overwrite,
+            **named,
+        )
+        write_vectors(folder, out, options, progress=True, say=typer.echo)
+
+
 def main() -> None:
     """Entry point of the console script."""
     run_typer(app, "gecko-fret")

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import torch
 
+from gecko_core.fields import best_of_documents
 from gecko_core.search import TopK
 from gecko_eval.cache import EmbeddingCache
 from gecko_eval.metrics import tie_order
+from gecko_eval.mteb.fields import DocumentFields, FieldsEmbedder
 from gecko_eval.mteb.tasks import TaskPrompt, prompt_fingerprint, task_prompt
 
 if TYPE_CHECKING:
@@ -220,15 +222,50 @@ class MtebEncoder:
         loader = create_dataloader(queries, task_metadata=task, prompt_type=PromptType.query, batch_size=512)
         vectors = self._full(*_texts(loader), task, PromptType.query)
         query_ids, doc_ids = list(queries["id"]), list(self._corpus["id"])
-        ties = tie_order(doc_ids)
-        best = {dim: TopK(self._cut(vectors, dim), top_k, ties=ties) for dim in self.dims}
+        owners = self._owners(doc_ids, task)
+        # Of the best chunks, so many that as many documents are among them.
+        k = top_k * int(np.bincount(owners).max())
+        best = {dim: TopK(self._cut(vectors, dim), k, ties=tie_order(doc_ids)[owners]) for dim in self.dims}
         for first in range(0, len(doc_ids), self.chunk_size):
             rows = self._corpus.select(range(first, min(first + self.chunk_size, len(doc_ids))))
             loader = create_dataloader(rows, task_metadata=task, prompt_type=PromptType.document, batch_size=512)
-            vectors = self._full(*_texts(loader), task, PromptType.document)
-            for dim in self.dims:
-                best[dim].add(self._cut(vectors, dim))
-        return {dim: _named(query_ids, doc_ids, *best[dim].result()) for dim in self.dims}
+            texts, titles = _texts(loader)
+            for dim, documents in self._documents(list(rows["id"]), texts, titles, task).items():
+                best[dim].add(documents)
+        found = {dim: best_of_documents(best[dim].result(), owners, top_k) for dim in self.dims}
+        return {dim: _named(query_ids, doc_ids, *found[dim]) for dim in self.dims}
+
+    @property
+    def _fields(self) -> DocumentFields | None:
+        return self.embedder.fields if isinstance(self.embedder, FieldsEmbedder) else None
+
+    def _owners(self, doc_ids: list[str], task: Any) -> np.ndarray:
+        """The document of every vector that is searched: one vector a document, or one a chunk."""
+        if not isinstance(self.embedder, FieldsEmbedder):
+            return np.arange(len(doc_ids))
+        self.embedder.check_documents(task.name, doc_ids)
+        return np.repeat(np.arange(len(doc_ids)), self.embedder.fields.chunk_counts(doc_ids))
+
+    def _documents(
+        self, ids: list[str], texts: list[str], titles: list[str] | None, task: Any
+    ) -> dict[int, np.ndarray]:
+        """The vectors to search of some documents, by dim."""
+        from mteb.types import PromptType
+
+        side = PromptType.document
+        if self._fields is None:
+            vectors = self._full(texts, titles, task, side)
+            return {dim: self._cut(vectors, dim) for dim in self.dims}
+        rows = self._fields.rows(ids, texts, titles or [""] * len(texts))
+        chunks = self._full([text for text, _ in rows.chunks], [title for _, title in rows.chunks], task, side)
+        none = np.zeros((0, chunks.shape[1]), dtype=np.float32)
+        of_titles = self._full(rows.titles, None, task, side) if rows.titles else none
+        of_queries = self._full(rows.queries, None, task, PromptType.query) if rows.queries else none
+        cut = self._cut
+        return {
+            dim: self._fields.combined(rows, cut(chunks, dim), cut(of_titles, dim), cut(of_queries, dim))
+            for dim in self.dims
+        }
 
     def _rerank(self, queries: Any, **kwargs: Any) -> dict[str, dict[str, float]]:
         from mteb.models.search_wrappers import SearchEncoderWrapper

@@ -21,6 +21,7 @@ from gecko_core.errors import DataError, GeckoError
 from gecko_core.io import format_seconds
 from gecko_eval.cache import EmbeddingCache
 from gecko_eval.mteb.entries import Entry
+from gecko_eval.mteb.fields import FieldsEmbedder
 from gecko_eval.mteb.items import ItemRecorder, KeptItems, has_rankings, save_rankings
 from gecko_eval.mteb.kinds import kind_named
 from gecko_eval.results import claimed, load_items, open_results, save_items, save_results
@@ -71,7 +72,7 @@ def run_tasks(
         ConfigError: ``out`` holds the results of another model.
     """
     _quiet()
-    with claimed(out), closing(EmbeddingCache(cache_folder, model.key)) as cache:
+    with claimed(out), closing(EmbeddingCache(cache_folder, _cache_key(model))) as cache:
         results = {**open_results(model, dims, out), "folder": str(out)}
         model.prompts.update({entry.name: entry.prompt for entry in entries})
         run = _Run(model, dims, out, cache, overwrite, rankings, results)
@@ -154,6 +155,9 @@ class _Run:
         if self.model.dims == (0,) and entry.kind not in {*_RANKED, "unreadable"}:
             outcome["skipped"] = f"{self.model.label} ranks documents and cannot do {entry.kind}"
             return outcome, arrays
+        if isinstance(self.model, FieldsEmbedder) and entry.kind not in ("Retrieval", "unreadable"):
+            outcome["skipped"] = f"fields are those of a corpus' documents, and {entry.kind} has none"
+            return outcome, arrays
         try:
             task = _load(entry)
             if notes := getattr(task, "notes", ()):
@@ -163,6 +167,9 @@ class _Run:
             outcome["scores"], statistic, arrays = self._score_dims(task, dims, keeps_rankings)
             if arrays:
                 outcome["items"] = statistic
+            if isinstance(self.model, FieldsEmbedder) and self.model.notes:
+                outcome["notes"] = [*outcome.get("notes", ()), *self.model.notes]
+                self.model.notes.clear()
             task.unload_data()
         except GeckoError as error:
             outcome["error"] = str(error)
@@ -220,6 +227,11 @@ class _Run:
                 show_progress_bar=False,
             ).task_results[0]
             return result, recorder, recorder.items(result.scores)
+
+
+def _cache_key(model: TextEmbedder | Bm25) -> str:
+    """What decides the vectors of texts; results may depend on more."""
+    return str(getattr(model, "cache_key", model.key))
 
 
 def in_one_line(error: Exception, width: int = 200) -> str:

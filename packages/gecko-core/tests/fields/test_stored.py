@@ -1,0 +1,43 @@
+"""Files of document vectors: written a block at a time, read back, whole or not there."""
+
+import numpy as np
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_core.fields import VectorsWriter, read_vectors
+
+pytest.importorskip("pyarrow")
+ABOUT = {"weights": {"title": 0.5}, "normalized": False}
+
+
+def test_what_is_written_is_read(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    with VectorsWriter.open(tmp_path / "v.parquet", 3, ABOUT) as writer:
+        writer.write(["b", "b"], ["b#0", "b#1"], vectors[:2])
+        writer.write(["a", "c", "c"], ["a", "c#0", "c#1"], vectors[2:])
+        assert writer.rows == 5
+    read = read_vectors(tmp_path / "v.parquet")
+    assert np.array_equal(read.vectors, vectors)
+    assert read.chunk_ids == ["b#0", "b#1", "a", "c#0", "c#1"]
+    assert read.about == ABOUT
+    owners, names = read.documents
+    assert (owners.tolist(), names) == ([0, 0, 1, 2, 2], ["b", "a", "c"])
+
+
+def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path):
+    def end_early():
+        with VectorsWriter.open(tmp_path / "v.parquet", 3, ABOUT) as writer:
+            writer.write(["a"], ["a"], np.ones((1, 3)))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        end_early()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_are_one_line(tmp_path):
+    (tmp_path / "v.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(DataError, match="not a readable file of document vectors"):
+        read_vectors(tmp_path / "v.parquet")
+    with pytest.raises(DataError, match="no such file"):
+        read_vectors(tmp_path / "w.parquet")
