@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -124,3 +125,23 @@ def test_help_needs_no_torch():
     code = "import sys; from gecko_core.cli import parser; parser().format_help(); print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_enriched_texts_are_embedded_in_the_place_of_theirs(folder, texts, sentences, tmp_path, capsys):
+    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+
+    run = tmp_path / "enriched-run"
+    (run / "enriched").mkdir(parents=True)
+    path = run / "enriched" / "part-00000.parquet"
+    pq.write_table(pa.table({"text": [sentences[0]], "enriched": ["the tokay barks at night"]}), path)
+    part = {"rows": 1, "sha256": sha256(path.read_bytes()).hexdigest()}
+    manifest = {"stages": {"enrich": {"done": True}}, "parts": {"enriched/part-00000.parquet": part}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    options = ["--model", str(folder), "--kind", "document", "--dtype", "float32", "--device", "cpu", "--quiet"]
+    assert main([str(texts), str(tmp_path / "o.npy"), *options, "--enriched", str(run)]) == 0
+    changed = ["the tokay barks at night" if text == sentences[0] else text for text in sentences]
+    expected = Gecko.from_pretrained(folder, device="cpu", dtype="float32").encode_documents(changed, ["a gecko"] * 100)
+    assert abs(np.load(tmp_path / "o.npy") - expected).max() < 1e-6
+    assert f"{sentences.count(sentences[0])} of 100 texts enriched" in capsys.readouterr().err
+    assert "not a FRet folder" in fails(capsys, texts, tmp_path / "p.npy", "--model", folder, "--enriched", tmp_path)

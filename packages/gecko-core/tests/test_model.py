@@ -121,3 +121,15 @@ def test_max_seq_length_is_capped_by_the_backbone(backbone_folder):
     assert Gecko.from_backbone(backbone_folder("roberta"), dims=(32,), max_seq_length=1000).max_seq_length == 64
     assert Gecko.from_backbone(backbone_folder("t5"), dims=(32,), max_seq_length=1000).max_seq_length == 1000
     assert Gecko.from_backbone(backbone_folder("t5"), dims=(32,)).max_seq_length == 512
+
+
+def test_enriched_texts_are_encoded_in_the_place_of_theirs(tiny):
+    enriched = {"a gecko": "the tokay barks", "night": "the gecko sleeps by day"}
+    titles = ["a lizard", None]
+    found = tiny.encode_documents(["a gecko", "walls"], titles, enriched=enriched)
+    assert np.array_equal(found, tiny.encode_documents(["the tokay barks", "walls"], titles))
+    assert np.array_equal(tiny.encode_queries("night", enriched=enriched), tiny.encode_queries(enriched["night"]))
+    with pytest.raises(DataError, match="documents must come as a list"):
+        tiny.encode_documents(b"a gecko", enriched=enriched)
+    with pytest.raises(DataError, match="row 1: document is int"):
+        tiny.encode_documents(["a gecko", 3], enriched=enriched)

@@ -51,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--text-column", default="text", help="column of the texts (default: %(default)s)")
     top.add_argument("--title-column", help="column of document titles (default: title, where there is one)")
     top.add_argument("--id-column", help="column of ids (default: id, where there is one)")
+    top.add_argument(
+        "--enriched",
+        nargs="+",
+        type=Path,
+        help="folders of gecko-fret enrich: enriched texts are encoded in the place of theirs",
+    )
     top.add_argument("--truncate-dim", type=int, help="keep this many leading components, normalised again")
     top.add_argument("--precision", choices=("float32", "int8", "binary"), default="float32")
     top.add_argument(
@@ -93,6 +99,25 @@ def _check_output(options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.output.parent}: no such folder; make it first")
 
 
+def _enriched(rows: Iterator[Row], folders: Sequence[Path] | None) -> Iterator[Row]:
+    """The rows, those that were enriched with their enriched text; how many is told at the end."""
+    if not folders:
+        return rows
+    from gecko_core.enriched import read_enriched
+
+    known = read_enriched(*folders)
+
+    def replaced() -> Iterator[Row]:
+        found = count = 0
+        for row in rows:
+            count += 1
+            found += row.text in known
+            yield row._replace(text=known.get(row.text, row.text))
+        print(f"{found} of {count} texts enriched", file=sys.stderr)
+
+    return replaced()
+
+
 def _run(options: argparse.Namespace) -> int:
     _check_output(options)
     # The slow imports come last: --help and the checks above answer at once.
@@ -106,7 +131,7 @@ def _run(options: argparse.Namespace) -> int:
 
     asked = [name for name in (options.title_column, options.id_column) if name is not None]
     columns = Columns(options.text_column, options.title_column or "title", options.id_column or "id", tuple(asked))
-    rows = read_rows(options.input, columns)
+    rows = _enriched(read_rows(options.input, columns), options.enriched)
     first = next(rows, None)  # an unreadable file should fail before a model is loaded
     devices = options.device or []
     several = devices if len(devices) > 1 else None

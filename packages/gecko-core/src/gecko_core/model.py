@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ from gecko_core.encode.quantization import (
 )
 from gecko_core.encode.stream import encode_stream
 from gecko_core.encode.texts import check_list, checked_max_length, checked_texts, token_ids
+from gecko_core.enriched import enriched_texts
 from gecko_core.errors import ConfigError
 from gecko_core.folder.hub import local_folder, push_to_hub
 from gecko_core.folder.layout import Layout, gecko_settings, read_layout
@@ -312,19 +313,38 @@ class Gecko(Network):
             vectors = torch.from_numpy(quantize(vectors.cpu().numpy(), precision, ranges)).to(vectors.device)
         return vectors.to(self.device) if output == "torch" else vectors.cpu().numpy()
 
-    def encode_queries(self, texts: Sequence[str] | str, task: str = DEFAULT_TASK, **options: Any) -> Any:
-        """Encode queries of ``task`` -> (n, dim) float32, rows of unit length. Options as in :meth:`encode`."""
+    def encode_queries(
+        self,
+        texts: Sequence[str] | str,
+        task: str = DEFAULT_TASK,
+        *,
+        enriched: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Encode queries of ``task`` -> (n, dim) float32, rows of unit length. Options as in :meth:`encode`.
+
+        ``enriched`` (:func:`gecko_core.enriched.read_enriched`) has what is encoded in the place of a text.
+        """
         if isinstance(texts, str):
-            return self.encode_queries([texts], task, **options)[0]
-        return self.encode(self.format_queries(texts, task), **options)
+            return self.encode_queries([texts], task, enriched=enriched, **options)[0]
+        return self.encode(self.format_queries(_replaced(texts, enriched, "query"), task), **options)
 
     def encode_documents(
-        self, texts: Sequence[str] | str, titles: Sequence[str | None] | str | None = None, **options: Any
+        self,
+        texts: Sequence[str] | str,
+        titles: Sequence[str | None] | str | None = None,
+        *,
+        enriched: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> Any:
-        """Encode documents and their titles -> (n, dim) float32, rows of unit length. Options as in :meth:`encode`."""
+        """Encode documents and their titles -> (n, dim) float32, rows of unit length. Options as in :meth:`encode`.
+
+        ``enriched`` (:func:`gecko_core.enriched.read_enriched`) has what is encoded in a text's place; titles stay.
+        """
         if isinstance(texts, str):
-            return self.encode_documents([texts], [titles] if isinstance(titles, str) else titles, **options)[0]
-        return self.encode(self.format_documents(texts, titles), **options)
+            named = [titles] if isinstance(titles, str) else titles
+            return self.encode_documents([texts], named, enriched=enriched, **options)[0]
+        return self.encode(self.format_documents(_replaced(texts, enriched, "document"), titles), **options)
 
     def encode_stream(self, rows: Iterable[str | Row], path: str | Path, **options: Any) -> int:
         """Encode an iterator of any length to a file; see :func:`gecko_core.encode.encode_stream`."""
@@ -365,3 +385,10 @@ class Gecko(Network):
         check_truncate_dim(dim, embeddings.shape[-1])
         cut = normalize(torch.as_tensor(embeddings)[..., :dim].float(), dim=-1)
         return cut if isinstance(embeddings, Tensor) else cut.cpu().numpy()
+
+
+def _replaced(texts: Sequence[str], enriched: Mapping[str, str] | None, what: str) -> Sequence[str]:
+    if enriched is None:
+        return texts
+    check_list(texts, what)
+    return enriched_texts(texts, enriched)

@@ -70,6 +70,10 @@ def run_command(
     ] = "auto",
     rankings: Annotated[bool, typer.Option("--rankings", help="Keep rankings as TREC run files.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results.")] = False,
+    enriched: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folders of gecko-fret enrich: their texts in the place of documents and queries."),
+    ] = None,
     fields: Annotated[
         Path | None, typer.Option(help="FRet folder of the set's corpus: its titles and queries join the documents.")
     ] = None,
@@ -96,6 +100,10 @@ def run_command(
         entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
         precision = None if dtype == "auto" else dtype
         embedder: Any = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
+        if enriched:
+            from gecko_eval.mteb.enriched import with_enriched
+
+            embedder = with_enriched(embedder, enriched)
         if fields is not None:
             from gecko_eval.mteb.fields import with_fields
 
@@ -376,7 +384,11 @@ def _say(line: str) -> None:
 
 
 #: Options of which every command takes several values after one name.
-_SEVERAL = {"run": {"--dims", "-d", "--tasks", "-t", "--data"}, "compare": {"--dims"}, "fetch": {"--splits"}}
+_SEVERAL = {
+    "run": {"--dims", "-d", "--tasks", "-t", "--data", "--enriched"},
+    "compare": {"--dims"},
+    "fetch": {"--splits"},
+}
 
 
 def spread(arguments: list[str]) -> list[str]:

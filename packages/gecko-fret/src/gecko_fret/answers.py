@@ -22,6 +22,12 @@ _LONGEST = 20_000  # characters; generate.max_new_tokens asks for far fewer, but
 _QUOTES = '"“” '
 
 
+def special_token(text: str) -> str | None:
+    """The first special token of a language model in a text, such as <|im_start|>; None where there is none."""
+    found = _SPECIAL.search(text)
+    return found[0] if found else None
+
+
 class Answer(NamedTuple):
     """A task line and a query."""
 
@@ -59,8 +65,8 @@ def read_answer(text: str, finished: bool, kind: str, prompts: PromptSet, *, giv
         text = " ".join(split_sentences(text)[:-1]) if given else ""
         if not text:
             return Unreadable("unfinished")
-    if special := _SPECIAL.search(text):
-        return Unreadable("special_token", special[0])
+    if special := special_token(text):
+        return Unreadable("special_token", special)
     return _query_alone(text, kind, prompts) if given else _task_and_query(text, kind, prompts)
 
 

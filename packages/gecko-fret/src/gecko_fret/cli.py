@@ -141,6 +141,42 @@ def export(
 
 
 @app.command()
+def enrich(
+    config: Annotated[Path | None, typer.Argument(help="YAML file of a build; without one: the defaults.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; run again to resume.")] = Path("runs/enriched"),
+    corpus: Annotated[
+        str | None, typer.Option(help="Folder, .jsonl/.csv/.tsv/.parquet file, hub:NAME, or python-docs.")
+    ] = None,
+    queries: Annotated[str | None, typer.Option(help="Queries, one a line or a table, instead of a corpus.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Distinct texts of these columns of --corpus, separated by commas.")
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="enrich-context (default), -acronyms, -grammar, -metadata, or a YAML file."),
+    ] = None,
+    llm: Annotated[str | None, typer.Option(help="Folder, packaged model or hub id of the LLM.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Most texts.", min=1)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete the parts that changed settings invalidate.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Let the LLM rewrite texts before they are encoded: context, acronyms, grammar, or metadata beside them."""
+    from gecko_core.errors import exit_on_error
+
+    with exit_on_error(debug):
+        from gecko_fret.build.enrich import EnrichOptions, run_enrich
+
+        overrides = list(set_ or [])
+        named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "corpus.limit": limit}
+        overrides += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+        names = [name.strip() for name in columns.split(",")] if columns else None
+        code = run_enrich(EnrichOptions(config, out, overrides, prompt, queries, names, force))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def vectors(
     folder: Annotated[Path, typer.Argument(help="A finished FRet folder.")],
     out: Annotated[Path, typer.Argument(help="The .parquet file to write: document_id, chunk_id, embedding.")],

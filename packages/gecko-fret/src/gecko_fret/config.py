@@ -182,6 +182,27 @@ WRITING_KEYS = {
 }
 
 
+class EnrichConfig(Section):
+    """Rewriting passages before they are encoded; the passages themselves stay as they are."""
+
+    prompt: str | None = Field(
+        default=None,
+        description="enrich-context, enrich-acronyms, enrich-grammar, enrich-metadata, or path of a YAML file; "
+        "unset: nothing is enriched",
+    )
+    passage_tokens: int = Field(default=256, ge=8, description="the LLM reads this much of a passage")
+    max_new_tokens: int = Field(default=320, ge=4)
+    temperature: float = Field(default=0.0, ge=0, description="0: the likeliest token")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    chat: Literal["auto", "always", "never"] = Field(
+        default="auto", description="the model's chat template; auto: where it has one"
+    )
+    min_length: float = Field(default=0.5, ge=0, description="fewest words of an answer, as a share of the text's")
+    max_length: float = Field(default=4.0, gt=0, description="most words, likewise; 40 are never too many")
+    language: str | None = Field(default=None, description="answers must look like this language (ISO 639-1)")
+    part_size: int = Field(default=32, ge=1, description="passages per part")
+
+
 class RetrieveConfig(Section):
     """Finding each query's candidates."""
 
@@ -398,6 +419,7 @@ class FretConfig(Section):
         default_factory=list, description="LLMs that write the queries, mixed by weight; empty: `llm` alone"
     )
     embedder: EmbedderConfig = EmbedderConfig()
+    enrich: EnrichConfig = EnrichConfig()
     generate: GenerateConfig = GenerateConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     score: ScoreConfig = ScoreConfig()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import PartList, Record, read_json, read_table
+from gecko_core.io import PartList, read_json, read_parts
 
 #: Which written queries count, and for which document; see :func:`read_fields`.
 Queries = Literal["answered", "all", "relabelled", "none"]
@@ -125,7 +125,7 @@ def read_fields(folder: str | Path, queries: Queries = "answered", *, whole: boo
         raise DataError(f"{folder}: the build is not finished; run the same gecko-fret build command again to go on")
     parts = PartList.from_json(folder, manifest.get("parts"))
     documents: dict[str, DocumentTexts] = {}
-    for record in _rows(folder, "corpus", parts, ("id", "title", "text")):
+    for record in read_parts(folder, "corpus", parts, ("id", "title", "text"), _CURE):
         chunk = record.text("id")
         name = chunk if whole else document_of(chunk)
         document = documents.setdefault(name, DocumentTexts(name))
@@ -146,26 +146,14 @@ def _queries(folder: Path, parts: PartList, queries: Queries) -> Iterator[tuple[
     if queries == "none":
         return
     if queries == "all":
-        for record in _rows(folder, "generated", parts, ("seed_id", "query", "source"), "seed_id", "query"):
+        columns = ("seed_id", "query", "source")
+        for record in read_parts(folder, "generated", parts, columns, _CURE, need=columns[:-1]):
             if record.fields.get("source", "llm") == "llm":
                 yield record.text("seed_id"), record.text("query")
         return
     sources = ("llm", "log") if queries == "relabelled" else ("llm",)
     of = "positive_id" if queries == "relabelled" else "seed_id"
     wanted = ("seed_id", "positive_id", "query", "source")
-    for record in _rows(folder, "fret", parts, wanted, "seed_id", "positive_id", "query"):
+    for record in read_parts(folder, "fret", parts, wanted, _CURE, need=wanted[:-1]):
         if record.fields.get("source", "llm") in sources and record.fields["positive_id"] is not None:
             yield record.text(of), record.text("query")
-
-
-def _rows(folder: Path, step: str, parts: PartList, only: tuple[str, ...], *need: str) -> Iterator[Record]:
-    """Rows of a step's parts, which are those that the build lists."""
-    listed = [name for name in parts if name.startswith(f"{step}/part-")]
-    # Folders of version 0.1 list nothing.
-    names = listed or sorted(path.relative_to(folder).as_posix() for path in (folder / step).glob("part-*.parquet"))
-    if not names:
-        raise DataError(f"{folder / step}: no part there; {_CURE}")
-    for name in names:
-        if listed:
-            parts.check(name, _CURE)
-        yield from read_table(folder / name, need=need or only, only=only)

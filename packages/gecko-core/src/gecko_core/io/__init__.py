@@ -19,7 +19,7 @@ from gecko_core.io.files import (
     write_json,
     write_text,
 )
-from gecko_core.io.parts import Part, PartList
+from gecko_core.io.parts import Part, PartList, read_parts
 from gecko_core.io.progress import Bars, Lines, Progress, Silent, choose_bars, format_seconds, make_progress
 from gecko_core.io.records import Record
 from gecko_core.io.settings import (
@@ -81,6 +81,7 @@ __all__ = [
     "read_hub",
     "read_json",
     "read_lines",
+    "read_parts",
     "read_table",
     "read_yaml",
     "remove_folder",

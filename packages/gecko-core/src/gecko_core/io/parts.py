@@ -6,13 +6,15 @@ reader accepts. A part that is lost, cut, changed, exchanged with another, or of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import DataError
 from gecko_core.io.files import file_hash, read_json, write_json
+from gecko_core.io.records import Record
+from gecko_core.io.tables import read_table
 
 _NAME = "parts.json"
 
@@ -133,3 +135,30 @@ class PartList:
         fault = self.fault(name)
         if fault:
             raise DataError(f"{self.folder / name}: the part is damaged or lost ({fault}); {cure}")
+
+
+def read_parts(
+    folder: str | Path, step: str, parts: PartList, only: Sequence[str], cure: str, *, need: Sequence[str] = ()
+) -> Iterator[Record]:
+    """Rows of the Parquet parts ``step/part-*`` that a list names, each checked first; without a list, of all there.
+
+    Args:
+        folder: what the names are relative to.
+        step: folder of the parts.
+        parts: the list; one that names no part of the step is that of an old version, which had none.
+        only: columns to read.
+        cure: how error lines end.
+        need: columns that every part must have; all of ``only`` by default.
+
+    Raises:
+        DataError: there is no part, or one is missing, damaged or of another run.
+    """
+    folder = Path(folder)
+    listed = [name for name in parts if name.startswith(f"{step}/part-")]
+    names = listed or sorted(path.relative_to(folder).as_posix() for path in (folder / step).glob("part-*.parquet"))
+    if not names:
+        raise DataError(f"{folder / step}: no part there; {cure}")
+    for name in names:
+        if listed:
+            parts.check(name, cure)
+        yield from read_table(folder / name, need=need or only, only=only)

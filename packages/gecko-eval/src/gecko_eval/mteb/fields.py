@@ -104,7 +104,7 @@ class FieldsEmbedder:
             "fields": {"weights": shown_weights(fields.weights), "queries": fields.texts.queries},
         }
         self.model = getattr(base, "model", None)
-        self.notes: list[str] = []
+        self._notes: list[str] = []
 
     def with_prompts(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
         """See ``TextEmbedder``."""
@@ -128,8 +128,14 @@ class FieldsEmbedder:
             )
         if known < len(ids):
             note = f"{known} of {len(ids)} documents have fields; the others go by their text"
-            if note not in self.notes:
-                self.notes.append(note)
+            if note not in self._notes:
+                self._notes.append(note)
+
+    def take_notes(self) -> list[str]:
+        """What was noted since the last call, of the documents and by the embedder."""
+        notes, self._notes = self._notes, []
+        take = getattr(self.base, "take_notes", None)
+        return [*notes, *(take() if take is not None else ())]
 
 
 def with_fields(embedder: TextEmbedder | Bm25, run: Path, weights: str, queries: Queries) -> FieldsEmbedder:

@@ -167,9 +167,8 @@ class _Run:
             outcome["scores"], statistic, arrays = self._score_dims(task, dims, keeps_rankings)
             if arrays:
                 outcome["items"] = statistic
-            if isinstance(self.model, FieldsEmbedder) and self.model.notes:
-                outcome["notes"] = [*outcome.get("notes", ()), *self.model.notes]
-                self.model.notes.clear()
+            if told := self._told():
+                outcome["notes"] = [*outcome.get("notes", ()), *told]
             task.unload_data()
         except GeckoError as error:
             outcome["error"] = str(error)
@@ -178,6 +177,11 @@ class _Run:
             logging.getLogger(__name__).debug("task failed", exc_info=True)
             outcome["error"] = f"{entry.name}: {in_one_line(error)}"
         return outcome, arrays
+
+    def _told(self) -> list[str]:
+        """What the model has to say of the texts that it was given."""
+        notes = getattr(self.model, "take_notes", None)
+        return notes() if notes is not None else []
 
     def _score_dims(self, task: Any, dims: Sequence[int], keeps_rankings: bool) -> tuple[dict[str, Any], str, Arrays]:
         """Scores by dim, the statistic that makes them from the items, and the items."""

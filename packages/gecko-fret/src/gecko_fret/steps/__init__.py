@@ -5,6 +5,7 @@ Names on disk and in the configuration are those of version 0.1, so that its fol
 | step | configuration | folder | rows counted as | stage in rejects/ |
 |---|---|---|---|---|
 | corpus | corpus | corpus | passages | |
+| enrich | enrich, llm | enriched | enriched | |
 | write | generate, llm, generators | attempts | attempts | |
 | filter | generate (`FILTER_KEYS`) | generated | queries | generate |
 | embed | embedder, retrieve.first_pass | embeddings | | |
@@ -21,6 +22,7 @@ from typing import Any
 from gecko_fret.steps.base import BuildContext, PartStep, Reject, Step, StepResult, WholeStep, Work
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.embed import EMBED
+from gecko_fret.steps.enrich import ENRICH, EnrichedText
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.judging import ScoredPair
 from gecko_fret.steps.measure import MEASURE
@@ -33,6 +35,7 @@ from gecko_fret.steps.write import WRITE, Attempt
 #: To add a step, write its file and put it here, after the steps that it reads.
 STEPS: list[Step[Any]] = [
     CORPUS,
+    ENRICH,
     WRITE,
     FILTER,
     EMBED,
@@ -45,6 +48,7 @@ STEPS: list[Step[Any]] = [
 __all__ = [
     "CORPUS",
     "EMBED",
+    "ENRICH",
     "FILTER",
     "MEASURE",
     "MINE",
@@ -55,6 +59,7 @@ __all__ = [
     "Attempt",
     "BuildContext",
     "Candidate",
+    "EnrichedText",
     "MeasuredItem",
     "MinedRow",
     "PartStep",
