@@ -56,7 +56,15 @@ BATCH = {"hard": 48, "lists": 20, "both": 20, "blocks": 48}
 #: What is measured by default: queries and the way in which they are learnt from.
 VARIANTS = ("written hard", "written lists", "written blocks", "styled blocks", "free blocks", "log blocks",
             "all blocks", "all lists", "all both")  # fmt: skip
-SMALL = {"seeds": 4, "others": 16, "candidates": 4, "steps": 2, "items": 12, "variants": ["written both", "all blocks"]}
+SMALL = {
+    "seeds": 4,
+    "others": 16,
+    "candidates": 4,
+    "steps": 2,
+    "items": 12,
+    "dims": [384, 64],
+    "variants": ["written both", "all blocks"],
+}
 
 
 def main() -> None:
@@ -67,6 +75,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rate", type=float, default=5e-5)
+    parser.add_argument("--dims", nargs="+", type=int, default=[384, 128], help="widths that are trained and measured")
     parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
     parser.add_argument("--teacher", default="all-mpnet-base-v2", help='embedder that "teacher blocks" learns from')
     parser.add_argument("--across", action="store_true", help="search with every model on all sets, not its own alone")
@@ -85,9 +94,12 @@ def main() -> None:
             model = trained(given, judged, variant, seed, clock)
             key = f"{variant}, seed {seed}" if given.runs > 1 else variant
             found[key] = {other: evaluated(given, str(model), other, sets) for other in others}
-            print(name, key, *(f"{other} {lab.mean(values)}" for other, values in found[key].items()), flush=True)
+            shown = (
+                f"{other} {' '.join(lab.mean(values) for values in of.values())}" for other, of in found[key].items()
+            )
+            print(name, key, *shown, flush=True)
         raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds}
-    lab.publish("adaptation", report(given, sets, raw), raw, given, plot(sets, raw))
+    lab.publish("adaptation", report(given, sets, raw), raw, given, plot(given, sets, raw))
 
 
 def wanted(given: argparse.Namespace, judged: lab.Judged) -> Iterator[tuple[str, int]]:
@@ -153,48 +165,24 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
         stage["teacher_cache"] = str(given.work / judged.name / "teacher")
         stage["objective"]["block"] = {"weight": 1.0, "targets": "teacher"}
     return lab.finetuned(
-        out, given.student, stage, clock, name=variant, seed=seed,
+        out, given.student, stage, clock, name=variant, seed=seed, dims=given.dims,
         batch_size=BATCH[way], max_steps=given.steps, learning_rate=given.rate,
     )  # fmt: skip
 
 
-def evaluated(given: argparse.Namespace, model: str, name: str, sets: dict[str, lab.Judged]) -> list[float]:
-    """NDCG@10 of every judged query of a set, kept beside the model; those of the student in the work folder."""
+def evaluated(given: argparse.Namespace, model: str, name: str, sets: dict[str, lab.Judged]) -> dict[str, list[float]]:
+    """NDCG@10 of every judged query of a set at every width, kept beside it; of the student in the work folder."""
     folder = Path(model).parent if Path(model).is_dir() else given.work / "zero-shot" / model
-    path = folder / "scores" / f"{name}-{given.queries}.json"
-    return lab.kept(path, lambda: {"ndcg_at_10": lab.scores_of(Gecko.from_pretrained(model), sets[name].data)})[
-        "ndcg_at_10"
-    ]
+    path = folder / "scores" / f"{name}-{given.queries}-{'-'.join(map(str, given.dims))}.json"
+    return lab.kept(
+        path, lambda: {"ndcg_at_10": lab.scores_at(Gecko.from_pretrained(model), sets[name].data, given.dims)}
+    )["ndcg_at_10"]
 
 
 def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str, Any]) -> list[str]:
     """The page."""
-    found = {name: raw["sets"][name]["ndcg_at_10"] for name in sets}
-    variants = list(dict.fromkeys(variant for of_set in found.values() for variant in of_set if variant != "zero-shot"))
-    rows: list[list[object]] = [["zero-shot", *(lab.mean(found[name]["zero-shot"][name]) for name in sets), ""]]
-    for variant in variants:
-        having = [name for name in sets if variant in found[name]]
-        own = [found[name][variant][name] for name in having]
-        base = [found[name]["zero-shot"][name] for name in having]
-        cells = [
-            lab.change(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-"
-            for name in sets
-        ]
-        rows.append([variant, *cells, lab.change_of_mean(own, base)])
-    cost: list[list[object]] = []
-    for variant in variants:
-        pairs = [
-            (name, other) for name in sets if variant in found[name] for other in found[name][variant] if other != name
-        ]
-        if pairs:
-            after = [found[name][variant][other] for name, other in pairs]
-            before = [found[name]["zero-shot"][other] for name, other in pairs]
-            changes = [float(np.mean(a) - np.mean(b)) for a, b in zip(after, before, strict=True)]
-            worst, (adapted, other) = min(zip(changes, pairs, strict=True))
-            cost.append([variant, lab.change_of_mean(after, before), f"{worst:+.1f} ({adapted} on {other})"])
     minutes = {name: sum(raw["sets"][name]["seconds"].values()) / 60 for name in sets}
-    across = ["## On corpora that the model was not adapted to", "", *lab.table(["", "mean", "worst"], cost), ""]
-    return [
+    lines = [
         "# Adaptation",
         "",
         f"{lab.described('torch', 'transformers')}. `experiments/adaptation.py`: student {given.student}, LLM "
@@ -203,41 +191,93 @@ def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str
         f"{given.prompts}. nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, those "
         "that leave out zero in bold. What is saved of each model is chosen on known items of its own run.",
         "",
-        *lab.table(["", *(f"{name} ({len(sets[name].data.queries)})" for name in sets), "mean"], rows),
-        "",
-        "![Change by corpus and way](adaptation.png)",
-        "",
-        *(across if cost else []),
-        f"Minutes of building and training: {', '.join(f'{name} {value:.0f}' for name, value in minutes.items())}.",
     ]
+    for dim in given.dims:
+        found = {name: at(raw["sets"][name]["ndcg_at_10"], dim) for name in sets}
+        header = ["", *(f"{name} ({len(sets[name].data.queries)})" for name in sets), "mean"]
+        lines += [f"## {dim} dims", "", *lab.table(header, changes(sets, found)), ""]
+        cost = across(sets, found)
+        if cost:
+            lines += ["On corpora that the model was not adapted to:", "", *lab.table(["", "mean", "worst"], cost), ""]
+    took = ", ".join(f"{name} {value:.0f}" for name, value in minutes.items())
+    return [
+        *lines, "![Change by corpus and way](adaptation.png)", "", f"Minutes of building and training: {took}.",
+    ]  # fmt: skip
 
 
-def plot(sets: dict[str, lab.Judged], raw: dict[str, Any]) -> Any:
-    """Change against zero-shot by corpus and variant, with intervals."""
+def at(found: dict[str, dict[str, dict[str, list[float]]]], dim: int) -> dict[str, dict[str, list[float]]]:
+    """The scores of every variant on every set at one width."""
+    return {way: {name: values[str(dim)] for name, values in of.items()} for way, of in found.items()}
+
+
+def changes(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:
+    """A line for each variant: its change on the corpora that it was adapted to."""
+    rows: list[list[object]] = [["zero-shot", *(lab.mean(found[name]["zero-shot"][name]) for name in sets), ""]]
+    for variant in variants(found):
+        having = [name for name in sets if variant in found[name]]
+        own = [found[name][variant][name] for name in having]
+        base = [found[name]["zero-shot"][name] for name in having]
+        cells = [
+            lab.change(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-"
+            for name in sets
+        ]
+        rows.append([variant, *cells, lab.change_of_mean(own, base)])
+    return rows
+
+
+def across(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:
+    """A line for each variant: its change on the other corpora."""
+    cost: list[list[object]] = []
+    for variant in variants(found):
+        pairs = [
+            (name, other) for name in sets if variant in found[name] for other in found[name][variant] if other != name
+        ]
+        if pairs:
+            after = [found[name][variant][other] for name, other in pairs]
+            before = [found[name]["zero-shot"][other] for name, other in pairs]
+            differences = [float(np.mean(a) - np.mean(b)) for a, b in zip(after, before, strict=True)]
+            worst, (adapted, other) = min(zip(differences, pairs, strict=True))
+            cost.append([variant, lab.change_of_mean(after, before), f"{worst:+.1f} ({adapted} on {other})"])
+    return cost
+
+
+def variants(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Those that any set has, in the order of the run."""
+    return list(dict.fromkeys(variant for of_set in found.values() for variant in of_set if variant != "zero-shot"))
+
+
+def plot(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str, Any]) -> Any:
+    """Change against zero-shot by corpus and variant, with intervals; a panel for each width."""
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(9, 3.5 * len(given.dims)), layout="constrained")
+    for axes, dim in zip(np.ravel(figure.subplots(len(given.dims), 1, sharex=True)), given.dims, strict=True):
+        bars(axes, sets, {name: at(raw["sets"][name]["ndcg_at_10"], dim) for name in sets})
+        axes.set_title(f"{dim} dims")
+        axes.set_ylabel("change of nDCG@10")
+    return figure
+
+
+def bars(axes: Any, sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> None:
+    """One panel."""
     from gecko_eval import paired_bootstrap
 
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    variants = list(dict.fromkeys(v for s in raw["sets"].values() for v in s["ndcg_at_10"] if v != "zero-shot"))
-    width = 0.8 / max(1, len(variants))
-    for place, variant in enumerate(variants):
-        bars = []
+    shown = variants(found)
+    width = 0.8 / max(1, len(shown))
+    for place, variant in enumerate(shown):
+        points = []
         for position, name in enumerate(sets):
-            found = raw["sets"][name]["ndcg_at_10"]
-            if variant in found:
-                of = paired_bootstrap(found[variant][name], found["zero-shot"][name], samples=2000)
-                bars.append((position + (place - (len(variants) - 1) / 2) * width, of.difference, of.low, of.high))
-        if bars:
-            x, y, low, high = zip(*bars, strict=True)
-            errors = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
-            axes.bar(x, y, width * 0.9, yerr=errors, label=variant, error_kw={"linewidth": 0.8})
+            if variant in found[name]:
+                of = paired_bootstrap(
+                    *(np.asarray(found[name][way][name]) for way in (variant, "zero-shot")), samples=2000
+                )
+                points.append((position + (place - (len(shown) - 1) / 2) * width, of.difference, of.low, of.high))
+        x, y, low, high = zip(*points, strict=True)
+        errors = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
+        axes.bar(x, y, width * 0.9, yerr=errors, label=variant, error_kw={"linewidth": 0.8})
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(sets)), list(sets))
-    axes.set_ylabel("change of nDCG@10 against zero-shot")
     axes.legend(fontsize=7, ncols=2)
-    return figure
 
 
 def _lines(path: Path, texts: list[str]) -> str:

@@ -95,12 +95,25 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
 
 def scores_of(model: Any, data: gecko_eval.RetrievalSet) -> list[float]:
     """NDCG@10 of every query, in percent."""
-    found = gecko_eval.evaluate_retrieval(model, data, [model.dim])[model.dim]
-    return [round(100 * float(value), 4) for value in found.per_query["ndcg_at_10"]]
+    return scores_at(model, data, [model.dim])[str(model.dim)]
+
+
+def scores_at(model: Any, data: gecko_eval.RetrievalSet, dims: Sequence[int]) -> dict[str, list[float]]:
+    """NDCG@10 of every query by the width that vectors are cut to, in percent."""
+    found = gecko_eval.evaluate_retrieval(model, data, list(dims))
+    return {str(dim): [round(100 * float(value), 4) for value in found[dim].per_query["ndcg_at_10"]] for dim in dims}
 
 
 def finetuned(
-    out: Path, student: str, stage: Mapping[str, Any], clock: Clock, *, name: str, seed: int, **trainer: Any
+    out: Path,
+    student: str,
+    stage: Mapping[str, Any],
+    clock: Clock,
+    *,
+    name: str,
+    seed: int,
+    dims: Sequence[int] = (),
+    **trainer: Any,
 ) -> Path:
     """The folder of a model that was fine-tuned, trained where it is missing; what training says is in OUT.log.
 
@@ -111,6 +124,7 @@ def finetuned(
         clock: counts it.
         name: of the run.
         seed: of the training.
+        dims: widths that are trained; default: the student's whole width.
         trainer: settings of the trainer.
     """
     if (out / "model").exists():
@@ -119,7 +133,7 @@ def finetuned(
         "name": name,
         "output": str(out),
         "seed": seed,
-        "student": {"model": student, "dims": [Gecko.from_pretrained(student).dim]},
+        "student": {"model": student, "dims": list(dims) or [Gecko.from_pretrained(student).dim]},
         "finetune": {**stage, "trainer": {"max_seq_length": 128, "checkpoint_every": 0, **trainer}},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
