@@ -4,8 +4,9 @@
 
 The same build of 500 queries runs twice: over a server without faults, and over one that spoils one answer in five
 (HTTP 500, 503 and 429, JSON that is cut off, an answer without choices, a connection that is closed). Both have to come
-to the same bytes. Busy: the requests that the server was answering, on average over a step's time, of those that the
-build may have in flight (``llm.concurrency``).
+to the same bytes. Passages are embedded as bags of words and no judge is measured: the time is that of asking. Busy:
+the requests that the server was answering, on average over a step's time, of those that the build may have in flight
+(``llm.concurrency``).
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ import multiprocessing
 import re
 import tempfile
 import time
+import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from machine import described, publish, table
 
 from gecko_fret import Corpus, build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus import python_docs
+from gecko_fret.models import Models
 
 FAULTS = ["500", "503", "429", "cut", "empty", "closed"]
-STEPS = ("write", "measure", "score")
+STEPS = ("write", "score")
 
 
 class Server:
@@ -120,6 +125,28 @@ def run_server(latency: float, share: float, ready: Any) -> None:
     asyncio.run(Server(latency, share).serve(ready))
 
 
+class BagOfWords:
+    """An embedder that takes no time: words hashed into 256 dimensions."""
+
+    prompt_style, max_seq_length, dim = "plain", 256, 256
+
+    def weights_hash(self) -> str:
+        return "bag of words"
+
+    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in re.findall(r"\w+", text.lower()):
+                vectors[row, zlib.crc32(word.encode()) % self.dim] += 1
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+    def encode_queries(self, texts: Sequence[str], task: str = "", **options: Any) -> np.ndarray:
+        return self._encode(texts)
+
+    def encode_documents(self, texts: Sequence[str], titles: Any = None, **options: Any) -> np.ndarray:
+        return self._encode(texts)
+
+
 @dataclass
 class Times:
     """When each step began and ended, by its progress."""
@@ -151,6 +178,7 @@ class Run:
     seconds: float
     steps: dict[str, float]
     busy: dict[str, float]
+    busy_asking: float
     spoilt: int
     files: dict[str, str]
 
@@ -166,12 +194,20 @@ def one_build(corpus: Corpus, share: float, options: argparse.Namespace, out: Pa
     config = parse_config(
         {
             "llm": llm | {"concurrency": options.concurrency},
-            "generate": {"seeds": options.queries, "attempts": 1, "max_copied": 1.0, "part_size": options.part_size},
-            "retrieve": {"candidates": options.candidates, "part_size": options.part_size},
+            "generate": {
+                "seeds": options.queries,
+                "attempts": 1,
+                "max_copied": 1.0,
+                "write_task": False,
+                "part_size": options.part_size,
+            },
+            "retrieve": {"candidates": options.candidates, "part_size": options.part_size, "seed_top_k": None},
+            "score": {"judges": ["similarity", "yes-no"]},
+            "mine": {"fuse": "rrf"},
         }
     )
     times, began = Times(), time.monotonic()
-    summary = build_fret(config, out, corpus=corpus, progress=times)
+    summary = build_fret(config, out, corpus=corpus, progress=times, models=Models(embedder=BagOfWords()))
     seconds = time.monotonic() - began
     report = asyncio.run(asked_for_report(port))
     process.terminate()
@@ -184,6 +220,7 @@ def one_build(corpus: Corpus, share: float, options: argparse.Namespace, out: Pa
         seconds=seconds,
         steps={step: sum(end - start for start, end in some) for step, some in spans.items()},
         busy={step: busy(report["changes"], some, options.concurrency) for step, some in spans.items()},
+        busy_asking=busy(report["changes"], [span for some in spans.values() for span in some], options.concurrency),
         spoilt=report["spoilt"],
         files={
             path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -216,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--passages", type=int, default=1000)
-    parser.add_argument("--candidates", type=int, default=10)
+    parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--part-size", type=int, default=32)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--latency", type=float, default=0.05)
@@ -237,6 +274,7 @@ def main() -> None:
             run.rows,
             f"{run.seconds:.1f}",
             *(f"{run.steps[step]:.1f}: {run.busy[step]:.0%}" for step in STEPS),
+            f"{sum(run.steps.values()):.1f}: {run.busy_asking:.0%}",
         ]
         for share, run in runs.items()
     ]
@@ -247,10 +285,19 @@ def main() -> None:
         "",
         f"{described('openai', 'pyarrow')}. {options.queries} queries over the chat API of a server on this machine "
         f"that answers after {options.latency * 1000:.0f} ms, {options.concurrency} requests in flight, parts of "
-        f"{options.part_size} queries, {options.candidates} candidates, default judges.",
+        f"{options.part_size} queries, {options.candidates} candidates, judge `yes-no`.",
         "",
         *table(
-            ["faults", "requests", "spoilt", "queries", "rows", "all s", *(f"`{step}` s: busy" for step in STEPS)], rows
+            [
+                "faults",
+                "requests",
+                "spoilt",
+                "queries",
+                "rows",
+                "all s",
+                *(f"`{step}` s: busy" for step in (*STEPS, "both")),
+            ],
+            rows,
         ),
         "",
         f"Parts: {'the same bytes' if same else 'NOT THE SAME'}. Time with faults: "

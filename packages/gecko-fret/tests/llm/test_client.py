@@ -56,6 +56,17 @@ def test_answers_come_in_order_and_concurrency_is_kept(client, server):
     assert server.most_in_flight == 4
 
 
+def test_a_request_that_waits_to_be_asked_again_keeps_no_place(client, server):
+    """One request at a time: the others are answered while the first waits for as long as the server says."""
+    server.faults = ["wait until"]
+    bodies = [BODY | {"prompt": prompt} for prompt in ("a cat", "the dog", "what is the mat")]
+    answers = ask(client(concurrency=1), *bodies)
+    asked = [body["prompt"] for body in server.bodies]
+    assert asked[0] == asked[3]
+    assert len(set(asked[:3])) == 3
+    assert answers == ask(client(), *bodies)
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from gecko_fret.llm.pace import Budget, BudgetError, Limits, Pace, Spent
+from gecko_fret.llm.pace import Budget, BudgetError, Limits, Pace, Pauses, Spent
 
 
 class Clock:
@@ -103,3 +103,13 @@ def test_a_request_that_does_not_fit_beside_others_waits_for_them():
     asyncio.run(run())
     assert events == ["a starts", "a ends", "b starts", "b ends", "c starts", "c ends"]
     assert budget.spent == Spent(15)
+
+
+def test_pauses_begin_with_what_an_answer_takes_and_grow():
+    pauses = Pauses(0.5)
+    assert [pauses.before(attempt) for attempt in (1, 2, 3, 4, 5)] == [0.5, 1.5, 4.5, 8.0, 8.0]
+    for _ in range(40):
+        pauses.note(0.05)
+    assert [pauses.before(attempt) for attempt in (1, 2, 3)] == pytest.approx([0.05, 0.15, 0.45])
+    pauses.note(100.0)
+    assert pauses.before(1) == 0.5

@@ -10,8 +10,10 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,17 +21,35 @@ from urllib.parse import quote, urlsplit
 
 from gecko_core.errors import BackendError, ConfigError, ModelError, first_line
 from gecko_fret.llm.config import LLMConfig
-from gecko_fret.llm.pace import Budget, Limits, Pace, Spent
+from gecko_fret.llm.pace import Budget, Limits, Pace, Pauses, Spent
 
 Value = TypeVar("Value")
 
 _BUSY = {408, 409, 425, 429}
-_LONGEST_PAUSE = 30.0
 _CLOSING = 2.0  # seconds for connections to end, which the end of the process ends anyway
 _MOST_BYTES = 32 * 2**20  # of an answer, decompressed; 8,192 tokens with 20 alternatives each have some 8 MB
 _MOST_COUNTED = 2**31  # a count of tokens above this is none
 _CHARACTERS_PER_TOKEN = 4  # of English text, on average
 _TOKENS_PER_MESSAGE = 16  # the marks that a chat template puts around a message: more than any known one
+
+
+class _Turn:
+    """A request's right to be made ready; others get it when the request is sent, or has failed before that.
+
+    Making one ready takes the client a millisecond or two. Were all those of a part made ready at once, the server
+    would wait for them; were one made ready after the other, it would wait for each.
+    """
+
+    now: ContextVar[_Turn | None] = ContextVar("turn", default=None)
+
+    def __init__(self, turns: asyncio.Semaphore):
+        self._turns: asyncio.Semaphore | None = turns
+
+    def pass_on(self) -> None:
+        """Let another request be made ready; doing it twice does no harm."""
+        if self._turns is not None:
+            self._turns.release()
+            self._turns = None
 
 
 class Refused(BackendError):
@@ -73,6 +93,7 @@ class ApiClient:
         self._config, self._openai = config, openai
         self._key = read_key(config)
         self._pace = Pace(config.requests_per_minute, config.tokens_per_minute)
+        self._pauses = Pauses(config.retry_pause_s)
         self.budget = Budget(
             Limits(
                 config.budget_tokens, config.budget_usd, config.usd_per_million_read, config.usd_per_million_written
@@ -80,6 +101,7 @@ class ApiClient:
             spent,
         )
         self._slots = asyncio.Semaphore(config.concurrency)
+        self._turns = asyncio.Semaphore(2 * config.concurrency)
         self._client: Any = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gecko-fret-http", daemon=True)
@@ -131,7 +153,7 @@ class ApiClient:
         written = int(body.get(self._config.max_tokens_key) or 0) * int(body.get("n") or 1)
         for attempt in range(attempts):
             if attempt:
-                await asyncio.sleep(min(self._config.retry_pause_s * 2 ** (attempt - 1), _LONGEST_PAUSE))
+                await asyncio.sleep(self._pauses.before(attempt))
             spent = Spent()
             await self.budget.reserve(most, written)
             try:
@@ -174,9 +196,18 @@ class ApiClient:
 
     async def _send(self, api: str, body: dict[str, Any], retries: int) -> bytes:
         """The bytes of an answer; the client has done its retries when this raises."""
+        await self._turns.acquire()
+        turn = _Turn(self._turns)
+        _Turn.now.set(turn)
+        try:
+            return await self._sent(api, body, retries)
+        finally:
+            turn.pass_on()
+
+    async def _sent(self, api: str, body: dict[str, Any], retries: int) -> bytes:
         openai = self._openai
         if self._client is None:
-            self._client = _make_client(openai, self._config, self._key, self._slots)
+            self._client = _make_client(openai, self._config, self._key, self._slots, self._pauses)
         client = self._client if retries == self._config.retries else self._client.with_options(max_retries=retries)
         try:
             if api == "chat":
@@ -280,7 +311,7 @@ async def _all(jobs: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
         raise
 
 
-def _make_client(openai: Any, config: LLMConfig, key: str, slots: asyncio.Semaphore) -> Any:
+def _make_client(openai: Any, config: LLMConfig, key: str, slots: asyncio.Semaphore, pauses: Pauses) -> Any:
     """The client; no redirect is followed, because it would take prompts, and on Azure the key, to another host."""
 
     class WholeAnswer(openai.DefaultAsyncHttpxClient):
@@ -293,11 +324,20 @@ def _make_client(openai: Any, config: LLMConfig, key: str, slots: asyncio.Semaph
             if not key:
                 request.headers.pop("Authorization", None)
             async with slots:
+                if (turn := _Turn.now.get()) is not None:
+                    turn.pass_on()
+                began = time.monotonic()
                 try:
                     async with asyncio.timeout(config.timeout_s):
-                        return await _read_whole(await super().send(request, stream=True, **options))
+                        response = await _read_whole(await super().send(request, stream=True, **options))
                 except TimeoutError:
                     raise late("the answer is not whole", request=request) from None
+            if response.status_code < 300:
+                pauses.note(time.monotonic() - began)
+            elif not {"retry-after", "retry-after-ms"} & {*response.headers}:  # what the server says comes first
+                attempt = int(request.headers.get("x-stainless-retry-count", 0)) + 1
+                response.headers["retry-after-ms"] = str(max(1, round(1000 * pauses.before(attempt))))
+            return response
 
     # The client is built on httpx or its successor, by version; its own exception is what the retries know.
     late = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0]).ReadTimeout

@@ -11,6 +11,9 @@ from typing import Any
 from gecko_core.errors import BackendError
 
 _PER_MILLION = 1e-6
+_SMOOTH = 0.2  # weight of the last answer's time in what is typical
+_GROWTH = 3.0
+_LONGEST_PAUSE = 8.0
 
 
 class BudgetError(BackendError):
@@ -51,6 +54,29 @@ class Pace:
     def correct(self, expected: int, used: int) -> None:
         """Say how many tokens a request took that was expected to take others."""
         self._next += self._per_token * (used - expected)
+
+
+class Pauses:
+    """How long to wait before a request is sent again: as long as an answer takes, then three times as long each time.
+
+    A server that fails now and then is asked again soon, by its own measure, and one that is down is left alone.
+
+    Args:
+        first: seconds of the first pause, at most.
+    """
+
+    def __init__(self, first: float):
+        self._first = first
+        self._typical: float | None = None
+
+    def note(self, seconds: float) -> None:
+        """Say how long an answer has taken."""
+        self._typical = seconds if self._typical is None else self._typical + _SMOOTH * (seconds - self._typical)
+
+    def before(self, attempt: int) -> float:
+        """Seconds of the pause before an attempt; 1 is the second time that the request is sent."""
+        first = self._first if self._typical is None else min(self._first, self._typical)
+        return min(first * _GROWTH ** (attempt - 1), _LONGEST_PAUSE)
 
 
 @dataclass(slots=True)
