@@ -153,14 +153,14 @@ def _retrieval(source: Path, out: Path, documents: int) -> str:
 
 def _titles(out: Path, rows: int) -> str:
     """Titles of Python's documentation and first sentences: of the same passage, or of two."""
-    passages = [p for p in python_docs(limit=400) if p.title and len(split_sentences(p.text)) > 1][: 2 * rows]
+    titled = {p.title: p for p in python_docs(limit=400) if p.title and len(split_sentences(p.text)) > 1}
+    passages = list(titled.values())[:rows]
     pairs = []
     for place, passage in enumerate(passages):
-        other = passage if place % 2 else passages[place - 1]
-        first = split_sentences(other.text)[0][:80]
+        first = split_sentences((passage if place % 2 else passages[place - 1]).text)[0]
         pairs.append({"sentence1": passage.title, "sentence2": first, "label": place % 2})
-    _write(out / "test.jsonl", pairs[:rows])
-    texts = dict.fromkeys(text for pair in pairs[:rows] for text in (pair["sentence1"], pair["sentence2"]))
+    _write(out / "test.jsonl", pairs)
+    texts = dict.fromkeys(text for pair in pairs for text in (pair["sentence1"], pair["sentence2"]))
     _write(out / "texts.jsonl", ({"text": text} for text in texts))
     return "pairs"
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_core.io import Part, PartList
+from gecko_core.io import Part, PartList, read_parts
 
 
 @pytest.fixture
@@ -82,3 +82,27 @@ def test_processes_that_share_a_folder_lose_nothing(tmp_path):
     found = PartList.read(tmp_path)
     assert len(found) == 20
     assert all(found.fault(name) is None for name in found)
+
+
+def test_rows_of_listed_parts_are_read_in_order(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / "step"
+    folder.mkdir()
+    parts = PartList(tmp_path)
+    for number in (1, 0):
+        pq.write_table(pa.table({"n": [number], "more": ["x"]}), folder / f"part-0000{number}.parquet")
+        parts.note(f"step/part-0000{number}.parquet", 1)
+    pq.write_table(pa.table({"n": [9]}), folder / "part-00009.parquet")  # of nobody
+
+    def rows(listed, step="step", **options):
+        return [record.fields for record in read_parts(tmp_path, step, listed, ("n", "absent"), "mend it", **options)]
+
+    assert rows(parts, need=("n",)) == [{"n": 0}, {"n": 1}]
+    assert rows(PartList(tmp_path), need=("n",)) == [{"n": 0}, {"n": 1}, {"n": 9}]
+    with pytest.raises(DataError, match="no column 'absent'"):
+        rows(parts)
+    with pytest.raises(DataError, match="other: no part there; mend it"):
+        rows(parts, "other")
+    (folder / "part-00001.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match=r"damaged or lost .*; mend it"):
+        rows(parts, need=("n",))

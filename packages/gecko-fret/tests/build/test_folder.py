@@ -51,7 +51,7 @@ def test_an_empty_folder_counts_nothing(tmp_path):
     workspace = Workspace(tmp_path)
     assert set(workspace.counts().values()) == {0}
     assert workspace.reject_counts() == {}
-    assert workspace.token_counts() == {"write": {}, "measure": {}, "score": {}}
+    assert workspace.token_counts() == {"enrich": {}, "write": {}, "measure": {}, "score": {}}
 
 
 def test_a_damaged_manifest_is_one_line_with_the_cure(tmp_path):
