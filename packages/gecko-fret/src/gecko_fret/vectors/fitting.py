@@ -23,7 +23,7 @@ import numpy as np
 
 from gecko_core.fields import FIELDS, Missing
 from gecko_core.randomness import generator
-from gecko_core.search import top_k
+from gecko_core.search import BLOCK, TopK
 from gecko_core.text_words import text_words
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.judges.fusion import maximise, reciprocal_rank
@@ -174,10 +174,11 @@ class _Items:
 
     def _nearest(self, queries: np.ndarray, field: str) -> np.ndarray:
         """(Q, k) documents whose vector of a field is nearest, some of them several times."""
-        encoded, step = self._encoded, 1 << 14
-        count = len(encoded.documents[field])
-        blocks = [encoded.at(field, slice(start, start + step), self._dim) for start in range(0, count, step)]
-        return encoded.documents[field][top_k(queries, blocks, min(_NEAREST, count)).rows]
+        encoded, count = self._encoded, len(self._encoded.documents[field])
+        search = TopK(queries, min(_NEAREST, count))
+        for start in range(0, count, BLOCK):
+            search.add(encoded.at(field, slice(start, start + BLOCK), self._dim))
+        return encoded.documents[field][search.result().rows]
 
     def _similarities(
         self, query: np.ndarray, number: int, row: int | None = None, without: np.ndarray | None = None, line: str = ""
