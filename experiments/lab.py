@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+import gecko_core
 import gecko_eval
-from gecko_core import Gecko
 from gecko_core.errors import DataError
-from gecko_core.io import read_json, write_json, write_text
+from gecko_core.io import choose_bars, read_json, write_json, write_text
 from gecko_core.randomness import generator
 from gecko_core.threads import choose_waiting
-from gecko_fret import Corpus, Passage
-from gecko_fret.corpus import python_docs
+from gecko_fret.corpus import Corpus, Passage, python_docs
 from gecko_train.config import parse_recipe
 from gecko_train.run import run_stage
 
-choose_waiting()  # before anything imports torch
+# Before torch is imported: names of gecko_core that need it import it when they are asked for.
+choose_waiting()
+choose_bars()
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 DOCS = "python-docs"
@@ -133,7 +134,7 @@ def finetuned(
         "name": name,
         "output": str(out),
         "seed": seed,
-        "student": {"model": student, "dims": list(dims) or [Gecko.from_pretrained(student).dim]},
+        "student": {"model": student, "dims": list(dims) or [gecko_core.Gecko.from_pretrained(student).dim]},
         "finetune": {**stage, "trainer": {"max_seq_length": 128, "checkpoint_every": 0, **trainer}},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
