@@ -18,13 +18,13 @@ from rich.console import Console
 
 import gecko_core
 import gecko_eval
+import gecko_train.run
 from gecko_core.errors import DataError
 from gecko_core.io import choose_bars, read_json, write_json, write_text
 from gecko_core.randomness import generator
 from gecko_core.threads import choose_waiting
 from gecko_fret.corpus import Corpus, Passage, python_docs
 from gecko_train.config import parse_recipe
-from gecko_train.run import run_stage
 
 # Before torch is imported: names of gecko_core that need it import it when they are asked for.
 choose_waiting()
@@ -140,7 +140,7 @@ def finetuned(
     out.parent.mkdir(parents=True, exist_ok=True)
     with (out.parent / f"{out.name}.log").open("a", encoding="utf-8") as log:
         console = Console(file=log, width=120)
-        clock.run(f"train {name}", lambda: run_stage(parse_recipe(recipe), "finetune", console))
+        clock.run(f"train {name}", lambda: gecko_train.run.run_stage(parse_recipe(recipe), "finetune", console))
     return out / "model"
 
 
