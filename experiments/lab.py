@@ -19,8 +19,9 @@ from rich.console import Console
 import gecko_core
 import gecko_eval
 import gecko_train.run
+from gecko_core.bars import choose_bars
 from gecko_core.errors import DataError
-from gecko_core.io import choose_bars, read_json, write_json, write_text
+from gecko_core.io import read_json, write_json, write_text
 from gecko_core.randomness import generator
 from gecko_core.threads import choose_waiting
 from gecko_fret.corpus import Corpus, Passage, python_docs

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gecko_core.bars import choose_bars
 from gecko_core.errors import ConfigError, exit_on_error
-from gecko_core.io import choose_bars
 from gecko_core.threads import choose_waiting
 
 __all__ = ["run_command", "run_typer"]

@@ -1,10 +1,8 @@
 import io
 import sys
 
-import pytest
-
 from gecko_core.io import progress
-from gecko_core.io.progress import Bars, Lines, Silent, choose_bars, format_seconds, make_progress
+from gecko_core.io.progress import Bars, Lines, Silent, format_seconds, make_progress
 
 
 def test_lines_tell_beginning_middle_and_end(monkeypatch):
@@ -72,17 +70,3 @@ def test_durations_are_short_to_read():
         "1 h 0 min",
         "2 h 10 min",
     ]
-
-
-@pytest.mark.parametrize(
-    ("terminal", "given", "expected"),
-    [(True, {}, None), (False, {}, "1"), (False, {"HF_DATASETS_DISABLE_PROGRESS_BARS": "0"}, "0")],
-)
-def test_bars_of_other_packages_are_off_where_there_is_no_terminal(monkeypatch, terminal, given, expected):
-    environment = dict(given)
-    monkeypatch.setattr(progress.os, "environ", environment)
-    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
-    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: terminal, raising=False)
-    choose_bars()
-    assert environment.get("HF_DATASETS_DISABLE_PROGRESS_BARS") == expected
-    assert environment.get("TQDM_DISABLE") == (None if terminal else "1")

@@ -20,7 +20,7 @@ from gecko_core.io.files import (
     write_text,
 )
 from gecko_core.io.parts import Part, PartList, read_parts
-from gecko_core.io.progress import Bars, Lines, Progress, Silent, choose_bars, format_seconds, make_progress
+from gecko_core.io.progress import Bars, Lines, Progress, Silent, format_seconds, make_progress
 from gecko_core.io.records import Record
 from gecko_core.io.settings import (
     Section,
@@ -63,7 +63,6 @@ __all__ = [
     "apply_override",
     "below_data_dir",
     "bring_back",
-    "choose_bars",
     "count_rows",
     "describe_error",
     "dump_settings",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
-
-_NO_BARS = ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
 
 
 class Progress(Protocol):
@@ -156,18 +153,6 @@ def make_progress(wanted: Progress | bool | None, console: Any = None, *, every:
             return Bars(console)
         return Lines(every=every, write=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
     return Bars() if sys.stderr.isatty() else Lines(every=every)
-
-
-def choose_bars() -> None:
-    """Switch off the progress bars of other packages where stderr is no terminal; commands call it first of all.
-
-    Loading weights, reading GGUF files and data sets would each leave a bar in the log, many times over. tqdm and the
-    packages of Hugging Face read these variables when they are imported; processes started later inherit them. What the
-    environment says already stays.
-    """
-    if sys.stderr is None or not sys.stderr.isatty():
-        for name in _NO_BARS:
-            os.environ.setdefault(name, "1")
 
 
 def format_seconds(seconds: float) -> str:
