@@ -139,8 +139,19 @@ def test_blocks_hold_all_candidates_and_their_scores(load):
     assert texts(first) == ["text 0", "text 3", "text 1", "text 4", "text 5"]
     assert len(second.documents) == len(second.scores) == 6
     assert len(load(rows, blocks={}, limit=1, unanswered=True)) == 1
-    with pytest.raises(DataError, match=r"training set .*: no rows"):
-        load([calibrated_row(answered=False)], blocks={})
+
+
+@pytest.mark.parametrize(
+    ("rows", "blocks", "said"),
+    [
+        ([], None, "this FRet folder has no rows; .* with more seeds"),
+        ([calibrated_row(answered=False)], None, "found an answer for none of its 1 rows; learn from lists"),
+        ([calibrated_row(answered=False)], {}, "found an answer for none of its 1 rows; learn from lists"),
+    ],
+)
+def test_a_folder_with_nothing_to_learn_from_says_why(load, rows, blocks, said):
+    with pytest.raises(DataError, match=said):
+        load(rows, blocks=blocks)
 
 
 def test_rows_that_are_set_apart_are_in_neither_lists_nor_blocks(load):

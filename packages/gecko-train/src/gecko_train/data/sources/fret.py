@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import Section, find_data
 from gecko_core.randomness import Stream, stream_generator
 from gecko_fret import FretData, FretRow, load_fret
@@ -86,12 +86,13 @@ class FretLists:
 
     Raises:
         ConfigError: the objective reads a score that the rows do not have, or no row is of the sources asked for.
-        DataError: the folder is not a FRet folder.
+        DataError: the folder is not a FRet folder; while iterating: nothing in it can be learnt from.
     """
 
     def __init__(
         self, folder: Path, options: FretOptions, task: str | None, context: SourceContext, listed: int | None
     ):
+        self._folder = folder
         self._data: FretData = load_fret(folder)
         # In blocks most passages are candidates of many rows.
         self._passage = functools.cache(self._data.passage) if listed is None else self._data.passage
@@ -109,13 +110,27 @@ class FretLists:
 
     def __iter__(self) -> Iterator[TrainingRow]:
         generator = stream_generator(self._context.seed, Stream.FRET_NEGATIVES)
+        empty = True
         for place in self._places:
             row = self._data[place]
-            if row.positive is None:
-                if self._context.unanswered:
-                    yield self._unanswered(row)
-            else:
-                yield self._answered(row, generator)
+            if row.positive is None and not self._context.unanswered:
+                continue
+            empty = False
+            yield self._unanswered(row) if row.positive is None else self._answered(row, generator)
+        if empty:
+            raise DataError(self._nothing())
+
+    def _nothing(self) -> str:
+        """Why there is nothing to learn from, and the cure."""
+        if not self._places:
+            return (
+                f"{self._folder}: this FRet folder has no rows; its report says why queries were rejected: build "
+                "with more seeds (generate.seeds) or another LLM"
+            )
+        return (
+            f"{self._folder}: the judges found an answer for none of its {len(self._places)} rows; learn from lists "
+            "(objective.kl), build with more seeds (generate.seeds), or lower mine.min_probability"
+        )
 
     def _answered(self, row: FretRow, generator: np.random.Generator) -> TrainingRow:
         data, options = self._data, self._options
