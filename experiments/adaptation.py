@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
     given = lab.parsed(parser, SMALL)
     sets = {name: lab.judged_set(name, given.queries) for name in given.sets}
-    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
     for name, judged in sets.items():
         clock = lab.Clock(given.work / name / "seconds.json")
         others = sets if given.across else [name]

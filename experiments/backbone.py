@@ -64,7 +64,7 @@ def main() -> None:
         found[stage] = lab.kept(path, lambda stage=stage: scored(given, stage, clock))
         print(stage, *(f"{task} {value:.1f}" for task, value in found[stage].items()), flush=True)
     raw = {
-        "options": {key: str(value) for key, value in vars(given).items()},
+        "options": lab.options_of(given),
         "scores": found,
         "seconds": clock.seconds,
     }

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-5)
     parser.add_argument("--student", default="all-minilm-l6-v2")
     given = lab.parsed(parser, SMALL)
-    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
     for name in given.sets:
         judged = lab.judged_set(name, given.queries)
         start = lab.kept(given.work / name / "start.json", lambda j=judged: scores(given.student, j))["ndcg_at_10"]

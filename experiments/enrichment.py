@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--embedder", default="all-minilm-l6-v2")
     given = lab.parsed(parser, SMALL)
-    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
     for name in given.sets:
         raw["sets"][name] = measured(given, name)
     lab.publish("enrichment", report(given, raw), raw, given)

@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--embedder", default="all-minilm-l6-v2")
     given = lab.parsed(parser, SMALL)
     model = Gecko.from_pretrained(given.embedder)
-    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
     for name in given.sets:
         raw["sets"][name] = scored(given, model, lab.judged_set(name, given.queries))
     lab.publish("fields", report(given, raw), raw, given)

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--embedder", default="all-minilm-l6-v2")
     parser.add_argument("--modes", nargs="+", default=list(PROMPTS))
     given = lab.parsed(parser, SMALL)
-    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "sets": {}}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
     for name in given.sets:
         raw["sets"][name] = judged(given, lab.judged_set(name, given.queries))
         print(name, *(f"{way} {lab.mean(of)}" for way, of in raw["sets"][name]["ndcg_at_10"].items()), flush=True)

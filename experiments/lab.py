@@ -70,6 +70,11 @@ def parsed(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argpars
     return given
 
 
+def options_of(given: argparse.Namespace) -> dict[str, str]:
+    """The options that decide a result; not where it is kept."""
+    return {key: str(value) for key, value in vars(given).items() if key not in ("work", "small", "no_publish")}
+
+
 def judged_set(name: str, queries: int = 0) -> Judged:
     """A BEIR folder, or ``python-docs``: titles as queries, and the interpreter's documentation without them.
 

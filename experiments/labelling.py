@@ -67,7 +67,7 @@ def main() -> None:
     sets = {name: lab.judged_set(name, given.queries) for name in given.sets}
     start = {name: lab.kept(given.work / "start" / f"{name}.json", lambda n=name: scores(given.student, sets[n]))
              for name in sets}  # fmt: skip
-    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "start": start}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "start": start}
     raw["corpora"] = {}
     for corpus in given.corpora:
         clock = lab.Clock(given.work / corpus / "seconds.json")

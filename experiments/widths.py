@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["all-minilm-l6-v2"], help="names or folders")
     parser.add_argument("--dims", nargs="+", type=int, default=[384, 256, 192, 128, 96, 64, 32])
     given = lab.parsed(parser, SMALL)
-    raw: dict[str, Any] = {"options": {key: str(value) for key, value in vars(given).items()}, "models": {}}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "models": {}}
     for name in given.models:
         model = Gecko.from_pretrained(name)
         found: dict[str, Any] = {}
