@@ -26,6 +26,7 @@ import lab
 import numpy as np
 
 from gecko_core import Gecko
+from gecko_core.command import run_command
 from gecko_core.io import write_text
 from gecko_core.randomness import generator
 from gecko_fret import build_fret, load_fret
@@ -288,4 +289,4 @@ def _lines(path: Path, texts: list[str]) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    main()
+    run_command(main)

@@ -22,6 +22,7 @@ import numpy as np
 from rich.console import Console
 
 from gecko_core import Gecko
+from gecko_core.command import run_command
 from gecko_core.io import find_data, read_table
 from gecko_core.randomness import generator
 from gecko_eval.in_training import subsample
@@ -217,4 +218,4 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -17,6 +17,7 @@ from typing import Any
 import lab
 
 from gecko_core import Gecko
+from gecko_core.command import run_command
 from gecko_core.io import read_json
 from gecko_fret import build_fret, load_fret
 from gecko_fret.config import parse_config
@@ -155,4 +156,4 @@ def plot(raw: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -21,6 +21,7 @@ from typing import Any
 import lab
 
 import gecko_eval
+from gecko_core.command import run_command
 from gecko_core.io import below_data_dir, read_table, write_text
 from gecko_core.randomness import generator
 from gecko_fret.corpus import python_docs, split_sentences
@@ -219,4 +220,4 @@ def _change(change: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

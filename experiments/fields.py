@@ -19,6 +19,7 @@ import lab
 import numpy as np
 
 from gecko_core import Gecko
+from gecko_core.command import run_command
 from gecko_core.fields import read_vectors, search_documents
 from gecko_core.randomness import generator
 from gecko_fret import Corpus, build_fret
@@ -159,4 +160,4 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -17,6 +17,7 @@ from typing import Any
 import lab
 import numpy as np
 
+from gecko_core.command import run_command
 from gecko_core.io import read_json, write_text
 from gecko_fret import FretRow, build_fret, load_fret
 from gecko_fret.config import parse_config
@@ -227,4 +228,4 @@ def _paper() -> list[Callable[[Any], float]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

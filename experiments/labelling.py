@@ -20,6 +20,7 @@ import lab
 import numpy as np
 
 from gecko_core import Gecko
+from gecko_core.command import run_command
 from gecko_fret import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus import load_corpus
@@ -168,4 +169,4 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

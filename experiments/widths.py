@@ -16,6 +16,7 @@ import lab
 import numpy as np
 
 from gecko_core import Gecko
+from gecko_core.command import run_command
 from gecko_core.encode import dequantize, quantize, ranges_of
 from gecko_core.io import whole_file
 from gecko_core.search import top_k
@@ -142,4 +143,4 @@ def plot(given: argparse.Namespace, raw: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
