@@ -101,7 +101,8 @@ class ApiClient:
             spent,
         )
         self._slots = asyncio.Semaphore(config.concurrency)
-        self._turns = asyncio.Semaphore(2 * config.concurrency)
+        # So many are prepared or in flight; one at a time keeps their order, for the server's prefix cache.
+        self._turns = asyncio.Semaphore(2 * config.concurrency - 1)
         self._client: Any = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gecko-fret-http", daemon=True)
