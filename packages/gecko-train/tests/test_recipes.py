@@ -4,7 +4,7 @@ import pytest
 
 from gecko_train.config import dump_recipe, find_recipe, load_recipe, parse_recipe
 
-NAMES = ("quickstart", "domain", "smollm2-135m", "gecko-1b", "multilingual")
+NAMES = ("quickstart", "adapt", "domain", "smollm2-135m", "llm2vec", "gecko-1b", "multilingual")
 
 
 @pytest.mark.parametrize("name", NAMES)
