@@ -1,8 +1,9 @@
 """gecko-core against sentence-transformers: same weights, same texts, one run. Prints a Markdown table.
 
     uv run python packages/gecko-core/benchmarks/compare.py [--texts 1000] [--rounds 3] [--streamed 0]
+    uv run python packages/gecko-core/benchmarks/compare.py --device cuda --texts 16000
 
-Each variant runs in a process of its own (peak memory is the process's); rounds alternate between variants, so that a
+Each variant runs in a process of its own (peak memory is the process's, on a GPU the device's); rounds alternate between variants, so that a
 busy minute on the machine does not fall on one of them alone. Cosines are against sentence-transformers in fp32.
 """
 
@@ -20,15 +21,19 @@ import sys
 import tempfile
 import time
 from datetime import date
+from functools import partial
 from pathlib import Path
 
+# Name -> library, dtype, texts of a batch (0: the library's default).
 VARIANTS = {
-    "sentence-transformers, fp32 (its default)": ("theirs", "float32"),
-    "sentence-transformers, bf16 weights": ("theirs", "bfloat16"),
-    "gecko-core, fp32": ("ours", "float32"),
-    "gecko-core, bf16 weights": ("ours", "bfloat16"),
-    "gecko-core, default": ("ours", "auto"),
+    "sentence-transformers, fp32 (its default)": ("theirs", "float32", 0),
+    "sentence-transformers, bf16 weights": ("theirs", "bfloat16", 0),
+    "gecko-core, fp32": ("ours", "float32", 0),
+    "gecko-core, bf16 weights": ("ours", "bfloat16", 0),
+    "gecko-core, default": ("ours", "auto", 0),
 }
+# A GPU is idle for most of the time with a batch of 32 short texts.
+LARGER = {"sentence-transformers, bf16 weights, batches of 256": ("theirs", "bfloat16", 256)}
 
 
 def main() -> int:
@@ -37,31 +42,38 @@ def main() -> int:
     arguments.add_argument("--rounds", type=int, default=3, help="0: only what --streamed asks for")
     arguments.add_argument("--streamed", type=int, default=0, help="also stream this many short texts to a .npy file")
     arguments.add_argument("--layers", type=int, help="of the model that --streamed runs, fewer to be quick")
-    arguments.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--model", default="all-minilm-l6-v2", help="name or folder; of sentence-transformers' form")
+    arguments.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.worker:
-        return worker(*options.worker, texts=options.texts, layers=options.layers)
+        return worker(*options.worker, options)
+    if options.device != "cpu":
+        VARIANTS.update(LARGER)
     with tempfile.TemporaryDirectory() as scratch:
         runs: dict[str, list[dict]] = {name: [] for name in VARIANTS}
         for _ in range(options.rounds):
-            for name, (library, dtype) in VARIANTS.items():
-                runs[name].append(child([library, dtype, f"{scratch}/{library}-{dtype}.npy"], options.texts))
+            for name, (library, dtype, batch) in VARIANTS.items():
+                out = f"{scratch}/{library}-{dtype}-{batch}.npy"
+                runs[name].append(child([library, dtype, str(batch), out], options.texts, options))
         if options.rounds:
             print_table(runs, Path(scratch), options)
-            print_imports(options.rounds)
+            if options.device == "cpu":
+                print_imports(options.rounds)
         if options.streamed:
-            print_stream(options.streamed, options.layers, Path(scratch))
+            print_stream(options, Path(scratch))
     return 0
 
 
-def child(worker_arguments: list[str], texts: int, layers: int | None = None) -> dict:
+def child(worker_arguments: list[str], texts: int, options: argparse.Namespace) -> dict:
     command = [sys.executable, __file__, "--texts", str(texts), "--worker", *worker_arguments]
-    command += [] if layers is None else ["--layers", str(layers)]
+    command += ["--device", options.device, "--model", options.model]
+    command += [] if options.layers is None else ["--layers", str(options.layers)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def worker(library: str, dtype: str, out: str, *, texts: int, layers: int | None) -> int:
+def worker(library: str, dtype: str, batch: str, out: str, options: argparse.Namespace) -> int:
     """Encodes once to warm up (an eighth of the texts), then all of them, and reports as JSON."""
     import numpy as np
     import torch
@@ -69,39 +81,44 @@ def worker(library: str, dtype: str, out: str, *, texts: int, layers: int | None
 
     from gecko_core.folder import resolve
 
-    path = str(resolve("all-minilm-l6-v2").path)
+    path, texts = str(resolve(options.model).path), options.texts
     if library == "streamed":
         from gecko_core import Gecko
 
-        model = Gecko.from_pretrained(path, device="cpu")
-        model.backbone.encoder.layer = model.backbone.encoder.layer[:layers]
+        model = Gecko.from_pretrained(path, device=options.device)
+        model.backbone.encoder.layer = model.backbone.encoder.layer[: options.layers]
         model.encode(["warm"])
-        before = peak_mb()
+        before = peak_mb("cpu")
         started = time.perf_counter()
         count = model.encode_stream((f"gecko number {i}" for i in range(texts)), out)
         seconds, threads = time.perf_counter() - started, torch.get_num_threads()
-        print(json.dumps({"seconds": seconds, "texts": count, "extra_mb": peak_mb() - before, "threads": threads}))
+        print(json.dumps({"seconds": seconds, "texts": count, "extra_mb": peak_mb("cpu") - before, "threads": threads}))
         return 0
     data = passages(texts)
     if library == "ours":
         from gecko_core import Gecko
 
-        encode = Gecko.from_pretrained(path, device="cpu", dtype=None if dtype == "auto" else dtype).encode
+        encode = Gecko.from_pretrained(path, device=options.device, dtype=None if dtype == "auto" else dtype).encode
     else:
         from sentence_transformers import SentenceTransformer
 
         kwargs = {"torch_dtype": getattr(torch, dtype)}
-        encode = SentenceTransformer(path, device="cpu", model_kwargs=kwargs).encode
+        theirs = SentenceTransformer(path, device=options.device, model_kwargs=kwargs)
+        encode = partial(theirs.encode, batch_size=int(batch) or 32)
     encode(data[: max(1, texts // 8)])
     started = time.perf_counter()
     vectors = encode(data)
     seconds = time.perf_counter() - started
     np.save(out, np.asarray(vectors, dtype=np.float32))
-    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), "threads": torch.get_num_threads()}))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(options.device), "threads": torch.get_num_threads()}))
     return 0
 
 
-def peak_mb() -> float:
+def peak_mb(device: str) -> float:
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -109,8 +126,7 @@ def print_table(runs: dict[str, list[dict]], scratch: Path, options: argparse.Na
     import numpy as np
 
     def vectors(name: str) -> np.ndarray:
-        library, dtype = VARIANTS[name]
-        found = np.load(scratch / f"{library}-{dtype}.npy")
+        found = np.load(scratch / "{}-{}-{}.npy".format(*VARIANTS[name]))
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     names = list(VARIANTS)
@@ -119,9 +135,12 @@ def print_table(runs: dict[str, list[dict]], scratch: Path, options: argparse.Na
     packages = ("gecko-core", "sentence-transformers", "transformers", "torch")
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     threads = runs[names[0]][0]["threads"]
-    print(
-        f"{options.texts} passages, all-MiniLM-L6-v2, {platform.machine()} CPU, {threads} threads of {os.cpu_count()},"
-    )
+    where = f"{platform.machine()} CPU, {threads} threads of {os.cpu_count()}"
+    if options.device != "cpu":
+        import torch
+
+        where = f"{torch.cuda.get_device_name()}, {os.cpu_count()} CPU cores"
+    print(f"{options.texts} passages, {Path(options.model).name}, {where},")
     print(f"median of {options.rounds} rounds, {date.today()}; {versions}\n")
     print("| | texts/s | against ST fp32 | against ST bf16 | peak MB | lowest cosine |\n|---|---:|---:|---:|---:|---:|")
     for name in names:
@@ -147,9 +166,9 @@ def print_imports(rounds: int) -> None:
     print(f"({light / base:.2f}x); from gecko_core import Gecko: {full:.2f} s ({full / base:.2f}x)")
 
 
-def print_stream(count: int, layers: int | None, scratch: Path) -> None:
-    found = child(["streamed", "auto", str(scratch / "streamed.npy")], count, layers)
-    cut = "" if layers is None else f" (all-MiniLM-L6-v2 cut to {layers} of its 6 layers)"
+def print_stream(options: argparse.Namespace, scratch: Path) -> None:
+    found = child(["streamed", "auto", "0", str(scratch / "streamed.npy")], options.streamed, options)
+    cut = "" if options.layers is None else f" ({Path(options.model).name} cut to {options.layers} layers)"
     print(f"\n{found['texts']:,} short texts streamed{cut} on {found['threads']} threads, {date.today()}: ", end="")
     print(f"{found['texts'] / found['seconds']:.0f} texts/s, ", end="")
     print(f"{found['extra_mb']:.0f} MB of extra memory")

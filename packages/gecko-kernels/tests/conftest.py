@@ -16,7 +16,7 @@ from torch import Tensor
 # 11 bits on the way out, and the Triton path rounds its coefficients to bfloat16 before the last product.
 TRITON = Path(__file__).parent / "triton"
 # Run by test_interpreted in a process of their own.
-INTERPRETED = ("test_block_kl.py", "test_contrastive.py", "test_pooling.py", "test_tune.py")
+INTERPRETED = ("test_block_kl.py", "test_contrastive.py", "test_norms.py", "test_pooling.py", "test_tune.py")
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 5e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 
@@ -130,6 +130,14 @@ def with_gradients(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Tenso
         return value.detach(), [leaf.grad for leaf in (*leaves, *leaves_of_options)]
 
     return run
+
+
+@pytest.fixture(params=[1, 256], ids=["one-span", "spans"])
+def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of a forward kernel walks all columns, or one tile of them."""
+    from gecko_kernels.triton import spans
+
+    monkeypatch.setattr(spans, "PROGRAMS", request.param)
 
 
 @pytest.fixture

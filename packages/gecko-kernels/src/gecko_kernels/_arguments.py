@@ -276,3 +276,10 @@ def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
         raise ValueError(f"temperature: expected a positive number, found {temperature}")
     wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     return torch.full((), float(temperature), dtype=wide, device=queries.device)
+
+
+def weighted_sum(values: Tensor, weights: Sequence[float]) -> Tensor:
+    """Return the sum of (M,) values times their weights; equal weights, the usual case, are not copied to the device."""
+    if len(set(weights)) == 1:
+        return values.sum() * weights[0]
+    return (values * values.new_tensor(weights)).sum()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gecko_kernels._arguments import BlockArguments, check_block
+from gecko_kernels._arguments import BlockArguments, check_block, weighted_sum
 from gecko_kernels._backend import choose_backend
 from gecko_kernels._operators import operator, refuse_second_derivative
 from gecko_kernels.cpu.block_kl import BlockResult, chunked_block_kl
@@ -73,7 +73,7 @@ def _triton_loss(arguments: BlockArguments) -> Tensor:
         arguments.teacher_temperature, arguments.dims,
     )  # fmt: skip
     counted = teachers[:, 1].isfinite().sum().clamp(min=1)
-    return (losses.sum(0) / counted * losses.new_tensor(arguments.dim_weights)).sum()
+    return weighted_sum(losses.sum(0) / counted, arguments.dim_weights)
 
 
 def _torch_loss(arguments: BlockArguments) -> Tensor:

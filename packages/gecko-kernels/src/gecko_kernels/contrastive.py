@@ -8,7 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from gecko_kernels._arguments import LossArguments, check_loss
+from gecko_kernels._arguments import LossArguments, check_loss, weighted_sum
 from gecko_kernels._backend import choose_backend
 from gecko_kernels._operators import operator, refuse_second_derivative
 from gecko_kernels.cpu.one_pass import ChunkedResult, chunked_loss
@@ -127,7 +127,7 @@ def _triton_loss(arguments: LossArguments) -> Tensor:
     losses, _ = torch.ops.gecko_kernels.triton_loss(
         *_common(arguments), arguments.same_tower, arguments.column_offset, arguments.hardness
     )
-    return (losses.mean(0) * losses.new_tensor(arguments.dim_weights)).sum()
+    return weighted_sum(losses.mean(0), arguments.dim_weights)
 
 
 def _wants_gradient(arguments: LossArguments) -> bool:

@@ -30,14 +30,6 @@ CASES = {
 }
 
 
-@pytest.fixture(params=[1, 256], ids=["one-span", "spans"])
-def programs(request, monkeypatch):
-    """A program walks all columns, or one tile of them."""
-    from gecko_kernels.triton import block_kl
-
-    monkeypatch.setattr(block_kl, "PROGRAMS", request.param)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_reference_in_float64(case, programs, make_block, with_gradients, assert_near, tolerances):
     tensors, options = make_block(dtype=torch.float32, **CASES[case])
@@ -176,7 +168,8 @@ def test_gpu_agrees_with_reference(dtype, case, make_block, with_gradients, asse
         found, gradients = with_gradients(block_kl_loss, "triton", tensors, options)
         assert_near(found, expected, 5e-5 * sharp, floor=1.0)
         for tensor, other in zip(gradients, wanted, strict=True):
-            assert_near(tensor, other, tolerances[dtype] * sharp, floor=1e-3)
+            loose = 2 if dtype == torch.float16 else 1  # tf32, as in test_contrastive
+            assert_near(tensor, other, loose * tolerances[dtype] * sharp, floor=1e-3)
         first = locals().get("first", (found, gradients))
         assert torch.equal(first[0], found)
         assert all(torch.equal(tensor, other) for tensor, other in zip(first[1], gradients, strict=True))

@@ -14,15 +14,14 @@ import torch
 import triton
 from torch import Tensor
 
-from gecko_kernels.cpu.strips import prefix_inverse_norms
 from gecko_kernels.triton import block_kl_kernels as kernels
-from gecko_kernels.triton.contrastive_kernels import LN2, TINY
+from gecko_kernels.triton.contrastive_kernels import LN2
+from gecko_kernels.triton.descriptors import can_describe, describe
 from gecko_kernels.triton.gradients import Gradient, gradient_strips, on_device, precision
+from gecko_kernels.triton.norms import inverse_norms
+from gecko_kernels.triton.spans import log_sum, span_columns
 from gecko_kernels.triton.tiles import Tile, architecture_of, choose_tile
 
-# Programs of a forward launch, about two for each multiprocessor of a large GPU. A constant, so that the order of the
-# sums depends on the shapes alone.
-PROGRAMS = 256
 TEACHER_COLUMNS = 1024
 
 
@@ -39,10 +38,8 @@ class BlockProblem:
     tiles: dict[str, Tile] = field(default_factory=dict)  # by kernel, before the table's choice
 
     def __post_init__(self) -> None:
-        self.norms = tuple(
-            prefix_inverse_norms(vectors, self.dims).clamp(min=TINY.value).contiguous()
-            for vectors in (self.queries, self.documents)
-        )
+        self.norms = tuple(inverse_norms(vectors, self.dims) for vectors in (self.queries, self.documents))
+        self.described = can_describe([self.queries, self.documents], self.dims)
 
     @classmethod
     def make(
@@ -65,9 +62,8 @@ class BlockProblem:
 
     def tile(self, kernel: str) -> Tile:
         """Return the tile of a kernel: the one set in ``tiles``, else the choice of the table."""
-        device = self.queries.device
         return self.tiles.get(kernel) or choose_tile(
-            kernel, len(self.dims), self.queries.dtype, architecture_of(device)
+            kernel, len(self.dims), self.queries.dtype, architecture_of(self.queries.device), self.described
         )
 
     def constants(self, tile: Tile) -> dict[str, object]:
@@ -77,13 +73,6 @@ class BlockProblem:
             "BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.depth,
             "PRECISION": precision(self.queries), "num_warps": tile.warps, "num_stages": tile.stages,
         }  # fmt: skip
-
-
-def span_columns(rows: int, columns: int, tile: Tile) -> int:
-    """Return the columns of a program of the forward kernel: whole tiles, as many as leave ``PROGRAMS`` programs."""
-    tiles = triton.cdiv(columns, tile.columns)
-    spans = min(tiles, triton.cdiv(PROGRAMS, triton.cdiv(rows, tile.rows)))
-    return int(triton.cdiv(tiles, spans) * tile.columns)
 
 
 def forward(problem: BlockProblem) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,11 +97,11 @@ def forward(problem: BlockProblem) -> tuple[Tensor, Tensor, Tensor]:
         )
         kernels.block_forward_kernel[(triton.cdiv(rows, tile.rows), spans)](
             problem.queries, problem.documents, *problem.norms, problem.targets, teachers, problem.temperature, tops,
-            totals, crosses, rows, columns, span, inverse_a, MP=triton.next_power_of_2(count),
+            totals, crosses, 
+            *describe([problem.queries, problem.documents], tile, problem.described), rows, columns, span, inverse_a, MP=triton.next_power_of_2(count),
             **problem.constants(tile),
         )  # fmt: skip
-    top = tops.amax(0)
-    lses = (top + (totals * (tops - top).exp2()).sum(0).log2()) * LN2.value
+    lses = log_sum(tops, totals) * LN2.value
     counts = teachers[:, 1:].isfinite()
     return torch.where(counts, crosses.sum(0) + lses, 0.0), torch.where(counts, lses, torch.inf), teachers
 
@@ -126,12 +115,13 @@ def backward(problem: BlockProblem, lses: Tensor, teachers: Tensor, upstream: Te
     strips = () if problem.empty else gradient_strips(
         problem.queries, problem.documents, dims, tile, problem.tile("product"), row, columns
     )  # fmt: skip
+    described = describe([problem.queries, problem.documents], tile, problem.described)
     for strip in strips:
         with on_device(problem.queries):
             kernels.block_coefficient_kernel[strip.grid](
                 problem.queries, problem.documents, *problem.norms, problem.targets, teachers, problem.temperature,
-                lses, upstream, strip.coefficients, strip.row_pulls, strip.column_pulls, strip.first, strip.height,
-                len(problem.documents), inverse_a, **problem.constants(tile),
+                lses, upstream, strip.coefficients, strip.row_pulls, strip.column_pulls, *described, strip.first,
+                strip.height, len(problem.documents), inverse_a, **problem.constants(tile),
             )  # fmt: skip
     seen = row.pull.sum()  # sum of g * cosine
     return (

@@ -8,11 +8,10 @@ from its target wherever it is needed: no (Q, N) matrix is written but the backw
 import triton
 import triton.language as tl
 
-from gecko_kernels.triton.contrastive_kernels import FLOOR, LN2, LOG2E, add_products, pick, put
+from gecko_kernels.triton.contrastive_kernels import FLOOR, LN2, LOG2E, add_planes, add_products, of_columns, pick, put
 
 LOWEST = tl.constexpr(-3.4028234663852886e38)  # of float32: below every finite target, and finite itself
-INFINITY = tl.constexpr(float("inf"))
-NAN = tl.constexpr(float("nan"))
+INFINITY = tl.constexpr(float("inf"))  # no constant may be NaN: Triton compares constants with their value at compilation
 
 
 @triton.jit
@@ -32,8 +31,9 @@ def teacher_kernel(
     judged = tl.zeros((BLOCK,), dtype=tl.int32)
     for start in range(0, columns, BLOCK):
         column = start + tl.arange(0, BLOCK)
-        score = tl.load(targets + row * columns + column, mask=column < columns, other=NAN).to(tl.float32) * inverse_a
-        known = score < INFINITY
+        inside = column < columns
+        score = tl.load(targets + row * columns + column, mask=inside, other=0.0).to(tl.float32) * inverse_a
+        known = inside & (score < INFINITY)  # false for NaN
         score = tl.where(known, score, -INFINITY)
         new = tl.maximum(top, score)
         total = total * tl.exp2((top - new) * LOG2E) + tl.exp2((score - new) * LOG2E)
@@ -57,8 +57,9 @@ def read_teacher(
 ):
     """Return which pairs of a tile are judged and the log of their probability (-inf where that is 0)."""
     at = rows64[:, None] * columns + column[None, :]
-    score = tl.load(targets + at, mask=(column < columns)[None, :], other=NAN).to(tl.float32) * inverse_a
-    judged = score < INFINITY
+    inside = (column < columns)[None, :]
+    score = tl.load(targets + at, mask=inside, other=0.0).to(tl.float32) * inverse_a
+    judged = inside & (score < INFINITY)
     top = tl.load(teachers + rows64 * 2)
     log_total = tl.load(teachers + rows64 * 2 + 1)
     return judged, tl.where(judged, score, -INFINITY) - top[:, None] - log_total[:, None]
@@ -68,6 +69,7 @@ def read_teacher(
 def block_forward_kernel(
     queries, documents, query_inverse, document_inverse, targets, teachers, temperature,
     tops, totals, crosses,  # (spans, Q, M) float32 out: maximum, sum of exp2(logit - maximum), sum of p (log p - logit)
+    query_tiles, document_tiles,  # descriptors, or None
     rows, columns, span, inverse_a,
     WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
@@ -86,10 +88,11 @@ def block_forward_kernel(
         product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
         for m in tl.static_range(M):
             product = add_products(
-                product, queries, rows64, documents, column64, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION
+                product, queries, rows64, documents, column64, query_tiles, document_tiles,
+                tl.program_id(0) * BLOCK_M, start, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION,
             )  # fmt: skip
             by_row = tl.load(query_inverse + rows64 * M + m) * scale
-            by_column = tl.load(document_inverse + column64 * M + m)
+            by_column = of_columns(document_inverse, column, columns, m, M, 1.0)
             judged, log_p = read_teacher(targets, teachers, rows64, column, columns, inverse_a)
             logits = tl.where(judged, product * by_row[:, None] * by_column[None, :], FLOOR)
             p = tl.exp2(log_p * LOG2E)
@@ -115,6 +118,7 @@ def block_coefficient_kernel(
     coefficients,  # (M, strip, columns) out: what segment c's product needs
     row_pulls,  # (M, column tiles, strip) out: partial sums of g * cosine
     column_pulls,  # (M, row tiles, columns) out
+    query_tiles, document_tiles,  # descriptors, or None
     first, strip, columns, inverse_a,
     WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
@@ -127,13 +131,18 @@ def block_coefficient_kernel(
     column64 = tl.minimum(column, columns - 1).to(tl.int64)
     inverse_t = 1.0 / tl.load(temperature).to(tl.float32)
     product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    tiles = ()
+    to = local.to(tl.int64)[:, None] * columns + column[None, :]
+    within = real[:, None] & (column < columns)[None, :]
+    plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
+    plane = plane * columns
     for m in tl.static_range(M):
         product = add_products(
-            product, queries, rows64, documents, column64, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION
+            product, queries, rows64, documents, column64, query_tiles, document_tiles,
+            first + tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N, WIDTH, STARTS[m], DIMS[m], BLOCK_K,
+            PRECISION,
         )  # fmt: skip
         by_row = tl.load(query_inverse + rows64 * M + m)
-        by_column = tl.load(document_inverse + column64 * M + m)
+        by_column = of_columns(document_inverse, column, columns, m, M, 1.0)
         cosines = product * by_row[:, None] * by_column[None, :]
         judged, log_p = read_teacher(targets, teachers, rows64, column, columns, inverse_a)
         weight = tl.where(real, tl.load(upstream + rows64 * M + m), 0.0) * inverse_t
@@ -145,12 +154,7 @@ def block_coefficient_kernel(
         tl.store(row_pulls + at.to(tl.int64) * strip + local, tl.sum(pull, 1), mask=real)
         at = m * tl.num_programs(0) + tl.program_id(0)
         tl.store(column_pulls + at.to(tl.int64) * columns + column, tl.sum(pull, 0), mask=column < columns)
-        tiles = tiles + (g * by_row[:, None] * by_column[None, :],)  # type: ignore[assignment]  # noqa: RUF005
-    combined = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    to = local.to(tl.int64)[:, None] * columns + column[None, :]
-    within = real[:, None] & (column < columns)[None, :]
-    plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
-    plane = plane * columns
-    for m in tl.static_range(M):
-        combined += tiles[M - 1 - m]
-        tl.store(coefficients + (M - 1 - m) * plane + to, combined.to(coefficients.dtype.element_ty), mask=within)
+        share = g * by_row[:, None] * by_column[None, :]
+        tl.store(coefficients + m * plane + to, share.to(coefficients.dtype.element_ty), mask=within)
+    if M > 1:
+        add_planes(coefficients, plane, to, within, M)

@@ -1,4 +1,4 @@
-"""Launches of the loss kernels: forward in one launch, backward in strips of rows.
+"""Launches of the loss kernels: forward in one launch over spans of columns, backward in strips of rows.
 
 The backward pass recomputes the cosines of a strip of rows, writes the coefficients that both gradients need and
 multiplies them: dq of the strip's rows, and its share of dk, strips in order. Nothing of size B x B is held: a strip's
@@ -14,12 +14,16 @@ import torch
 import triton
 from torch import Tensor
 
-from gecko_kernels.cpu.strips import prefix_inverse_norms
 from gecko_kernels.triton import contrastive_kernels as kernels
+from gecko_kernels.triton.descriptors import can_describe, describe
 from gecko_kernels.triton.gradients import Gradient, gradient_strips, on_device, precision
+from gecko_kernels.triton.norms import inverse_norms
+from gecko_kernels.triton.spans import log_sum, span_columns
 from gecko_kernels.triton.tiles import Tile, architecture_of, choose_tile
 
 OWN_ROWS, OWN_DEPTH = 16, 128
+#: With at most this many prefixes one tile holds both roles of the queries, with more a product is done for each.
+SYMMETRIC_PREFIXES = 8
 
 
 @dataclass
@@ -42,10 +46,14 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.norms = {
-            name: prefix_inverse_norms(value, self.dims).clamp(min=kernels.TINY.value).contiguous()
+            name: inverse_norms(value, self.dims)
             for name in ("queries", "positives", "key_queries", "negatives")
-            if (value := getattr(self, name)) is not None
+            if (value := getattr(self, name)) is not None and (name != "key_queries" or self.external)
         }
+        if self.key_queries is not None and not self.external:
+            self.norms["key_queries"] = self.norms["queries"]
+        shared = None if self.own else self.negatives
+        self.described = can_describe([self.queries, self.positives, self.key_queries, shared], self.dims)
 
     @property
     def own(self) -> bool:
@@ -69,9 +77,8 @@ class Problem:
 
     def tile(self, kernel: str) -> Tile:
         """Return the tile of a kernel: the one set in ``tiles``, else the choice of the table."""
-        device = self.queries.device
         return self.tiles.get(kernel) or choose_tile(
-            kernel, len(self.dims), self.queries.dtype, architecture_of(device)
+            kernel, len(self.dims), self.queries.dtype, architecture_of(self.queries.device), self.described
         )
 
 
@@ -105,23 +112,30 @@ def make_problem(
 def forward(problem: Problem) -> tuple[Tensor, Tensor]:
     """Compute the loss of every row and prefix and its log-sum-exp, both (B, M) float32."""
     rows, columns, count = len(problem.queries), len(problem.positives), len(problem.dims)
-    losses = torch.empty((rows, count), dtype=torch.float32, device=problem.queries.device)
-    lses = torch.empty_like(losses)
     tile, norms, negatives = problem.tile("forward"), problem.norms, problem.negatives
     hard = 0 if negatives is None else negatives.shape[1] if problem.own else len(negatives)
+    span = span_columns(rows, columns, tile)
+    spans = triton.cdiv(columns, span)
+    new = {"dtype": torch.float32, "device": problem.queries.device}
+    tops, totals, chosen = (torch.empty((spans, rows, count), **new) for _ in range(3))
+    shared = None if problem.own else negatives
+    matrices = [problem.queries, problem.positives, problem.key_queries, shared]
+    described = describe(matrices, tile, problem.described)
     # An unused pointer argument must still be a tensor: the queries stand in.
     spare, spare_norms = problem.queries, norms["queries"]
     with on_device(problem.queries):
-        kernels.forward_kernel[(triton.cdiv(rows, tile.rows),)](
+        kernels.forward_kernel[(triton.cdiv(rows, tile.rows), spans)](
             problem.queries, problem.positives, spare if problem.key_queries is None else problem.key_queries,
             spare if negatives is None else negatives, norms["queries"], norms["positives"],
             norms.get("key_queries", spare_norms), norms.get("negatives", spare_norms), problem.temperature,
-            problem.query_ids, problem.positive_ids, problem.negative_ids, losses, lses, rows, columns, hard,
-            problem.offset, problem.hardness, MP=triton.next_power_of_2(count),
+            problem.query_ids, problem.positive_ids, problem.negative_ids, tops, totals, chosen,
+            *described, rows, columns, span, hard, triton.cdiv(triton.cdiv(hard, spans), tile.columns) * tile.columns, problem.offset,
+            problem.hardness, MP=triton.next_power_of_2(count),
             HAS_TOWER=problem.key_queries is not None, HAS_OWN=problem.own,
             HAS_SHARED=negatives is not None and not problem.own, **problem.constants(tile),
         )  # fmt: skip
-    return losses, lses
+    lses = log_sum(tops, totals)
+    return (lses - chosen.sum(0)) * kernels.LN2.value, lses * kernels.LN2.value
 
 
 def backward(problem: Problem, lses: Tensor, upstream: Tensor) -> dict[str, Tensor]:
@@ -145,7 +159,8 @@ def backward(problem: Problem, lses: Tensor, upstream: Tensor) -> dict[str, Tens
         out["negatives"] = own_negatives(problem, lses, upstream, row)
     seen = row.pull.sum()
     if problem.key_queries is not None and not problem.external:
-        add_group(problem, problem.queries, norms["queries"], kernels.TOWER.value, lses, upstream, row, None)
+        both = None if len(dims) <= SYMMETRIC_PREFIXES else row
+        add_group(problem, problem.queries, norms["queries"], kernels.TOWER.value, lses, upstream, row, both)
         seen = (seen + row.pull.sum()) / 2  # both roles of every pair were added; one belongs to the sum over terms
     out["queries"] = row.finish(problem.queries, norms["queries"], dims)
     out["temperature"] = (-seen / problem.temperature).to(problem.temperature.dtype)
@@ -165,13 +180,14 @@ def add_group(
     """Walk the queries' strips against one matrix of keys; without ``columns`` the keys are the queries (G + G^T)."""
     tile = problem.tile("coefficient")
     strips = gradient_strips(problem.queries, keys, problem.dims, tile, problem.tile("product"), row, columns)
+    described = describe([problem.queries, keys], tile, problem.described)
     for strip in strips:
         with on_device(keys):
             kernels.coefficient_kernel[strip.grid](
                 problem.queries, keys, problem.norms["queries"], key_inverse, problem.temperature, problem.query_ids,
                 problem.positive_ids, problem.negative_ids, lses, upstream, strip.coefficients, strip.row_pulls,
-                strip.column_pulls, strip.first, strip.height, len(keys), problem.offset, problem.hardness, KIND=kind,
-                SYMMETRIC=columns is None, **problem.constants(tile),
+                strip.column_pulls, *described, strip.first, strip.height, len(keys), problem.offset,
+                problem.hardness, KIND=kind, SYMMETRIC=columns is None, **problem.constants(tile),
             )  # fmt: skip
 
 

@@ -40,25 +40,39 @@ def add_products(
     left_rows,  # (BLOCK_M,) int64
     right,  # (., WIDTH)
     right_rows,  # (BLOCK_N,) int64
+    left_tiles,  # descriptor of left in (BLOCK_M, BLOCK_K), or None
+    right_tiles,  # of right in (BLOCK_N, BLOCK_K), or None
+    first_row,  # of the tile of left, used with descriptors, as is the next
+    first_column,
     WIDTH: tl.constexpr,
     LO: tl.constexpr,
     HI: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Return product + left[rows, LO:HI] @ right[rows, LO:HI]^T."""
-    depth = tl.arange(0, BLOCK_K)
-    for start in range(LO, HI, BLOCK_K):
-        at = start + depth
-        from_left = left + left_rows[:, None] * WIDTH + at[None, :]
-        from_right = right + right_rows[None, :] * WIDTH + at[:, None]
-        if (HI - LO) % BLOCK_K == 0:
-            a = tl.load(from_left)
-            b = tl.load(from_right)
-        else:
-            a = tl.load(from_left, mask=at[None, :] < HI, other=0.0)
-            b = tl.load(from_right, mask=at[:, None] < HI, other=0.0)
-        product = dot(a, b, product, PRECISION)
+    """Return product + left[rows, LO:HI] @ right[rows, LO:HI]^T.
+
+    With descriptors whole tiles are copied by the hardware, which needs no address in a register; rows beyond a
+    matrix are zero there, and those beyond what the caller wants are masked by it, as in the other way.
+    """
+    if left_tiles is not None:
+        for start in range(LO, HI, BLOCK_K):
+            a = left_tiles.load([first_row, start])
+            b = right_tiles.load([first_column, start])
+            product = dot(a, b.T, product, PRECISION)
+    else:
+        depth = tl.arange(0, BLOCK_K)
+        for start in range(LO, HI, BLOCK_K):
+            at = start + depth
+            from_left = left + left_rows[:, None] * WIDTH + at[None, :]
+            from_right = right + right_rows[None, :] * WIDTH + at[:, None]
+            if (HI - LO) % BLOCK_K == 0:
+                a = tl.load(from_left)
+                b = tl.load(from_right)
+            else:
+                a = tl.load(from_left, mask=at[None, :] < HI, other=0.0)
+                b = tl.load(from_right, mask=at[:, None] < HI, other=0.0)
+            product = dot(a, b, product, PRECISION)
     return product
 
 
@@ -96,6 +110,15 @@ def empty_product(
 
 
 @triton.jit
+def of_columns(values, column, columns, m: tl.constexpr, M: tl.constexpr, OTHER: tl.constexpr):
+    """Return what (columns, M) values hold of a prefix, OTHER beyond the last column.
+
+    Masked, not clamped: a thread has many columns, and the addresses of clamped ones would each take a register.
+    """
+    return tl.load(values + column * M + m, mask=column < columns, other=OTHER)
+
+
+@triton.jit
 def pick(state, M_INDEX: tl.constexpr, MP: tl.constexpr):
     """Return one column of a (BLOCK, MP) state."""
     return tl.sum(tl.where(tl.arange(0, MP)[None, :] == M_INDEX, state, 0.0), 1)
@@ -110,17 +133,17 @@ def put(state, values, M_INDEX: tl.constexpr, MP: tl.constexpr):
 @triton.jit
 def walk_columns(
     top, total, positive,  # (BLOCK_M, MP): running maximum, running sum, logit of the own positive; base 2
-    queries, rows64, query_inverse, own, keys, key_inverse, columns, scale,
-    query_ids, positive_ids, negative_ids,
+    queries, rows64, query_inverse, own, keys, key_inverse, query_tiles, key_tiles, first_row, first, last, columns,
+    scale, query_ids, positive_ids, negative_ids,
     KIND: tl.constexpr, WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr,
     M: tl.constexpr, MP: tl.constexpr,
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Walk all tiles of one block of rows against one matrix of keys."""
+    """Walk the tiles from ``first`` to ``last`` of one block of rows against one matrix of keys."""
     first_own = tl.min(own, 0)
     last_own = tl.max(own, 0)
-    for start in range(0, columns, BLOCK_N):
+    for start in range(first, last, BLOCK_N):
         column = start + tl.arange(0, BLOCK_N)
         column64 = tl.minimum(column, columns - 1).to(tl.int64)
         product = empty_product(
@@ -129,10 +152,11 @@ def walk_columns(
         )  # fmt: skip
         for m in tl.static_range(M):
             product = add_products(
-                product, queries, rows64, keys, column64, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION
+                product, queries, rows64, keys, column64, query_tiles, key_tiles, first_row, start, WIDTH, STARTS[m],
+                DIMS[m], BLOCK_K, PRECISION,
             )  # fmt: skip
             by_row = tl.load(query_inverse + rows64 * M + m) * scale
-            by_column = tl.load(key_inverse + column64 * M + m)
+            by_column = of_columns(key_inverse, column, columns, m, M, 1.0)
             logits = product * by_row[:, None] * by_column[None, :]
             if KIND == POSITIVES:  # noqa: SIM102  (known at compile time; the second is not)
                 if (start <= last_own) & (start + BLOCK_N > first_own):
@@ -151,15 +175,19 @@ def forward_kernel(
     queries, positives, key_queries, negatives,
     query_inverse, positive_inverse, key_inverse, negative_inverse,
     temperature, query_ids, positive_ids, negative_ids,
-    losses, lses,  # (B, M) float32 out
-    rows, columns, hard, offset, hardness,
+    tops, totals, chosen,  # (spans, B, M) float32 out, base 2: maximum, sum of exp2(logit - it), logit of the positive
+    query_tiles, positive_tiles, tower_tiles, negative_tiles,  # descriptors, or None
+    rows, columns, span, hard, hard_span, offset, hardness,
     WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
     HAS_TOWER: tl.constexpr, HAS_OWN: tl.constexpr, HAS_SHARED: tl.constexpr,
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Compute loss and log-sum-exp of a block of rows at every prefix. Grid: (blocks of rows,)."""
-    row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    """Sum the softmax of a block of rows over a span of columns at every prefix. Grid: (blocks of rows, spans)."""
+    first_row = tl.program_id(0) * BLOCK_M
+    row = first_row + tl.arange(0, BLOCK_M)
+    first = tl.program_id(1) * span
+    last = tl.minimum(first + span, columns)
     inside = tl.minimum(row, rows - 1)
     rows64 = inside.to(tl.int64)
     own = inside + offset
@@ -169,25 +197,28 @@ def forward_kernel(
     total = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
     positive = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
     top, total, positive = walk_columns(
-        top, total, positive, queries, rows64, query_inverse, own, positives, positive_inverse, columns, scale,
+        top, total, positive, queries, rows64, query_inverse, own, positives, positive_inverse, query_tiles,
+        positive_tiles, first_row, first, last, columns, scale,
         query_ids, positive_ids, negative_ids, POSITIVES, WIDTH, STARTS, DIMS, M, MP,
         HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
     )  # fmt: skip
     if HAS_TOWER:
         top, total, positive = walk_columns(
-            top, total, positive, queries, rows64, query_inverse, own, key_queries, key_inverse, columns, scale,
+            top, total, positive, queries, rows64, query_inverse, own, key_queries, key_inverse, query_tiles,
+            tower_tiles, first_row, first, last, columns, scale,
             query_ids, positive_ids, negative_ids, TOWER, WIDTH, STARTS, DIMS, M, MP,
             HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
         )  # fmt: skip
     sharp = (inverse_t + hardness) * LOG2E
     if HAS_SHARED:
         top, total, positive = walk_columns(
-            top, total, positive, queries, rows64, query_inverse, own, negatives, negative_inverse, hard, sharp,
+            top, total, positive, queries, rows64, query_inverse, own, negatives, negative_inverse, query_tiles,
+            negative_tiles, first_row, tl.program_id(1) * hard_span, tl.minimum(tl.program_id(1) * hard_span + hard_span, hard), hard, sharp,
             query_ids, positive_ids, negative_ids, SHARED, WIDTH, STARTS, DIMS, M, MP,
             HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
         )  # fmt: skip
     if HAS_OWN:
-        for h in range(hard):
+        for h in range(tl.where(tl.program_id(1) == 0, hard, 0)):  # in one span only
             negative64 = rows64 * hard + h
             product = tl.zeros((BLOCK_M,), dtype=tl.float32)
             for m in tl.static_range(M):
@@ -204,10 +235,11 @@ def forward_kernel(
                 summed = pick(total, m, MP) * tl.exp2(old - new) + tl.exp2(logit - new)
                 top = put(top, new, m, MP)
                 total = put(total, summed, m, MP)
+    to = (tl.program_id(1).to(tl.int64) * rows + rows64) * M
     for m in tl.static_range(M):
-        lse = pick(top, m, MP) + tl.log2(pick(total, m, MP))
-        tl.store(lses + rows64 * M + m, lse * LN2, mask=row < rows)
-        tl.store(losses + rows64 * M + m, (lse - pick(positive, m, MP)) * LN2, mask=row < rows)
+        tl.store(tops + to + m, pick(top, m, MP), mask=row < rows)
+        tl.store(totals + to + m, pick(total, m, MP), mask=row < rows)
+        tl.store(chosen + to + m, pick(positive, m, MP), mask=row < rows)
 
 
 @triton.jit
@@ -228,12 +260,28 @@ def add_row_products(
 
 
 @triton.jit
+def add_planes(coefficients, plane, to, within, M: tl.constexpr):
+    """Make plane c, which holds what prefix c gives a pair, the sum of planes c, c + 1, ..., M - 1.
+
+    A tile's planes are in memory, not in registers: held there, they would leave room for small tiles only. What is
+    read is what this program has just written, so it comes from the cache.
+    """
+    tl.debug_barrier()
+    combined = tl.load(coefficients + (M - 1) * plane + to, mask=within, other=0.0).to(tl.float32)
+    for m in tl.static_range(1, M):
+        at = coefficients + (M - 1 - m) * plane + to
+        combined += tl.load(at, mask=within, other=0.0).to(tl.float32)
+        tl.store(at, combined.to(coefficients.dtype.element_ty), mask=within)
+
+
+@triton.jit
 def coefficient_kernel(
     queries, keys, query_inverse, key_inverse, temperature, query_ids, positive_ids, negative_ids,
     lses, upstream,  # (B, M) float32: log-sum-exp, dL/d(loss of row and prefix)
     coefficients,  # (M, strip, columns) out: what segment c's product needs
     row_pulls,  # (M, column tiles, strip) out: partial sums of g * logit
     column_pulls,  # (M, row tiles, columns) out
+    query_tiles, key_tiles,  # descriptors, or None
     first, strip, columns, offset, hardness,
     KIND: tl.constexpr, SYMMETRIC: tl.constexpr,
     WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
@@ -259,11 +307,17 @@ def coefficient_kernel(
     scale = inverse_t
     if KIND == SHARED:
         scale += hardness
-    tiles = ()
+    to = local.to(tl.int64)[:, None] * columns + column[None, :]
+    within = (local < strip)[:, None] & (column < columns)[None, :]
+    plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
+    plane = plane * columns
     for m in tl.static_range(M):
-        product = add_products(product, queries, rows64, keys, column64, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION)
+        product = add_products(
+            product, queries, rows64, keys, column64, query_tiles, key_tiles, first + tl.program_id(0) * BLOCK_M,
+            tl.program_id(1) * BLOCK_N, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION,
+        )  # fmt: skip
         by_row = tl.load(query_inverse + rows64 * M + m)
-        by_column = tl.load(key_inverse + column64 * M + m)
+        by_column = of_columns(key_inverse, column, columns, m, M, 1.0)
         cosines = tl.maximum(product * by_row[:, None] * by_column[None, :], FLOOR)
         weight = tl.load(upstream + rows64 * M + m)
         lse = tl.load(lses + rows64 * M + m)
@@ -271,23 +325,18 @@ def coefficient_kernel(
         if KIND == POSITIVES:
             g -= tl.where(itself[:, None] == column[None, :], (weight * inverse_t)[:, None], 0.0)
         if SYMMETRIC:
-            weight = tl.load(upstream + column64 * M + m)
-            lse = tl.load(lses + column64 * M + m)
+            weight = of_columns(upstream, column, columns, m, M, 0.0)
+            lse = of_columns(lses, column, columns, m, M, 0.0)
             g += (weight * inverse_t)[None, :] * tl.exp2((cosines * scale - lse[None, :]) * LOG2E)
         pull = g * cosines
         at = m * tl.num_programs(1) + tl.program_id(1)
         tl.store(row_pulls + at.to(tl.int64) * strip + local, tl.sum(pull, 1), mask=local < strip)
         at = m * tl.num_programs(0) + tl.program_id(0)
         tl.store(column_pulls + at.to(tl.int64) * columns + column, tl.sum(pull, 0), mask=column < columns)
-        tiles = tiles + (g * by_row[:, None] * by_column[None, :],)  # type: ignore[assignment]  # noqa: RUF005
-    combined = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    to = local.to(tl.int64)[:, None] * columns + column[None, :]
-    within = (local < strip)[:, None] & (column < columns)[None, :]
-    plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
-    plane = plane * columns
-    for m in tl.static_range(M):
-        combined += tiles[M - 1 - m]
-        tl.store(coefficients + (M - 1 - m) * plane + to, combined.to(coefficients.dtype.element_ty), mask=within)
+        share = g * by_row[:, None] * by_column[None, :]
+        tl.store(coefficients + m * plane + to, share.to(coefficients.dtype.element_ty), mask=within)
+    if M > 1:
+        add_planes(coefficients, plane, to, within, M)
 
 
 @triton.jit
@@ -302,21 +351,24 @@ def product_kernel(
     """Add C @ vectors[:, LO:HI] (C^T with TRANSPOSED) to out[:, LO:HI]. Grid: (tiles of HI - LO, tiles of count)."""
     row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     column = LO + tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    row64 = tl.minimum(row, count - 1).to(tl.int64)
-    column64 = tl.minimum(column, HI - 1)
+    # Masked, not clamped: a clamped index is not known to be contiguous, and is then read element by element.
+    row64 = row.to(tl.int64)
+    counted = row < count
+    inside = column < HI
     step = tl.arange(0, BLOCK_K)
     product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for start in range(0, depth, BLOCK_K):
         at = (start + step).to(tl.int64)
         within = at < depth
+        read = counted[:, None] & within[None, :]
         if TRANSPOSED:
-            a = tl.load(coefficients + at[None, :] * columns + row64[:, None], mask=within[None, :], other=0.0)
+            a = tl.load(coefficients + at[None, :] * columns + row64[:, None], mask=read, other=0.0)
         else:
-            a = tl.load(coefficients + row64[:, None] * columns + at[None, :], mask=within[None, :], other=0.0)
-        b = tl.load(vectors + at[:, None] * WIDTH + column64[None, :], mask=within[:, None], other=0.0)
+            a = tl.load(coefficients + row64[:, None] * columns + at[None, :], mask=read, other=0.0)
+        b = tl.load(vectors + at[:, None] * WIDTH + column[None, :], mask=within[:, None] & inside[None, :], other=0.0)
         product = dot(a, b.to(a.dtype), product, PRECISION)
     to = out + row64[:, None] * OUT_WIDTH + column[None, :]
-    valid = (row < count)[:, None] & (column < HI)[None, :]
+    valid = counted[:, None] & inside[None, :]
     tl.store(to, tl.load(to, mask=valid, other=0.0) + product, mask=valid)
 
 

@@ -1,4 +1,7 @@
-"""Mean pooling in Triton: one program per sequence and block of columns; tokens that do not count are never loaded.
+"""Mean pooling in Triton: one program per sequence and block of columns.
+
+A padded sequence is read from its first token that counts to its last; of what lies between, masked tokens are read
+and left out.
 
 Where the result is normalised or prefix norms are wanted a program holds its sequence's whole mean, and both are done
 before it is written: nothing of size (B, D) is read again. The backward pass is a broadcast: every program writes its
@@ -16,9 +19,26 @@ from torch import Tensor
 from gecko_kernels.reference import ZERO_NORM
 
 # Tokens and columns of a step: 16-byte loads of 64 columns in half precision, several rows in flight.
-BLOCK_TOKENS, BLOCK_COLUMNS = 16, 256
+BLOCK_TOKENS, BLOCK_COLUMNS = 16, 128
+WARPS, STAGES = 4, 3
+MASK_BLOCK = 1024  # tokens of a mask that are read at once
 STEP = 4096  # elements of a step where a program holds the whole width: 32 registers of each of its 128 threads
 SMALLEST = tl.constexpr(ZERO_NORM)  # a mean no longer than this is zero, as in the reference
+
+
+@triton.jit
+def bounds_of(valid, length, BLOCK_V: tl.constexpr):
+    """Return the first token of a sequence that counts, the one behind the last, and how many count."""
+    first = tl.full((), 0, tl.int64) + length
+    last = tl.full((), 0, tl.int64)
+    count = tl.full((), 0, tl.int64)
+    for begin in range(0, length, BLOCK_V):
+        place = begin + tl.arange(0, BLOCK_V)
+        counted = tl.load(valid + place, mask=place < length, other=0) != 0
+        first = tl.minimum(first, tl.min(tl.where(counted, place, length), 0).to(tl.int64))
+        last = tl.maximum(last, tl.max(tl.where(counted, place + 1, 0), 0).to(tl.int64))
+        count += tl.sum(counted.to(tl.int64), 0)
+    return first, last, count
 
 
 @triton.jit
@@ -38,6 +58,8 @@ def mean_kernel(
     M: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Average the valid tokens of one sequence over one block of columns. Grid: (B, column blocks).
 
@@ -47,22 +69,24 @@ def mean_kernel(
     column = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     inside = column < width
     total = tl.zeros((BLOCK_T, BLOCK_D), dtype=tl.float32)
-    counts = tl.zeros((BLOCK_T,), dtype=tl.int32)
     if PACKED:
         first = tl.load(starts + sequence)
         last = tl.load(ends + sequence)
+        count = last - first
     else:
-        first = sequence * length
-        last = first + length
-    for begin in range(first, last, BLOCK_T):
+        first, last, count = bounds_of(valid + sequence * length, length, BLOCK_V)
+        first += sequence * length
+        last += sequence * length
+    for begin in tl.range(first, last, BLOCK_T, num_stages=STAGES):
         token = begin + tl.arange(0, BLOCK_T)
-        counted = token < last
+        own = token < last
+        read = own[:, None] & inside[None, :]
+        part = tl.load(hidden + token[:, None] * width + column[None, :], mask=read, other=0.0).to(tl.float32)
         if not PACKED:
-            counted = counted & (tl.load(valid + token, mask=counted, other=0) != 0)
-        read = counted[:, None] & inside[None, :]
-        total += tl.load(hidden + token[:, None] * width + column[None, :], mask=read, other=0.0).to(tl.float32)
-        counts += counted.to(tl.int32)
-    mean = tl.sum(total, 0) / tl.maximum(tl.sum(counts, 0), 1).to(tl.float32)
+            counted = tl.load(valid + token, mask=own, other=0) != 0
+            part = tl.where(counted[:, None], part, 0.0)  # not multiplied: what is masked may be NaN
+        total += part
+    mean = tl.sum(total, 0) / tl.maximum(count, 1).to(tl.float32)
     for m in tl.static_range(M):
         prefix = tl.where(column < DIMS[m], mean, 0.0)
         largest = tl.max(tl.abs(prefix), 0)  # squares of large half-precision means stay finite
@@ -140,7 +164,8 @@ def _mean(
         mean_kernel[(sequences, triton.cdiv(width, columns))](
             hidden, valid, starts, ends, out, inverse, norms, length, width, PACKED=packed, NORMALIZE=normalize,
             DIMS=tuple(dims) or (0,), M=len(dims), BLOCK_T=max(1, STEP // columns) if whole else BLOCK_TOKENS,
-            BLOCK_D=columns, num_warps=4,
+            BLOCK_D=columns, BLOCK_V=min(MASK_BLOCK, triton.next_power_of_2(max(1, length))), STAGES=STAGES,
+            num_warps=WARPS,
         )  # fmt: skip
     return out, inverse, norms
 

@@ -1,7 +1,9 @@
 """``python -m gecko_kernels.tune``: measure tile choices on this GPU and print the entries for ``tiles.TILES``.
 
 Each kernel's candidates are timed in turn while the other kernels keep their current tile: the forward kernels by the
-forward pass of their loss, the coefficient and product kernels by the backward pass.
+forward pass of their loss, the coefficient and product kernels by the backward pass. Shapes and warps come first, then
+depth and stages of the best of them. Compilation takes longer than the timing: ``--jobs`` processes compile a round's
+candidates into Triton's cache beforehand.
 """
 
 from __future__ import annotations
@@ -9,7 +11,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,25 +22,38 @@ from torch import Tensor
 from gecko_kernels.triton.tiles import Tile, architecture_of
 
 SHARES = {1: (1.0,), 2: (1 / 3, 1.0), 5: (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)}
-KERNELS = ("forward", "coefficient", "product", "block_forward", "block_coefficient")
+SOFTMAX = ("forward", "coefficient", "product")
+BLOCK = ("block_forward", "block_coefficient")
+KERNELS = SOFTMAX + BLOCK
+SHAPES = ((256, 128), (128, 256), (256, 64), (128, 128), (128, 64), (64, 256), (64, 128), (64, 64), (64, 32))
+DEPTHS, WARPS, STAGES = (32, 64), (4, 8), (2, 3, 4, 5)
+#: Rows that are enough to compile a kernel: of the same divisibility as a real batch.
+COMPILED_ROWS = 512
+#: A candidate this much slower than the best so far in its first run is not timed again.
+HOPELESS = 1.5
+Result = TypeVar("Result")
 # Kernel -> the tiles of its problem, to be set, and the pass to time.
 Passes = dict[str, tuple[dict[str, Tile], Callable[[], object]]]
 
 
-def candidates() -> Iterator[Tile]:
-    """Yield the tiles to measure; those that do not fit the GPU are skipped when they fail to launch."""
-    for rows, columns in ((128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32)):
-        for depth in (32, 64, 128):
-            for warps in (4, 8):
-                for stages in (2, 3, 4):
-                    yield Tile(rows, columns, depth, warps, stages)
+def shapes() -> list[Tile]:
+    """Return the candidates of the first round; those that do not fit the GPU are skipped when they fail to launch."""
+    return [Tile(*shape, 64, warps, 3) for shape in SHAPES for warps in WARPS]
 
 
-def milliseconds(function: Callable[[], object], device: torch.device, runs: int) -> float:
-    """Return the median time of several runs after one that compiles."""
+def depths(best: Tile) -> list[Tile]:
+    """Return the candidates of the second round: the best of the first, of other depths and stages."""
+    others = [Tile(best.rows, best.columns, depth, best.warps, stages) for depth in DEPTHS for stages in STAGES]
+    return [tile for tile in others if tile != best]
+
+
+def milliseconds(
+    function: Callable[[], object], device: torch.device, runs: int, limit: float = float("inf")
+) -> float:
+    """Return the median time of several runs after one that compiles; of one run if that takes longer than ``limit``."""
     function()
-    times = []
-    for _ in range(runs):
+    times: list[float] = []
+    while len(times) < runs and not (times and times[0] > limit):
         _wait(device)
         start = time.perf_counter()
         function()
@@ -54,8 +72,10 @@ def tune(
     dims: Sequence[int],
     dtype: torch.dtype,
     device: torch.device,
-    tiles: Sequence[Tile],
+    rounds: Sequence[Callable[[Tile | None], Sequence[Tile]]],
     runs: int = 10,
+    kernels: Sequence[str] = KERNELS,
+    jobs: int = 1,
     report: Callable[[str], None] = print,
 ) -> dict[str, Tile]:
     """Find the fastest tile of each kernel for one batch size, width and list of prefixes.
@@ -65,34 +85,66 @@ def tune(
         dims: Matryoshka prefixes, ascending.
         dtype: of the embeddings.
         device: the GPU to measure.
-        tiles: candidates.
+        rounds: each gives candidates, from the best tile so far (None in the first).
         runs: timed runs per candidate.
-        report: called with one line per kernel.
+        kernels: names to tune, among ``KERNELS``.
+        jobs: processes that compile.
+        report: called with one line per kernel and round.
 
     Returns:
         Kernel -> tile, without the kernels that no candidate fits.
     """
     queries, positives = (torch.randn(rows, dims[-1], device=device).to(dtype) for _ in range(2))
+    passes = _passes(queries, positives, dims, kernels)
+    fastest = dict.fromkeys(passes, float("inf"))
     best: dict[str, Tile] = {}
-    passes = {**_softmax_passes(queries, positives, dims), **_block_passes(queries, positives, dims)}
-    for kernel, (chosen, run) in passes.items():
-        fastest = float("inf")
-        for tile in tiles:
-            chosen[kernel] = tile
-            try:
-                took = milliseconds(run, device, runs)
-            except Exception as error:
-                # Too much shared memory, too many registers, a tile the compiler refuses: not an option on this GPU.
-                if "OutOfResources" not in type(error).__name__ and "Compilation" not in type(error).__name__:
-                    raise
-                continue
-            if took < fastest:
-                fastest, best[kernel] = took, tile
-        chosen.pop(kernel)
-        if kernel in best:
-            chosen[kernel] = best[kernel]
-            report(f'"{kernel}": {{{len(dims)}: {best[kernel]}}},  # {fastest:.2f} ms')
+    for candidates in rounds:
+        wanted = {kernel: candidates(best.get(kernel)) for kernel in passes}
+        _compile_all([(kernel, tile, tuple(dims), dtype, device) for kernel in wanted for tile in wanted[kernel]], jobs)
+        for kernel, (chosen, run) in passes.items():
+            for tile in wanted[kernel]:
+                chosen[kernel] = tile
+                took = _fits(lambda run=run, kernel=kernel: milliseconds(run, device, runs, HOPELESS * fastest[kernel]))  # type: ignore[misc]
+                if took is not None and took < fastest[kernel]:
+                    fastest[kernel], best[kernel] = took, tile
+            chosen.pop(kernel)
+            if kernel in best:
+                chosen[kernel] = best[kernel]
+                report(f'"{kernel}": {{{len(dims)}: {best[kernel]}}},  # {fastest[kernel]:.2f} ms')
     return best
+
+
+def _fits(run: Callable[[], Result]) -> Result | None:
+    try:
+        return run()
+    except Exception as error:
+        # Too much shared memory, too many registers, a tile the compiler refuses: not an option on this GPU.
+        if "OutOfResources" not in type(error).__name__ and "Compilation" not in type(error).__name__:
+            raise
+        return None
+
+
+def _compile_all(wanted: Iterable[tuple[str, Tile, tuple[int, ...], torch.dtype, torch.device]], jobs: int) -> None:
+    if jobs > 1:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_compile, *zip(*wanted, strict=True)))
+
+
+def _compile(kernel: str, tile: Tile, dims: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+    """Run a kernel once on a small batch: what is compiled lands in Triton's cache."""
+    queries, positives = (torch.randn(COMPILED_ROWS, dims[-1], device=device).to(dtype) for _ in range(2))
+    chosen, run = _passes(queries, positives, dims, [kernel])[kernel]
+    chosen[kernel] = tile
+    _fits(run)
+
+
+def _passes(queries: Tensor, positives: Tensor, dims: Sequence[int], kernels: Sequence[str]) -> Passes:
+    passes: Passes = {}
+    if set(kernels) & set(SOFTMAX):
+        passes |= _softmax_passes(queries, positives, dims)
+    if set(kernels) & set(BLOCK):
+        passes |= _block_passes(queries, positives, dims)
+    return {kernel: passes[kernel] for kernel in kernels}
 
 
 def _softmax_passes(queries: Tensor, positives: Tensor, dims: Sequence[int]) -> Passes:
@@ -129,6 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=768, help="embedding width")
     parser.add_argument("--prefixes", type=int, default=2, choices=sorted(SHARES), help="number of Matryoshka dims")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument("--kernels", nargs="+", default=KERNELS, choices=KERNELS, metavar="KERNEL", help="default: all")
+    parser.add_argument("--runs", type=int, default=10, help="timed runs of a candidate")
+    parser.add_argument("--jobs", type=int, default=4, help="processes that compile")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("error: tuning measures on a CUDA device and torch sees none on this machine", file=sys.stderr)
@@ -136,7 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cuda", torch.cuda.current_device())
     dims = tuple(max(1, int(options.width * share)) for share in SHARES[options.prefixes])
     print(f"# {torch.cuda.get_device_name(device)}, architecture {architecture_of(device)}, torch {torch.__version__}")
-    tune(options.rows, dims, getattr(torch, options.dtype), device, list(candidates()))
+    rounds = (lambda _: shapes(), lambda best: depths(best) if best else [])
+    dtype = getattr(torch, options.dtype)
+    tune(options.rows, dims, dtype, device, rounds, options.runs, options.kernels, options.jobs)
     return 0
 
 
