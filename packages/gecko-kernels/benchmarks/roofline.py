@@ -70,7 +70,7 @@ def pooling_rows(options: argparse.Namespace, dtype: torch.dtype) -> list[dict[s
     """Pooling of sequences of very different lengths beside the rate of a copy."""
     rate = copy_rate(2048 if options.device == "cuda" else 256, options.device, options.runs)
     out: list[dict[str, object]] = [{"what": "copy", "value": f"{rate:.4g}", "unit": "GB/s"}]
-    rows, length = (2048, 512) if options.device == "cuda" else (64, 256)
+    rows, length = (16_384, 512) if options.device == "cuda" else (64, 256)
     lengths = torch.randint(1, length + 1, (rows,), generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(length) < lengths[:, None]).to(options.device)
     hidden = torch.randn(rows, length, options.width, device=options.device).to(dtype)

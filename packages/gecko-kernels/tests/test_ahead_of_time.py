@@ -1,4 +1,4 @@
-"""Compiles the kernels for three architectures, no GPU needed: tensor cores, registers that suffice, shared memory that fits."""
+"""Compiles the kernels for three architectures, no GPU needed: tensor cores, and registers and memory that suffice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,20 @@ TENSOR_CORES = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 SPILLED = 128  # bytes of a thread: as many as tiles that were among the fastest measured on an H200
 FLOATS = {"hardness", "inverse_a"}
-INTEGERS = {"rows", "columns", "hard", "offset", "first", "strip", "count", "depth", "length", "width", "span", "hard_span"}
+INTEGERS = {
+    "rows",
+    "columns",
+    "hard",
+    "offset",
+    "first",
+    "strip",
+    "count",
+    "depth",
+    "length",
+    "width",
+    "span",
+    "hard_span",
+}
 IDS = {"query_ids", "positive_ids", "negative_ids", "starts", "ends"}
 EMBEDDINGS = {
     "queries", "positives", "documents", "key_queries", "negatives", "keys", "vectors", "negative_gradient", "hidden",

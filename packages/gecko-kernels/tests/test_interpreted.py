@@ -17,7 +17,9 @@ import pytest
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="this is that process")
-@pytest.mark.parametrize("name", ["test_block_kl.py", "test_contrastive.py", "test_norms.py", "test_pooling.py", "test_tune.py"])
+@pytest.mark.parametrize(
+    "name", ["test_block_kl.py", "test_contrastive.py", "test_norms.py", "test_pooling.py", "test_tune.py"]
+)
 def test_kernels_under_the_interpreter(name):
     done = subprocess.run(
         [

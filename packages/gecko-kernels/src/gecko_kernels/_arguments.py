@@ -279,7 +279,7 @@ def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
 
 
 def weighted_sum(values: Tensor, weights: Sequence[float]) -> Tensor:
-    """Return the sum of (M,) values times their weights; equal weights, the usual case, are not copied to the device."""
+    """Return the sum of (M,) values times their weights; equal weights, the usual case, need no copy to the device."""
     if len(set(weights)) == 1:
         return values.sum() * weights[0]
     return (values * values.new_tensor(weights)).sum()

@@ -97,9 +97,8 @@ def forward(problem: BlockProblem) -> tuple[Tensor, Tensor, Tensor]:
         )
         kernels.block_forward_kernel[(triton.cdiv(rows, tile.rows), spans)](
             problem.queries, problem.documents, *problem.norms, problem.targets, teachers, problem.temperature, tops,
-            totals, crosses, 
-            *describe([problem.queries, problem.documents], tile, problem.described), rows, columns, span, inverse_a, MP=triton.next_power_of_2(count),
-            **problem.constants(tile),
+            totals, crosses, *describe([problem.queries, problem.documents], tile, problem.described), rows, columns,
+            span, inverse_a, MP=triton.next_power_of_2(count), **problem.constants(tile),
         )  # fmt: skip
     lses = log_sum(tops, totals) * LN2.value
     counts = teachers[:, 1:].isfinite()

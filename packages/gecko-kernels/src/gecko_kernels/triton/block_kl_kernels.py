@@ -11,7 +11,9 @@ import triton.language as tl
 from gecko_kernels.triton.contrastive_kernels import FLOOR, LN2, LOG2E, add_planes, add_products, of_columns, pick, put
 
 LOWEST = tl.constexpr(-3.4028234663852886e38)  # of float32: below every finite target, and finite itself
-INFINITY = tl.constexpr(float("inf"))  # no constant may be NaN: Triton compares constants with their value at compilation
+INFINITY = tl.constexpr(
+    float("inf")
+)  # no constant may be NaN: Triton compares constants with their value at compilation
 
 
 @triton.jit

@@ -116,6 +116,7 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
     hard = 0 if negatives is None else negatives.shape[1] if problem.own else len(negatives)
     span = span_columns(rows, columns, tile)
     spans = triton.cdiv(columns, span)
+    hard_span = triton.cdiv(triton.cdiv(hard, spans), tile.columns) * tile.columns
     new = {"dtype": torch.float32, "device": problem.queries.device}
     tops, totals, chosen = (torch.empty((spans, rows, count), **new) for _ in range(3))
     shared = None if problem.own else negatives
@@ -129,9 +130,8 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
             spare if negatives is None else negatives, norms["queries"], norms["positives"],
             norms.get("key_queries", spare_norms), norms.get("negatives", spare_norms), problem.temperature,
             problem.query_ids, problem.positive_ids, problem.negative_ids, tops, totals, chosen,
-            *described, rows, columns, span, hard, triton.cdiv(triton.cdiv(hard, spans), tile.columns) * tile.columns, problem.offset,
-            problem.hardness, MP=triton.next_power_of_2(count),
-            HAS_TOWER=problem.key_queries is not None, HAS_OWN=problem.own,
+            *described, rows, columns, span, hard, hard_span, problem.offset, problem.hardness,
+            MP=triton.next_power_of_2(count), HAS_TOWER=problem.key_queries is not None, HAS_OWN=problem.own,
             HAS_SHARED=negatives is not None and not problem.own, **problem.constants(tile),
         )  # fmt: skip
     lses = log_sum(tops, totals)

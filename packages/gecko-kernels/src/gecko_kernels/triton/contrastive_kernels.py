@@ -211,9 +211,11 @@ def forward_kernel(
         )  # fmt: skip
     sharp = (inverse_t + hardness) * LOG2E
     if HAS_SHARED:
+        first = tl.program_id(1) * hard_span
+        last = tl.minimum(first + hard_span, hard)
         top, total, positive = walk_columns(
             top, total, positive, queries, rows64, query_inverse, own, negatives, negative_inverse, query_tiles,
-            negative_tiles, first_row, tl.program_id(1) * hard_span, tl.minimum(tl.program_id(1) * hard_span + hard_span, hard), hard, sharp,
+            negative_tiles, first_row, first, last, hard, sharp,
             query_ids, positive_ids, negative_ids, SHARED, WIDTH, STARTS, DIMS, M, MP,
             HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
         )  # fmt: skip

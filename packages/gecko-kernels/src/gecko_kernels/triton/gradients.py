@@ -133,8 +133,8 @@ def multiply(
     if sums_in_library(coefficients, vectors):
         left = coefficients.T if transposed else coefficients
         into = out[:, segment]
-        how = {} if into.dtype == left.dtype else {"out_dtype": into.dtype}
-        torch.addmm(into, left, vectors[:, segment], out=into, **how)
+        wider = {} if into.dtype == left.dtype else {"out_dtype": into.dtype}
+        torch.addmm(into, left, vectors[:, segment], out=into, **wider)
         return
     wide = coefficients.dtype == torch.float32
     # float32 coefficients of float16 inputs are multiplied as tf32, which has float16's digits and float32's range.

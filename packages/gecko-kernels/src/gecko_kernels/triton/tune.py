@@ -47,10 +47,8 @@ def depths(best: Tile) -> list[Tile]:
     return [tile for tile in others if tile != best]
 
 
-def milliseconds(
-    function: Callable[[], object], device: torch.device, runs: int, limit: float = float("inf")
-) -> float:
-    """Return the median time of several runs after one that compiles; of one run if that takes longer than ``limit``."""
+def milliseconds(function: Callable[[], object], device: torch.device, runs: int, limit: float = float("inf")) -> float:
+    """Return the median time of several runs after one that compiles; of one if that takes longer than ``limit``."""
     function()
     times: list[float] = []
     while len(times) < runs and not (times and times[0] > limit):
