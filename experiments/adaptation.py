@@ -8,8 +8,9 @@ judged queries are looked at once, after that. With `--across` every model is al
 what does adaptation to one cost on another?
 
 Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real ones; `free`, titles and sentences of
-the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `teacher`, the
-rows of `all` with the similarities of a larger embedder as what is learnt.
+the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `larger`, the
+same where a larger embedder finds the candidates and its similarity is the judge beside the LLM; `teacher`, the rows of
+`all` with the similarities of that embedder as what is learnt.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
 `blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists.
 """
@@ -34,13 +35,14 @@ from gecko_fret.config import parse_config
 
 SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
 EXAMPLES = 8
-#: Data to the sources of queries that it is; `styled` has a build of its own, the others share one.
+#: Data to the sources of queries that it is; `styled` and `larger` have builds of their own, the others share one.
 SOURCES = {
     "written": ["llm"],
     "styled": ["llm"],
     "free": ["titles", "sentences"],
     "log": ["log"],
     "all": ["llm", "titles", "sentences", "log"],
+    "larger": ["llm", "titles", "sentences", "log"],
     "teacher": ["llm", "titles", "sentences", "log"],
 }
 NEEDS_LOG = ("styled", "log")
@@ -78,7 +80,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--dims", nargs="+", type=int, default=[384, 128], help="widths that are trained and measured")
     parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
-    parser.add_argument("--teacher", default="all-mpnet-base-v2", help='embedder that "teacher blocks" learns from')
+    parser.add_argument("--teacher", default="all-mpnet-base-v2", help='the larger embedder of "larger" and "teacher"')
     parser.add_argument("--across", action="store_true", help="search with every model on all sets, not its own alone")
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--student", default="all-minilm-l6-v2")
@@ -113,7 +115,7 @@ def wanted(given: argparse.Namespace, judged: lab.Judged) -> Iterator[tuple[str,
 
 def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.Clock) -> Path:
     """The FRet folder that has these data; a build that was stopped goes on."""
-    name = "styled" if data == "styled" else "all"
+    name = data if data in ("styled", "larger") else "all"
     folder = given.work / judged.name / name
     log = list(judged.log)
     order = generator("log of an experiment", 0).permutation(len(log)).tolist()
@@ -131,7 +133,7 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
     config = parse_config(
         {
             "llm": {"model": given.llm},
-            "embedder": {"model": given.student},
+            "embedder": {"model": given.teacher if data == "larger" else given.student},
             "generate": generate,
             "measure": {"items": given.items, "candidates": given.candidates, "seeds": 0},
             # Queries of one part share what is read of a passage.

@@ -23,6 +23,7 @@ from triton.compiler import ASTSource
 from gecko_kernels.triton import block_kl as triton_block
 from gecko_kernels.triton import block_kl_kernels, contrastive_kernels
 from gecko_kernels.triton import contrastive as triton_loss
+from gecko_kernels.triton import norms as triton_norms
 from gecko_kernels.triton import pooling as triton_pooling
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may use (CUDA programming guide)
@@ -215,3 +216,19 @@ def test_shared_negatives_and_odd_widths(architecture, tmp_path):
 def test_one_row_and_one_column(name, tmp_path):
     ones = ("rows", "columns", "hard", "strip", "count", "depth")
     check(name, (16,), torch.bfloat16, 90, tmp_path, kind=0, symmetric=False, ones=ones)
+
+
+@pytest.mark.parametrize("module", [contrastive_kernels, block_kl_kernels, triton_norms, triton_pooling])
+def test_constants_equal_themselves(module):
+    """A launch compares global constants with their values at compilation: NaN would refuse the second one."""
+    constants = [value for value in vars(module).values() if isinstance(value, triton.language.constexpr)]
+    assert constants
+    assert all(constant.value == constant.value for constant in constants)
+
+
+def test_norms_compile(tmp_path):
+    dims = {"STARTS": (0, 256), "DIMS": (256, 768), "M": 2}
+    constants = {"WIDTH": 768, "OUT_WIDTH": 768, **dims, "BLOCK_R": 8, "BLOCK_D": 256}
+    for kernel in (triton_norms.norms_kernel, triton_norms.finish_kernel):
+        built = compile_kernel(kernel, constants, torch.bfloat16, Tile(0, 0, 0, 4, 3), 90)
+        assert stack_bytes(built.asm["cubin"], tmp_path) == 0

@@ -1,0 +1,75 @@
+"""The README's table of the adaptation experiment is what docs/results/adaptation.json says.
+
+uv run python .ci/readme_tables.py            # fails where it is not
+uv run python .ci/readme_tables.py --write    # makes it so
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "experiments"))
+
+import lab  # noqa: E402
+
+BEGIN, END = "<!-- adaptation -->", "<!-- end -->"
+NAMES = {
+    "scifact": "SciFact",
+    "fiqa_gold": "FiQA, gold",
+    "hotpotqa_sample": "HotpotQA, sample",
+    "cisi": "CISI",
+    "dbpedia_5k": "DBpedia, 5k",
+    "msmarco_5k": "MS MARCO, 5k",
+}
+WAYS = {
+    "all lists": "adapted, lists",
+    "all hard": "adapted, positives and hard negatives",
+    "larger lists": "candidates by all-mpnet-base-v2, lists",
+    "larger hard": "candidates by all-mpnet-base-v2, positives and hard negatives",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    raw = json.loads((ROOT / "docs/results/adaptation.json").read_text(encoding="utf-8"))
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, found, rest = text.partition(BEGIN + "\n")
+    old, ended, after = rest.partition(END)
+    if not (found and ended):
+        print(f"README.md: expected {BEGIN} and {END} around the table", file=sys.stderr)
+        return 2
+    new = "\n".join(["", *table(raw), "", ""])
+    if options.write:
+        readme.write_text(before + found + new + ended + after, encoding="utf-8")
+    elif old != new:
+        print("README.md: the table differs from docs/results/adaptation.json; run .ci/readme_tables.py --write")
+        return 1
+    return 0
+
+
+def table(raw: dict[str, Any]) -> list[str]:
+    """A column for each set, a row for each way: nDCG@10 as it is, then changes with their 95% intervals."""
+    scores = {name: of["ndcg_at_10"] for name, of in raw["sets"].items()}
+    dim = max(map(int, next(iter(scores.values()))["zero-shot"][next(iter(scores))]))
+    at = {name: {way: of[way][name][str(dim)] for way in of} for name, of in scores.items()}
+    base = {name: of["zero-shot"] for name, of in at.items()}
+    rows: list[list[object]] = [["all-MiniLM-L6-v2 as it is", *(lab.mean(values) for values in base.values()), ""]]
+    for way, label in WAYS.items():
+        having = [name for name in at if way in at[name]]
+        if having:
+            cells = [lab.change(at[name][way], base[name]) if name in having else "-" for name in at]
+            mean = lab.change_of_mean([at[name][way] for name in having], [base[name] for name in having])
+            rows.append([label, *cells, mean])
+    return lab.table(["", *(f"{NAMES[name]} ({len(base[name])})" for name in at), "mean"], rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
