@@ -113,3 +113,11 @@ def test_pauses_begin_with_what_an_answer_takes_and_grow():
     assert [pauses.before(attempt) for attempt in (1, 2, 3)] == pytest.approx([0.05, 0.15, 0.45])
     pauses.note(100.0)
     assert pauses.before(1) == 0.5
+
+
+def test_a_longer_first_pause_is_not_cut():
+    pauses = Pauses(60.0)
+    assert [pauses.before(attempt) for attempt in (1, 2)] == [60.0, 60.0]
+    for _ in range(40):
+        pauses.note(1.0)
+    assert [pauses.before(attempt) for attempt in (1, 4, 5, 6)] == pytest.approx([1.0, 27.0, 60.0, 60.0])

@@ -63,7 +63,8 @@ class LLMConfig(Section):
         default=0.5,
         ge=0,
         le=3_600,
-        description="openai: the longest first pause before a request is sent again; less where answers come faster",
+        description="openai: the longest first pause before a request is sent again, less where answers come faster; "
+        "later ones grow to 8 seconds, or to this",
     )
     send_seed: bool = Field(
         default=True, description="vllm, openai: send a seed with every request; vLLM on CPU accepts none"

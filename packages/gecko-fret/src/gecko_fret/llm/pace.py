@@ -62,7 +62,7 @@ class Pauses:
     A server that fails now and then is asked again soon, by its own measure, and one that is down is left alone.
 
     Args:
-        first: seconds of the first pause, at most.
+        first: seconds of the first pause, at most; later ones are at most ``_LONGEST_PAUSE``, or as long as this.
     """
 
     def __init__(self, first: float):
@@ -76,7 +76,7 @@ class Pauses:
     def before(self, attempt: int) -> float:
         """Seconds of the pause before an attempt; 1 is the second time that the request is sent."""
         first = self._first if self._typical is None else min(self._first, self._typical)
-        return min(first * _GROWTH ** (attempt - 1), _LONGEST_PAUSE)
+        return min(first * _GROWTH ** (attempt - 1), max(_LONGEST_PAUSE, self._first))
 
 
 @dataclass(slots=True)
