@@ -12,9 +12,15 @@ BACKENDS = ("auto", "reference", "torch", "triton")
 TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
-def triton_is_installed() -> bool:
-    """Return whether triton is installed, without importing it."""
-    return find_spec("triton") is not None
+def _triton_is_installed() -> bool:
+    try:
+        return find_spec("triton") is not None
+    except ImportError:
+        return False
+
+
+# Looked up once, and without importing it: torch.compile cannot trace the search (seen with PyTorch 2.6).
+TRITON_IS_INSTALLED = _triton_is_installed()
 
 
 def choose_backend(tensor: Tensor) -> str:
@@ -31,9 +37,9 @@ def choose_backend(tensor: Tensor) -> str:
     if asked not in BACKENDS:
         raise ValueError(f"GECKO_KERNELS_BACKEND: expected one of {', '.join(BACKENDS)}, found {asked!r}")
     if asked == "auto":
-        return "triton" if tensor.is_cuda and tensor.dtype in TRITON_DTYPES and triton_is_installed() else "torch"
+        return "triton" if tensor.is_cuda and tensor.dtype in TRITON_DTYPES and TRITON_IS_INSTALLED else "torch"
     if asked == "triton":
-        if tensor.dtype not in TRITON_DTYPES or not triton_is_installed():
+        if tensor.dtype not in TRITON_DTYPES or not TRITON_IS_INSTALLED:
             raise RuntimeError(
                 f"GECKO_KERNELS_BACKEND=triton needs the triton package and float16, bfloat16 or float32 inputs, "
                 f"found {tensor.dtype}; unset it to run in PyTorch"

@@ -12,6 +12,8 @@ from gecko_kernels.triton.tiles import Tile
 
 @pytest.fixture
 def hopper(monkeypatch):
+    if descriptors.TensorDescriptor is None:
+        pytest.skip("this Triton has no descriptors")
     monkeypatch.setattr(descriptors, "architecture_of", lambda device: 90)
 
 
@@ -43,7 +45,7 @@ def test_only_hopper_and_later_have_them(monkeypatch):
     assert not can_describe([matrix()], (128,))
 
 
-def test_rows_and_columns_have_their_own_heights():
+def test_rows_and_columns_have_their_own_heights(hopper):
     rows, columns, absent = describe([matrix(), matrix(), None], Tile(64, 128, 32, 4, 3), True)
     assert rows.block_shape == [64, 32]
     assert columns.block_shape == [128, 32]
