@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--dims", nargs="+", type=int, default=[384, 128], help="widths that are trained and measured")
     parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
     parser.add_argument("--teacher", default="all-mpnet-base-v2", help='the larger embedder of "larger" and "teacher"')
+    parser.add_argument("--kept", action="store_true", help="report the models that are there, and make no other")
     parser.add_argument("--across", action="store_true", help="search with every model on all sets, not its own alone")
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--student", default="all-minilm-l6-v2")
@@ -110,7 +111,8 @@ def wanted(given: argparse.Namespace, judged: lab.Judged) -> Iterator[tuple[str,
     for variant in given.variants:
         if judged.log or variant.split()[0] not in NEEDS_LOG:
             for seed in range(given.runs):
-                yield variant, seed
+                if not given.kept or (folder_of(given, judged, variant, seed) / "model").exists():
+                    yield variant, seed
 
 
 def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.Clock) -> Path:
@@ -146,10 +148,15 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
     return folder
 
 
+def folder_of(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: int) -> Path:
+    """Where a variant's run is kept."""
+    return Path(given.work) / judged.name / "models" / f"{variant.replace(' ', '-')}-{seed}"
+
+
 def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: int, clock: lab.Clock) -> Path:
     """The folder of a model, trained where it is missing."""
     data, way = variant.split()
-    out = given.work / judged.name / "models" / f"{variant.replace(' ', '-')}-{seed}"
+    out = folder_of(given, judged, variant, seed)
     if (out / "model").exists():
         return out / "model"
     folder = built(given, judged, data, clock)
