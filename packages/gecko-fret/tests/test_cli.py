@@ -51,6 +51,9 @@ def test_build_report_and_export(faked, tmp_path):
     (out / "report.md").unlink()
     assert run("report", out).exit_code == 0
     assert "# FRet report" in (out / "report.md").read_text()
+    result = run("report", out, "--real", tmp_path / "absent.txt")
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+    assert "absent.txt" in result.output
     result = run("export", out, "--to", tmp_path / "t.parquet")
     assert result.exit_code == 0
     assert "rows ->" in result.output

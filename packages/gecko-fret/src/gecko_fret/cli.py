@@ -108,6 +108,14 @@ def llms(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A FRet folder.")],
+    real: Annotated[
+        Path | None,
+        typer.Option(help="File of real queries, one a line: can the written ones be told from them, and by what?"),
+    ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Encode queries, for how near they are to each other (--real does).")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="Of the embedder: cpu, cuda, cuda:1, ...")] = None,
     debug: Debug = False,
 ) -> None:
     """Write report.md and report.html of a FRet folder."""
@@ -116,7 +124,7 @@ def report(
     with exit_on_error(debug):
         from gecko_fret.build.report import write_report
 
-        for path in write_report(folder):
+        for path in write_report(folder, real=real, embed=embed, device=device):
             typer.echo(path)
 
 

@@ -1,9 +1,11 @@
+import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
-from gecko_core.errors import DataError
+from gecko_core.errors import DataError, ModelError
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.build.report.base import ReportSection
@@ -90,3 +92,41 @@ def test_a_section_is_one_function_and_one_line(folder, tmp_path, monkeypatch):
 def test_folder_without_a_build_is_one_line(tmp_path):
     with pytest.raises(DataError, match="not a FRet folder"):
         write_report(tmp_path)
+
+
+def test_real_queries_are_compared_and_the_bytes_repeat(folder, tmp_path, make_models):
+    out = tmp_path / "copy"
+    shutil.copytree(folder, out)
+    before = (out / "report.md").read_bytes()
+    rng = np.random.default_rng(0)
+    words = [f"real{number}" for number in range(300)]
+    (tmp_path / "real.txt").write_text("\n".join(" ".join(rng.choice(words, 6)) for _ in range(60)))
+    with pytest.raises(DataError, match="too few written queries"):
+        write_report(out, real=tmp_path / "real.txt", embedder=make_models().embedder(None))
+    assert (out / "report.md").read_bytes() == before  # nothing half written
+    with pytest.raises(DataError, match=r"absent\.txt"):
+        write_report(out, real=tmp_path / "absent.txt")
+    write_report(out, embed=True, embedder=make_models().embedder(None))
+    text = (out / "report.md").read_text()
+    assert "cosine of two queries at random" in text
+    write_report(out, embed=True, embedder=make_models().embedder(None))
+    assert (out / "report.md").read_text() == text
+
+
+def test_the_builds_own_embedder_is_loaded(folder, tmp_path, monkeypatch):
+    asked = []
+
+    def load(config):
+        asked.append((config.model, config.device))
+        raise ModelError("stop")
+
+    monkeypatch.setattr("gecko_fret.build.report.writing.load_embedder", load)
+    out = tmp_path / "copy"
+    shutil.copytree(folder, out)
+    for first_pass in (False, True):
+        manifest = json.loads((out / "manifest.json").read_text())
+        manifest["config"]["retrieve"]["first_pass"] = first_pass
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(ModelError, match="stop"):
+            write_report(out, embed=True, device="cpu")
+    assert asked == [("all-minilm-l6-v2", "cpu"), (str(out / "first_pass"), "cpu")]

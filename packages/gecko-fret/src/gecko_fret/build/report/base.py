@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from gecko_core.prompts import DEFAULT_TASK
 from gecko_fret.build.folder import Workspace
 from gecko_fret.steps import MINE, Candidate, MinedRow, Step
 
@@ -43,6 +46,9 @@ class ReportData:
     Attributes:
         workspace: the FRet folder.
         manifest: its manifest.
+        real: real queries that the user gave to compare with; None: none.
+        real_name: the file that they are from.
+        embedder: of the build, where queries are to be encoded; None: not.
         rows: the rows of training data.
         answered: those that have a positive, with it.
         counts: rows of every step that counts them.
@@ -51,10 +57,14 @@ class ReportData:
 
     workspace: Workspace
     manifest: dict[str, Any]
+    real: Sequence[str] | None = None
+    real_name: str = "real queries"
+    embedder: Any = None
     rows: list[MinedRow] = field(init=False)
     answered: list[tuple[MinedRow, Candidate]] = field(init=False)
     counts: dict[str, int] = field(init=False)
     rejects: dict[str, dict[str, int]] = field(init=False)
+    _encoded: dict[str, np.ndarray] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rows = list(self.workspace.parts(MINE))
@@ -68,6 +78,18 @@ class ReportData:
     def count(self, step: Step[Any]) -> int:
         """Rows of a step."""
         return self.counts[step.counted_as] if step.counted_as else 0
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, D) vectors of queries by the build's embedder, each text encoded once.
+
+        All have the same task: that of a written query would give it away.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        if new:
+            batch_tokens = self.manifest["config"]["embedder"].get("batch_tokens")
+            encoded = self.embedder.encode_queries(new, task=DEFAULT_TASK, batch_tokens=batch_tokens)
+            self._encoded |= dict(zip(new, np.asarray(encoded), strict=True))
+        return np.stack([self._encoded[text] for text in texts])
 
     def full_text(self, identifier: str) -> str:
         """Title and text of a passage."""

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gecko_fret.build.report.apart import apart
 from gecko_fret.build.report.base import ReportData, ReportSection
+from gecko_fret.build.report.diversity import diversity, kinds
 from gecko_fret.build.report.judges import judges
 from gecko_fret.build.report.style import style
 from gecko_fret.corpus.splitting import count_words
@@ -203,7 +205,10 @@ SECTIONS: list[Callable[[ReportData], Iterable[ReportSection]]] = [
     labels,
     tasks,
     lengths,
+    kinds,
+    diversity,
     style,
+    apart,
     agreement,
     examples,
 ]

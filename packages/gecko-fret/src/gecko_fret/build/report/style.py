@@ -12,7 +12,7 @@ from gecko_core.io import read_json
 from gecko_core.randomness import generator
 from gecko_core.text_words import text_words
 from gecko_fret.build.report.base import ReportData, ReportSection
-from gecko_fret.steps import FILTER
+from gecko_fret.build.report.queries import USERS, WRITTEN, filtered_queries
 from gecko_fret.steps.examples import examples_file
 
 #: Fewest queries of either side; below, the number would say nothing.
@@ -24,7 +24,12 @@ _RIDGE = 1.0
 
 
 def style(data: ReportData) -> Iterable[ReportSection]:
-    """Written against real queries, where the build has real ones: those of the log and the examples."""
+    """Written against real queries, where the build has real ones: those of the log and the examples.
+
+    Real ones that the user gives are compared more closely, see ``apart``.
+    """
+    if data.real is not None:
+        return
     written, real = _queries(data)
     if min(len(written), len(real)) < FEWEST:
         return
@@ -69,16 +74,9 @@ def area(positive: np.ndarray, negative: np.ndarray) -> float:
 
 def _queries(data: ReportData) -> tuple[list[str], list[str]]:
     settings = data.manifest["config"]["generate"]
-    sources = settings.get("sources", ["llm"])
-    written: list[str] = []
-    real: list[str] = []
-    parts = data.workspace.parts(FILTER)
-    for number in parts.numbers():
-        table = parts.table(number)
-        names = table["source"].to_pylist() if sources != ["llm"] else ["llm"] * len(table)
-        for text, name in zip(table["query"].to_pylist(), names, strict=True):
-            if name in ("llm", "log"):
-                (written if name == "llm" else real).append(text)
+    queries = filtered_queries(data)
+    written = [query.text for query in queries if query.source == WRITTEN]
+    real = [query.text for query in queries if query.source == USERS]
     if settings.get("examples"):
         pairs = read_json(examples_file(data.workspace.out), cure="run the build again")["pairs"]
         real += [entry["query"] for entry in pairs]

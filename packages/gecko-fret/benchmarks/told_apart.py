@@ -1,0 +1,117 @@
+"""Can the queries of finished builds be told from real ones, and how diverse are they beside them?
+
+    GECKO_DATA_DIR=... uv run python packages/gecko-fret/benchmarks/told_apart.py scifact=runs/a fiqa_gold=runs/b
+
+Each argument names a judged set in the BEIR layout, a folder or a name below `GECKO_DATA_DIR`, and a FRet folder that
+was built on its corpus; a set may come several times, for builds with other prompts. The real queries are those of the
+set's train split, without those that the build showed the LLM as examples. Two drawn halves of the real queries are
+compared as well: what they come to is no difference. Nothing is written into the FRet folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import described, publish, table
+
+from gecko_core.text_identity import words_key
+from gecko_eval import load_beir
+from gecko_fret.build.folder import Workspace
+from gecko_fret.build.report.apart import MOST, compare
+from gecko_fret.build.report.base import ReportData
+from gecko_fret.build.report.classifier import Side, tell_apart
+from gecko_fret.build.report.diversity import diversity
+from gecko_fret.build.report.giveaways import giveaways
+from gecko_fret.build.report.queries import drawn
+from gecko_fret.config import EmbedderConfig
+from gecko_fret.models import load_embedder
+from gecko_fret.query_files import read_queries
+
+HEADER = ["queries", "features", "AUC", "standard deviation", "folds", "of each side"]
+SHOWN = 6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="SET=FRET_FOLDER")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    lines = ["# Written and real queries", "", f"{described('torch', 'scikit-learn', 'numpy')}.", ""]
+    for run in options.runs:
+        name, _, folder = run.partition("=")
+        lines += section(name, Path(folder))
+    publish("told_apart", lines)
+
+
+def section(name: str, folder: Path) -> list[str]:
+    workspace = Workspace(folder)
+    manifest = workspace.read_manifest()
+    if manifest is None:
+        raise SystemExit(f"{folder}: not a FRet folder")
+    config = manifest["config"]
+    embedder = load_embedder(EmbedderConfig.model_validate(config["embedder"]))
+    real = [" ".join(text.split()) for text in load_beir(name, "train").queries]
+    real = list(dict.fromkeys(real))
+    data = ReportData(workspace, manifest, without(real, seen(config["generate"])), f"{name}, train split", embedder)
+    settings = config["generate"]
+    writer = ", ".join(entry["name"] for entry in manifest["models"]["generators"])
+    shown = f"real queries as examples, {settings['examples_shown']} in a prompt"
+    how = shown if settings["examples"] else f"prompt {settings['prompt']}"
+    told = f"{writer}, {how}, contrast {settings['contrast']:g}, {settings['seeds']} seeds"
+    told += f", {settings['attempts']} attempts"
+    (measured,) = diversity(data)
+    found, left = compare(data)
+    rows = [row for entry in found for row in auc_rows(entry.name, entry.areas, len(entry.written))]
+    words = [
+        [entry.what, entry.text, f"{entry.written:.1%}", f"{entry.real:.1%}", f"{entry.z:+.1f}"]
+        for entry in giveaways(found[0].written, found[0].real, SHOWN)
+    ]
+    return [
+        f"## {Path(name).name}: {'examples' if settings['examples'] else 'default prompt'}",
+        "",
+        f"{told}; embedder {manifest['models']['embedder']['name']}. {measured.note}",
+        "",
+        *table(list(measured.header), [list(row) for row in measured.rows]),
+        "",
+        *table(HEADER, [*rows, *auc_rows("real (two halves)", halves(data), min(MOST, len(data.real or []) // 2))]),
+        "",
+        f"Too few of their own: {'; '.join(left) or 'none'}. What gives {found[0].name} away:",
+        "",
+        *table(["what", "text", found[0].name, "real", "z"], words),
+        "",
+    ]
+
+
+def halves(data: ReportData) -> dict[str, np.ndarray]:
+    """Real queries against real queries."""
+    real = list(data.real or [])
+    places = drawn(real, 2 * MOST, "halves", 0)
+    count = len(places) // 2
+    sides = [[real[place] for place in part] for part in (places[:count], places[count : 2 * count])]
+    return tell_apart(*(Side(texts, data.vectors(texts), [None] * count) for texts in sides), "halves-folds", 0)
+
+
+def auc_rows(name: str, found: dict[str, np.ndarray], count: int) -> list[list[object]]:
+    return [
+        [name, how, f"{a.mean():.3f}", f"{a.std(ddof=1):.3f}", f"{a.min():.3f} to {a.max():.3f}", count]
+        for how, a in found.items()
+    ]
+
+
+def seen(settings: dict[str, str | None]) -> set[str]:
+    """Keys of the real queries that the build's examples are."""
+    path = settings.get("examples")
+    return {words_key(query.text) for query in read_queries(path)} if path else set()
+
+
+def without(texts: Iterable[str], keys: set[str]) -> list[str]:
+    return [text for text in texts if words_key(text) not in keys]
+
+
+if __name__ == "__main__":
+    main()
