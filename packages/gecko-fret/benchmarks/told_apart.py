@@ -1,11 +1,11 @@
-"""Can the queries of finished builds be told from real ones, and how diverse are they beside them?
+"""Can the queries of builds be told from real ones, and how diverse are they beside them?
 
     GECKO_DATA_DIR=... uv run python packages/gecko-fret/benchmarks/told_apart.py scifact=runs/a fiqa_gold=runs/b
 
 Each argument names a judged set in the BEIR layout, a folder or a name below `GECKO_DATA_DIR`, and a FRet folder that
-was built on its corpus; a set may come several times, for builds with other prompts. The real queries are those of the
-set's train split, without those that the build showed the LLM as examples. Two drawn halves of the real queries are
-compared as well: what they come to is no difference. Nothing is written into the FRet folders.
+was built on its corpus, at least to its step `filter`; a set may come several times, for builds with other prompts.
+The real queries are those of the set's train split, without those that the build showed the LLM as examples. Two drawn
+halves of the real queries are compared as well: what they come to is no difference. The folders stay as they are.
 """
 
 from __future__ import annotations
