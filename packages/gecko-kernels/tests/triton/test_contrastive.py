@@ -24,6 +24,11 @@ CASES = {
 }
 
 
+def on_gpu(tensors, options):
+    moved = {name: value.cuda() if torch.is_tensor(value) else value for name, value in options.items()}
+    return [tensor.cuda() for tensor in tensors], moved
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_reference(case, programs, make_problem, with_gradients, assert_near, tolerances):
     tensors, options = make_problem(dtype=torch.float32, **CASES[case])
@@ -46,12 +51,10 @@ def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, 
         assert_near(tensor, other, tolerances[dtype], floor=1e-3)
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_several_strips(symmetric, make_problem, with_gradients, assert_near, monkeypatch):
-    from gecko_kernels.triton import contrastive, gradients
+def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
+    from gecko_kernels.triton import gradients
 
     monkeypatch.setattr(gradients, "strip_rows", lambda *_: 16)
-    monkeypatch.setattr(contrastive, "SYMMETRIC_PREFIXES", 8 if symmetric else 0)
     tensors, options = make_problem(rows=37, dtype=torch.float32, dims=(24, 8), ids=True)
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
     found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
@@ -117,8 +120,7 @@ def test_compiles_without_graph_breaks(make_problem, monkeypatch):
 @pytest.mark.parametrize("case", CASES)
 def test_gpu_agrees_with_reference(dtype, case, make_problem, with_gradients, assert_near, tolerances):
     tensors, options = make_problem(dtype=dtype, **{**CASES[case], "rows": 333, "width": 96})
-    tensors = [tensor.cuda() for tensor in tensors]
-    options = {name: value.cuda() if torch.is_tensor(value) else value for name, value in options.items()}
+    tensors, options = on_gpu(tensors, options)
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
     sharp = max(1.0, 0.05 / float(options["temperature"]))
     for _ in range(20):
@@ -139,8 +141,7 @@ def test_gpu_many_programs_and_strips(make_problem, with_gradients, assert_near,
 
     monkeypatch.setattr(gradients, "STRIP_BYTES", 1 << 26)
     tensors, options = make_problem(rows=9_001, width=192, dtype=torch.bfloat16, dims=(192, 64), hard=1, ids=True)
-    tensors = [tensor.cuda() for tensor in tensors]
-    options = {name: value.cuda() if torch.is_tensor(value) else value for name, value in options.items()}
+    tensors, options = on_gpu(tensors, options)
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
     found, gradients_found = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
     assert_near(found, expected, 5e-5, floor=1.0)
@@ -155,8 +156,7 @@ def test_gpu_whole_segments(dtype, rows, make_problem, with_gradients, assert_ne
     """Prefixes of whole steps: read by descriptor on Hopper and later."""
     for extra in ({}, {"negatives_scope": "batch"}, {"extra_columns": 70}):
         tensors, options = make_problem(rows=rows, width=768, dtype=dtype, dims=(768, 256), ids=True, **extra)
-        tensors = [tensor.cuda() for tensor in tensors]
-        options = {name: value.cuda() if torch.is_tensor(value) else value for name, value in options.items()}
+        tensors, options = on_gpu(tensors, options)
         expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
         found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
         assert_near(found, expected, 5e-5, floor=1.0)

@@ -40,6 +40,12 @@ def test_tunes_the_kernels_that_are_asked_for():
     assert set(tune(16, (16,), torch.float32, device, rounds, runs=1, kernels=["product"])) == {"product"}
 
 
+def test_processes_compile_before():
+    rounds = [lambda _: [Tile(16, 16, 16, 1, 1)], lambda best: [Tile(16, 32, 16, 1, 1)] if best else []]
+    device = torch.device("cpu")
+    assert set(tune(16, (16,), torch.float32, device, rounds, runs=1, kernels=["forward"], jobs=2)) == {"forward"}
+
+
 def test_a_hopeless_candidate_is_timed_once():
     calls = []
     milliseconds(lambda: calls.append(1), torch.device("cpu"), 5, limit=-1.0)

@@ -22,8 +22,6 @@ from gecko_kernels.triton.spans import log_sum, span_columns
 from gecko_kernels.triton.tiles import Tile, architecture_of, choose_tile
 
 OWN_ROWS, OWN_DEPTH = 16, 128
-#: With at most this many prefixes one tile holds both roles of the queries, with more a product is done for each.
-SYMMETRIC_PREFIXES = 8
 
 
 @dataclass
@@ -159,8 +157,7 @@ def backward(problem: Problem, lses: Tensor, upstream: Tensor) -> dict[str, Tens
         out["negatives"] = own_negatives(problem, lses, upstream, row)
     seen = row.pull.sum()
     if problem.key_queries is not None and not problem.external:
-        both = None if len(dims) <= SYMMETRIC_PREFIXES else row
-        add_group(problem, problem.queries, norms["queries"], kernels.TOWER.value, lses, upstream, row, both)
+        add_group(problem, problem.queries, norms["queries"], kernels.TOWER.value, lses, upstream, row, None)
         seen = (seen + row.pull.sum()) / 2  # both roles of every pair were added; one belongs to the sum over terms
     out["queries"] = row.finish(problem.queries, norms["queries"], dims)
     out["temperature"] = (-seen / problem.temperature).to(problem.temperature.dtype)

@@ -127,8 +127,8 @@ def multiply(
 ) -> None:
     """Compute ``out[:, segment] += coefficients (transposed) @ vectors[:, segment]``.
 
-    On CUDA by the library, 17 times as fast as this module's kernel on an H200 (2,048 x 32,768 by 768, bfloat16), where
-    it can add what PyTorch's setting for float32 products says; else by the kernel.
+    By the library where it can add to float32 (``sums_in_library``), in the precision that PyTorch's setting for
+    float32 products says; else by this package's kernel.
     """
     if sums_in_library(coefficients, vectors):
         left = coefficients.T if transposed else coefficients

@@ -1,4 +1,6 @@
-"""``python -m gecko_kernels.tune``: measure tile choices on this GPU and print the entries for ``tiles.TILES``.
+"""``python -m gecko_kernels.tune``: measure tile choices on this GPU and print the entries for ``tiles``.
+
+They belong into ``DESCRIBED`` where the kernels read by descriptor, else into ``TILES``; the first line says which.
 
 Each kernel's candidates are timed in turn while the other kernels keep their current tile: the forward kernels by the
 forward pass of their loss, the coefficient and product kernels by the backward pass. Shapes and warps come first, then
@@ -19,6 +21,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from gecko_kernels.triton.descriptors import can_describe
 from gecko_kernels.triton.tiles import Tile, architecture_of
 
 SHARES = {1: (1.0,), 2: (1 / 3, 1.0), 5: (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)}
@@ -188,7 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     device = torch.device("cuda", torch.cuda.current_device())
     dims = tuple(max(1, int(options.width * share)) for share in SHARES[options.prefixes])
+    like = torch.empty(1, options.width, dtype=getattr(torch, options.dtype), device=device)
+    table = "DESCRIBED (product: TILES)" if can_describe([like], dims) else "TILES"
     print(f"# {torch.cuda.get_device_name(device)}, architecture {architecture_of(device)}, torch {torch.__version__}")
+    print(f"# for {table}")
     rounds = (lambda _: shapes(), lambda best: depths(best) if best else [])
     dtype = getattr(torch, options.dtype)
     tune(options.rows, dims, dtype, device, rounds, options.runs, options.kernels, options.jobs)
