@@ -316,7 +316,7 @@ class FinetuneConfig(StageConfig):
 
     interpolate: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = Field(
         default="auto",
-        description="how far to go from the start model to the trained one: 0 to 1; auto: as is best on known items; "
+        description="how far to go from the start model to the trained one: 0 to 1; auto: as known items support; "
         "null: the trained one",
     )
     interpolation: Literal["linear", "slerp"] = Field(

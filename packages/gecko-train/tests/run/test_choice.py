@@ -120,13 +120,38 @@ def test_a_query_and_a_list_of_one_row_are_not_taken_for_two_independent_items()
     assert apart.against(base)["score"][1] == pytest.approx(error / 2**0.5, abs=1e-6)
 
 
-def test_of_equal_models_the_first_is_best():
-    def of(value):
-        return Measured({"titles": np.array([value, value])}, {"titles": np.arange(2)})
+def of(*values):
+    return Measured({"titles": np.array(values)}, {"titles": np.arange(len(values))})
 
-    assert best_of([of(0.5), of(0.5), of(0.5)]) == 0
-    assert best_of([of(0.5), of(0.5 + 1e-9), of(0.4)]) == 0  # machines differ by more
-    assert best_of([of(0.5), of(0.6), of(0.6)]) == 1
+
+def test_of_equal_models_the_first_is_best():
+    assert best_of([of(0.5, 0.5), of(0.5, 0.5), of(0.5, 0.5)]) == 0
+    assert best_of([of(0.5, 0.5), of(0.5 + 1e-9, 0.5 + 1e-9), of(0.4, 0.4)]) == 0  # machines differ by more
+    assert best_of([of(0.5, 0.5), of(0.6, 0.6), of(0.6, 0.6)]) == 1
+
+
+def test_a_lead_within_the_noise_does_not_take_the_place_of_the_start_model():
+    start, led = of(*[0.5] * 100), of(*[0.5] * 97, 1.0, 1.0, 1.0)
+    difference, error = led.against(start)["score"]
+    assert 0 < difference < 1.96 * error  # .015, .0086
+    assert best_of([start, led]) == 0
+    assert best_of([start, of(*[0.5] * 96, 1.0, 1.0, 1.0, 1.0)]) == 1  # .02, .0098
+
+
+def test_of_supported_leads_the_surest_wins_not_the_largest():
+    start, short, long = of(*[0.5] * 50), of(*[0.6] * 50), of(*[0.5] * 30, *[0.8] * 20)
+    assert long.score > short.score
+    assert best_of([start, short, long]) == best_of([start, long, short]) - 1 == 1
+
+
+def test_a_trained_model_has_to_lead_what_it_was_trained_from():
+    start, warm = of(*[0.5] * 40), of(*[0.7] * 40)
+    end = of(*[0.7] * 38, 0.9, 0.9)  # far above the start, within the noise of the warm model
+    assert best_of([start, warm, end], standing=2) == 1
+    assert best_of([start, warm, of(*[0.8] * 40)], standing=2) == 2
+    # Pre-finetuning hurt: what grew out of it is compared with the start.
+    assert best_of([start, of(*[0.3] * 40), of(*[0.4] * 40)], standing=2) == 0
+    assert best_of([start, of(*[0.3] * 40), of(*[0.6] * 40)], standing=2) == 2
 
 
 def test_checkpoints_are_judged_in_evaluation_mode_and_training_goes_on():
@@ -153,19 +178,20 @@ def test_the_screen_says_what_was_saved_and_why():
     ]  # fmt: skip
     record = {"by": "items", "base": "warm", "method": "slerp", "items": {"titles": 30}, "measured": measured}
     assert choice_lines({**record, "saved": "fine-tuned", "share": 0.5}) == [
-        "saved: 0.50 of the way from the warm model to the end of training (slerp), the best on the items set apart "
-        "(30 titles): nDCG 0.610, +0.0100 (se 0.0020) against the warm model; the end of training -0.0200 (se 0.0020)",
+        "saved: 0.50 of the way from the warm model to the end of training (slerp), on the items set apart (30 titles)"
+        ": nDCG 0.610, +0.0200 (se 0.0020) against the start model, +0.0100 (se 0.0020) against the warm model; the "
+        "end of training -0.0200 (se 0.0020)",
         "by kind: titles 0.610, +0.0100 (se 0.0020)",
     ]
     assert choice_lines({**record, "saved": "start", "share": 0.0}) == [
-        "the start model is the best on the items set apart (30 titles), nDCG 0.590, and is saved unchanged: training "
-        "did not help here",
+        "saved: the start model, unchanged: no model on the way is better on the items set apart (30 titles) "
+        "beyond the noise, nDCG 0.590",
         "the end of training against it: -0.0100 (se 0.0020); titles -0.0100 (se 0.0020)",
     ]
     assert "the end of training against it: -0.0200" in choice_lines({**record, "saved": "warm", "share": 0.0})[1]
     (first, _) = choice_lines({**record, "saved": "fine-tuned", "share": 1.0})
-    assert first.startswith("saved: the end of training, the best")
-    assert first.endswith("nDCG 0.580, -0.0200 (se 0.0020) against the warm model")
+    assert first.startswith("saved: the end of training, on the items set apart")
+    assert first.endswith("-0.0200 (se 0.0020) against the warm model")
     fixed = {"by": "recipe", "base": "start", "method": "linear", "saved": "fine-tuned"}
     assert "0.30 of the way" in choice_lines({**fixed, "share": 0.3})[0]
     assert choice_lines({**fixed, "share": 1.0}) == ["saved: the end of training, as finetune.interpolate says"]

@@ -1,8 +1,9 @@
-"""Which of several models is the best on the known items, and by how much.
+"""Which of several models is saved, by what is measured on the known items.
 
-One number decides: the mean over the kinds of items of their nDCG, every kind counting the same. All three are between
-0 and 1, so no kind needs a scale. Of equal models the earlier one is chosen: the start model before a trained one, the
-smaller share before the larger.
+One number counts: the mean over the kinds of items of their nDCG, every kind counting the same. All three are between
+0 and 1, so no kind needs a scale. A model takes the place of an earlier one only where the 95% interval of its lead
+leaves out zero. Of several that do, the one with the highest lower end of that interval is chosen: a longer way from
+the start makes the lead more variable, too. Of equal models the earlier one is chosen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TITLES, QUERIES, LISTS = KINDS = ("titles", "queries", "lists")
 _DIGITS = 6  # of what is kept and compared: below them machines differ
 _CUT = 10
+_QUANTILE = 1.96  # of the normal distribution, for an interval of 95%
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,28 @@ def measure(model: Gecko, items: KnownItems, dims: Sequence[int]) -> Measured:
     return Measured({kind: values.round(_DIGITS) for kind, values in kinds.items()}, units)
 
 
-def best_of(measured: Sequence[Measured]) -> int:
-    """Place of the model with the highest score, of equals the first."""
-    return max(range(len(measured)), key=lambda place: (measured[place].score, -place))
+def best_of(measured: Sequence[Measured], standing: int = 1) -> int:
+    """Place of the model to save.
+
+    Args:
+        measured: of every model, first those that stand as they are, each trained from the one before; then those on
+            the way from the last of them to the end of training.
+        standing: how many stand as they are, at least one.
+    """
+    chosen = 0
+    for place in range(1, standing):
+        if _supported_lead(measured[place], measured[chosen]) > 0:
+            chosen = place
+    leads = [_supported_lead(model, measured[chosen]) for model in measured[standing:]]
+    if leads and max(leads) > 0:
+        chosen = standing + leads.index(max(leads))
+    return chosen
+
+
+def _supported_lead(one: Measured, other: Measured) -> float:
+    """Lower end of the 95% interval of the difference of two models' scores."""
+    difference, error = one.against(other)["score"]
+    return round(difference - _QUANTILE * error, _DIGITS)
 
 
 def numbers(measured: Measured) -> dict[str, float]:
@@ -134,22 +155,21 @@ def choice_lines(record: Mapping[str, Any]) -> list[str]:
         return [f"saved: {what}; there are too few titles and FRet rows to set any apart and choose by them"]
     rows = record["measured"]
     items: Mapping[str, int] = record["items"]
-    counted = ", ".join(f"{number} {kind}" for kind, number in items.items())
-    best = f"the best on the items set apart ({counted})"
+    where = f"on the items set apart ({', '.join(f'{number} {kind}' for kind, number in items.items())})"
     chosen = next(row for row in rows if (row["model"], row["share"]) == (saved, share))
     if share == 0:
         end = rows[-1]["against"][saved]
         by_kind = "; ".join(f"{kind} {_signed(end[kind])}" for kind in items)
         return [
-            f"the {saved} model is {best}, nDCG {chosen['score']:.3f}, and is saved unchanged: training did not help "
-            "here",
+            f"saved: {what}: no model on the way is better {where} beyond the noise, nDCG {chosen['score']:.3f}",
             f"the end of training against it: {_signed(end['score'])}; {by_kind}",
         ]
     gain, end = chosen["against"][base], rows[-1]["against"][base]
+    leads = ", ".join(f"{_signed(lead['score'])} against the {name} model" for name, lead in chosen["against"].items())
     by_kind = "; ".join(f"{kind} {chosen[kind]:.3f}, {_signed(gain[kind])}" for kind in items)
     others = "" if share == 1 else f"; the end of training {_signed(end['score'])}"
     return [
-        f"saved: {what}, {best}: nDCG {chosen['score']:.3f}, {_signed(gain['score'])} against the {base} model{others}",
+        f"saved: {what}, {where}: nDCG {chosen['score']:.3f}, {leads}{others}",
         f"by kind: {by_kind}",
     ]
 

@@ -1,4 +1,4 @@
-"""Step ``interpolate``: go back from the trained weights towards those of the start, as far as is best."""
+"""Step ``interpolate``: go back from the trained weights towards those of the start, as far as known items support."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Candidate:
 
 @dataclass
 class Interpolate(Step):
-    """Measures the models between start and end of training on the known items, and saves the best.
+    """Measures the models between start and end of training on the known items, and saves the one that they support.
 
     Where training started from a model that is not the student as it is, the student is one of them, too.
     """
@@ -63,7 +63,7 @@ class Interpolate(Step):
             chosen = Candidate(self.model.name, share) if share else Candidate(base.name)
         elif journey.known_items:
             measured = list(self._measure(journey, way, candidates))
-            chosen = candidates[best_of(measured)]
+            chosen = candidates[best_of(measured, len(names))]
         else:
             by, chosen = "nothing", candidates[-1]
         record: dict[str, Any] = {
