@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--server", action="append", default=[], help="NAME=URL=MODEL; several are compared")
     parser.add_argument("--titles", type=int, default=20)
     parser.add_argument("--samples", type=int, nargs="*", default=[8, 32])
+    parser.add_argument("--sampled", nargs="*", help="servers that are asked for samples; default: all")
     options = parser.parse_args()
     corpus = python_docs()
     pairs = known_pairs(corpus, options.titles)
@@ -75,16 +76,11 @@ def main() -> None:
     )
     for server in options.server:
         name, url, model = server.split("=")
-        rows += list(
-            ways(
-                name,
-                LLMConfig(backend="openai", model=model, url=url, timeout_s=300),
-                pairs,
-                corpus,
-                reference,
-                options.samples,
-            )
-        )
+        config = LLMConfig(backend="openai", model=model, url=url, timeout_s=300)
+        counts = options.samples if options.sampled is None or name in options.sampled else []
+        for row in ways(name, config, pairs, corpus, reference, counts):
+            print(*row, sep=" | ", flush=True)
+            rows.append(row)
     header = ["server, API", "way", "rank correlation", "own passage first", "bounded"]
     lines = [
         "# One LLM over several servers",

@@ -160,6 +160,12 @@ class Models:
         self._ask(config.model)
         return f"{weights_fingerprint(config.model)}:{config.prompt_style}"
 
+    def interrupt(self) -> None:
+        """Wait for no server any more: whatever asks one gets an error. For threads that are to end."""
+        for llm in self._llms.values():
+            if isinstance(llm, ServedLLM):
+                llm.interrupt()
+
     def close(self) -> None:
         """Close the LLMs loaded here; ready-made ones stay open for the caller."""
         for llm in self._llms.values():

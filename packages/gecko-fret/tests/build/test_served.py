@@ -8,7 +8,6 @@ from gecko_core.errors import BackendError, ConfigError
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.build.served import check_served, problems, run_llms, way
 from gecko_fret.config import parse_config
-from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.dataset import load_fret
 from gecko_fret.judges import JUDGES
 from gecko_fret.llm.capabilities import Capabilities
@@ -80,29 +79,6 @@ def test_over_a_chat_api_the_default_judges_do_without_the_prompt():
     assert config_of(SERVER | {"api": "chat"}, mine={"fuse": "rrf"}).score.judges == ["ql", "rc"]
 
 
-def says(body):
-    """A query of the passage's own words, or yes where one of the query's words is in the passage."""
-    asked = body["messages"][-1]["content"]
-    words = re.findall(r"\w+word\w+", asked)
-    if "relevant" not in asked:
-        return f"what about {' '.join(words[:4])}"
-    passage, _, query = asked.partition("Query:")
-    return "Yes" if set(re.findall(r"\w+", passage)) & set(re.findall(r"\w+word\w+", query)) else "No"
-
-
-@pytest.fixture
-def corpus(small_corpus):
-    """Titles of words that stand in their passages."""
-    own = [[w for w in p.text.rstrip(".").split() if "word" in w] for p in small_corpus]
-    return Corpus([Passage(p.id, " ".join(w[:3]), p.text) for p, w in zip(small_corpus, own, strict=True)], "small")
-
-
-@pytest.fixture
-def local(server):
-    server.says = says
-    return {"backend": "openai", "model": "tiny", "url": server.url, "timeout_s": 5, "retry_pause_s": 0.01}
-
-
 def test_a_build_that_asks_for_more_is_refused_with_what_would_work(server, local, tmp_path, corpus, fake_embedder):
     config = config_of(local, generate={"seeds": 2})
     server.apis = {"chat"}
@@ -164,7 +140,7 @@ def test_a_build_ends_before_its_budget_and_goes_on_with_a_larger_one(server, lo
     assert build(10**6).complete
 
 
-def test_a_build_by_a_schema_gives_the_rows_of_one_by_text(server, local, tmp_path, corpus, fake_embedder):
+def test_a_build_by_a_schema_gives_the_rows_of_one_by_text(server, says, local, tmp_path, corpus, fake_embedder):
     """With an answer in five of another form, which is rejected as it came."""
 
     def by_schema(body):

@@ -22,6 +22,7 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import PartList, Progress, make_progress, remove_folder
 from gecko_fret.build.fingerprints import check_config, fingerprints, model_contents, prompt_hashes
 from gecko_fret.build.folder import Workspace
+from gecko_fret.build.local import run_local
 from gecko_fret.build.report import write_report
 from gecko_fret.build.served import check_served
 from gecko_fret.config import CorpusConfig, FretConfig
@@ -475,14 +476,6 @@ def _remove(path: Path, out: Path) -> None:
         if folder == out or not folder.is_dir() or any(folder.iterdir()):
             break
         folder.rmdir()
-
-
-def run_local(build: Build, step: PartStep[Any, Any], missing: list[int]) -> None:
-    """The engine of one machine: part after part in this process."""
-    for number in missing:
-        began = time.monotonic()
-        units = step.run_part(build.context, number)
-        build.record(step, units, time.monotonic() - began)
 
 
 def environment() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
 from importlib import import_module
@@ -21,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from gecko_core.errors import BackendError, ConfigError, ModelError, first_line
 from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.lanes import waiting
 from gecko_fret.llm.pace import Budget, Limits, Pace, Pauses, Spent
 
 Value = TypeVar("Value")
@@ -104,6 +106,8 @@ class ApiClient:
         # So many are prepared or in flight; one at a time keeps their order, for the server's prefix cache.
         self._turns = asyncio.Semaphore(2 * config.concurrency - 1)
         self._client: Any = None
+        self._running: list[Future[Any]] = []
+        self._interrupted = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gecko-fret-http", daemon=True)
         self._thread.start()
@@ -118,11 +122,23 @@ class ApiClient:
             BackendError: one of them failed; the others are cancelled.
         """
         running = asyncio.run_coroutine_threadsafe(_all(jobs), self._loop)
+        self._running.append(running)
         try:
-            return running.result()
+            if self._interrupted:
+                running.cancel()
+            with waiting():
+                return running.result()
         except BaseException:  # Ctrl-C: nobody waits for the answers any more
             running.cancel()
             raise
+        finally:
+            self._running.remove(running)
+
+    def interrupt(self) -> None:
+        """End all calls of ``run`` with an error, those to come as well."""
+        self._interrupted = True
+        for running in list(self._running):
+            running.cancel()
 
     async def ask(
         self,

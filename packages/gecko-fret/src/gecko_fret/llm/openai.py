@@ -17,6 +17,7 @@ from gecko_fret.llm.choices import Choice, read_choice, read_choices, without_th
 from gecko_fret.llm.client import ApiClient, Refused, Unusable
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.labels import LabelReading, from_alternatives, from_samples
+from gecko_fret.llm.lanes import usage_here
 from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.pace import Spent
 from gecko_fret.llm.probe import probe, request_base
@@ -55,7 +56,7 @@ class OpenAILLM:
         tokenizer: SegmentTokenizer | None = None,
         capabilities: Capabilities | None = None,
     ):
-        self.name, self.usage = config.model, Usage()
+        self.name, self._usage = config.model, Usage()
         self.fingerprint = self.fingerprint_of(config)
         self._config, self._tokenizer = config, tokenizer
         self._client, self._capabilities = ApiClient(config), capabilities
@@ -76,6 +77,11 @@ class OpenAILLM:
     def fingerprint_of(cls, config: LLMConfig) -> str:
         """The served name; what a server runs is not known here. See ``Backend``."""
         return f"openai:{config.model}"
+
+    @property
+    def usage(self) -> Usage:
+        """What has been asked, of the part in the making where several are; see ``LLM``."""
+        return usage_here(self._usage)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -115,6 +121,10 @@ class OpenAILLM:
         self._client.budget.spent = Spent(
             spent.prompt_tokens + prompt_tokens, spent.generated_tokens + generated_tokens
         )
+
+    def interrupt(self) -> None:
+        """See ``ServedLLM``."""
+        self._client.interrupt()
 
     def close(self) -> None:
         """Close the connections."""

@@ -172,6 +172,11 @@ class Usage:
         """The counters by name."""
         return asdict(self)
 
+    def add(self, other: Usage) -> None:
+        """Count what ``other`` counted, too."""
+        for name, count in asdict(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
     def label_notes(self) -> Counter[str]:
         """How labels were read where not all of them were shown."""
         return Counter({name: count for name, count in asdict(self).items() if name.startswith("labels_")})
@@ -247,6 +252,10 @@ class ServedLLM(LLM, Protocol):
 
     def charge(self, prompt_tokens: int, generated_tokens: int) -> None:
         """Count what another process has spent on the server."""
+        ...
+
+    def interrupt(self) -> None:
+        """End calls that wait for the server with an error; there will be no others."""
         ...
 
 
