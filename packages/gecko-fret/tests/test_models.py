@@ -68,3 +68,18 @@ def test_a_backend_that_reads_no_folder_names_its_model_as_it_likes(monkeypatch)
     assert asked == []
     with models.asking() as asked, pytest.raises(ModelError, match="no such folder"):
         models.llm_fingerprint(LLMConfig(model="my words"))
+
+
+def test_sections_that_ask_one_server_are_added_up(server):
+    pytest.importorskip("openai")
+    given = {"backend": "openai", "model": "tiny", "url": server.url, "usd_per_million_read": 1.0}
+    writer, judge = LLMConfig(**given, samples=3), LLMConfig(**given)
+    name, models = f"tiny at {server.url} (auto)", Models()
+    models.recall({name: {"spent": {"prompt_tokens": 10, "generated_tokens": 1}}})
+    for config, spent in ((writer, 100), (judge, 1000)):
+        models.llm(config).charge(spent, 0)
+    assert models.spent() == {name: (1110, 1)}  # what an earlier run spent counts once
+    assert models.records()[name]["usd"] == pytest.approx(1110e-6)
+    models.charge({name: (5, 5)})
+    assert models.spent() == {name: (1115, 6)}
+    models.close()

@@ -91,7 +91,9 @@ class Models:
         if key not in self._llms:
             llm = load_llm(config)
             if isinstance(llm, ServedLLM):
-                llm.recall(self._records.get(_server(config), {}))
+                known = self._records.get(_server(config), {})
+                # Several sections may ask one server; what was spent on it counts on with the first of them.
+                llm.recall(known | {"spent": {}} if known and _server(config) in self._servers.values() else known)
             self._llms[key] = llm
             self._servers[key] = _server(config)
         return self._llms[key]
@@ -102,7 +104,12 @@ class Models:
 
     def records(self) -> dict[str, Any]:
         """What is known of LLMs behind servers and what has been spent on them, for the manifest."""
-        return {self._servers[key]: llm.record() for key, llm in self._llms.items() if isinstance(llm, ServedLLM)}
+        found: dict[str, Any] = {}
+        for key, llm in self._llms.items():
+            if isinstance(llm, ServedLLM):
+                server, record = self._servers[key], llm.record()
+                found[server] = _added(found[server], record) if server in found else record
+        return found
 
     def spent(self) -> dict[str, tuple[int, int]]:
         """Tokens read and written by server, those of earlier runs that were recalled among them."""
@@ -111,9 +118,10 @@ class Models:
 
     def charge(self, spent: Mapping[str, tuple[int, int]]) -> None:
         """Count what other processes have spent; see ``spent``."""
+        left = dict(spent)
         for key, llm in self._llms.items():
-            if self._servers[key] in spent and isinstance(llm, ServedLLM):
-                llm.charge(*spent[self._servers[key]])
+            if self._servers[key] in left and isinstance(llm, ServedLLM):
+                llm.charge(*left.pop(self._servers[key]))
 
     def capabilities(self, config: LLMConfig) -> Capabilities | None:
         """What the server of an LLM can do; None for an LLM that is no server's, or ready-made.
@@ -202,3 +210,10 @@ def llm_settings(config: LLMConfig) -> dict[str, Any]:
 def _server(config: LLMConfig) -> str:
     """The name of an LLM behind a server in the manifest."""
     return f"{config.model} at {config.url} ({config.api})"
+
+
+def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a server that two LLMs ask: what they have spent is added up."""
+    spent = {name: count + other["spent"][name] for name, count in one["spent"].items()}
+    dollars = [record["usd"] for record in (one, other) if "usd" in record]
+    return {**other, **one, "spent": spent, **({"usd": round(sum(dollars), 6)} if dollars else {})}
