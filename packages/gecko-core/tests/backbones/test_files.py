@@ -70,7 +70,9 @@ def test_an_index_of_files_that_are_there_is_followed(folder, tiny):
         ("config.json", {"num_attention_heads": 5}, "cannot be loaded"),
         ("config.json", {"torch_dtype": "evil", "dtype": "evil"}, "no dtype of torch"),
         ("config.json", {"pad_token_id": 10**9}, "cannot be loaded"),
-        ("config.json", {"hidden_act": 5}, "cannot be loaded"),
+        ("config.json", {"hidden_act": 5}, "hidden_act"),
+        ("config.json", {"hidden_activation": ["gelu"]}, "hidden_activation"),
+        ("config.json", {"hidden_act": "no such function"}, "cannot be loaded"),
         ("config.json", {"attn_implementation": "somebody/kernel"}, "is code on the hub"),
     ],
 )

@@ -45,6 +45,12 @@ class BackboneConfig(ModelFile):
     pad_token_id: int | None = None
     dtype: str | None = None
     torch_dtype: str | None = None
+    # By name; transformers 4 takes a number and fails at the first text.
+    hidden_act: str | None = None
+    hidden_activation: str | None = None
+    activation: str | None = None
+    activation_function: str | None = None
+    feed_forward_proj: str | None = None
 
     @field_validator("dtype", "torch_dtype")
     @classmethod
