@@ -32,18 +32,27 @@ from gecko_fret.prompting import load_prompts
 CANDIDATES = 10
 
 
-class AsChat:
-    """The transformers backend asked in its model's chat template, as a chat API asks."""
+class AsServed:
+    """The transformers backend on the text that a server without a tokenizer here gets, tokenised as one.
 
-    def __init__(self, llm: LLM):
-        self._llm = llm
+    Args:
+        llm: the backend.
+        chat: whether the text is the model's chat template's.
+    """
+
+    def __init__(self, llm: LLM, *, chat: bool):
+        self._llm, self._chat = llm, chat
 
     def __getattr__(self, name: str):
         return getattr(self._llm, name)
 
     def score(self, requests, labels=(), *, blocks=False):
-        chats = [self._llm.chat(request.dialogue) for request in requests]
-        return self._llm.score([ScoreRequest(*chat) for chat in chats], [label.strip() for label in labels])
+        if self._chat:
+            texts = ["".join(self._llm.chat(request.dialogue)) for request in requests]
+            labels = [label.strip() for label in labels]
+        else:
+            texts = [request.prefix + request.context + request.continuation + request.tail for request in requests]
+        return self._llm.score([ScoreRequest(text, "") for text in texts], labels)
 
 
 def main() -> None:
@@ -57,13 +66,23 @@ def main() -> None:
     pairs = known_pairs(corpus, options.titles)
     own = load_llm(LLMConfig(dtype="float32"))
     reference = {
-        "completions": judged("yes-no", pairs, corpus, own),
-        "chat": judged("yes-no", pairs, corpus, AsChat(own)),
+        "completions": judged("yes-no", pairs, corpus, AsServed(own, chat=False)),
+        "chat": judged("yes-no", pairs, corpus, AsServed(own, chat=True)),
     }
+    in_parts = judged("yes-no", pairs, corpus, own)
     hit = {way: top_share(pairs, values) for way, values in reference.items()}
     rows: list[list[object]] = [
         [f"transformers, {way}", "log-probabilities of both labels", "1", f"{hit[way]:.2f}", ""] for way in reference
     ]
+    rows.append(
+        [
+            "transformers, completions",
+            "log-probabilities, prompt tokenised in parts",
+            correlation(pairs, in_parts, reference["completions"]),
+            f"{top_share(pairs, in_parts):.2f}",
+            "",
+        ]
+    )
     ordered = judged("listwise", pairs, corpus, own)
     rows.append(
         [
@@ -89,7 +108,10 @@ def main() -> None:
         f"documentation with {CANDIDATES} neighbours each, {len(pairs)} pairs.",
         "",
         "Rank correlation (Spearman, mean over the titles) with the transformers backend in fp32 on the same prompt: "
-        "as text for completions, in the chat template for chat. Own passage first: share of the titles. "
+        "as text for completions, in the chat template for chat, each tokenised as one. (A build tokenises a prompt in "
+        "parts, here or for a server whose llm.tokenizer it knows, so that what several prompts begin with has the "
+        "same tokens in all of them; between two parts a line break can then be another token.) Own passage first: "
+        "share of the titles. "
         "Bounded: requests of which a label was not shown.",
         "",
         *table(header, rows),

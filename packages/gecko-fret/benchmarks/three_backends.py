@@ -33,6 +33,7 @@ from machine import described, publish
 
 from gecko_fret import load_fret
 from gecko_fret.build.folder import Workspace
+from gecko_fret.llm.loading import plain_folder
 from gecko_fret.steps import MINE
 
 MODEL = "smollm2-135m-instruct"
@@ -77,7 +78,9 @@ class Bench:
         if not data:
             sys.exit("error: GECKO_DATA_DIR names the folder that holds scifact/corpus.jsonl.gz; it is not set")
         self.work, self.vllm_python, self.seeds, self.dtype = work, vllm_python, seeds, dtype
-        self.transformers: dict[str, object] = {"backend": "transformers", "model": MODEL, "dtype": dtype}
+        # The folder that the server reads: the packaged file's weights have other roundings in float32.
+        self.folder = plain_folder(MODEL)
+        self.transformers: dict[str, object] = {"backend": "transformers", "model": self.folder, "dtype": dtype}
         self.vllm = self.transformers | {"backend": "vllm", "send_seed": False, "max_model_len": 1024}
         self.vllm |= {"gpu_memory_utilization": 0.25, "batch_tokens": 4096}
         self.corpus = Path(data) / "scifact" / "corpus.jsonl.gz"
@@ -127,9 +130,7 @@ class Bench:
     @contextmanager
     def server(self) -> Iterator[dict[str, object]]:
         """A real `vllm serve` on this machine; yields the `llm` section that uses it."""
-        from gecko_fret.llm.loading import plain_folder
-
-        folder, port = plain_folder(MODEL), free_port()
+        folder, port = self.folder, free_port()
         arguments = ["serve", folder, "--served-model-name", SERVED, "--host", "127.0.0.1", "--port", str(port)]
         arguments += ["--dtype", self.dtype, "--max-model-len", "1024", "--gpu-memory-utilization", "0.25"]
         arguments += ["--max-num-batched-tokens", "2048", "--max-logprobs", "20"]
