@@ -52,7 +52,7 @@ class AsServed:
             labels = [label.strip() for label in labels]
         else:
             texts = [request.prefix + request.context + request.continuation + request.tail for request in requests]
-        return self._llm.score([ScoreRequest(text, "") for text in texts], labels)
+        return self._llm.score([ScoreRequest("", text) for text in texts], labels)
 
 
 def main() -> None:
