@@ -96,14 +96,26 @@ def blocks(llm: TransformersLLM, calls: Calls) -> list[list[Scored]]:
     return [llm.score(requests, labels, blocks=True) for requests, labels in calls]
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def load() -> tuple[TransformersLLM, Judges, list[str], list[str]]:
+    """The LLM, the judges' prompts, passages and queries."""
     llm = TransformersLLM.load(LLMConfig())
     judges = Judges(load_prompts("default"), load_prompt(FretConfig().score.yes_no.prompt, YesNoBlock))
-    kinds = load_prompts("default").kinds
     draw, docs = random.Random(0), list(python_docs())
     queries = [doc.title for doc in draw.sample([doc for doc in docs if doc.title and len(doc.title.split()) > 3], 96)]
-    texts = llm.truncate([prompt_text(doc) for doc in draw.sample(docs, 32)], 128)
+    return llm, judges, llm.truncate([prompt_text(doc) for doc in draw.sample(docs, 32)], 128), queries
+
+
+def problem(queries: int, passages: int) -> tuple[TransformersLLM, Judges, list[Pair]]:
+    """The LLM, the judges' prompts, and so many queries of each passage."""
+    llm, judges, texts, titles = load()
+    kind = load_prompts("default").kinds[1]
+    return llm, judges, [(kind, text, query) for text in texts[:passages] for query in titles[:queries]]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    llm, judges, texts, queries = load()
+    kinds, draw = load_prompts("default").kinds, random.Random(1)
     rows, worst = [], 0.0
     for count, passages in DENSITIES:
         pairs = [(kinds[1], text, query) for text in texts[:passages] for query in draw.sample(queries, count)]
