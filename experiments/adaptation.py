@@ -9,8 +9,9 @@ what does adaptation to one cost on another?
 
 Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real ones; `free`, titles and sentences of
 the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `larger`, the
-same where a larger embedder finds the candidates and its similarity is the judge beside the LLM; `teacher`, the rows of
-`all` with the similarities of that embedder as what is learnt.
+same where a larger embedder finds the candidates and its similarity is the judge beside the LLM; `words`, the same
+where BM25 finds a quarter of the candidates; `teacher`, the rows of `all` with the similarities of the larger embedder
+as what is learnt.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
 `blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists.
 """
@@ -35,7 +36,7 @@ from gecko_fret.config import parse_config
 
 SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
 EXAMPLES = 8
-#: Data to the sources of queries that it is; `styled` and `larger` have builds of their own, the others share one.
+#: Data to the sources of queries that it is; those of `BUILDS` have builds of their own, the others share one.
 SOURCES = {
     "written": ["llm"],
     "styled": ["llm"],
@@ -43,8 +44,10 @@ SOURCES = {
     "log": ["log"],
     "all": ["llm", "titles", "sentences", "log"],
     "larger": ["llm", "titles", "sentences", "log"],
+    "words": ["llm", "titles", "sentences", "log"],
     "teacher": ["llm", "titles", "sentences", "log"],
 }
+BUILDS = ("styled", "larger", "words")
 NEEDS_LOG = ("styled", "log")
 HARD = {"temperature": 0.02, "same_tower": True, "negatives_scope": "own", "hard_negatives": 1}
 LISTS = {"kl": {"weight": 1.0, "documents": 6}}
@@ -117,7 +120,7 @@ def wanted(given: argparse.Namespace, judged: lab.Judged) -> Iterator[tuple[str,
 
 def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.Clock) -> Path:
     """The FRet folder that has these data; a build that was stopped goes on."""
-    name = data if data in ("styled", "larger") else "all"
+    name = data if data in BUILDS else "all"
     folder = given.work / judged.name / name
     log = list(judged.log)
     order = generator("log of an experiment", 0).permutation(len(log)).tolist()
@@ -132,6 +135,7 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
         if rest:
             generate["sources"].append("log")
             generate["log"] = _lines(given.work / judged.name / "log.txt", rest[: given.others])
+    by_words = given.candidates // 4 if name == "words" else 0
     config = parse_config(
         {
             "llm": {"model": given.llm},
@@ -140,7 +144,8 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
             "measure": {"items": given.items, "candidates": given.candidates, "seeds": 0},
             # Queries of one part share what is read of a passage.
             "retrieve": {
-                "candidates": given.candidates, "cache": str(given.work / judged.name / "embeddings"), "part_size": 256,
+                "candidates": given.candidates - by_words, "bm25": by_words,
+                "cache": str(given.work / judged.name / "embeddings"), "part_size": 256,
             },
         }
     )  # fmt: skip
