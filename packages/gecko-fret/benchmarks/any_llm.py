@@ -24,7 +24,7 @@ from gecko_fret.corpus.load import python_docs
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.judges import JUDGES, Batch, JudgeSetup, Pair
 from gecko_fret.llm import load_llm
-from gecko_fret.llm.openai import OpenAILLM
+from gecko_fret.llm.openai import OpenAILLM, cut_by_characters
 from gecko_fret.llm.protocol import LLM, ScoreRequest
 from gecko_fret.models import Models, load_embedder
 from gecko_fret.prompting import load_prompts
@@ -45,6 +45,9 @@ class AsServed:
 
     def __getattr__(self, name: str):
         return getattr(self._llm, name)
+
+    def truncate(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        return cut_by_characters(texts, max_tokens)
 
     def score(self, requests, labels=(), *, blocks=False):
         if self._chat:
@@ -77,13 +80,13 @@ def main() -> None:
     rows.append(
         [
             "transformers, completions",
-            "log-probabilities, prompt tokenised in parts",
+            "log-probabilities, prompt cut and tokenised as in a build",
             correlation(pairs, in_parts, reference["completions"]),
             f"{top_share(pairs, in_parts):.2f}",
             "",
         ]
     )
-    ordered = judged("listwise", pairs, corpus, own)
+    ordered = judged("listwise", pairs, corpus, AsServed(own, chat=False))
     rows.append(
         [
             "transformers, completions",
@@ -95,7 +98,8 @@ def main() -> None:
     )
     for server in options.server:
         name, url, model = server.split("=")
-        config = LLMConfig(backend="openai", model=model, url=url, timeout_s=300)
+        # vLLM ends at a request with a seed where it runs on a CPU.
+        config = LLMConfig(backend="openai", model=model, url=url, timeout_s=300, send_seed=False)
         counts = options.samples if options.sampled is None or name in options.sampled else []
         for row in ways(name, config, pairs, corpus, reference, counts):
             print(*row, sep=" | ", flush=True)
@@ -108,10 +112,10 @@ def main() -> None:
         f"documentation with {CANDIDATES} neighbours each, {len(pairs)} pairs.",
         "",
         "Rank correlation (Spearman, mean over the titles) with the transformers backend in fp32 on the same prompt: "
-        "as text for completions, in the chat template for chat, each tokenised as one. (A build tokenises a prompt in "
-        "parts, here or for a server whose llm.tokenizer it knows, so that what several prompts begin with has the "
-        "same tokens in all of them; between two parts a line break can then be another token.) Own passage first: "
-        "share of the titles. "
+        "as text for completions, in the chat template for chat, passages cut by characters, each tokenised as one. (A "
+        "build that knows the tokenizer, here or by llm.tokenizer, cuts passages by tokens, and tokenises a prompt in "
+        "parts, so that what several prompts begin with has the same tokens in all of them; between two parts a line "
+        "break can then be another token.) Own passage first: share of the titles. "
         "Bounded: requests of which a label was not shown.",
         "",
         *table(header, rows),

@@ -34,6 +34,12 @@ _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 
 
+def cut_by_characters(texts: Sequence[str], max_tokens: int) -> list[str]:
+    """Cut each text, between two words, to about so many tokens, where nobody here knows the tokens."""
+    most = max_tokens * _CHARACTERS_PER_TOKEN
+    return [text if len(text) <= most else text[:most].rsplit(" ", 1)[0] for text in texts]
+
+
 class OpenAILLM:
     """Completions or chat over HTTP, many requests in flight.
 
@@ -134,8 +140,7 @@ class OpenAILLM:
         """See ``LLM``."""
         if self._tokenizer is not None:
             return self._tokenizer.truncate(texts, max_tokens)
-        most = max_tokens * _CHARACTERS_PER_TOKEN
-        return [text if len(text) <= most else text[:most].rsplit(" ", 1)[0] for text in texts]
+        return cut_by_characters(texts, max_tokens)
 
     def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
         """See ``ChatLLM``; over the chat API the server has the template, and requests bring their dialogue."""
