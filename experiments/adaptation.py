@@ -29,7 +29,7 @@ import numpy as np
 
 from gecko_core import Gecko
 from gecko_core.command import run_command
-from gecko_core.io import write_text
+from gecko_core.io import read_json, write_text
 from gecko_core.randomness import generator
 from gecko_fret import build_fret, load_fret
 from gecko_fret.config import parse_config
@@ -187,11 +187,19 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
 
 def evaluated(given: argparse.Namespace, model: str, name: str, sets: dict[str, lab.Judged]) -> dict[str, list[float]]:
     """NDCG@10 of every judged query of a set at every width, kept beside it; of the student in the work folder."""
+    if kept_start(model):
+        return evaluated(given, given.student, name, sets)
     folder = Path(model).parent if Path(model).is_dir() else given.work / "zero-shot" / model
     path = folder / "scores" / f"{name}-{given.queries}-{'-'.join(map(str, given.dims))}.json"
     return lab.kept(
         path, lambda: {"ndcg_at_10": lab.scores_at(Gecko.from_pretrained(model), sets[name].data, given.dims)}
     )["ndcg_at_10"]
+
+
+def kept_start(model: str) -> bool:
+    """Whether a run has saved the student as it was: no share of its training was supported by the known items."""
+    path = Path(model) / "gecko.json"
+    return path.exists() and read_json(path)["record"]["stages"]["interpolate"]["share"] == 0
 
 
 def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str, Any]) -> list[str]:
@@ -204,7 +212,8 @@ def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str
         f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles, sentences and "
         f"queries of a log, {given.candidates} candidates a query; {given.steps} steps at {given.rate:g}, prompts: "
         f"{given.prompts}. nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, those "
-        "that leave out zero in bold. What is saved of each model is chosen on known items of its own run.",
+        "that leave out zero in bold. What is saved of each model is chosen on known items of its own run; start kept: "
+        "they supported no share of the training, and the model is the student as it was.",
         "",
     ]
     for dim in given.dims:
@@ -233,11 +242,15 @@ def changes(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, li
         own = [found[name][variant][name] for name in having]
         base = [found[name]["zero-shot"][name] for name in having]
         cells = [
-            lab.change(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-"
-            for name in sets
+            cell(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-" for name in sets
         ]
         rows.append([variant, *cells, lab.change_of_mean(own, base)])
     return rows
+
+
+def cell(after: list[float], before: list[float]) -> str:
+    """The change on one set; equal to the last digit is what a run that saved the start model gives."""
+    return "start kept" if after == before else lab.change(after, before)
 
 
 def across(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:
