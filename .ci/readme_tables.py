@@ -29,6 +29,10 @@ NAMES = {
 WAYS = {
     "all lists": "adapted, lists",
     "all hard": "adapted, positives and hard negatives",
+    "all both": "adapted, lists and hard negatives together",
+    "words lists": "BM25 finds a quarter of the candidates, lists",
+    "words hard": "BM25 finds a quarter of the candidates, positives and hard negatives",
+    "teacher blocks": "taught by all-mpnet-base-v2's similarities, blocks",
     "larger lists": "candidates by all-mpnet-base-v2, lists",
     "larger hard": "candidates by all-mpnet-base-v2, positives and hard negatives",
 }
@@ -65,7 +69,7 @@ def table(raw: dict[str, Any]) -> list[str]:
     for way, label in WAYS.items():
         having = [name for name in at if way in at[name]]
         if having:
-            cells = [lab.change(at[name][way], base[name]) if name in having else "-" for name in at]
+            cells = [lab.change_of_model(at[name][way], base[name]) if name in having else "-" for name in at]
             mean = lab.change_of_mean([at[name][way] for name in having], [base[name] for name in having])
             rows.append([label, *cells, mean])
     return lab.table(["", *(f"{NAMES[name]} ({len(base[name])})" for name in at), "mean"], rows)

@@ -242,15 +242,11 @@ def changes(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, li
         own = [found[name][variant][name] for name in having]
         base = [found[name]["zero-shot"][name] for name in having]
         cells = [
-            cell(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-" for name in sets
+            lab.change_of_model(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-"
+            for name in sets
         ]
         rows.append([variant, *cells, lab.change_of_mean(own, base)])
     return rows
-
-
-def cell(after: list[float], before: list[float]) -> str:
-    """The change on one set; equal to the last digit is what a run that saved the start model gives."""
-    return "start kept" if after == before else lab.change(after, before)
 
 
 def across(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:

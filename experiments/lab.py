@@ -171,6 +171,11 @@ def change(values: Sequence[float], base: Sequence[float]) -> str:
     return f"{mark}{found.difference:+.1f}{mark} [{found.low:+.1f}, {found.high:+.1f}]"
 
 
+def change_of_model(values: Sequence[float], start: Sequence[float]) -> str:
+    """The change of a model; equal in every query to the last digit is one that was saved as it was."""
+    return "start kept" if list(values) == list(start) else change(values, start)
+
+
 def change_of_mean(values: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> str:
     """The mean over sets of paired differences; queries are drawn anew within each set for its 95% interval."""
     differences = [np.asarray(a) - np.asarray(b) for a, b in zip(values, base, strict=True)]
