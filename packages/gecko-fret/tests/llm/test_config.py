@@ -60,3 +60,28 @@ def test_secrets_and_missing_prices_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message) as caught:
         parse_settings(LLMConfig, values, "llm")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "ftp://h/v1", "//h/v1", "file:///etc/passwd", "http://", "http://a b/v1", "http://h:abc/v1",
+     "http://h:99999999/v1", "http://h\n/v1", "http://[::1/v1", "http://h:0/v1", ""],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_before_it_is_asked(url):
+    with pytest.raises(ConfigError, match=r"url.* is no address of a server; write it as http://host:port/v1"):
+        parse_settings(LLMConfig, {"backend": "openai", "url": url})
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://host/v1", "http://[::1]:8000/v1"])
+def test_addresses_of_servers_pass(url):
+    assert LLMConfig(backend="openai", url=url).url == url
+
+
+@pytest.mark.parametrize(
+    "settings", [{"url": "http://h/v1"}, {"budget_tokens": 10}, {"concurrency": 9}, {"extra_body": {"a": 1}}]
+)
+def test_what_only_servers_are_told_is_refused_where_none_is_asked(settings):
+    (name,) = settings
+    with pytest.raises(ConfigError, match=rf"{name} is for servers, and llm.backend transformers asks none"):
+        parse_settings(LLMConfig, settings)
+    assert LLMConfig.model_validate(LLMConfig().model_dump()) == LLMConfig()

@@ -110,7 +110,10 @@ def test_a_real_build_by_the_command(small_corpus, make_models, tmp_path):
 @pytest.mark.parametrize(
     ("out", "options", "error", "told"),
     [
-        ("v.npy", {}, ConfigError, "written as .parquet"),
+        ("v.npy", {}, ConfigError, "written as NAME.parquet"),
+        (".parquet", {}, ConfigError, "written as NAME.parquet"),
+        ("no/such/v.parquet", {}, ConfigError, "there is no folder .*; make it first"),
+        ("v.parquet", {"weights": "title=1e300"}, ConfigError, "give a number from 0 to 1000"),
         ("v.parquet", {"dim": 97}, ConfigError, "--dim 97: the model gives 96 dims"),
         ("v.parquet", {"weights": "none"}, ConfigError, "write title=0.5,queries=1"),
         ("v.parquet", {"queries": "best"}, ConfigError, "use one of answered, all"),
@@ -124,12 +127,26 @@ def test_options_that_cannot_be_used(word_model, make_run, tmp_path, out, option
     assert not (tmp_path / out).exists()
 
 
+def test_a_part_of_the_run_is_not_replaced(word_model, make_run):
+    run = make_run(PASSAGES)
+    part = next((run / "fret").glob("part-*"))
+    before = part.read_bytes()
+    for out in (part, run / "v.parquet", run / "fret" / ".." / "v.parquet"):
+        with pytest.raises(ConfigError, match="is inside the FRet folder"):
+            write_vectors(run, out, VectorsOptions(overwrite=True), model=word_model)
+    assert part.read_bytes() == before
+    assert not (run / "v.parquet").exists()
+
+
 def test_a_folder_without_queries_is_told_apart(word_model, make_run, tmp_path):
     run = make_run([("a", None, "some text", [], ["rejected query"])])
     with pytest.raises(DataError, match="no query counts with --queries answered; use --queries all or none"):
         write_vectors(run, tmp_path / "v.parquet", model=word_model)
+    empty = make_run([("a", None, "some text", [], [])], "empty")
+    with pytest.raises(DataError, match="counts with --queries all; use --queries none"):
+        write_vectors(empty, tmp_path / "v.parquet", VectorsOptions(queries="all"), model=word_model)
     with pytest.raises(DataError, match="not a FRet folder"):
-        write_vectors(tmp_path, tmp_path / "v.parquet", model=word_model)
+        write_vectors(tmp_path / "none", tmp_path / "v.parquet", model=word_model)
 
 
 def test_a_cache_serves_further_files(word_model, make_run, tmp_path):

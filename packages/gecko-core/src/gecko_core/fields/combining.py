@@ -21,6 +21,7 @@ import numpy as np
 
 from gecko_core.encode.quantization import check_floats
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.fields.weights import MOST_WEIGHT
 
 #: What stands in for a field that a document lacks: the mean of its chunks, or nothing.
 Missing = Literal["chunks", "zero"]
@@ -66,8 +67,10 @@ def combine(
         raise ConfigError(f"document {number} has no chunk; number the documents from 0 without gaps")
     added = np.zeros_like(means)
     for name, weight in weights.items():
-        if not np.isfinite(weight):
-            raise ConfigError(f"the weight of {name!r} is {weight}; it must be a finite number")
+        if not abs(weight) <= MOST_WEIGHT:
+            raise ConfigError(
+                f"the weight of {name!r} is {weight:g}; it must be a number from {-MOST_WEIGHT:g} to {MOST_WEIGHT:g}"
+            )
         if name != "chunks" and name not in fields:
             raise ConfigError(
                 f"there is a weight for {name!r} and no such field (fields: {', '.join(fields) or 'none'})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from gecko_core.errors import ConfigError
 from gecko_core.fields.stored import read_about
+
+#: Of a field beside chunks of length about 1: what a larger one leaves of them is lost in rounding.
+MOST_WEIGHT = 1000.0
 
 #: The fields of a document.
 FIELDS = ("title", "chunks", "queries")
@@ -52,13 +54,13 @@ def checked_weights(weights: Mapping[str, float], where: str) -> dict[str, float
     """A weight for every field, 0 for those without one.
 
     Raises:
-        ConfigError: an unknown field, or a weight that is negative or not finite.
+        ConfigError: an unknown field, or a weight that is negative, too large or not a number.
     """
     for name, weight in weights.items():
         if name not in FIELDS:
             raise ConfigError(f"{where}: no field {name!r}; fields are {', '.join(FIELDS)}")
-        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
-            raise ConfigError(f"{where}: the weight of {name} is {weight}; give a number from 0")
+        if not (isinstance(weight, int | float) and 0 <= weight <= MOST_WEIGHT):
+            raise ConfigError(f"{where}: the weight of {name} is {weight}; give a number from 0 to {MOST_WEIGHT:g}")
     return {name: float(weights.get(name, 0.0)) for name in FIELDS}
 
 

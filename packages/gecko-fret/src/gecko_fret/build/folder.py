@@ -11,6 +11,7 @@ from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import PartList, is_leftover, locked, read_json, remove_leftovers, write_json
+from gecko_fret.build.manifest import fault_of
 from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.steps import CORPUS, STEPS, Step
@@ -68,10 +69,10 @@ class Workspace:
         except OSError:
             pass  # read_json says what is wrong
         manifest = read_json(self.manifest_path, cure="restore it, or choose another output folder")
-        stages = manifest.get("stages")
-        sound = isinstance(stages, dict) and all(isinstance(stage, dict) for stage in stages.values())
-        if manifest.get("format") not in FORMATS or not sound:
+        if manifest.get("format") not in FORMATS:
             raise DataError(f"{self.manifest_path}: not the manifest of a FRet folder; choose another output folder")
+        if fault := fault_of(manifest):
+            raise DataError(f"{self.manifest_path}: {fault}; restore the file, or choose another output folder")
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

@@ -121,13 +121,22 @@ class LLMConfig(Section):
 
     @field_validator("url")
     @classmethod
-    def _has_no_secrets(cls, url: str | None) -> str | None:
-        parts = urlsplit(url or "")
+    def _is_a_server_without_secrets(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        faulty = "is no address of a server; write it as http://host:port/v1 or https://host/v1"
+        try:
+            parts = urlsplit(url)
+            named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # brackets that do not close, a port that is no number
+            raise ValueError(faulty) from None
         if "@" in parts.netloc or parts.query:
             raise ValueError(
                 "has a user, a password or parameters in it, which would be written into every folder; leave them out, "
                 "a key goes into the variable that llm.api_key_env names"
             )
+        if not named or not url.isprintable() or " " in url:
+            raise ValueError(faulty)
         return url
 
     @model_validator(mode="after")
@@ -140,6 +149,19 @@ class LLMConfig(Section):
     def _server_needs_url(self) -> LLMConfig:
         if self.backend == "openai" and not self.url:
             raise ValueError("the openai backend needs llm.url, such as http://127.0.0.1:8000/v1")
+        return self
+
+    @model_validator(mode="after")
+    def _says_nothing_to_servers_that_it_does_not_ask(self) -> LLMConfig:
+        if self.backend != "openai":
+            for name, of_field in type(self).model_fields.items():
+                if (of_field.description or "").startswith("openai") and getattr(self, name) != of_field.get_default(
+                    call_default_factory=True
+                ):
+                    raise ValueError(
+                        f"{name} is for servers, and llm.backend {self.backend} asks none; set llm.backend: openai or "
+                        "llm.preset, or leave it out"
+                    )
         return self
 
     @property

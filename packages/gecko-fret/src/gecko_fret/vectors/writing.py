@@ -98,11 +98,12 @@ def write_vectors(
         ModelError: the embedder cannot be loaded.
     """
     options, run, out = options or VectorsOptions(), Path(run), Path(out)
-    _check(out, options)
+    _check(run, out, options)
     weights = None if options.weights == FITTED else parse_weights(options.weights)
     texts = read_fields(run, options.queries, whole=options.whole)
     if options.queries != "none" and not texts.counts["queries"]:
-        raise DataError(f"{run}: no query counts with --queries {options.queries}; use --queries all or none")
+        rest = "none" if options.queries == "all" else "all or none"
+        raise DataError(f"{run}: no query counts with --queries {options.queries}; use --queries {rest}")
     say(_described(texts))
     model = model or _load(run, options)
     dim = model.dim if options.dim is None else options.dim
@@ -135,9 +136,13 @@ def write_vectors(
     return about
 
 
-def _check(out: Path, options: VectorsOptions) -> None:
-    if out.suffix != ".parquet":
-        raise ConfigError(f"{out}: vectors are written as .parquet; choose this ending")
+def _check(run: Path, out: Path, options: VectorsOptions) -> None:
+    if out.suffix != ".parquet" or out.name == ".parquet":
+        raise ConfigError(f"{out}: vectors are written as NAME.parquet; choose such a name")
+    if out.resolve().is_relative_to(run.resolve()):
+        raise ConfigError(f"{out}: is inside the FRet folder, where it might replace a part; choose another place")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: there is no folder {out.parent}; make it first")
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder; choose another name")
     if out.exists() and not options.overwrite:

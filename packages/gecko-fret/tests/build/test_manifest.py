@@ -1,0 +1,50 @@
+import pytest
+
+from gecko_core.errors import DataError
+from gecko_core.io import read_json, write_json
+from gecko_fret import build_fret, load_fret
+from gecko_fret.build.manifest import fault_of
+from gecko_fret.build.report import write_report
+from gecko_fret.config import parse_config
+from gecko_fret.models import Models
+
+
+@pytest.fixture
+def folder(tmp_path, corpus, fake_embedder):
+    """A finished build that asked no LLM."""
+    settings = {"generate": {"sources": ["titles"]}, "score": {"judges": ["similarity"]}, "measure": {"items": 12}}
+    build_fret(parse_config(settings), tmp_path / "run", corpus=corpus, models=Models(embedder=fake_embedder()))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("key", ["config", "corpus", "models", "stages", "counts", "rejects", "tokens", "judges"])
+@pytest.mark.parametrize("value", [None, [], "x", 5, {"a": None}])
+def test_values_of_another_shape_are_one_line(folder, key, value):
+    if key == "judges" and isinstance(value, dict):
+        return  # a judge may be called anything
+    manifest = read_json(folder / "manifest.json")
+    assert fault_of(manifest) == ""
+    write_json(folder / "manifest.json", manifest | {key: value})
+    for use in (load_fret, write_report):
+        with pytest.raises(DataError, match=rf"manifest\.json: .*{key}.*; restore the file") as caught:
+            use(folder)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("counts", {"rows": -1}), ("counts", {"rows": 10**400}), ("tokens", {"write": {"prompt_tokens": 0.5}})],
+)
+def test_counts_are_counts(folder, key, value):
+    assert key in fault_of(read_json(folder / "manifest.json") | {key: value})
+
+
+def test_a_stage_has_seconds(folder):
+    manifest = read_json(folder / "manifest.json")
+    manifest["stages"]["mine"]["seconds"] = "long"
+    assert "seconds" in fault_of(manifest)
+
+
+def test_a_manifest_that_was_only_begun_needs_no_description():
+    assert fault_of({"stages": {}}) == ""
+    assert "config" in fault_of({"stages": {"corpus": {}}})
