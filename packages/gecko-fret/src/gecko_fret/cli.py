@@ -47,10 +47,12 @@ def build(
     with exit_on_error(debug):
         from gecko_fret.build.command import BuildOptions, run_build
 
-        overrides = list(set_ or [])
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
         named |= {"generate.seeds": limit}
-        overrides += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+        overrides = [
+            *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None),
+            *(set_ or []),
+        ]
         code = run_build(BuildOptions(config, out, overrides, engine, workers, force, dry_run, like))
     if code:
         raise typer.Exit(code)
@@ -78,10 +80,12 @@ def judges(
     with exit_on_error(debug):
         from gecko_fret.build.judges import JudgesOptions, run_judges
 
-        overrides = list(set_ or [])
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
-        overrides += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-        names = [name.strip() for name in judges.split(",")] if judges else []
+        overrides = [
+            *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None),
+            *(set_ or []),
+        ]
+        names = [] if judges is None else _names(judges, "--judges")
         code = run_judges(JudgesOptions(config, out, overrides, names, prompt or []))
     if code:
         raise typer.Exit(code)
@@ -175,10 +179,12 @@ def enrich(
     with exit_on_error(debug):
         from gecko_fret.build.enrich import EnrichOptions, run_enrich
 
-        overrides = list(set_ or [])
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "corpus.limit": limit}
-        overrides += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-        names = [name.strip() for name in columns.split(",")] if columns else None
+        overrides = [
+            *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None),
+            *(set_ or []),
+        ]
+        names = None if columns is None else _names(columns, "--columns")
         code = run_enrich(EnrichOptions(config, out, overrides, prompt, queries, names, force))
     if code:
         raise typer.Exit(code)
@@ -241,3 +247,22 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def _names(text: str, option: str) -> list[str]:
+    """Names that commas separate.
+
+    Raises:
+        ConfigError: one is empty, or there twice.
+    """
+    from gecko_core.errors import ConfigError
+
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{option} {text!r}: name each once, with commas between them; leave it out for the default")
+    return names
+
+
+def _settings(named: dict[str, Any]) -> list[str]:
+    """Options that were given as settings."""
+    return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]

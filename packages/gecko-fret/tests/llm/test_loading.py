@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gecko_core.errors import ModelError
-from gecko_fret.llm.loading import files_fingerprint, load_tokenizer, plain_folder, weights_fingerprint
+from gecko_fret.llm.loading import files_fingerprint, load_tokenizer, model_content, plain_folder, weights_fingerprint
 
 
 def test_folder_is_taken_as_it_is(tmp_path, tiny_model, word_tokenizer):
@@ -35,6 +35,13 @@ def test_names_that_resolve_nowhere_are_one_line(tmp_path):
         with pytest.raises(ModelError) as caught:
             weights_fingerprint(name)
         assert "\n" not in str(caught.value)
+
+
+def test_not_everything_below_a_folder_is_read_to_find_that_it_is_no_model(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"something")
+    monkeypatch.setattr("gecko_fret.llm.loading._add_content", None)  # reads
+    with pytest.raises(ModelError, match=r"no model \(there is no config.json\); name a model's folder"):
+        model_content(str(tmp_path))
 
 
 def test_gguf_model_is_unpacked_once_into_a_folder(tmp_path, tiny_model, word_tokenizer, monkeypatch):

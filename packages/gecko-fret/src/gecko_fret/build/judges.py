@@ -16,7 +16,7 @@ from gecko_fret.build.folder import Workspace
 from gecko_fret.build.pipeline import build_fret, read_corpus
 from gecko_fret.build.report import ReportSection, as_text, report_text
 from gecko_fret.build.report.judges import judge_sections
-from gecko_fret.config import FretConfig, load_config
+from gecko_fret.config import FretConfig, load_config, parse_config
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.models import Models
 from gecko_fret.steps import MEASURE
@@ -77,7 +77,7 @@ def measuring_config(config: FretConfig, judges: Sequence[str] = ()) -> FretConf
     values["score"] |= {"judges": named, "blocks": True}
     values["retrieve"]["seed_top_k"] = None
     values["generate"]["seeds"] = max(config.measure.seeds, 1)
-    return FretConfig.model_validate(values)
+    return parse_config(values, "judges")
 
 
 def measure_judges(

@@ -122,6 +122,9 @@ def model_content(model: str) -> str:
     if resolved.gguf_file:
         files = [resolved.path / resolved.gguf_file]
     else:
+        # Before everything below some folder is read.
+        if not any((resolved.path / name).is_file() for name in ("config.json", "modules.json")):
+            raise ModelError(f"{resolved.path}: no model (there is no config.json); name a model's folder")
         files = sorted(path for path in resolved.path.rglob("*") if path.is_file() and path.suffix in _DECIDING)
     digest = hashlib.sha256()
     for path in files:

@@ -86,7 +86,7 @@ def test_the_result_repeats(folder, make_models):
     "queries", [real(FEWEST_GROUPS - 1), ["what is a tax return"] * 500, [f"What is it, {n}?" for n in range(99)]]
 )
 def test_too_few_real_queries_are_one_line(folder, make_models, queries):
-    with pytest.raises(DataError, match=r"^real\.txt: holds \d+ distinct queries .* 50 are needed .*; add queries"):
+    with pytest.raises(DataError, match=r"^real\.txt: distinct queries .*: \d+; 50 are needed .*; add queries"):
         list(apart(data(folder, make_models, queries)))
 
 

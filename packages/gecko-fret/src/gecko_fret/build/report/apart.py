@@ -84,8 +84,7 @@ def compare(data: ReportData) -> tuple[list[Apart], list[str]]:
     """
     grouped_folds()  # whether scikit-learn is there, before anything is encoded
     seed = data.manifest["config"]["seed"]
-    real = list({words_key(text): text for text in reversed(data.real or [])}.values())[::-1]
-    _check_real(data, real)
+    real = distinct_real(data.real or [], data.real_name)
     sets = _sets(filtered_queries(data))
     counts = {name: _group_count(queries) for name, queries in sets.items()}
     enough = [name for name, count in counts.items() if count >= FEWEST_GROUPS]
@@ -125,13 +124,24 @@ def _group_count(queries: Sequence[ReportQuery]) -> int:
     return len(set(groups([q.text for q in queries], [q.seed_id for q in queries]).tolist())) if queries else 0
 
 
-def _check_real(data: ReportData, real: Sequence[str]) -> None:
-    count = len(set(groups(real, [None] * len(real)).tolist())) if real else 0
+def distinct_real(real: Sequence[str], name: str) -> list[str]:
+    """Real queries, equal ones once.
+
+    Args:
+        real: the queries.
+        name: where they are from.
+
+    Raises:
+        DataError: they are too few to tell anything from them.
+    """
+    found = list({words_key(text): text for text in reversed(real)}.values())[::-1]
+    count = len(set(groups(found, [None] * len(found)).tolist())) if found else 0
     if count < FEWEST_GROUPS:
         raise DataError(
-            f"{data.real_name}: holds {count} distinct queries (near duplicates count once), {FEWEST_GROUPS} are "
-            "needed to tell written from real ones; add queries of your users, one a line"
+            f"{name}: distinct queries (near duplicates count once): {count}; {FEWEST_GROUPS} are needed to tell "
+            "written from real ones; add queries of your users, one a line"
         )
+    return found
 
 
 def _what_differs(entry: Apart) -> Iterable[ReportSection]:

@@ -9,6 +9,7 @@ from typing import Any
 from gecko_core.errors import DataError
 from gecko_core.io import render, write_text
 from gecko_fret.build.folder import Workspace
+from gecko_fret.build.report.apart import distinct_real
 from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.build.report.sections import SECTIONS
 from gecko_fret.config import EmbedderConfig
@@ -51,10 +52,10 @@ def write_report(
     manifest = workspace.read_manifest()
     if manifest is None:
         raise DataError(f"{out}: not a FRet folder (no manifest.json); make one with: gecko-fret build --out {out}")
-    queries = None if real is None else [query.text for query in read_queries(real)]
+    queries = None if real is None else distinct_real([query.text for query in read_queries(real)], str(real))
     if embedder is None and (embed or queries is not None):
         embedder = _embedder(workspace, manifest, device)
-    data = ReportData(workspace, manifest, queries, str(real), embedder)
+    data = ReportData(workspace, manifest, queries, "real queries" if real is None else str(real), embedder)
     sections = [section for make in SECTIONS for section in make(data)]
     paths = workspace.out / _NAMES[0], workspace.out / _NAMES[1]
     for path in paths:
