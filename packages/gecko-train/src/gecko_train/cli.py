@@ -189,6 +189,7 @@ def soup(
     out: Annotated[Path, typer.Option(help="Folder for the averaged model.")],
     weight: Annotated[list[float] | None, typer.Option(help="Share of each model, in order; default: equal.")] = None,
     method: Annotated[Mixing, typer.Option(help="slerp: two models, tensor by tensor on the sphere.")] = Mixing.linear,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in the folder.")] = False,
     debug: Debug = False,
 ) -> None:
     """Average the weights of several runs of one start model (model soup)."""
@@ -197,7 +198,7 @@ def soup(
     with exit_on_error(debug):
         from gecko_train.run.soup import soup as average
 
-        average(models, out, weight, "slerp" if method is Mixing.slerp else "linear")
+        average(models, out, weight, "slerp" if method is Mixing.slerp else "linear", overwrite=overwrite)
         typer.echo(f"model: {out}")
 
 

@@ -139,7 +139,8 @@ def test_distinct_is_maximal_and_keeps_the_first():
         ({"sets": [unique("a", 4), unique("a", 4)]}, "names a set twice"),
         ({"sets": [unique("a", 4)], "weights": {"b": 1}}, "no set is called 'b'"),
         ({"sets": [unique("a", 4), unique("b", 4)], "weights": {"a": 1}}, "none for set 'b'"),
-        ({"sets": [unique("a", 4)], "weights": {"a": -1}}, "must not be negative"),
+        ({"sets": [unique("a", 4)], "weights": {"a": -1}}, "none must be negative"),
+        ({"sets": [unique("a", 4), unique("b", 4)], "weights": {"a": 1e308, "b": 1e308}}, "and their sum finite"),
     ],
 )
 def test_what_cannot_be_mixed_is_one_error_line(arguments, message):

@@ -59,7 +59,7 @@ def test_projections_are_averaged_and_mixed_on_the_sphere(tiny_backbone, tmp_pat
 def test_what_cannot_be_mixed_is_one_error_line(two, tiny_backbone, tmp_path):
     with pytest.raises(ConfigError, match="at least two"):
         soup(two[:1], tmp_path / "x")
-    with pytest.raises(ConfigError, match="one per model"):
+    with pytest.raises(ConfigError, match="1 weights for 2 models; give one per model"):
         soup(two, tmp_path / "x", weights=[1])
     with pytest.raises(ConfigError, match="slerp is between two models, 3 given; use --method linear"):
         soup([*two, two[0]], tmp_path / "x", method="slerp")
@@ -70,3 +70,48 @@ def test_what_cannot_be_mixed_is_one_error_line(two, tiny_backbone, tmp_path):
     with pytest.raises(ModelError, match="its weights differ in name or shape from the first model's; mix one kind"):
         soup([two[0], tmp_path / "other"], tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1e308, 1e308], "the weights add up to inf; they are scaled to sum to 1"),
+        ([0.0, 0.0], "the weights add up to 0; they are scaled to sum to 1"),
+        ([1.0, float("nan")], "weight 2 is nan; give a finite number that is not negative"),
+        ([float("inf"), 1.0], "weight 1 is inf; give a finite number that is not negative"),
+        ([1.0, -0.5], "weight 2 is -0.5; give a finite number that is not negative"),
+    ],
+)
+def test_weights_without_shares_are_refused_before_anything_is_read(tmp_path, weights, message):
+    with pytest.raises(ConfigError, match=message):
+        soup([tmp_path / "none", tmp_path / "nor this"], tmp_path / "x", weights=weights)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_largest_and_smallest_weights_that_add_up_keep_their_shares(two, tmp_path):
+    for name, weights in (("large", [6e307, 2e307]), ("small", [3e-300, 1e-300])):
+        soup(two, tmp_path / name, weights=weights)
+        torch.testing.assert_close(vector(tmp_path / name), vector(two[0]) + 0.5)
+
+
+def test_a_soup_replaces_no_model_unasked_and_never_one_it_is_made_of(two, tmp_path):
+    soup(two, tmp_path / "soup")
+    before = vector(tmp_path / "soup")
+    with pytest.raises(ConfigError, match="soup: exists; choose another name or give --overwrite"):
+        soup(two, tmp_path / "soup", weights=[1, 3])
+    assert torch.equal(vector(tmp_path / "soup"), before)
+    soup(two, tmp_path / "soup", weights=[1, 3], overwrite=True)
+    torch.testing.assert_close(vector(tmp_path / "soup"), before + 0.5)
+    first = vector(two[0])
+    (tmp_path / "link").symlink_to(two[0])
+    for out in (two[0], tmp_path / "b" / ".." / "a", tmp_path / "link"):
+        for overwrite in (False, True):
+            with pytest.raises(ConfigError, match="is an input as well; choose another --out"):
+                soup(two, out, overwrite=overwrite)
+    assert torch.equal(vector(two[0]), first)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ConfigError, match="file: exists; choose another name or give --overwrite"):
+        soup(two, tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    soup(two, tmp_path / "empty")
+    torch.testing.assert_close(vector(tmp_path / "empty"), first + 1.0)

@@ -263,6 +263,10 @@ def _shares(
         if missing:
             raise ConfigError(f"weights: none for set {missing[0]!r}; give every set a weight, or none of them")
         raw = np.array([float(weights[name]) for name in names])
-        if (raw < 0).any() or raw.sum() <= 0 or not np.isfinite(raw).all():
-            raise ConfigError(f"weights: {dict(weights)}; they must not be negative and at least one must be above 0")
+        with np.errstate(over="ignore"):
+            total = raw.sum()
+        if (raw < 0).any() or not 0 < total < np.inf:
+            raise ConfigError(
+                f"weights: {dict(weights)}; none must be negative, one at least must be above 0 and their sum finite"
+            )
     return raw / raw.sum()

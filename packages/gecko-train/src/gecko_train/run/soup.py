@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,12 @@ _FILE = "model.safetensors"
 
 
 def soup(
-    folders: Sequence[str | Path], out: str | Path, weights: Sequence[float] | None = None, method: Method = "linear"
+    folders: Sequence[str | Path],
+    out: str | Path,
+    weights: Sequence[float] | None = None,
+    method: Method = "linear",
+    *,
+    overwrite: bool = False,
 ) -> Gecko:
     """Average saved models, projections included, and save the result.
 
@@ -30,22 +36,23 @@ def soup(
         out: where the soup goes.
         weights: one per folder, default equal; they are scaled to sum to 1.
         method: ``slerp`` mixes two models, tensor by tensor on the sphere.
+        overwrite: replace a model that is in ``out`` already.
 
     Returns:
         The soup, loaded.
 
     Raises:
-        ConfigError: fewer than two folders, weights that do not fit, or ``slerp`` of more than two models.
+        ConfigError: fewer than two folders, weights that do not fit, ``slerp`` of more than two models, or an ``out``
+            that holds something already or is one of the folders.
         ModelError: a folder without weights, or of another architecture.
     """
     if len(folders) < 2:
         raise ConfigError(f"soup: {len(folders)} model folder given; name at least two")
     if method == "slerp" and len(folders) > 2:
         raise ConfigError(f"soup: slerp is between two models, {len(folders)} given; use --method linear")
-    given = list(weights) if weights is not None else [1.0] * len(folders)
-    if len(given) != len(folders) or min(given) < 0 or sum(given) <= 0:
-        raise ConfigError(f"soup: weights {given} for {len(folders)} models; give one per model, none negative")
-    shares = [share / sum(given) for share in given]
+    given = [float(weight) for weight in weights] if weights is not None else [1.0] * len(folders)
+    shares = _shares(given, len(folders))
+    _check_output(Path(out), [Path(folder) for folder in folders], overwrite)
     models = [_Saved.read(Path(folder)) for folder in folders]
     for other in models[1:]:
         _check_same_kind(models[0], other)
@@ -61,6 +68,31 @@ def soup(
     record = {"soup": [str(folder) for folder in folders], "weights": given}
     soup.save_pretrained(out, record=record if method == "linear" else {**record, "method": method})
     return soup
+
+
+def _shares(weights: list[float], models: int) -> list[float]:
+    """The weights scaled to sum to 1."""
+    if len(weights) != models:
+        raise ConfigError(f"soup: {len(weights)} weights for {models} models; give one per model")
+    for number, weight in enumerate(weights, 1):
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ConfigError(f"soup: weight {number} is {weight:g}; give a finite number that is not negative")
+    total = sum(weights)
+    if not 0 < total < math.inf:
+        raise ConfigError(
+            f"soup: the weights add up to {total:g}; they are scaled to sum to 1, so give numbers such as 1 and 3"
+        )
+    return [weight / total for weight in weights]
+
+
+def _check_output(out: Path, folders: Sequence[Path], overwrite: bool) -> None:
+    """Check that the soup replaces nothing unasked, and never one of the models that it is made of."""
+    for folder in folders:
+        if out.exists() and folder.exists() and out.samefile(folder):
+            raise ConfigError(f"{out}: is an input as well; choose another --out")
+    is_taken = any(out.iterdir()) if out.is_dir() else out.exists()
+    if is_taken and not overwrite:
+        raise ConfigError(f"{out}: exists; choose another name or give --overwrite")
 
 
 @dataclass(frozen=True)
