@@ -43,6 +43,76 @@ def test_missing_tensors_are_not_made_up(folder):
     one_line(folder, "the weights lack 1 tensors")
 
 
+LAYERS = {"distilbert": "n_layers", "t5": "num_layers", "mt5": "num_layers", "umt5": "num_layers"}
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "mpnet", "modernbert", "t5", "llama", "qwen2"])
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [(1, "tensors of layers that config.json does not"), (3, "the weights hold 2"), (0, "0")],
+)
+def test_other_layers_than_the_weights_hold(backbone_folder, tmp_path, model_type, asked, match):
+    folder = tmp_path / "model"
+    shutil.copytree(backbone_folder(model_type), folder)
+    key = LAYERS.get(model_type, "num_hidden_layers")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("layer_types", None)  # as older folders are: where it is, transformers itself sees that it is longer
+    for layers, expected in ((asked, match), (10**9, "is 1000000000, and the weights hold 2")):
+        (folder / "config.json").write_text(json.dumps({**config, key: layers}))
+        with pytest.raises(ModelError, match=expected) as error:
+            Gecko.from_backbone(folder, dims=(32,), device="cpu")
+        assert "\n" not in str(error.value)
+        assert str(folder) in str(error.value)
+    (folder / "config.json").write_text(json.dumps({**config, key: 2}))
+    assert Gecko.from_backbone(folder, dims=(32,), device="cpu").encode(["a gecko"]).shape == (1, 32)
+
+
+def test_layers_under_the_name_of_a_task_model_are_counted(backbone_folder, tmp_path):
+    """A checkpoint with a head calls them bert.encoder.layer..."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    source = backbone_folder("bert")
+    AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(source)).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(source / name, tmp_path / name)
+    assert Gecko.from_backbone(tmp_path, dims=(32,), device="cpu").encode(["a gecko"]).shape == (1, 32)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(ModelError, match=r"16 tensors of layers .*\(.*encoder\.layer\.1\."):
+        Gecko.from_backbone(tmp_path, dims=(32,), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "extra"),
+    [
+        ("bert", ["cls.predictions.bias", "classifier.layers.0.weight", "embeddings.position_ids", "pooler.x.weight"]),
+        ("llama", ["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight"]),
+        ("t5", ["decoder.block.0.layer.0.SelfAttention.q.weight", "lm_head.weight"]),
+    ],
+)
+def test_heads_and_buffers_are_passed_over(backbone_folder, tmp_path, model_type, extra):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(backbone_folder(model_type), folder)
+    weights = load_file(folder / "model.safetensors") | {name: torch.zeros(3) for name in extra}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert Gecko.from_backbone(folder, dims=(32,), device="cpu").encode(["a gecko"]).shape == (1, 32)
+
+
+def test_a_bias_that_the_config_leaves_out_is_noticed(backbone_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(backbone_folder("llama"), folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("layers.1.self_attn.q_proj.weight"))
+    bias = name.replace("weight", "bias")
+    save_file(weights | {bias: torch.ones(32)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="1 tensors of layers"):
+        Gecko.from_backbone(folder, dims=(32,), device="cpu")
+
+
 def test_pickled_weights_are_not_loaded(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")

@@ -22,6 +22,7 @@ from gecko_core.io import describe_error, read_json
 _CURE = "fetch the model again"
 _WEIGHT_FILE = re.compile(r"[\w.\-]+\.safetensors")
 _PLAIN_NAME = re.compile(r"[\w.\-]+")
+_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block)\.(\d+)\.")
 _PICKLES = ("*.bin", "*.pt", "*.h5", "*.msgpack")
 
 
@@ -41,6 +42,10 @@ class BackboneConfig(ModelFile):
     hidden_size: int | None = Field(default=None, gt=0)
     num_attention_heads: int | None = Field(default=None, gt=0)
     vocab_size: int | None = Field(default=None, gt=0)
+    # How many layers, by the names that BERT, T5 and DistilBERT have for it.
+    num_hidden_layers: int | None = Field(default=None, gt=0)
+    num_layers: int | None = Field(default=None, gt=0)
+    n_layers: int | None = Field(default=None, gt=0)
     max_position_embeddings: int | None = Field(default=None, gt=0)
     pad_token_id: int | None = None
     dtype: str | None = None
@@ -128,6 +133,35 @@ def check_weights(folder: Path) -> None:
     others = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
     files = f"only {', '.join(others)}" if others else "no weights at all"
     raise ModelError(f"{folder}: no .safetensors file ({files}); pickled weights are not loaded, convert them first")
+
+
+def check_layers(folder: Path, config: BackboneConfig) -> None:
+    """Make sure that config.json asks for no more layers than the weights hold, before any of them is made.
+
+    Only the headers of the safetensors files are read. Fewer layers than they hold are for the caller to refuse: names
+    tell layers, but not whose they are.
+
+    Args:
+        folder: the model's folder.
+        config: its config.json.
+
+    Raises:
+        ModelError: more layers, or a header that cannot be read.
+    """
+    from safetensors import safe_open
+
+    held: set[int] = set()
+    tensors = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with model_errors(path), safe_open(path, "pt") as file:
+            names = list(file.keys())
+            tensors += len(names)
+            held.update(int(found[1][:20]) for found in map(_LAYER.search, names) if found)
+    most = len(held) or tensors  # a family that shares one layer (ALBERT) or names it otherwise
+    for key in ("num_hidden_layers", "num_layers", "n_layers"):
+        asked = getattr(config, key)
+        if asked is not None and asked > most:
+            raise ModelError(f"{folder / 'config.json'}: {key} is {asked}, and the weights hold {most}; {_CURE}")
 
 
 def check_folder(folder: Path) -> None:

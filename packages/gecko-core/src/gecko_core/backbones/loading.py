@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 from gecko_core.backbones.base import Adapter
 from gecko_core.backbones.files import (
     BackboneConfig,
+    check_layers,
     check_tokenizer_files,
     check_weights,
     model_errors,
@@ -38,7 +39,8 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
         The backbone, and the adapter that runs it.
 
     Raises:
-        ModelError: a missing or unreadable config, an unsupported model type, missing or corrupt safetensors.
+        ModelError: a missing or unreadable config, an unsupported model type, missing or corrupt safetensors, other
+            layers in them than config.json asks for.
     """
     from transformers import AutoConfig
 
@@ -47,8 +49,10 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
         model_type = _gguf_model_type(folder, gguf_file)
         extra = gguf_options(gguf_file)
     else:
-        model_type = read_model_file(folder / "config.json", BackboneConfig).model_type
+        config = read_model_file(folder / "config.json", BackboneConfig)
+        model_type = config.model_type
         check_weights(folder)
+        check_layers(folder, config)
         extra = {"use_safetensors": True}
     adapter = adapter_for(model_type, folder / "config.json")
     with model_errors(folder), quiet():
@@ -59,11 +63,17 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
         loaded = model_class.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=not gguf_file, **extra
         )
-    model, info = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": []})
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": [], "unexpected_keys": []})
     missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
     if missing:
         raise ModelError(
             f"{folder}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again"
+        )
+    surplus = _layer_tensors(model, info["unexpected_keys"])
+    if surplus:
+        raise ModelError(
+            f"{folder}: the weights hold {len(surplus)} tensors of layers that config.json does not ask for "
+            f"({surplus[0]}, ...); without them the vectors would be others; fetch the model again"
         )
     if getattr(model, "pooler", None) is not None:
         # Mean pooling has no use for BERT's pooler. Frozen, DDP does not wait for its gradient; kept, other readers of
@@ -144,6 +154,19 @@ def quiet_bars() -> Iterator[None]:
     finally:
         if bars:
             hf_logging.enable_progress_bar()
+
+
+def _layer_tensors(model: Any, names: Iterable[str]) -> list[str]:
+    """Those of some tensors that belong to the backbone's own layers, not to a head or to a decoder left out.
+
+    Angles of rotary positions, which earlier versions of transformers saved in every layer, are computed anew.
+    """
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    stacks = tuple(f"{name}." for name in lists if not any(name.startswith(f"{other}.") for other in lists))
+    prefix = f"{model.base_model_prefix}."
+    return sorted(
+        name for name in names if name.removeprefix(prefix).startswith(stacks) and not name.endswith("inv_freq")
+    )
 
 
 def _gguf_model_type(folder: Path, gguf_file: str) -> str:
