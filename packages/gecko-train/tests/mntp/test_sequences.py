@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gecko_core.errors import DataError
+from gecko_core.io import Lines
 from gecko_fret.corpus import Corpus, Passage
 from gecko_train.mntp.sequences import Sequences
 
@@ -14,6 +15,18 @@ def test_texts_are_laid_end_to_end_each_with_an_end_token(bidirectional):
     one, two = ["a", "b", "c", "d", "e", "</s>"], ["f", "<unk>", "g", "</s>"]  # the mark in the text is text
     assert words == ([*one, *two] if words[0] == "a" else [*two, *one])[:8]  # 10 tokens are two sequences of 4
     assert found.special.ravel().tolist() == [word in ("</s>", "<unk>") for word in words]
+
+
+def test_tokenising_says_how_far_it_is(bidirectional, monkeypatch):
+    monkeypatch.setattr("gecko_train.mntp.sequences._AT_ONCE", 4)
+    corpus = Corpus([Passage(str(n), None, "a b c d") for n in range(10)], name="ten")
+    said = []
+    shown = Sequences.of_corpus(corpus, bidirectional, 4, progress=Lines(every=0, write=said.append))
+    assert said[0] == "tokenising 10 texts"
+    assert [line.split(",")[0] for line in said[1:3]] == ["tokenising 4 of 10 texts", "tokenising 8 of 10 texts"]
+    assert all(line.endswith(" left") for line in said[1:3])
+    assert said[3].startswith("tokenising done, 10 texts in ")
+    assert shown.fingerprint == Sequences.of_corpus(corpus, bidirectional, 4).fingerprint
 
 
 def test_a_step_reads_what_seed_and_step_say():

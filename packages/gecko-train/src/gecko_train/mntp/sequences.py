@@ -9,6 +9,7 @@ import numpy as np
 
 from gecko_core import Gecko
 from gecko_core.errors import DataError
+from gecko_core.io import Progress, make_progress
 from gecko_core.randomness import generator
 from gecko_fret.corpus import Corpus
 
@@ -41,7 +42,9 @@ class Sequences:
         self.seed = seed
 
     @classmethod
-    def of_corpus(cls, corpus: Corpus, model: Gecko, length: int, seed: int = 0) -> Sequences:
+    def of_corpus(
+        cls, corpus: Corpus, model: Gecko, length: int, seed: int = 0, *, progress: Progress | bool | None = None
+    ) -> Sequences:
         """The titles and texts of a corpus, in an order drawn with the seed.
 
         Args:
@@ -49,12 +52,17 @@ class Sequences:
             model: whose tokenizer is read with.
             length: tokens of a sequence.
             seed: of the order.
+            progress: see :func:`gecko_core.io.make_progress`.
         """
+        bar = make_progress(progress)
         order = generator("mntp texts", seed).permutation(len(corpus)).tolist()
         parts: list[np.ndarray] = []
+        bar.start("tokenising", len(order), 0, "texts")
         for start in range(0, len(order), _AT_ONCE):
             passages = [corpus[row] for row in order[start : start + _AT_ONCE]]
             parts += _token_ids(["\n".join(filter(None, (p.title, p.text))) for p in passages], model.tokenizer)
+            bar.advance(len(passages))
+        bar.finish()
         special = [i for i in model.tokenizer.all_special_ids if i is not None]
         return cls(np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64), special, length, seed)
 

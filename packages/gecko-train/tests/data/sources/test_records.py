@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import pytest
 
@@ -59,6 +60,30 @@ def test_a_named_column_that_no_record_has_is_refused(tmp_path, options):
     write_lines(tmp_path / "a.jsonl", [{"query": "q", "positive": "p", "hard_negative": "n"}] * 2)
     with pytest.raises(DataError, match=r"a\.jsonl:2: no record has the column '(hard_negatve|language)'"):
         load(source="pairs", path=str(tmp_path / "a.jsonl"), options=options)
+
+
+@pytest.mark.parametrize(
+    ("source", "columns", "message"),
+    [
+        (
+            "pairs",
+            {"query": "nosuch"},
+            "no column 'nosuch', which the set's options name as 'query' (columns: q, p",
+        ),
+        ("pairs", {"anchor": "nosuch"}, "no column 'nosuch', which the set's options name as 'anchor' (columns: q, p"),
+        ("pairs", {"query": "q", "positive": "P"}, "no column 'P', which the set's options name as 'positive'"),
+        ("pairs", {"query": "q", "pos": "n"}, "no value in the column 'n', which the set's options name as 'pos'"),
+        ("pairs", {"positive": "p"}, "no 'query' (columns: q, p, n); rename the column or choose another source"),
+        ("classification", {"text": "q", "label": "class"}, "no column 'class', which the set's options name as"),
+        ("pairs", {"query": "e", "positive": "p"}, "'e' is empty; remove the row or fill it"),
+    ],
+)
+def test_a_message_names_the_column_that_was_asked_for(tmp_path, source, columns, message):
+    empty = {"e": ""} if "e" in columns.values() else {}
+    write_lines(tmp_path / "a.jsonl", [{"q": "q", "p": "p", "n": None, **empty}] * 2)
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        load(source=source, path=str(tmp_path / "a.jsonl"), options={"columns": columns})
+    assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}:1: ")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def test_a_language_model_is_trained_and_saved(recipe, language_model, tmp_path,
     record = read_json(tmp_path / "out" / "model" / "gecko.json")["record"]["stages"]["mntp"]
     assert record["length"] == 16
     assert record["steps"] == 2
-    assert "model:" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "tokenising 40 texts" in shown
+    assert "model:" in shown
     run_mntp(recipe(language_model()))  # finished: nothing is trained again
     assert "done before" in capsys.readouterr().out
 

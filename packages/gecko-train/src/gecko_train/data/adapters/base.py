@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -73,17 +73,41 @@ class Adapter:
     reads: frozenset[str] = frozenset()
 
 
+class RenamedFields(dict[str, Any]):
+    """The fields of a record under the names that adapters know; what the file calls them is kept for messages.
+
+    Args:
+        fields: under the file's names.
+        names: an adapter's name to the file's, as a set's options say (``columns``).
+    """
+
+    def __init__(self, fields: Mapping[str, Any], names: Mapping[str, str]):
+        old_names = set(names.values())
+        super().__init__({key: value for key, value in fields.items() if key not in old_names})
+        self.update({new: fields.get(old) for new, old in names.items()})
+        self.names = names
+        self.columns = list(fields)
+
+
 def required(record: Record, key: str) -> Any:
     """The value of a field.
 
     Raises:
         DataError: there is none.
     """
-    value = record.fields.get(key)
-    if value is None:
-        columns = ", ".join(record.fields)
-        raise DataError(f"{record.where}: no {key!r} (columns: {columns}); rename the column or choose another source")
-    return value
+    fields = record.fields
+    value = fields.get(key)
+    if value is not None:
+        return value
+    if isinstance(fields, RenamedFields) and key in fields.names:
+        old, columns = fields.names[key], ", ".join(fields.columns)
+        what = "no value in the column" if old in fields.columns else "no column"
+        raise DataError(
+            f"{record.where}: {what} {old!r}, which the set's options name as {key!r} (columns: {columns}); correct "
+            "the options or the row"
+        )
+    columns = ", ".join(fields.columns if isinstance(fields, RenamedFields) else fields)
+    raise DataError(f"{record.where}: no {key!r} (columns: {columns}); rename the column or choose another source")
 
 
 def first_of(record: Record, keys: tuple[str, ...]) -> Any:
@@ -92,7 +116,7 @@ def first_of(record: Record, keys: tuple[str, ...]) -> Any:
     Raises:
         DataError: none has.
     """
-    return required(record, next((key for key in keys if record.fields.get(key) is not None), keys[0]))
+    return required(record, _key_of(record, keys))
 
 
 def text_of(record: Record, keys: tuple[str, ...]) -> str:
@@ -101,12 +125,25 @@ def text_of(record: Record, keys: tuple[str, ...]) -> str:
     Raises:
         DataError: none has, or it is empty or not a text.
     """
-    key = next((key for key in keys if record.fields.get(key) is not None), keys[0])
+    key = _key_of(record, keys)
     value = required(record, key)
     if not isinstance(value, str) or not value.strip():
         what = "empty" if isinstance(value, str) else f"{type(value).__name__}, not a text"
-        raise DataError(f"{record.where}: {key!r} is {what}; remove the row or fill it")
+        raise DataError(f"{record.where}: {name_of(record, key)} is {what}; remove the row or fill it")
     return value
+
+
+def name_of(record: Record, key: str) -> str:
+    """What a message calls a field: its name in the file, in quotes."""
+    names = record.fields.names if isinstance(record.fields, RenamedFields) else {}
+    return repr(names.get(key, key))
+
+
+def _key_of(record: Record, keys: tuple[str, ...]) -> str:
+    """The first of some fields that has a value; where none has, the one that the set's options name."""
+    named = record.fields.names if isinstance(record.fields, RenamedFields) else {}
+    asked = next((key for key in keys if key in named), keys[0])
+    return next((key for key in keys if record.fields.get(key) is not None), asked)
 
 
 def documents_of(value: Any, record: Record) -> list[Document]:
@@ -157,8 +194,8 @@ def is_positive(record: Record, settings: Settings) -> bool | None:
     found = flag_of(record, key) if key in LABEL_FIELDS else None
     if found is None:
         raise DataError(
-            f"{record.where}: {key!r} is {repr(value)[:40]}, and not every pair is a positive; say from which value on "
-            "it is (options: {min_score: ...}), or take other columns (options: {columns: ...})"
+            f"{record.where}: {name_of(record, key)} is {repr(value)[:40]}, and not every pair is a positive; say from "
+            "which value on it is (options: {min_score: ...}), or take other columns (options: {columns: ...})"
         )
     return found
 
@@ -181,4 +218,4 @@ def number_of(record: Record, key: str) -> float:
     with suppress(ValueError, OverflowError):
         if isinstance(value, str | int | float) and math.isfinite(float(value)):
             return float(value)
-    raise DataError(f"{record.where}: {key!r} is {repr(value)[:40]}; expected a number")
+    raise DataError(f"{record.where}: {name_of(record, key)} is {repr(value)[:40]}; expected a number")

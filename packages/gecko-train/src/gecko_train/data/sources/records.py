@@ -11,7 +11,7 @@ from pydantic import Field
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import HUB, Record, Section, find_data, read_hub, read_table, table_kind
 from gecko_train.config import SetConfig
-from gecko_train.data.adapters.base import Adapter, Settings
+from gecko_train.data.adapters.base import Adapter, RenamedFields, Settings
 from gecko_train.data.rows import TrainingRow
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
 
@@ -112,8 +112,7 @@ def select(records: Iterable[Record], where: dict[str, Any], columns: dict[str, 
     Raises:
         DataError: no record at all has one of the columns that are named.
     """
-    old_names = set(columns.values())
-    absent = {*old_names, *where}
+    absent = {*columns.values(), *where}
     record: Record | None = None
     for record in records:
         fields = record.fields
@@ -121,8 +120,7 @@ def select(records: Iterable[Record], where: dict[str, Any], columns: dict[str, 
         if any(fields.get(key) != value for key, value in where.items()):
             continue
         if columns:
-            renamed = {new: fields.get(old) for new, old in columns.items()}
-            fields = {key: value for key, value in fields.items() if key not in old_names} | renamed
+            fields = RenamedFields(fields, columns)
         yield record._replace(fields=fields)
     if absent and record is not None:
         names = ", ".join(map(repr, sorted(absent)))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.io import HUB, below_data_dir, find_data
+from gecko_core.io import HUB, below_data_dir, find_data, make_progress
 from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
 from gecko_train.run.inputs import Inputs, corpus_input, student_input
@@ -45,7 +45,8 @@ class Mntp(Step):
         head = LanguageHead.of(model, recipe.student.model)
         corpus = self.corpus(journey)
         length = config.trainer.max_seq_length or model.max_seq_length
-        sequences = Sequences.of_corpus(corpus, model, length, recipe.seed)
+        progress = make_progress(True, journey.console)
+        sequences = Sequences.of_corpus(corpus, model, length, recipe.seed, progress=progress)
         summary = train_mntp(
             model, head, sequences, config, journey.folder.path / self.name,
             seed=recipe.seed, start=model.weights_hash(), console=journey.console,
