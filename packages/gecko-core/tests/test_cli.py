@@ -145,3 +145,10 @@ def test_enriched_texts_are_embedded_in_the_place_of_theirs(folder, texts, sente
     assert abs(np.load(tmp_path / "o.npy") - expected).max() < 1e-6
     assert f"{sentences.count(sentences[0])} of 100 texts enriched" in capsys.readouterr().err
     assert "not a FRet folder" in fails(capsys, texts, tmp_path / "p.npy", "--model", folder, "--enriched", tmp_path)
+
+
+def test_a_name_with_control_characters_is_told_on_one_line(folder, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("a gecko\n")
+    name = tmp_path / "o\n\x1b[31m.npy"
+    assert main([str(tmp_path / "in.txt"), str(name), "--model", str(folder), "--device", "cpu", "--quiet"]) == 0
+    assert capsys.readouterr().err.endswith("o\\n\\x1b[31m.npy\n")

@@ -1,6 +1,6 @@
 import pytest
 
-from gecko_core.errors import BackendError, ConfigError, DataError, GeckoError, ModelError, exit_on_error
+from gecko_core.errors import BackendError, ConfigError, DataError, GeckoError, ModelError, exit_on_error, printable
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, ModelError, BackendError])
@@ -50,3 +50,23 @@ def test_what_a_terminal_obeys_is_shown_as_text(capsys):
     with pytest.raises(SystemExit), exit_on_error():
         raise ConfigError("a\x1b[31mb [/red]")
     assert capsys.readouterr().err == "error: a\\x1b[31mb [/red]\n"
+
+
+@pytest.mark.parametrize("backend", ["foo", "triton"])
+def test_a_backend_of_the_kernels_that_cannot_be_had_is_the_users_to_correct(backend, monkeypatch, capsys):
+    import torch
+
+    from gecko_kernels import masked_mean_pool
+
+    monkeypatch.setenv("GECKO_KERNELS_BACKEND", backend)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(SystemExit) as ended, exit_on_error():
+        masked_mean_pool(torch.zeros(1, 2, 3), torch.ones(1, 2))
+    assert ended.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: GECKO_KERNELS_BACKEND")
+    assert "report" not in line
+
+
+def test_printable_text_has_no_control_characters():
+    assert printable("a\n\x1b[31mб\u202e") == "a\\n\\x1b[31mб\\u202e"

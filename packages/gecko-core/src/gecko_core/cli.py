@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gecko_core.command import run_command
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from gecko_core.encode.rows import Row
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = parser().parse_args(argv)
         rows = _run(options)
-        print(f"{rows} embeddings in {options.output}", file=sys.stderr)
+        print(printable(f"{rows} embeddings in {options.output}"), file=sys.stderr)
 
     return run_command(command, argv)
 

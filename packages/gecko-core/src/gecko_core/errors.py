@@ -11,7 +11,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["BackendError", "ConfigError", "DataError", "GeckoError", "ModelError", "exit_on_error", "first_line"]
+__all__ = [
+    "BackendError",
+    "ConfigError",
+    "DataError",
+    "GeckoError",
+    "ModelError",
+    "exit_on_error",
+    "first_line",
+    "printable",
+]
+
+_BACKEND = "GECKO_KERNELS_BACKEND"
 
 
 class GeckoError(Exception):
@@ -38,6 +49,11 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message; the exception's name where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return text that no terminal obeys: line ends, escapes and other control characters as Python writes them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
@@ -80,6 +96,8 @@ def _told(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return f"the memory is used up ({first_line(error)}); ask for less at a time; --debug shows where"
+    if isinstance(error, ValueError | RuntimeError) and str(error).startswith(_BACKEND):
+        return first_line(error)  # gecko-kernels stands alone and has no errors of ours
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'input or output'}: {error.strerror}; --debug shows where"
     if isinstance(error, OSError):
@@ -89,7 +107,7 @@ def _told(error: Exception) -> str:
 
 def _end(line: str, code: int) -> None:
     """Print a line that no terminal obeys, and end."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split()))
+    shown = printable(" ".join(line.split()))
     try:
         _flush_output()
     except (OSError, ValueError):

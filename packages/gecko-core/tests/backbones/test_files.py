@@ -63,6 +63,8 @@ def test_an_index_of_files_that_are_there_is_followed(folder, tiny):
         ("config_sentence_transformers.json", {"prompts": ["a"]}, "prompts"),
         ("config_sentence_transformers.json", {"similarity_fn_name": 5}, "similarity_fn_name"),
         ("sentence_bert_config.json", {"max_seq_length": "5"}, "max_seq_length"),
+        ("sentence_bert_config.json", {"max_seq_length": 0}, "max_seq_length"),
+        ("sentence_bert_config.json", {"max_seq_length": -5}, "max_seq_length"),
         ("1_Pooling/config.json", {"pooling_mode": 5}, "pooling_mode"),
         ("config.json", {"model_type": ["bert"]}, "model_type"),
         ("config.json", {"hidden_size": "32"}, "hidden_size"),

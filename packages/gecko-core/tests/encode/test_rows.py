@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gecko_core.encode.rows import Columns, read_rows
+from gecko_core.encode.rows import Columns, RowIds, read_rows
 from gecko_core.encode.stream import Row
 from gecko_core.errors import ConfigError, DataError
 
@@ -85,3 +85,38 @@ def test_a_column_that_is_asked_for_by_name_must_be_there(tmp_path):
         list(read_rows(tmp_path / "a.csv", Columns(title="Heading", asked=("Heading",))))
     with pytest.raises(ConfigError, match=r"a\.txt file has no columns|has no columns"):
         list(read_rows(tmp_path / "a.txt", Columns(id="key", asked=("key",))))
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "second"),
+    [
+        (["1", None], 0, 1),
+        ([None, "0"], 0, 1),
+        (["a", None, "b", "a"], 0, 3),
+        ([None, None, "7", "x", "1"], 1, 4),
+    ],
+)
+def test_two_rows_of_one_id_are_named(given, first, second):
+    ids = RowIds()
+    for row in given[:-1]:
+        ids.next(row)
+    with pytest.raises(DataError, match=rf"^rows {first} and {second}, counted from 0, have the same id '.'") as error:
+        ids.next(given[-1])
+    assert ("without id" in str(error.value)) == (None in (given[first], given[second]))
+
+
+def test_ids_that_only_look_like_row_numbers_are_others():
+    ids = RowIds()
+    given = [None, "01", "3", None, "-0", "\u0661", "9" * 30]
+    with pytest.raises(DataError, match="rows 2 and 3"):
+        [ids.next(row) for row in given]
+    ids = RowIds()
+    given[2] = "00"
+    assert [ids.next(row) for row in given] == ["0", "01", "00", "3", "-0", "\u0661", "9" * 30]
+
+
+def test_text_lines_that_end_in_carriage_returns_alone_are_refused(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\rtwo\rthree\r")
+    with pytest.raises(DataError, match=r"a\.txt:1: a carriage return within the line; end lines with"):
+        list(read_rows(path))

@@ -279,3 +279,18 @@ def test_nothing_of_a_users_is_deleted(tiny, tmp_path):
     with pytest.raises(DataError, match=r"parts: holds 'precious\.txt', which is no part of embeddings"):
         encode_stream(tiny, ["a"], tmp_path / "o.npy")
     assert (tmp_path / ".o.npy.parts" / "precious.txt").read_text() == "x"
+
+
+def test_no_two_rows_of_a_parquet_file_have_one_id(tiny, tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = [Row("a gecko", id="1"), Row("a lizard")]
+    with pytest.raises(DataError, match="rows 0 and 1, counted from 0, have the same id '1'"):
+        encode_stream(tiny, rows, tmp_path / "o.parquet", window=1)
+    assert not (tmp_path / "o.parquet").exists()
+    assert encode_stream(tiny, rows, tmp_path / "o.npy") == 2  # holds no ids
+
+
+@pytest.mark.parametrize("window", [0, -1, 10**23])
+def test_windows_are_bounded(tiny, tmp_path, window):
+    with pytest.raises(ConfigError, match=r"window must be 1 to 2,147,483,647 rows"):
+        encode_stream(tiny, ["a gecko"], tmp_path / "o.npy", window=window)

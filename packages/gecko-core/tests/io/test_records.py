@@ -36,3 +36,14 @@ def test_texts():
         record(body="x").text("text")
     with pytest.raises(DataError, match="'text' is empty"):
         record(text=None).text("text")
+
+
+def test_a_message_lists_twenty_names_at_most():
+    fields = {f"c{i}": "" for i in range(20)}
+    with pytest.raises(DataError, match=r"\(found: c0, .*, c19\)"):
+        Record(1, "a:1", fields).text("text")
+    fields |= {f"d{i}": "" for i in range(1200)}
+    with pytest.raises(DataError, match=r"\(found: c0, .*, c19 and 1,200 more\); every row needs it"):
+        Record(1, "a:1", fields).text("text")
+    with pytest.raises(DataError, match=r"\(found: x{80}\)"):
+        Record(1, "a:1", {"x" * 1000: ""}).text("text")

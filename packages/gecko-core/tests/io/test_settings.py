@@ -1,4 +1,4 @@
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field
@@ -141,3 +141,61 @@ def test_a_password_in_a_url_is_not_repeated():
     with pytest.raises(ConfigError, match=r"//\*\*\*@host") as caught:
         load_settings(Example, None, ["name=[http://user:secret@host/]"])
     assert "secret" not in str(caught.value)
+
+
+class Numbers(Section):
+    count: int = 3
+    rate: Annotated[float, Field(gt=0)] | None = None
+    many: list[int] = Field(default_factory=list)
+    pair: tuple[int, bool] = (1, True)
+    named: dict[str, float] = Field(default_factory=dict)
+    seed: int | Literal["auto"] = "auto"
+    either: int | bool = 0
+    on: bool = False
+    free: Any = None
+    inner: Loop = Loop()
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"count": True}, "count"),
+        ({"rate": False}, "rate"),
+        ({"many": [1, True]}, "many"),
+        ({"pair": [True, True]}, "pair"),
+        ({"named": {"a": True}}, "named"),
+        ({"seed": True}, "seed"),
+        ({"inner": {"batch_size": True}}, "inner.batch_size"),
+        ({"inner": {"rate": True}}, "inner.rate"),
+    ],
+)
+def test_true_is_no_number(values, key):
+    with pytest.raises(ConfigError, match=rf"^x: {key}: true and false are no numbers; give a number \(given: .*"):
+        parse_settings(Numbers, values, "x")
+
+
+def test_true_stays_where_bools_are_wanted():
+    values = {"either": True, "on": True, "free": [True], "pair": [2, False], "many": [1], "seed": 1}
+    found = parse_settings(Numbers, values)
+    assert (found.either, found.on, found.free, found.pair) == (True, True, [True], (2, False))
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", "!!float ''", "!!int ''", "!!binary 'é'", "!!bool x", "!!int x"])
+def test_a_value_that_its_tag_does_not_fit_is_one_line(tmp_path, value):
+    (tmp_path / "a.yaml").write_text(f"name: {value}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"a\.yaml: not valid YAML \(.*\); correct it there") as error:
+        load_settings(Example, tmp_path / "a.yaml")
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="the value is not valid YAML; quote it"):
+        load_settings(Example, None, [f"name={value}"])
+
+
+def test_numbers_of_yaml_1_1_are_read_as_1_2_has_them(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "a: 1:30\nb: 1:30.5\nc: 010\nd: 0\ne: 0.5\nf: -7\ng: 0x10\nh: 1e3\ni: 2001-01-01 1:30:00\n"
+    )
+    found = read_yaml(tmp_path / "a.yaml")
+    assert [found[key] for key in "abcdefg"] == ["1:30", "1:30.5", "010", 0, 0.5, -7, 16]
+    (tmp_path / "a.yaml").write_text("loop: {batch_size: 1:30}\n")
+    with pytest.raises(ConfigError, match=r"loop\.batch_size: .* \(given: '1:30'\)"):
+        load_settings(Example, tmp_path / "a.yaml")

@@ -151,3 +151,35 @@ def test_data_is_found_as_named_or_below_the_data_folder(tmp_path, monkeypatch):
     assert str(below_data_dir("none")) == "none"
     (tmp_path / "scifact").mkdir()
     assert str(find_data("scifact")) == "scifact"
+
+
+def test_many_columns(tmp_path):
+    """Counting every name in all of them would take minutes; the message lists some."""
+    names = [f"c{i}" for i in range(100_000)]
+    many = ",".join(names)
+    assert fields(written(tmp_path / "a.csv", f"{many}\n{many}\n"))[0]["c99999"] == "c99999"
+    with pytest.raises(DataError, match=r"no column 'text' \(found: c0, .*, c19 and 99,980 more\)"):
+        fields(tmp_path / "a.csv", need=("text",))
+    with pytest.raises(DataError, match="names column 'c99999' twice"):
+        fields(written(tmp_path / "a.csv", f"{many},c99999\n"))
+    keys = ", ".join(f'"{name}": 1' for name in [*names, "c99999"])
+    with pytest.raises(DataError, match="the key 'c99999' occurs twice"):
+        fields(written(tmp_path / "a.jsonl", f"{{{keys}}}\n"))
+
+
+def test_a_column_of_parquet_that_is_there_twice(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="names column 'text' twice"):
+        fields(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("text", ["one\rtwo\rthree", "one\n\rtwo\n", "one\rtwo\r\n"])
+def test_carriage_returns_alone_end_no_line(tmp_path, text):
+    with pytest.raises(DataError, match=r"a\.txt:\d: a carriage return within the line"):
+        list(read_lines(written(tmp_path / "a.txt", text.encode())))
+    assert "".join(line for _, line in read_lines(tmp_path / "a.txt", prose=True)).count("\r") > 0
+    assert list(read_lines(written(tmp_path / "a.txt", b"one\r\r\ntwo\r"))) == [(1, "one"), (2, "two")]

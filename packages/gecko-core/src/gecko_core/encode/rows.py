@@ -25,6 +25,47 @@ class Row(NamedTuple):
     id: str | None = None
 
 
+class RowIds:
+    """The ids of rows in their order, each once: a row without id has its number, from 0.
+
+    Ids that were given are kept with their rows, some 200 bytes each; of a row without id one byte is kept.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}
+        self._numbered = bytearray()  # 1 for a row without id
+
+    def next(self, given: str | None) -> str:
+        """Return the id of the next row.
+
+        Args:
+            given: its own id, if it has one.
+
+        Raises:
+            DataError: an earlier row has the same; both are named.
+        """
+        row = len(self._numbered)
+        name = str(row) if given is None else given
+        numbered = self._row_without_id(name)
+        other = self._given.get(name, numbered)
+        if other is not None:
+            why = "" if given is not None and numbered is None else " (the number of a row without id)"
+            raise DataError(
+                f"rows {other} and {row}, counted from 0, have the same id {name[:80]!r}{why}; ids must differ"
+            )
+        if given is not None:
+            self._given[name] = row
+        self._numbered.append(given is None)
+        return name
+
+    def _row_without_id(self, name: str) -> int | None:
+        """The row whose number is this id, where it has no other."""
+        if not (name.isascii() and name.isdigit() and len(name) < 19 and str(int(name)) == name):
+            return None
+        row = int(name)
+        return row if row < len(self._numbered) and self._numbered[row] else None
+
+
 @dataclass(frozen=True)
 class Columns:
     """Names of the columns to read. A file may lack title and id, but not text, and not what is asked for by name.

@@ -20,7 +20,7 @@ import numpy as np
 
 from gecko_core.encode.batches import WINDOW
 from gecko_core.encode.quantization import Precision, check_precision, check_truncate_dim, stored_width
-from gecko_core.encode.rows import Row
+from gecko_core.encode.rows import Row, RowIds
 from gecko_core.encode.texts import check_list, checked_texts
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "query", "document"]
 
+_LARGEST_WINDOW = 2**31 - 1
 _OURS = re.compile(r"lock|identity|\d{5,}\.(?:npy|json)")
 
 
@@ -84,7 +85,8 @@ def encode_stream(
 
     Raises:
         ConfigError: an option that cannot be used.
-        DataError: a row that is not text (its number is named), or a file that cannot be written.
+        DataError: a row that is not text (its number is named), two rows of one id where ids are written (.parquet),
+            or a file that cannot be written.
     """
     check_list(rows, "row")
     path = Path(path)
@@ -92,6 +94,7 @@ def encode_stream(
     check_truncate_dim(width, model.dim)
     check_precision(precision)
     _check_options(path, window, kind)
+    ids_seen = RowIds() if path.suffix == ".parquet" else None
     columns, dtype = stored_width(width or model.dim, precision)
     ranges = _ranges(model, precision, width or model.dim)
     parts = _Parts(path, _identity(model, kind, task, precision, width, window, ranges))
@@ -102,7 +105,7 @@ def encode_stream(
     try:
         for number, chunk in enumerate(_chunks(rows, window)):
             texts = _prompted(model, chunk, kind, task, done)
-            ids = [_id(row, done + i) for i, row in enumerate(chunk)]
+            ids = [_id(row, done + i, ids_seen) for i, row in enumerate(chunk)]
             if not parts.has(number, texts, ids):
                 vectors = (pool or model).encode(texts, **options)
                 parts.write(number, texts, vectors, ids)
@@ -144,8 +147,8 @@ def clear_finished(path: str | Path) -> None:
 def _check_options(path: Path, window: int, kind: str) -> None:
     if path.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"{path}: embeddings are written as .npy or .parquet; choose one of these endings")
-    if window < 1:
-        raise ConfigError(f"window must be at least 1, not {window}")
+    if not 1 <= window <= _LARGEST_WINDOW:
+        raise ConfigError(f"window must be 1 to {_LARGEST_WINDOW:,} rows, not {window}")
     if kind not in ("text", "query", "document"):
         raise ConfigError(f"kind must be text, query or document, not {kind!r}")
     if path.suffix == ".parquet":
@@ -169,8 +172,11 @@ def _prompted(model: Gecko, chunk: list[str | Row], kind: Kind, task: str, first
     return texts
 
 
-def _id(row: str | Row, number: int) -> str:
-    return checked_texts([row.id], "id", number)[0] if isinstance(row, Row) and row.id is not None else str(number)
+def _id(row: str | Row, number: int, seen: RowIds | None) -> str:
+    given = checked_texts([row.id], "id", number)[0] if isinstance(row, Row) and row.id is not None else None
+    if seen is not None:
+        return seen.next(given)
+    return str(number) if given is None else given
 
 
 def _ranges(model: Gecko, precision: str, width: int) -> str:

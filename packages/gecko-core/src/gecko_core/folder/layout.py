@@ -49,7 +49,7 @@ class _Config(ModelFile):
 
 
 class _BertConfig(ModelFile):
-    max_seq_length: int | float | None = None
+    max_seq_length: int | float | None = Field(default=None, ge=1)
     do_lower_case: bool | None = False
 
 

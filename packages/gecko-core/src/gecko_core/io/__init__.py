@@ -21,7 +21,7 @@ from gecko_core.io.files import (
 )
 from gecko_core.io.parts import Part, PartList, read_parts
 from gecko_core.io.progress import Bars, Lines, Progress, Silent, format_seconds, make_progress
-from gecko_core.io.records import Record
+from gecko_core.io.records import Record, listed
 from gecko_core.io.settings import (
     Section,
     apply_override,
@@ -71,6 +71,7 @@ __all__ = [
     "flush",
     "format_seconds",
     "is_leftover",
+    "listed",
     "load_settings",
     "locked",
     "make_progress",

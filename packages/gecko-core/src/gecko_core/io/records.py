@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import islice
 from typing import Any, NamedTuple
 
 from gecko_core.errors import DataError
+
+_MOST_NAMES = 20
+
+
+def listed(names: Collection[str]) -> str:
+    """Names of columns for a message: the first 20, each cut to 80 characters, and how many more there are."""
+    shown = ", ".join(str(name)[:80] for name in islice(names, _MOST_NAMES)) or "none"
+    return shown + (f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else "")
 
 
 class Record(NamedTuple):
@@ -44,7 +54,7 @@ class Record(NamedTuple):
         value = self.fields.get(key)
         if isinstance(value, str):
             return value
-        found = f"found: {', '.join(map(str, self.fields)) or 'nothing'}"
+        found = f"found: {listed(self.fields)}"
         if key not in self.fields:
             raise DataError(f"{self.where}: {key!r} is missing ({found}); every row needs it")
         problem = "empty" if value is None else f"{type(value).__name__}, not text"

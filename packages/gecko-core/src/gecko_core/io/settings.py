@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, first_line
 
 _MOST_VALUES = 100_000
 _MOST = 2**63 - 1  # what fits into the 64 bits that arrays and files have for a whole number
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_OLD_NUMBER = re.compile(r":|^[-+]?0[0-9_]+$")
 _USER = re.compile(r"//[^/\s@]*@")
 
 
@@ -44,6 +47,14 @@ class Section(BaseModel):
                 raise ValueError(f"{key}: a whole number of more than 64 bits cannot be meant")
         return values
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if _bool_for_a_number(field.annotation, value):
+            raise ValueError(f"true and false are no numbers; give a number (given: {value!r:.80})")
+        return value
+
     @classmethod
     def upgrade(cls, values: Any) -> Any:
         """Values that an earlier version dumped, under the names of this one; nothing is checked.
@@ -72,6 +83,38 @@ class Section(BaseModel):
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _bool_for_a_number(annotation: Any, value: Any) -> bool:
+    """Whether a value is a bool, or holds one, where the annotation wants a number; Python takes True for 1."""
+    if not isinstance(value, bool | list | tuple | dict):
+        return False
+    kinds = list(_alternatives(annotation))
+    if isinstance(value, bool):
+        takes_bools = any(
+            kind in (bool, Any) or (get_origin(kind) is Literal and value in get_args(kind)) for kind in kinds
+        )
+        return not takes_bools and any(kind in (int, float) for kind in kinds)
+    for kind in kinds:
+        inner = [argument for argument in get_args(kind) if argument is not Ellipsis]
+        elements = list(value.values()) if isinstance(value, dict) else list(value)
+        if get_origin(kind) in (list, tuple, set, frozenset, dict, Sequence, Mapping) and inner:
+            # Of a mapping its values; of a tuple of fixed length every element has a kind of its own.
+            wanted = inner if get_origin(kind) is tuple and len(inner) == len(elements) else inner[-1:] * len(elements)
+            if any(map(_bool_for_a_number, wanted, elements)):
+                return True
+    return False
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """The kinds that an annotation allows, without what is written around them."""
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for argument in get_args(annotation):
+            yield from _alternatives(argument)
+    else:
+        yield annotation
 
 
 def load_settings(
@@ -126,18 +169,32 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         ValueError: a key that occurs twice, aliases that stand for more than 100,000 values together (a few lines can
-            stand for billions), half a surrogate pair, or a value that is none, such as the 45th of a month.
+            stand for billions), half a surrogate pair, or a value that is none, such as the 45th of a month or what
+            its tag does not fit.
         yaml.YAMLError: no YAML.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         root = loader.get_single_node()
         if root is None:
             return None
         _check_node(root, {})
         return loader.construct_document(root)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise
+    except Exception as error:  # what a tag makes of a value that does not fit it: `!!timestamp x`, `!!float ''`
+        raise ValueError(f"a value that its tag does not fit ({type(error).__name__}: {first_line(error)})") from None
     finally:
         loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads two forms of YAML 1.1 as the text that they are in YAML 1.2: 1:30, which was 90, and 010, which was 8."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        """See PyYAML."""
+        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        return "tag:yaml.org,2002:str" if tag in _NUMBERS and _OLD_NUMBER.search(value) else tag
 
 
 def _check_node(node: yaml.Node, sizes: dict[int, int]) -> int:

@@ -12,12 +12,13 @@ import json
 import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io.records import Record
+from gecko_core.io.records import Record, listed
 
 #: Endings that :func:`read_table` knows; all but .parquet may be followed by .gz.
 TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -139,14 +140,22 @@ def find_data(path: str | Path) -> Path:
     return place
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | Path, *, prose: bool = False) -> Iterator[tuple[int, str]]:
     """(line number from 1, line without its end) of a UTF-8 text file, decompressed if its name ends in .gz.
 
+    Args:
+        path: the file.
+        prose: lines belong together and may hold carriage returns, which are white space there.
+
     Raises:
-        DataError: the file cannot be read, is not a whole gzip file, or is not UTF-8 (the byte is named).
+        DataError: the file cannot be read, is not a whole gzip file, or is not UTF-8 (the byte is named); a carriage
+            return that is no part of a line's end, as in files whose lines end in it alone.
     """
-    for number, line in _text_lines(Path(path)):
-        yield number, line.rstrip("\r\n")
+    for number, text in _text_lines(Path(path)):
+        line = text.rstrip("\r\n")
+        if "\r" in line and not prose:
+            raise DataError(f"{path}:{number}: a carriage return within the line; end lines with a line feed")
+        yield number, line
 
 
 def pyarrow() -> tuple[Any, Any]:
@@ -227,8 +236,7 @@ def _number(text: str) -> float:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise ValueError(f"the key {twice!r} occurs twice in one object")
     return fields
 
@@ -282,10 +290,10 @@ def _check_header(path: Path, header: Sequence[str], delimiter: str, need: Seque
     if missing is not None:
         other = next((mark for mark in (";", "\t", "|", ",") if len(header) == 1 and mark in header[0]), None)
         hint = f"; columns are separated by {delimiter!r} here, not by {other!r}" if other else ""
-        raise DataError(f"{path}: no column {missing!r} (found: {', '.join(header) or 'none'}){hint}")
-    repeated = next((name for name in header if name and header.count(name) > 1), None)
+        raise DataError(f"{path}: no column {missing!r} (found: {listed(header)}){hint}")
+    repeated = next((name for name, times in Counter(header).items() if name and times > 1), None)
     if repeated is not None:
-        raise DataError(f"{path}: the header names column {repeated!r} twice; rename one of them")
+        raise DataError(f"{path}: the header names column {repeated[:80]!r} twice; rename one of them")
 
 
 def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Iterator[Record]:
@@ -296,7 +304,10 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
             names = file.schema_arrow.names
             missing = next((name for name in need if name not in names), None)
             if missing is not None:
-                raise DataError(f"{path}: no column {missing!r} (found: {', '.join(names) or 'none'})")
+                raise DataError(f"{path}: no column {missing!r} (found: {listed(names)})")
+            repeated = next((name for name, times in Counter(names).items() if times > 1), None)
+            if repeated is not None:
+                raise DataError(f"{path}: the schema names column {repeated[:80]!r} twice; rename one of them")
             columns = None if only is None else [name for name in names if name in only]
             for batch in file.iter_batches(columns=columns, batch_size=_PARQUET_ROWS):
                 for fields in batch.to_pylist():

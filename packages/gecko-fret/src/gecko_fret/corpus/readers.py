@@ -103,7 +103,7 @@ def _read_text_file(path: Path, name: str, split: str, rules: TextRules) -> Iter
 
 def _sections(path: Path) -> list[tuple[str | None, str]]:
     """(title, text) of a text file's sections."""
-    text = "\n".join(line for _, line in read_lines(path))
+    text = "\n".join(line for _, line in read_lines(path, prose=True))
     suffix = path.suffix.lower()
     if suffix == ".txt":
         return [_plain_title(text)]
