@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -76,12 +77,16 @@ def test_exit_codes_tell_some_from_all_failing(invoke, data_root):
     assert (some.exit_code, "1 of 2 tasks scored" in some.output) == (1, True)
     every = invoke("run", "-m", "words", "-t", "toy", "--out", "p", "--no-cache", data=data_root)
     assert every.exit_code == 2
+    for run in (some, every):
+        assert "toy: " in run.stderr
+        assert "nowhere" in run.stderr
+        assert "nowhere" not in run.stdout
 
 
 def test_one_broken_set_of_several_fails_alone(invoke, beir_folder):
     done = invoke("run", "-m", "words", "--data", "absent", beir_folder, "--out", "o", "--no-cache")
     assert done.exit_code == 1
-    assert "absent: no such folder" in done.output
+    assert "absent: no such folder" in done.stderr
     assert "1 of 2 tasks scored" in done.output
 
 
@@ -129,7 +134,7 @@ def test_prefetch_brings_what_it_can_and_names_the_rest(invoke, data_root, monke
     done = invoke("prefetch", "similar", "NFCorpus")
     assert done.exit_code == 1
     assert "similar: in the cache" in done.output
-    assert "NFCorpus: ConnectionError: no route to host\n" in done.output
+    assert "NFCorpus: ConnectionError: no route to host\n" in done.stderr
 
 
 def test_help_does_not_load_the_heavy_libraries():
@@ -154,7 +159,7 @@ def test_prefetch_stops_where_there_is_no_network(invoke, data_root, monkeypatch
     monkeypatch.setattr(entries, "entries_for", lambda *_: absent)
     done = invoke("prefetch", "x")
     assert done.exit_code == 2
-    assert "[3/5] C: ValueError: cannot load\nthe hub cannot be reached: 2 more not tried" in done.output
+    assert "[3/5] C: ValueError: cannot load\nthe hub cannot be reached: 2 more not tried" in done.stderr
     monkeypatch.setattr(entries, "entries_for", lambda *_: [*absent[:2], there, *absent[2:4]])
     hiccups = invoke("prefetch", "x")
     assert (hiccups.exit_code, "cannot be reached" in hiccups.output) == (1, False)
@@ -198,6 +203,22 @@ def test_dims_of_one_model_are_compared(invoke, data_root, tmp_path):
     assert "note:" not in shown.output
     assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["o-16-against-o-64.csv", "o-16-against-o-64.png"]
     assert invoke("compare", "o", "--dims", 64, 8).exit_code == 2
+
+
+def test_control_characters_of_results_are_shown_escaped(invoke, data_root, tmp_path):
+    run_one = ("run", "-m", "words", "-t", "toy", "--dims", 64, 16, "--out", "o", "--no-cache")
+    assert invoke(*run_one, data=data_root).exit_code == 0
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    results["model"]["label"] = "w\x1b[31m\nx"
+    results["tasks"] = {"t\x1b]0;y\x07": results["tasks"]["toy"]}
+    del results["checksum"]
+    (tmp_path / "o" / "results.json").write_text(json.dumps(results))
+    shown = invoke("compare", "o", "--dims", 64, 16, "--samples", 100)
+    assert shown.exit_code == 0, shown.output
+    assert "\x1b" not in shown.output
+    assert "\x07" not in shown.output
+    assert "w\\x1b[31m\\nx @16 is ahead on" in shown.output
+    assert "t\\x1b]0;y\\x07" in shown.output
 
 
 def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gecko_core.command import run_typer
-from gecko_core.errors import ConfigError, DataError, exit_on_error
+from gecko_core.errors import ConfigError, DataError, exit_on_error, printable
 
 if TYPE_CHECKING:
     from gecko_eval.baselines import Bm25
@@ -114,7 +114,7 @@ def run_command(
         _say(_describe(embedder, chosen_dims, len(entries)))
         folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
         how: dict[str, Any] = {"cache_folder": folder, "overwrite": overwrite, "rankings": rankings}
-        results = run_tasks(embedder, entries, chosen_dims, out, **how, say=_say)
+        results = run_tasks(embedder, entries, chosen_dims, out, **how, say=_say, complain=_complain)
         _close([results["tasks"][entry.name] for entry in entries], out)
 
 
@@ -203,7 +203,8 @@ def tasks_command(
         for entry in entries_for(names or ["MTEB(eng, v1)"], local):
             query = format_query("{text}", entry.prompt.task)
             document = query if entry.prompt.symmetric else format_document("{text}", "{title}")
-            table.add_row(entry.name, entry.kind, query, document, entry.prompt.source, entry.origin)
+            row = (entry.name, entry.kind, query, document, entry.prompt.source, entry.origin)
+            table.add_row(*map(printable, row))
         _print(table)
 
 
@@ -258,11 +259,13 @@ def _fetch_all(entries: Sequence[Entry], debug: bool) -> int:
             if debug:
                 raise
             failed += 1
-            _say(f"[{number}/{len(entries)}] {entry.name}: {in_one_line(error)}")
+            _complain(f"[{number}/{len(entries)}] {entry.name}: {in_one_line(error)}")
             # A single failure may be a hiccup of the hub's; each task has waited for its retries already.
             in_a_row = in_a_row + 1 if no_network(error) else 0
             if in_a_row == _GIVE_UP_AFTER and number < len(entries):
-                _say(f"the hub cannot be reached: {len(entries) - number} more not tried; the same command goes on")
+                _complain(
+                    f"the hub cannot be reached: {len(entries) - number} more not tried; the same command goes on"
+                )
                 return failed + len(entries) - number
     return failed
 
@@ -377,10 +380,15 @@ def _print(table: Any) -> None:
 
 def _say(line: str) -> None:
     try:
-        print(line, flush=True)
+        print(printable(line), flush=True)
     except BrokenPipeError:
         # The reader went away (`| head`); hours of evaluation must not go with it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(line: str) -> None:
+    """What went wrong without ending the command."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 #: Options of which every command takes several values after one name.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -22,6 +21,8 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import file_hash, locked, read_json, remove_leftovers, whole_file, write_json
 
 RESULTS = "results.json"
+_LARGEST_DIM = 10**7
+_LARGEST_SCORE = 10**6
 
 
 @contextmanager
@@ -177,7 +178,7 @@ def _fault(results: dict[str, Any]) -> str | None:
     if not isinstance(results.setdefault("made", {}), dict):
         return "made"
     dims = results.setdefault("dims", [])
-    if not isinstance(dims, list) or not all(type(dim) is int for dim in dims):
+    if not isinstance(dims, list) or not all(type(dim) is int and 0 <= dim <= _LARGEST_DIM for dim in dims):
         return "dims"
     if not isinstance(tasks, dict):
         return "tasks"
@@ -196,15 +197,22 @@ def _sound_scores(task: dict[str, Any]) -> bool:
         and bool(scores)
         and all(isinstance(task.get(key), str) for key in ("type", "main_score"))
         and task.get("items", "mean") in ("mean", "spearman", "ap")
-        and all(dim.isascii() and dim.isdigit() and _sound_score(score) for dim, score in scores.items())
+        and all(_sound_dim(dim) and _sound_score(score) for dim, score in scores.items())
     )
 
 
+def _sound_dim(dim: str) -> bool:
+    return dim.isascii() and dim.isdigit() and len(dim) <= len(str(_LARGEST_DIM)) and int(dim) <= _LARGEST_DIM
+
+
 def _sound_score(score: Any) -> bool:
-    if not isinstance(score, dict) or not isinstance(score.get("splits", {}), dict):
+    if not isinstance(score, dict):
         return False
-    main = score.get("main")
-    return isinstance(main, (int, float)) and not isinstance(main, bool) and math.isfinite(main)
+    splits, main = score.setdefault("splits", {}), score.get("main")
+    if not isinstance(splits, dict) or not all(isinstance(split, list) for split in splits.values()):
+        return False
+    # Compared as it is: JSON's whole numbers may be larger than any float, and NaN is not below anything.
+    return isinstance(main, (int, float)) and not isinstance(main, bool) and abs(main) <= _LARGEST_SCORE
 
 
 def _versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_core.io import read_table, table_kind
+from gecko_core.io import listed, read_table, table_kind
 from gecko_eval.data.own_documents import own_documents
 from gecko_eval.data.sets import RetrievalSet
 
@@ -93,7 +93,7 @@ def _read_corpus(path: Path) -> dict[str, tuple[str, str]]:
     for record in read_table(path, need=("text",)):
         doc_id = record.identifier("id", "_id")
         if doc_id is None:
-            raise DataError(f"{record.where}: a document needs an id, found the keys {', '.join(record.fields)}")
+            raise DataError(f"{record.where}: a document needs an id, found the keys {listed(record.fields)}")
         if doc_id in documents:
             raise DataError(f"{record.where}: the id {doc_id!r} occurs twice; ids must be unique")
         documents[doc_id] = (record.optional_text("title") or "", record.text("text"))

@@ -51,6 +51,7 @@ def run_tasks(
     overwrite: bool = False,
     rankings: bool = False,
     say: Callable[[str], None] = print,
+    complain: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate ``model`` on ``entries`` at ``dims`` and write ``out/results.json`` after every task.
 
@@ -63,6 +64,7 @@ def run_tasks(
         overwrite: whether tasks that have results are run again.
         rankings: whether the rankings of retrieval tasks are kept as TREC run files under ``out/rankings``.
         say: takes one line after every task.
+        complain: takes the line of a task that failed; ``say`` by default.
 
     Returns:
         The content of results.json. ``tasks[name]`` holds ``scores[dim]`` (mteb's, main score under "main") or
@@ -90,7 +92,8 @@ def run_tasks(
                 line = f"{line} ({format_seconds(now - before)}{eta})"
             else:
                 line = f"done before, {line}"
-            say(f"[{number}/{len(entries)}] {entry.name}: {line}")
+            tell = complain if complain is not None and "error" in outcome else say
+            tell(f"[{number}/{len(entries)}] {entry.name}: {line}")
             for note in outcome.get("notes", ()):
                 say(f"note: {entry.name}: {note}")
     return results

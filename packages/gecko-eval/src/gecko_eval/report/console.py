@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from gecko_core.errors import printable
 from gecko_eval.report.compare import TaskComparison
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ def comparison_table(rows: Sequence[TaskComparison], name: str, base: str) -> Ta
     """
     from rich.table import Table
 
+    name, base = printable(name), printable(base)
     table = Table(title=f"{name} against {base}", title_justify="left")
     for column in ("task", name, base, "difference", "95% interval", "p", "p (Holm)", "wins / losses / ties", "over"):
         table.add_column(column, justify="left" if column in ("task", "over") else "right")
     table.add_column("verdict")
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*map(printable, _cells(row)))
     return table
 
 

@@ -1,3 +1,5 @@
+from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.mteb.kinds import retrieval_task
 from gecko_eval.mteb.local import local_set
 
 
@@ -15,3 +17,15 @@ def test_a_table_of_tabs_beside_a_corpus_is_a_set(tmp_path):
     (tmp_path / "corpus.tsv").write_text("id\ttext\na\tthis\nb\tthat\n")
     split = local_set(tmp_path).load().dataset["default"]["test"]
     assert split["relevant_docs"] == {"q0": {"a": 1}}
+
+
+def test_queries_without_a_relevant_document_are_told(tmp_path):
+    (tmp_path / "queries.tsv").write_text("query\trelevant_id\nwhat?\ta\n")
+    (tmp_path / "corpus.tsv").write_text("id\ttext\na\tthis\nb\tthat\n")
+    assert not any("above 0" in note for note in local_set(tmp_path).load().notes)
+    data = RetrievalSet(
+        "s", ["q", "r", "s"], ["x", "y", "z"], ["a"], ["this"], None, {"q": {"a": 1}, "r": {"a": 0}, "s": {"a": -1}}
+    )
+    assert retrieval_task(data).notes == (
+        "2 of 3 queries have no judgement above 0: they score 0 whatever is found, and the mean is lower by it",
+    )

@@ -82,5 +82,16 @@ def retrieval_task(data: RetrievalSet, public: PublicContent | None = None) -> A
         }
     }
     task.data_loaded = True
-    task.notes = data.notes  # for whoever runs it
+    task.notes = (*data.notes, *_without_relevant(data))  # for whoever runs it
     return task
+
+
+def _without_relevant(data: RetrievalSet) -> tuple[str, ...]:
+    """A note on queries of which every judgement is 0 or below: their score is 0, as mteb has it, whatever is found."""
+    count = sum(max(judged.values()) <= 0 for judged in data.judgements)
+    if not count:
+        return ()
+    return (
+        f"{count} of {len(data.query_ids)} queries have no judgement above 0: they score 0 whatever is found, and the "
+        "mean is lower by it",
+    )
