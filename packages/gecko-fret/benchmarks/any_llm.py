@@ -1,6 +1,6 @@
 """One model over several servers and APIs: how far the judges' values are from those of the transformers backend.
 
-    uv run python packages/gecko-fret/benchmarks/any_llm.py \
+    uv run python packages/gecko-fret/benchmarks/any_llm.py --work /tmp/any-llm \
         --server llama.cpp=http://127.0.0.1:8080/v1=smollm2 --server vLLM=http://127.0.0.1:8000/v1=smollm2
 
 Every server has to serve the packaged SmolLM2-135M-Instruct. The same 200 pairs, titles of Python's documentation with
@@ -12,13 +12,16 @@ with: transformers on the same prompt, as text or in the model's chat template.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 from machine import described, publish, table
 from scipy.stats import spearmanr
 
+from gecko_core.io import read_json, write_json
 from gecko_fret.config import FretConfig, LLMConfig
 from gecko_fret.corpus.load import python_docs
 from gecko_fret.corpus.passages import Corpus
@@ -60,56 +63,24 @@ class AsServed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the values; a run goes on from it")
     parser.add_argument("--server", action="append", default=[], help="NAME=URL=MODEL; several are compared")
     parser.add_argument("--titles", type=int, default=20)
     parser.add_argument("--samples", type=int, nargs="*", default=[8, 32])
     parser.add_argument("--sampled", nargs="*", help="servers that are asked for samples; default: all")
     options = parser.parse_args()
-    corpus = python_docs()
-    pairs = known_pairs(corpus, options.titles)
-    own = load_llm(LLMConfig(dtype="float32"))
-    reference = {
-        "completions": judged("yes-no", pairs, corpus, AsServed(own, chat=False)),
-        "chat": judged("yes-no", pairs, corpus, AsServed(own, chat=True)),
-    }
-    in_parts = judged("yes-no", pairs, corpus, own)
-    hit = {way: top_share(pairs, values) for way, values in reference.items()}
-    rows: list[list[object]] = [
-        [f"transformers, {way}", "log-probabilities of both labels", "1", f"{hit[way]:.2f}", ""] for way in reference
-    ]
-    rows.append(
-        [
-            "transformers, completions",
-            "log-probabilities, prompt cut and tokenised as in a build",
-            correlation(pairs, in_parts, reference["completions"]),
-            f"{top_share(pairs, in_parts):.2f}",
-            "",
-        ]
-    )
-    ordered = judged("listwise", pairs, corpus, AsServed(own, chat=False))
-    rows.append(
-        [
-            "transformers, completions",
-            "listwise",
-            correlation(pairs, ordered, reference["completions"]),
-            f"{top_share(pairs, ordered):.2f}",
-            "",
-        ]
-    )
+    bench = Bench(options.work / str(options.titles), options.titles)
+    bench.here()
     for server in options.server:
         name, url, model = server.split("=")
         # vLLM ends at a request with a seed where it runs on a CPU.
         config = LLMConfig(backend="openai", model=model, url=url, timeout_s=300, send_seed=False)
-        counts = options.samples if options.sampled is None or name in options.sampled else []
-        for row in ways(name, config, pairs, corpus, reference, counts):
-            print(*row, sep=" | ", flush=True)
-            rows.append(row)
-    header = ["server, API", "way", "rank correlation", "own passage first", "bounded"]
+        bench.served(name, config, options.samples if options.sampled is None or name in options.sampled else [])
     lines = [
         "# One LLM over several servers",
         "",
         f"{described('openai', 'transformers')}. SmolLM2-135M-Instruct; {options.titles} titles of Python's "
-        f"documentation with {CANDIDATES} neighbours each, {len(pairs)} pairs.",
+        f"documentation with {CANDIDATES} neighbours each, {len(bench.pairs)} pairs.",
         "",
         "Rank correlation (Spearman, mean over the titles) with the transformers backend in fp32 on the same prompt: "
         "as text for completions, in the chat template for chat, passages cut by characters, each tokenised as one. (A "
@@ -118,50 +89,76 @@ def main() -> None:
         "break can then be another token.) Own passage first: share of the titles. "
         "Bounded: requests of which a label was not shown.",
         "",
-        *table(header, rows),
+        *table(["server, API", "way", "rank correlation", "own passage first", "bounded"], bench.rows),
     ]
     publish("any_llm", lines)
 
 
-def ways(
-    name: str,
-    config: LLMConfig,
-    pairs: Sequence[Pair],
-    corpus: Corpus,
-    reference: dict[str, list[float]],
-    counts: Sequence[int],
-) -> Iterator[list[object]]:
-    """Every way in which a server can be asked."""
-    for api in ("completions", "chat"):
-        llm = OpenAILLM(config.model_copy(update={"api": api}))
-        can = llm.capabilities
-        asked = [(f"{can.alternatives} likeliest tokens" + (", others looked up" if can.echo else ""), can, config)]
-        if can.alternatives > 5:
-            asked.append(("5 likeliest tokens", replace(can, alternatives=5, echo=False), config))
-        for samples in counts:
-            without = replace(can, alternatives=0, echo=False)
-            asked.append((f"{samples} samples", without, config.model_copy(update={"samples": samples})))
-        for way, known, settings in asked:
-            one = OpenAILLM(settings.model_copy(update={"api": api}), capabilities=known)
-            values = judged("yes-no", pairs, corpus, one)
-            bounded = one.usage.labels_bounded or ""
-            yield [
-                f"{name}, {api}",
-                way,
-                correlation(pairs, values, reference[api]),
-                f"{top_share(pairs, values):.2f}",
-                bounded,
-            ]
-            one.close()
-        values = judged("listwise", pairs, corpus, llm)
-        yield [
-            f"{name}, {api}",
-            "listwise",
-            correlation(pairs, values, reference[api]),
-            f"{top_share(pairs, values):.2f}",
-            "",
-        ]
-        llm.close()
+class Bench:
+    """The pairs, and a row of the table for every way in which they were judged.
+
+    Args:
+        work: folder of the values.
+        titles: how many.
+    """
+
+    def __init__(self, work: Path, titles: int):
+        self._work, self._corpus = work, python_docs()
+        self.pairs = known_pairs(self._corpus, titles)
+        self.rows: list[list[object]] = []
+        self._reference: dict[str, list[float]] = {}
+
+    def here(self) -> None:
+        """The transformers backend."""
+        own = lru_cache(lambda: load_llm(LLMConfig(dtype="float32")))
+        for api in ("completions", "chat"):
+            served = partial(lambda chat: AsServed(own(), chat=chat), api == "chat")
+            values, _ = self._judged("transformers", api, "log-probabilities of both labels", "yes-no", served)
+            self._reference[api] = values
+            self._row("transformers", api, "log-probabilities of both labels", values)
+        name, api = "transformers", "completions"
+        way = "log-probabilities, prompt cut and tokenised as in a build"
+        self._row(name, api, way, self._judged(name, api, way, "yes-no", own)[0])
+        listed, _ = self._judged(name, api, "listwise", "listwise", lambda: AsServed(own(), chat=False))
+        self._row(name, api, "listwise", listed)
+
+    def served(self, name: str, config: LLMConfig, counts: Sequence[int]) -> None:
+        """Every way in which a server can be asked."""
+        for api in ("completions", "chat"):
+            asked = config.model_copy(update={"api": api})
+            llm = OpenAILLM(asked)
+            can = llm.capabilities
+            ways = [(f"{can.alternatives} likeliest tokens" + (", others looked up" if can.echo else ""), can, asked)]
+            if can.alternatives > 5:
+                ways.append(("5 likeliest tokens", replace(can, alternatives=5, echo=False), asked))
+            for samples in counts:
+                without = replace(can, alternatives=0, echo=False)
+                ways.append((f"{samples} samples", without, asked.model_copy(update={"samples": samples})))
+            for way, known, settings in ways:
+                one = partial(OpenAILLM, settings, capabilities=known)
+                values, bounded = self._judged(name, api, way, "yes-no", one)
+                self._row(name, api, way, values, bounded)
+            self._row(name, api, "listwise", self._judged(name, api, "listwise", "listwise", lambda llm=llm: llm)[0])
+            llm.close()
+
+    def _judged(self, name: str, api: str, way: str, judge: str, load: Callable[[], LLM]) -> tuple[list[float], int]:
+        """Values of all pairs, and how many requests were bounded; kept in the work folder."""
+        path = self._work / f"{name} {api} {way}.json".replace(" ", "-").replace(",", "")
+        if not path.exists():
+            llm = load()
+            values = judged(judge, self.pairs, self._corpus, llm)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"values": list(map(float, values)), "bounded": llm.usage.labels_bounded})
+            if isinstance(llm, OpenAILLM):
+                llm.close()
+        found = read_json(path)
+        return found["values"], found["bounded"]
+
+    def _row(self, name: str, api: str, way: str, values: Sequence[float], bounded: int = 0) -> None:
+        expected = self._reference[api]
+        same = "1" if values is expected else correlation(self.pairs, values, expected)
+        self.rows.append([f"{name}, {api}", way, same, f"{top_share(self.pairs, values):.2f}", bounded or ""])
+        print(*self.rows[-1], sep=" | ", flush=True)
 
 
 def known_pairs(corpus: Corpus, titles: int) -> list[Pair]:
