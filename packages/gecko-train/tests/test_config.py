@@ -165,6 +165,10 @@ def test_files_that_are_no_recipes(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8"):
         load_recipe(tmp_path / "latin.yaml")
+    for text in ("", "# a comment\n", "---\n", "{}", "null"):
+        (tmp_path / "empty.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"empty\.yaml: holds no key; a recipe needs one at least"):
+            load_recipe(tmp_path / "empty.yaml", ["name=x"])
     with pytest.raises(ConfigError, match="no such recipe"):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"no recipe called 'quikstart'; .*one of: .*quickstart"):
@@ -216,6 +220,14 @@ def test_patience_needs_something_to_be_patient_with():
         ("finetune.objective={dims: [32], dim_weights: [0]}", "one at least must be above 0"),
         ("finetune.objective={dims: [32, 0]}", "dims must be different positive whole numbers"),
         ("finetune.objective={temperature: .nan}", "temperature: input should be a finite number"),
+        ("finetune.objective={temperature: 1.0e-300}", "temperature: input should be greater than or equal to 0.0001"),
+        ("prefinetune.objective.temperature=9.0e-5", "objective.temperature: input should be greater than or equal to"),
+        ("finetune.objective.kl={temperature: 1.0e-30}", "kl.temperature: input should be greater than or equal to"),
+        ("finetune.objective.kl={teacher_temperature: 1.0e-30}", "kl.teacher_temperature: input should be greater"),
+        ("finetune.objective.block={temperature: 1.0e-30}", "block.temperature: input should be greater than or equal"),
+        ("finetune.objective.block={teacher_temperature: 0}", "block.teacher_temperature: input should be greater"),
+        ("finetune.objective.kl={temperature: 1.0e+300}", "kl.temperature: input should be less than or equal to 100"),
+        ("finetune.sets.0.objective={block: {temperature: 1.0e-9}}", "block.temperature: input should be greater"),
         ("fret.llm.timeout_s=.inf", "timeout_s: input should be a finite number"),
         ("fret.llm.retries=100000", "retries: input should be less than or equal to 100"),
         ("fret.llm.api_key_env=gsk_0123456789abcdefABCD", "looks like a key"),

@@ -15,6 +15,7 @@ from gecko_train.config import BlocksConfig, ObjectiveConfig, StageConfig, Train
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.mixture import Mixture
 from gecko_train.data.rows import Document, RowSet, TrainingRow
+from gecko_train.data.streams import StreamedSet
 from gecko_train.loop import checkpoint
 from gecko_train.loop.trainer import Trainer
 from gecko_train.loop.watch import read_metrics
@@ -413,8 +414,25 @@ def test_weights_that_the_last_step_breaks_are_not_saved(tiny_model, row_set, tm
     assert not checkpoint.checkpoints(tmp_path / "checkpoints")
 
 
+def test_steps_that_have_nothing_to_compare_stop_before_anything_is_saved(tiny_model, tmp_path):
+    same = [TrainingRow("t", "bank", Document("lims"))] * 8
+    with pytest.raises(DataError, match="set same: the contrastive loss has nothing to compare a positive with"):
+        trainer(tiny_model, [RowSet.from_rows("same", same)], tmp_path / "known", max_steps=2)
+    before = weights(tiny_model)
+    for steps, stops in ((2, 2), (30, 10)):
+        streamed = StreamedSet("stream", lambda: iter(same), rows=8)
+        made = trainer(
+            tiny_model, [streamed], tmp_path / str(steps), max_steps=steps, checkpoint_every=1, weight_decay=0.0
+        )
+        with pytest.raises(DataError, match=f"step {stops}: no step so far had a gradient .set stream, loss 0.000"):
+            made.train()
+        assert checkpoint.latest(tmp_path / str(steps) / "checkpoints") is None
+    assert torch.equal(weights(tiny_model), before)
+
+
 def test_a_set_that_cannot_fill_a_batch_is_named(tiny_model, tmp_path):
-    rows = [TrainingRow("t", "the same query", Document(f"answer {n}")) for n in range(20)]
+    other = (Document("something else"),)
+    rows = [TrainingRow("t", "the same query", Document(f"answer {n}"), other) for n in range(20)]
     made = trainer(tiny_model, [RowSet.from_rows("same", rows)], tmp_path, max_steps=1)
     made.train()
     shown = made.console.file.getvalue()

@@ -50,7 +50,8 @@ def test_all_cells_are_trained_and_measured_and_not_again(tiny_backbone, corpus_
     def rows(folder, options, task, context, listed):
         calls.append((context.seed, options.positive, options.negative, listed))
         for n in range(12):
-            yield TrainingRow("search result", f"bank {n}", Document(f"bart dort {n}"), (Document(f"dom {n}"),))
+            documents = Document(f"bart dort {n}"), (Document(f"dom {n}"),)
+            yield TrainingRow("search result", f"bank {n}", *documents, scores=(-0.1, -2.0) if listed else None)
 
     monkeypatch.setattr("gecko_train.data.sources.fret.FretLists", rows)
     (tmp_path / "fret").mkdir()

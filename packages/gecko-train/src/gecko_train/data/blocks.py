@@ -128,6 +128,25 @@ class BlockSet:
     def __len__(self) -> int:
         return len(self._queries)
 
+    # ---- what terms of the loss can learn from in it, see `gecko_train.loss.base.Holdings` ----
+
+    def has_answers(self) -> bool:
+        """Whether the answer of a query is known."""
+        return bool(self._answered.any())
+
+    def has_other_answers(self) -> bool:
+        """Whether two queries have different answers."""
+        queries, answers = self._query_ids[self._answered], self._candidates[self._offsets[:-1]][self._answered]
+        return bool((queries != queries[:1]).any() and (answers != answers[:1]).any())
+
+    def has_hard_negatives(self) -> bool:
+        """Whether a query with an answer brings a hard negative into its block."""
+        return self._hard > 0 and bool((np.diff(self._offsets)[self._answered] > 1).any())
+
+    def has_scores(self) -> bool:
+        """Whether two candidates of one query are judged."""
+        return bool((np.add.reduceat((~np.isnan(self._scores)).astype(np.int64), self._offsets[:-1]) > 1).any())
+
     @property
     def fingerprint(self) -> str:
         """Identity of the plan: queries, candidates, scores and sizes."""

@@ -7,6 +7,7 @@ A row is what the paper trains on: (task, query, positive, hard negatives). Whet
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gecko_core.errors import DataError
 from gecko_core.io import whole_path
@@ -189,6 +191,53 @@ class RowSet:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    # ---- what terms of the loss can learn from in it, see `gecko_train.loss.base.Holdings` ----
+
+    def has_answers(self) -> bool:
+        """Whether a row has a query and its answer."""
+        return bool(self._answered().any())
+
+    def has_other_answers(self) -> bool:
+        """Whether two rows differ in query and answer, so that one's answer is a negative of the other."""
+        answered = self._answered()
+        queries, positives = self.query_ids[answered], self.positive_ids[answered]
+        if not ((queries != queries[:1]).any() and (positives != positives[:1]).any()):
+            return False
+        labels = self._table.column("label")
+        return labels.null_count > 0 or len(labels.unique()) > 1  # rows of one label are no negatives of each other
+
+    def has_hard_negatives(self) -> bool:
+        """Whether an answered row has a negative that is not its answer."""
+        return any(
+            row.positive is not None and any(negative.id != row.positive_id for negative in row.negatives)
+            for row in self._rows_with("negatives", least=1)
+            if row.answered
+        )
+
+    def has_scores(self) -> bool:
+        """Whether two documents of one row are judged."""
+        return any(
+            row.scores is not None and sum(not math.isnan(score) for score in row.scores) > 1
+            for row in self._rows_with("scores", least=2)
+        )
+
+    def _answered(self) -> np.ndarray:
+        """(N,) bool."""
+        columns = [self._table.column(name) for name in ("query", "positive")]
+        known = np.ones(len(self), dtype=bool)
+        for column in columns:
+            if column.null_count:
+                known &= column.is_valid().to_numpy()
+        return known
+
+    def _rows_with(self, column: str, least: int) -> Iterator[TrainingRow]:
+        """The rows in whose list there is enough; texts are read for these alone, and only as far as they are asked."""
+        for batch in self._batches:
+            lengths = pc.fill_null(pc.list_value_length(batch.column(column)), 0).to_numpy()
+            for place in np.flatnonzero(lengths >= least).tolist():
+                yield _to_row(batch.slice(place, 1).to_pylist()[0])
+        self._release_pages()
 
     def __iter__(self) -> Iterator[TrainingRow]:
         for batch in self._batches:

@@ -37,6 +37,7 @@ from gecko_train.loop import checkpoint as checkpoints
 from gecko_train.loop.dropout import attention_dropout
 from gecko_train.loop.flops import peak_flops, step_flops
 from gecko_train.loop.grad_cache import backward_through_batch, split_batch
+from gecko_train.loop.lessons import FirstSteps, check_sets
 from gecko_train.loop.lora import add_lora, freeze_pooler, merge_lora
 from gecko_train.loop.parallel import (
     average_gradients,
@@ -90,6 +91,7 @@ class Trainer:
 
     Raises:
         ConfigError: more ranks than rows in a batch, or a tracker that is not installed.
+        DataError: there is nothing in the sets that the objectives could learn from.
     """
 
     projection: nn.Linear | None = None  # to the teacher's width, trained along
@@ -138,6 +140,7 @@ class Trainer:
         )
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.teacher = self._vectors_of(teacher)
+        self._useless = check_sets(mixture.sets, self.objectives)
         smallest = min(min(len(row_set), mixture.batch_size) for row_set in mixture.sets)
         if smallest < self.world_size:
             raise ConfigError(f"a batch of {smallest} rows is too small for {self.world_size} ranks; use fewer ranks")
@@ -159,7 +162,8 @@ class Trainer:
 
         Raises:
             ConfigError: the checkpoint is of another run or another model.
-            DataError: the loss or the gradient is not finite (its rows are saved), or the disk is full.
+            DataError: the loss or the gradient is not finite (its rows are saved), no gradient in any of the first
+                steps, or the disk is full.
         """
         with attention_dropout(self.model, self.config.attention_dropout):
             return self._train()
@@ -173,6 +177,7 @@ class Trainer:
         if self.config.patience and self.on_checkpoint and not done:
             self._keep_score(0, next(iter(self._evaluate(0, wrapped).values()), None))
         history: list[dict[str, Any]] = []
+        first_steps = FirstSteps(self.total_steps)
         # The watch of other ranks would write the same files.
         watch = self._watch(done) if self._is_main else None
         with ThreadPoolExecutor(1) as pool, watch or nullcontext():
@@ -188,6 +193,7 @@ class Trainer:
                 prefetch = step + 1 < self.total_steps and not (saves and self.on_checkpoint)
                 upcoming = pool.submit(self._fetch, step + 1) if prefetch else None
                 metrics = self._step(step, prepared, wrapped, optimizer)
+                first_steps.step(step + 1, metrics["loss"], metrics["gradient_norm"], metrics["set"])
                 seconds = time.perf_counter() - begun
                 metrics |= {"seconds": seconds, "waited": waited, **self._speed(metrics["tokens"], prepared, seconds)}
                 if saves:
@@ -196,7 +202,7 @@ class Trainer:
                 history.append(metrics | scores)
                 if watch:
                     watch.step(step + 1, history[-1])
-                if saves:
+                if saves and not first_steps.idle:  # else the same command would go on behind the steps that say so
                     self._save(step + 1, wrapped, optimizer, next(iter(scores.values()), None))
                 done = step + 1
         best = self._finish(wrapped)
@@ -204,8 +210,10 @@ class Trainer:
         return summarise(lines, done, best, stopped_early=done < self.total_steps)
 
     def _say_small_batches(self) -> None:
-        """Say of which sets no batch can have ``batch_size`` rows."""
+        """Say of which sets no batch can have ``batch_size`` rows, and which teach nothing."""
         progress = self.console or Console(stderr=True, markup=False)
+        for line in self._useless:
+            progress.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
         for name, rows, count in self.mixture.small_batches():
             alone = "; a batch of one row has no other rows' passages as negatives" if rows == 1 else ""
             progress.print(

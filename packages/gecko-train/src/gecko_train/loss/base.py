@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,11 @@ from gecko_core.io import Section
 
 if TYPE_CHECKING:  # reading a recipe loads no torch
     from torch import Tensor
+
+
+#: The temperature of a softmax over cosines or scores. Far below the field's range the softmax is a plain maximum: the
+#: loss and its gradient are exactly 0 for every row that is right already, and 1 / temperature overflows in the end.
+Temperature = Annotated[float, Field(ge=1e-4, le=100)]
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,32 @@ class LossBatch:
                 block, **{name: value[kept] for name in of_block if (value := getattr(block, name)) is not None}
             )
         return replace(self, **rows, answered=None, block=block)
+
+
+class Holdings(Protocol):
+    """A training set, asked what there is to learn from in it. A streamed set, unread beforehand, cannot be asked."""
+
+    name: str
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def has_answers(self) -> bool:
+        """Whether a row has a query and its answer."""
+        ...
+
+    def has_other_answers(self) -> bool:
+        """Whether two rows differ in query and answer, so that one's answer is a negative of the other."""
+        ...
+
+    def has_hard_negatives(self) -> bool:
+        """Whether an answered row has a hard negative."""
+        ...
+
+    def has_scores(self) -> bool:
+        """Whether two documents of one row are judged."""
+        ...
 
 
 class Term(Protocol):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gecko_train.loss.base import Block, LossBatch, Needs
+from gecko_train.loss.base import Block, LossBatch, Needs, Temperature
 from gecko_train.loss.kl import STUDENT_TEMPERATURE, ScoresConfig
 
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ class BlockConfig(ScoresConfig):
         description="scores: those of the judges, where they judged; teacher: similarities by the stage's `teacher`, "
         "which has one for every pair",
     )
-    temperature: float = Field(default=STUDENT_TEMPERATURE, gt=0, description="the student's")
-    teacher_temperature: float | None = Field(
+    temperature: Temperature = Field(default=STUDENT_TEMPERATURE, description="the student's")
+    teacher_temperature: Temperature | None = Field(
         default=None,
-        gt=0,
         description="default: 1 for probabilities, 0.3 for scaled scores (CADeT), 0.05 for a teacher's similarities",
     )
     documents_weight: float = Field(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from gecko_core.io import Section
-from gecko_train.loss.base import LossBatch, Needs
+from gecko_train.loss.base import Holdings, LossBatch, Needs, Temperature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +22,8 @@ class ContrastiveConfig(Section):
     """The options of the Gecko loss; they stand directly under ``objective``."""
 
     contrastive_weight: float = Field(default=1.0, ge=0, description="factor of the Gecko loss; 0: other terms alone")
-    temperature: float = Field(
-        default=0.02, gt=0, le=100, description="not stated in the paper; 0.01 to 0.05 is the field's range"
+    temperature: Temperature = Field(
+        default=0.02, description="not stated in the paper; 0.01 to 0.05 is the field's range"
     )
     dims: list[int] | None = Field(default=None, description="Matryoshka dims; default: the student's")
     dim_weights: list[float] | None = Field(default=None, description="default: equal (1 each)")
@@ -92,6 +92,30 @@ class ContrastiveTerm:
         self.config = config
         self.dims = tuple(dims)
         self.needs = Needs(documents=1 + config.hard_negatives)
+
+    def lack(self, rows: Holdings) -> str | None:
+        """What a set lacks for the loss to learn from it, and the cure; None where it can.
+
+        Args:
+            rows: the set.
+        """
+        if not rows.has_answers():
+            return (
+                "no row has a query and its answer, without which the contrastive loss learns nothing; name a set with "
+                "positives, or objective.contrastive_weight: 0 and a term that needs none (kl, or a teacher's)"
+            )
+        config = self.config
+        if (config.in_batch and rows.has_other_answers()) or (config.hard_negatives and rows.has_hard_negatives()):
+            return None
+        hard = "there is no hard negative" if config.hard_negatives else "objective.hard_negatives is 0"
+        if config.in_batch:
+            alike = (
+                "it has one row"
+                if len(rows) == 1
+                else f"no two of its {len(rows)} rows differ in query, positive and label"
+            )
+            hard = f"{alike}, and {hard}"
+        return f"the contrastive loss has nothing to compare a positive with: {hard}; add rows or hard negatives"
 
     def __call__(self, batch: LossBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """See ``Term``; watched are mean similarities and the share of pairs that were left out."""

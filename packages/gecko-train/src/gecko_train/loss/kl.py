@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gecko_train.loss.base import LossBatch, Needs, TermConfig
+from gecko_train.loss.base import LossBatch, Needs, Temperature, TermConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,14 +31,12 @@ class KlConfig(ScoresConfig):
     """KL from the judges' scores of a row's candidates."""
 
     documents: int = Field(default=8, ge=2, description="documents per row, the positive among them")
-    temperature: float | None = Field(
+    temperature: Temperature | None = Field(
         default=None,
-        gt=0,
         description="the student's; default: 0.05, or the objective's where only `teacher_temperature` is given",
     )
-    teacher_temperature: float | None = Field(
+    teacher_temperature: Temperature | None = Field(
         default=None,
-        gt=0,
         description="default: 1 for probabilities, 0.3 for scaled scores (CADeT); with `score` left out, fused scores "
         "are scaled only by default",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from gecko_core.errors import ConfigError
-from gecko_train.loss.base import Block, LossBatch, Needs, TermConfig
+from gecko_train.loss.base import Block, Holdings, LossBatch, Needs, TermConfig
 from gecko_train.loss.block import BlockConfig
 from gecko_train.loss.contrastive import ContrastiveConfig, ContrastiveTerm
 from gecko_train.loss.kl import KlConfig, ScoresConfig
@@ -141,6 +141,34 @@ class Objective:
         """Documents per row that the loss looks at: the largest number that a term needs."""
         needs = [self._contrastive.needs, *(term.needs for _, term in self._terms.values())]
         return max(need.documents for need in needs)
+
+    def lacks(self, rows: Holdings) -> dict[str, str]:
+        """Say which terms that are on can learn nothing from a set.
+
+        What batches and a teacher give them, and sets that cannot be asked, is not looked at.
+
+        Args:
+            rows: the set.
+
+        Returns:
+            What the set lacks, and the cure, by name of the term.
+        """
+        found: dict[str, str] = {}
+        lack = self._contrastive.lack(rows) if self.config.contrastive_weight else None
+        if lack is not None:
+            found["contrastive"] = lack
+        for name, (_, term) in self._terms.items():
+            if term.needs.scores and not rows.has_scores():
+                found[name] = (
+                    f"no row has scores of two documents, without which objective.{name} learns nothing; name a set "
+                    f"with scores (source fret), or objective.{name}.weight: 0"
+                )
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """The terms that are on."""
+        return [*(["contrastive"] if self.config.contrastive_weight else []), *self._terms]
 
     def __call__(
         self,
