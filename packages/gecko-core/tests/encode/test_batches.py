@@ -149,3 +149,9 @@ def test_one_text_gives_one_vector(tiny):
     assert np.array_equal(tiny.encode("a gecko"), tiny.encode(["a gecko"])[0])
     assert np.array_equal(tiny.encode_queries("a gecko"), tiny.encode_queries(["a gecko"])[0])
     assert np.array_equal(tiny.encode_documents("a", "gecko"), tiny.encode_documents(["a"], ["gecko"])[0])
+
+
+@pytest.mark.parametrize("batch_tokens", [0, -1, 10**23])
+def test_batch_tokens_are_bounded(tiny, batch_tokens):
+    with pytest.raises(ConfigError, match="batch_tokens must be at least 1 and at most 2,147,483,647"):
+        tiny.encode(["a gecko"], batch_tokens=batch_tokens)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Texts that are tokenised, sorted and encoded together. Bounds the memory of a long run; large enough that sorting by
 # length leaves next to no padding.
 WINDOW = 32_768
+_LARGEST_BATCH = 2**31 - 1
 
 
 def plan_batches(
@@ -111,8 +112,8 @@ def encode_windows(
         ConfigError: an option that cannot be used.
         ModelError: an embedding is not finite; names the row.
     """
-    if batch_tokens is not None and batch_tokens < 1:
-        raise ConfigError(f"batch_tokens must be at least 1, not {batch_tokens}")
+    if batch_tokens is not None and not 1 <= batch_tokens <= _LARGEST_BATCH:
+        raise ConfigError(f"batch_tokens must be at least 1 and at most {_LARGEST_BATCH:,}, not {batch_tokens}")
     check_truncate_dim(truncate_dim, model.dim)
     budget = batch_tokens or default_batch_tokens(model.device)
     bar = make_progress(progress)
