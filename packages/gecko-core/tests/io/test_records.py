@@ -4,6 +4,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_core.io import Record
+from gecko_core.io.records import listed
 
 
 def record(**fields):
@@ -47,3 +48,9 @@ def test_a_message_lists_twenty_names_at_most():
         Record(1, "a:1", fields).text("text")
     with pytest.raises(DataError, match=r"\(found: x{80}\)"):
         Record(1, "a:1", {"x" * 1000: ""}).text("text")
+
+
+def test_names_of_columns_are_listed_on_one_line():
+    assert listed(["a", "b\nc\x1b[2J"]) == "a, b\\nc\\x1b[2J"
+    assert listed([]) == "none"
+    assert listed([str(number) for number in range(50)]).endswith("19 and 30 more")

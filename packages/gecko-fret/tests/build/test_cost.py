@@ -16,7 +16,9 @@ MANIFEST = {
     "rejects": {"generate": {"length": 100}, "retrieve": {"seed_not_found": 50}, "mine": {"contaminated": 25}},
     "tokens": {"write": {"prompt_tokens": 20_000, "generated_tokens": 4000}, "score": {"prompt_tokens": 120_000}},
     "stages": {"write": {"seconds": 100.0}, "score": {"seconds": 200.0}},
-    "config": {"score": {"mode": "separate"}},
+    "config": {"seed": 0, "generate": {}, "retrieve": {}, "score": {"mode": "separate"}},
+    "corpus": {"name": "small", "passages": 100, "sha256": "0"},
+    "models": {"llm": {"name": "l", "hash": "0"}, "embedder": {"name": "e", "hash": "0"}},
 }
 
 

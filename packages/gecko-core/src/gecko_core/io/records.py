@@ -6,14 +6,14 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Any, NamedTuple
 
-from gecko_core.errors import DataError
+from gecko_core.errors import DataError, printable
 
 _MOST_NAMES = 20
 
 
 def listed(names: Collection[str]) -> str:
     """Names of columns for a message: the first 20, each cut to 80 characters, and how many more there are."""
-    shown = ", ".join(str(name)[:80] for name in islice(names, _MOST_NAMES)) or "none"
+    shown = ", ".join(printable(str(name)[:80]) for name in islice(names, _MOST_NAMES)) or "none"
     return shown + (f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else "")
 
 
