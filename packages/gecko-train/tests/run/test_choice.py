@@ -144,6 +144,12 @@ def test_of_supported_leads_the_surest_wins_not_the_largest():
     assert best_of([start, short, long]) == best_of([start, long, short]) - 1 == 1
 
 
+def test_of_models_that_stand_as_they_are_the_better_one_is_what_has_to_be_led():
+    start, warm = of(*[0.5] * 40), of(*[0.5] * 39, 0.9)  # better, within the noise
+    assert best_of([start, warm, warm], standing=2) == 1
+    assert best_of([warm, start, start], standing=2) == 0
+
+
 def test_a_trained_model_has_to_lead_what_it_was_trained_from():
     start, warm = of(*[0.5] * 40), of(*[0.7] * 40)
     end = of(*[0.7] * 38, 0.9, 0.9)  # far above the start, within the noise of the warm model

@@ -1,9 +1,10 @@
 """Which of several models is saved, by what is measured on the known items.
 
 One number counts: the mean over the kinds of items of their nDCG, every kind counting the same. All three are between
-0 and 1, so no kind needs a scale. A model takes the place of an earlier one only where the 95% interval of its lead
-leaves out zero. Of several that do, the one with the highest lower end of that interval is chosen: a longer way from
-the start makes the lead more variable, too. Of equal models the earlier one is chosen.
+0 and 1, so no kind needs a scale. Of models that stand as they are, the student and what pre-finetuning made of it, the
+better one is taken. A share of the way to the end of training takes its place only where the 95% interval of its lead
+leaves out zero. Of several that do, the one with the highest lower end of that interval is chosen: a longer way makes
+the lead more variable, too. Of equal models the earlier one is chosen.
 """
 
 from __future__ import annotations
@@ -105,10 +106,7 @@ def best_of(measured: Sequence[Measured], standing: int = 1) -> int:
             the way from the last of them to the end of training.
         standing: how many stand as they are, at least one.
     """
-    chosen = 0
-    for place in range(1, standing):
-        if _supported_lead(measured[place], measured[chosen]) > 0:
-            chosen = place
+    chosen = max(range(standing), key=lambda place: (measured[place].score, -place))
     leads = [_supported_lead(model, measured[chosen]) for model in measured[standing:]]
     if leads and max(leads) > 0:
         chosen = standing + leads.index(max(leads))
