@@ -63,7 +63,12 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
     config = tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump({"seed": 5, "generate": {"seeds": 3, "attempts": 1}}))
     out = tmp_path / "fret"
-    assert run("build", config, "--out", out, "--set", "generate.attempts=2", *faked).exit_code == 0
+    assert (
+        run(
+            "build", config, "--out", out, "--set", "generate.attempts=2", "--set", "generate.seeds=2", *faked
+        ).exit_code
+        == 0
+    )
     manifest = yaml.safe_load((out / "manifest.json").read_text())
     assert manifest["config"]["seed"] == 5
     assert manifest["config"]["generate"]["attempts"] == 2

@@ -49,10 +49,7 @@ def build(
 
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
         named |= {"generate.seeds": limit}
-        overrides = [
-            *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None),
-            *(set_ or []),
-        ]
+        overrides = [*(set_ or []), *_settings(named)]
         code = run_build(BuildOptions(config, out, overrides, engine, workers, force, dry_run, like))
     if code:
         raise typer.Exit(code)
@@ -81,10 +78,7 @@ def judges(
         from gecko_fret.build.judges import JudgesOptions, run_judges
 
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "embedder.model": embedder}
-        overrides = [
-            *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None),
-            *(set_ or []),
-        ]
+        overrides = [*(set_ or []), *_settings(named)]
         names = [] if judges is None else _names(judges, "--judges")
         code = run_judges(JudgesOptions(config, out, overrides, names, prompt or []))
     if code:
@@ -180,10 +174,7 @@ def enrich(
         from gecko_fret.build.enrich import EnrichOptions, run_enrich
 
         named: dict[str, Any] = {"corpus.path": corpus, "llm.model": llm, "corpus.limit": limit}
-        overrides = [
-            *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None),
-            *(set_ or []),
-        ]
+        overrides = [*(set_ or []), *_settings(named)]
         names = None if columns is None else _names(columns, "--columns")
         code = run_enrich(EnrichOptions(config, out, overrides, prompt, queries, names, force))
     if code:

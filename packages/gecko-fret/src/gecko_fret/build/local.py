@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gecko_fret.config import FretConfig
@@ -49,9 +50,7 @@ def _side_by_side(build: Build, step: PartStep[Any, Any], missing: list[int]) ->
     with ThreadPoolExecutor(LANES, thread_name_prefix="gecko-fret-part") as pool:
         try:
             while True:
-                running |= {
-                    pool.submit(make, number) for _, number in zip(range(LANES - len(running)), rest, strict=False)
-                }
+                running |= {pool.submit(make, number) for number in islice(rest, LANES - len(running))}
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
