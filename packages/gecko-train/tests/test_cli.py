@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from gecko_train.cli import Options
+
 
 def gecko_train(*arguments, cwd):
     command = [sys.executable, "-c", "from gecko_train.cli import main; main()", *map(str, arguments)]
@@ -102,6 +104,20 @@ def test_a_soup_of_one_model_is_a_usage_error_in_one_line(tmp_path):
     assert result.returncode == 2
     assert result.stderr == "error: soup: 1 model folder given; name at least two\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flag_wins_over_set_as_in_gecko_fret_and_set_over_tiny():
+    options = Options(llm="by-flag", seeds=7, tiny=True, overrides=["fret.llm.model=by-set", "corpus.max_passages=99"])
+    recipe = options.recipe("quickstart")
+    assert recipe.fret.llm.model == "by-flag"
+    assert recipe.fret.generate.seeds == 7
+    assert recipe.corpus.max_passages == 99
+    assert recipe.evaluation.queries == 30  # --tiny's
+
+
+def test_one_seed_is_for_all_where_none_is_set_for_the_build():
+    assert Options(seed=3).recipe("quickstart").fret.seed == 3
+    assert Options(seed=3, overrides=["fret.seed=5"]).recipe("quickstart").fret.seed == 5
 
 
 def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):

@@ -31,3 +31,4 @@ def test_a_value_that_is_missing_is_an_error(package):
 def test_a_cell_of_a_markdown_table_stays_one_cell(package, tmp_path):
     (tmp_path / package / "table.md.j2").write_text('{{ rows | map("cell") | join(" | ") }}', encoding="utf-8")
     assert render(package, "table.md.j2", rows=["a|b", "two\nlines", 3]) == "a\\|b | two lines | 3"
+    assert render(package, "table.md.j2", rows=["C:\\|b", "<img src=x> & y"]) == "C:\\\\\\|b | &lt;img src=x> &amp; y"

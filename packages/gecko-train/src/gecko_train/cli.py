@@ -50,7 +50,7 @@ class Options:
     """What the flags of a command say about its recipe; None leaves the recipe's value.
 
     Attributes:
-        overrides: ``--set``; they come last and win.
+        overrides: ``--set``; they win over the recipe and ``tiny``, and a flag of its own wins over them.
     """
 
     corpus: str | None = None
@@ -78,11 +78,12 @@ class Options:
             "output": _quoted(self.out),
             "student.model": _quoted(self.student),
             "seed": self.seed,
-            "fret.seed": self.seed,
+            "fret.llm.model": _quoted(self.llm),
+            "fret.generate.seeds": self.seeds,
         }
-        flags = [*_assignments(values), *(_TINY if self.tiny else ())]
-        flags += _assignments({"fret.llm.model": _quoted(self.llm), "fret.generate.seeds": self.seeds})
-        return load_recipe(find_recipe(name), [*flags, *(self.overrides or ())])
+        first = [*(_TINY if self.tiny else ()), *_assignments({"fret.seed": self.seed})]
+        settings = [*first, *(self.overrides or ()), *_assignments(values)]
+        return load_recipe(find_recipe(name), settings)
 
 
 def _assignments(values: Mapping[str, str | int | None]) -> list[str]:

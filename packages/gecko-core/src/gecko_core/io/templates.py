@@ -34,4 +34,6 @@ def render(package: str, template: str, **values: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    return " ".join(str(value).splitlines()).replace("|", "\\|")
+    """One line that ends no cell and starts no HTML: texts of a corpus and of an LLM stand in these tables."""
+    text = " ".join(str(value).splitlines()).replace("\\", "\\\\").replace("|", "\\|")
+    return text.replace("&", "&amp;").replace("<", "&lt;")
