@@ -72,7 +72,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     bench = Bench(Path(options.work), options.seeds, options.seed)
-    sections = []
     for name in options.sets:
         rows = []
         for way in options.ways:
@@ -81,8 +80,7 @@ def main() -> None:
             attempts = bench.attempts(name, way, write=not options.report_only)
             if attempts is not None:
                 rows += bench.measured(name, way, attempts)
-        sections += [f"## {name}", "", *table(HEADER, rows), ""]
-    report(sections, options.seeds, options.seed)
+        report(name, rows, options.seeds, options.seed)
 
 
 HEADER = [
@@ -99,17 +97,17 @@ HEADER = [
 ]
 
 
-def report(sections: list[str], seeds: int, seed: int) -> None:
+def report(name: str, rows: list[list[object]], seeds: int, seed: int) -> None:
     shown = f"{EXAMPLES} real queries as examples, 6 in a prompt"
     publish(
-        "queries",
+        f"queries_{name.replace('-', '_')}",
         [
-            "# Written queries",
+            f"# Written queries, {name}",
             "",
             f"{described('torch', 'transformers')}. SmolLM2-135M-Instruct; {seeds} seeds, 2 attempts each, seed "
             f"{seed}; {shown}. A share of 0.5 of 100 queries has a standard error of 0.05.",
             "",
-            *sections,
+            *table(HEADER, rows),
         ],
     )
 

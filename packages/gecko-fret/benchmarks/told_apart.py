@@ -1,9 +1,11 @@
 """Can the queries of builds be told from real ones, and how diverse are they beside them?
 
+    GECKO_DATA_DIR=... uv run python packages/gecko-fret/benchmarks/told_apart.py --work runs/told-apart
     GECKO_DATA_DIR=... uv run python packages/gecko-fret/benchmarks/told_apart.py scifact=runs/a fiqa_gold=runs/b
 
-Each argument names a judged set in the BEIR layout, a folder or a name below `GECKO_DATA_DIR`, and a FRet folder that
-was built on its corpus, at least to its step `filter`; a set may come several times, for builds with other prompts.
+The first form builds, up to the step `filter`, what it compares: on SciFact and FiQA (gold), with the default prompt
+and with real queries as examples, all else alike. In the second each argument names a judged set in the BEIR layout, a
+folder or a name below `GECKO_DATA_DIR`, and a FRet folder that was built on its corpus.
 The real queries are those of the set's train split, without those that the build showed the LLM as examples. Two drawn
 halves of the real queries are compared as well: what they come to is no difference. The folders stay as they are.
 """
@@ -18,8 +20,11 @@ import numpy as np
 import torch
 from machine import described, publish, table
 
+from gecko_core.io import below_data_dir, write_text
+from gecko_core.randomness import generator
 from gecko_core.text_identity import words_key
 from gecko_eval import load_beir
+from gecko_fret import build_fret
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.report.apart import MOST, compare
 from gecko_fret.build.report.base import ReportData
@@ -27,25 +32,56 @@ from gecko_fret.build.report.classifier import Side, tell_apart
 from gecko_fret.build.report.diversity import diversity
 from gecko_fret.build.report.giveaways import giveaways
 from gecko_fret.build.report.queries import drawn
-from gecko_fret.config import EmbedderConfig
+from gecko_fret.config import EmbedderConfig, parse_config
 from gecko_fret.models import load_embedder
 from gecko_fret.query_files import read_queries
+from gecko_fret.steps import FILTER
 
+SETS = ("scifact", "fiqa_gold")
+EXAMPLES = 24
 HEADER = ["queries", "features", "AUC", "standard deviation", "folds", "of each side"]
 SHOWN = 6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="SET=FRET_FOLDER")
+    parser.add_argument("runs", nargs="*", metavar="SET=FRET_FOLDER")
+    parser.add_argument("--work", type=Path, help="folder of builds to make; a run goes on from it")
+    parser.add_argument("--seeds", type=int, default=100, help="of a build")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if bool(options.runs) == bool(options.work):
+        parser.error("name builds as SET=FRET_FOLDER, or --work to make them")
     torch.set_num_threads(options.threads)
+    if options.work:
+        options.runs = built(options.work, options.seeds)
     lines = ["# Written and real queries", "", f"{described('torch', 'scikit-learn', 'numpy')}.", ""]
     for run in options.runs:
         name, _, folder = run.partition("=")
         lines += section(name, Path(folder))
     publish("told_apart", lines)
+
+
+def built(work: Path, seeds: int) -> list[str]:
+    """Builds with both prompts on each set, as arguments of this script."""
+    runs = []
+    for name in SETS:
+        real = list(dict.fromkeys(" ".join(text.split()) for text in load_beir(name, "train").queries))
+        order = generator("examples", 0).permutation(len(real))[:EXAMPLES].tolist()
+        examples = work / f"{name}.txt"
+        if not examples.exists():
+            work.mkdir(parents=True, exist_ok=True)
+            write_text(examples, "".join(f"{real[place]}\n" for place in order))
+        for prompt, settings in {"default": {}, "examples": {"examples": str(examples)}}.items():
+            sources = ["llm", "titles", "sentences"]
+            config = parse_config({
+                "corpus": {"path": str(below_data_dir(name) / "corpus.jsonl.gz")},
+                "generate": {"seeds": seeds, "sources": sources, "contrast": 0.5, **settings},
+                "retrieve": {"cache": str(work / "embeddings")},
+            })  # fmt: skip
+            build_fret(config, work / f"{name}-{prompt}", progress=True, until=FILTER)
+            runs.append(f"{name}={work / f'{name}-{prompt}'}")
+    return runs
 
 
 def section(name: str, folder: Path) -> list[str]:
