@@ -48,13 +48,13 @@ def main() -> int:
     arguments.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.worker:
-        return worker(*options.worker, options)
-    if options.device != "cpu":
-        VARIANTS.update(LARGER)
+        library, dtype, batch, out = options.worker
+        return worker(library, dtype, batch, out, options)
+    variants = VARIANTS if options.device == "cpu" else VARIANTS | LARGER
     with tempfile.TemporaryDirectory() as scratch:
-        runs: dict[str, list[dict]] = {name: [] for name in VARIANTS}
+        runs: dict[str, list[dict]] = {name: [] for name in variants}
         for _ in range(options.rounds):
-            for name, (library, dtype, batch) in VARIANTS.items():
+            for name, (library, dtype, batch) in variants.items():
                 out = f"{scratch}/{library}-{dtype}-{batch}.npy"
                 runs[name].append(child([library, dtype, str(batch), out], options.texts, options))
         if options.rounds:
@@ -127,10 +127,10 @@ def print_table(runs: dict[str, list[dict]], scratch: Path, options: argparse.Na
     import numpy as np
 
     def vectors(name: str) -> np.ndarray:
-        found = np.load(scratch / "{}-{}-{}.npy".format(*VARIANTS[name]))
+        found = np.load(scratch / "{}-{}-{}.npy".format(*(VARIANTS | LARGER)[name]))
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    names = list(VARIANTS)
+    names = list(runs)
     reference = vectors(names[0])
     seconds = {name: statistics.median(run["seconds"] for run in runs[name]) for name in names}
     packages = ("gecko-core", "sentence-transformers", "transformers", "torch")

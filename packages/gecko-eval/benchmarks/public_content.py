@@ -7,8 +7,10 @@ The sets below were compared with their public sources (counts, and scores in kn
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ SAME: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Hash the sets below GECKO_DATA_DIR and write the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    if not os.environ.get("GECKO_DATA_DIR"):
+        sys.exit("error: GECKO_DATA_DIR names the folder of the public sets; it is not set")
     entries = []
     for local in discover(os.environ["GECKO_DATA_DIR"]):
         public = SAME.get(local.name)

@@ -26,9 +26,9 @@ from gecko_fret.config import FretConfig, LLMConfig
 from gecko_fret.corpus.load import python_docs
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.judges import JUDGES, Batch, JudgeSetup, Pair
-from gecko_fret.llm import load_llm
 from gecko_fret.llm.openai import OpenAILLM, cut_by_characters
 from gecko_fret.llm.protocol import LLM, ScoreRequest
+from gecko_fret.llm.transformers import TransformersLLM
 from gecko_fret.models import Models, load_embedder
 from gecko_fret.prompting import load_prompts
 
@@ -43,7 +43,7 @@ class AsServed:
         chat: whether the text is the model's chat template's.
     """
 
-    def __init__(self, llm: LLM, *, chat: bool):
+    def __init__(self, llm: TransformersLLM, *, chat: bool):
         self._llm, self._chat = llm, chat
 
     def __getattr__(self, name: str):
@@ -110,7 +110,7 @@ class Bench:
 
     def here(self) -> None:
         """The transformers backend."""
-        own = lru_cache(lambda: load_llm(LLMConfig(dtype="float32")))
+        own = lru_cache(lambda: TransformersLLM.load(LLMConfig(dtype="float32")))
         for api in ("completions", "chat"):
             served = partial(lambda chat: AsServed(own(), chat=chat), api == "chat")
             values, _ = self._judged("transformers", api, "log-probabilities of both labels", "yes-no", served)

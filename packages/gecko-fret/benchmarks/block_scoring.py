@@ -11,6 +11,7 @@ changes little.
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import time
@@ -113,6 +114,7 @@ def problem(queries: int, passages: int) -> tuple[TransformersLLM, Judges, list[
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     llm, judges, texts, queries = load()
     kinds, draw = load_prompts("default").kinds, random.Random(1)

@@ -19,15 +19,13 @@ import multiprocessing
 import re
 import tempfile
 import time
-import zlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from machine import described, publish, table
+from stand_ins import BagOfWords
 
 from gecko_fret import Corpus, build_fret
 from gecko_fret.config import parse_config
@@ -123,28 +121,6 @@ def answer_to(body: dict[str, Any]) -> dict[str, Any]:
 def run_server(latency: float, share: float, ready: Any) -> None:
     """The server's process."""
     asyncio.run(Server(latency, share).serve(ready))
-
-
-class BagOfWords:
-    """An embedder that takes no time: words hashed into 256 dimensions."""
-
-    prompt_style, max_seq_length, dim = "plain", 256, 256
-
-    def weights_hash(self) -> str:
-        return "bag of words"
-
-    def _encode(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.lower()):
-                vectors[row, zlib.crc32(word.encode()) % self.dim] += 1
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-    def encode_queries(self, texts: Sequence[str], task: str = "", **options: Any) -> np.ndarray:
-        return self._encode(texts)
-
-    def encode_documents(self, texts: Sequence[str], titles: Any = None, **options: Any) -> np.ndarray:
-        return self._encode(texts)
 
 
 @dataclass

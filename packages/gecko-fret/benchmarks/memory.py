@@ -20,8 +20,7 @@ from pathlib import Path
 
 from machine import described, publish, table
 
-from gecko_fret.corpus import python_docs
-from gecko_fret.corpus.splitting import split_sentences
+from gecko_fret.corpus import python_docs, split_sentences
 
 SETTINGS = ["generate.seeds=8", "generate.attempts=1", "retrieve.seed_top_k=null", "retrieve.candidates=8"]
 

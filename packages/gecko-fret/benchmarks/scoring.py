@@ -8,6 +8,7 @@ full, padded to the longest of its batch, and makes the logits of every position
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import time
@@ -27,6 +28,7 @@ QUERY = "how are elements of a list put in order"
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     llm, prompts = TransformersLLM.load(LLMConfig()), load_prompts("default")
     passages = random.Random(0).sample(list(python_docs()), PAIRS)
     texts = llm.truncate([prompt_text(passage) for passage in passages], 128)
