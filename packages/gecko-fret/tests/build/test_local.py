@@ -17,15 +17,23 @@ pytest.importorskip("openai")
 
 
 @pytest.fixture
-def config(local):
-    """Six parts of two seeds over the chat API."""
+def config(local, word_tokenizer, tmp_path_factory):
+    """Six parts of two seeds, written over the chat API."""
 
     def config(**llm):
+        judges = None
+        if llm.get("api") == "completions":
+            judges = ["similarity", "ql", "rc"]  # the labels of rc are tokens of this vocabulary
+            folder = tmp_path_factory.mktemp("tokenizer")
+            word_tokenizer.save_pretrained(folder)
+            llm["tokenizer"] = str(folder)
         return parse_config(
             {
                 "llm": local | {"api": "chat", "timeout_s": 20} | llm,
+                "generators": [local | {"api": "chat", "timeout_s": 20} | llm | {"api": "chat", "tokenizer": None}],
                 "generate": {"seeds": 12, "attempts": 1, "max_copied": 1.0, "part_size": 2},
                 "retrieve": {"candidates": 3},
+                "score": {"judges": judges},
                 "measure": {"items": 12, "seeds": 0, "candidates": 3, "part_size": 3},
             }
         )
@@ -47,16 +55,16 @@ def one_by_one(build, step, missing):
         build.record(step, step.run_part(build.context, number), 0.0)
 
 
-def test_parts_side_by_side_are_those_made_one_by_one(config, server, tmp_path, corpus, fake_embedder):
-    server.pause = 0.02
-    in_flight = []
+@pytest.mark.parametrize("api", ["chat", "completions"])  # over the latter ql and yes-no are read from one pass
+def test_parts_side_by_side_are_those_made_one_by_one(api, config, server, tmp_path, corpus, fake_embedder):
+    server.pause, settings, in_flight = 0.02, config(api=api), []
     for out, options in (("beside", {}), ("alone", {"engine": one_by_one})):
         server.most_in_flight = 0
-        built(config(), tmp_path / out, corpus, fake_embedder, until=WRITE, **options)
+        built(settings, tmp_path / out, corpus, fake_embedder, until=WRITE, **options)
         in_flight.append(server.most_in_flight)
     assert in_flight[1] <= 2 < in_flight[0]
-    summary = built(config(), tmp_path / "beside", corpus, fake_embedder)
-    other = built(config(), tmp_path / "alone", corpus, fake_embedder, engine=one_by_one)
+    summary = built(settings, tmp_path / "beside", corpus, fake_embedder)
+    other = built(settings, tmp_path / "alone", corpus, fake_embedder, engine=one_by_one)
     assert files(tmp_path / "beside") == files(tmp_path / "alone")  # their counters of tokens included
     assert summary.tokens == other.tokens
     assert summary.counts == other.counts

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import yaml
@@ -6,6 +8,7 @@ from gecko_core.errors import ConfigError
 from gecko_fret.config import parse_config
 from gecko_fret.judges import JUDGES, Batch, JudgeSetup
 from gecko_fret.judges.joint import joint_prompt
+from gecko_fret.llm.lanes import lane, waiting
 from gecko_fret.models import Models
 from gecko_fret.prompting import load_prompts
 
@@ -80,3 +83,31 @@ def test_where_the_label_judge_is_not_asked_the_pass_ends_with_the_query(pairs, 
     assert JUDGES["ql"](setup).judge(batch) == [-1.0] * 4
     assert [(request.continuation, request.tail) for request in llm.requests] == [(" sour", "")] * 4
     assert all("relevant to the query? No" in request.prefix for request in llm.requests)
+
+
+def test_parts_side_by_side_wait_for_the_server_at_once(pairs, spy_llm):
+    """A lock that one part holds while it waits, and another asks for while it has the turn, would end them both."""
+    both, turn = threading.Barrier(2, timeout=10), threading.Lock()
+
+    class Served(spy_llm):
+        def score(self, requests, labels=(), *, blocks=False):
+            with waiting():
+                both.wait()
+            return super().score(requests, labels, blocks=blocks)
+
+    llm = Served(lambda request: (0.5, 0.5))
+    config = parse_config({"llm": {"model": "given"}})
+    setup = JudgeSetup(config, Models(llms={"given": llm}), None)
+    done = []
+
+    def part():
+        batch = Batch(pairs("sour"), setup, load_prompts("default"), joint_prompt(config.score))
+        with lane(turn):
+            done.append(JUDGES["ql"](setup).judge(batch))
+
+    threads = [threading.Thread(target=part, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert done == [[-1.0] * 4] * 2

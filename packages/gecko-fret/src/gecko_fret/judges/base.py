@@ -112,6 +112,7 @@ class Batch:
         self.pairs, self.prompts, self._setup, self._joint_prompt = pairs, prompts, setup, joint_prompt
         self._asked = setup.config.score.all_judges if asked is None else asked
         self.counters: Counter[str] = Counter()
+        self._joint: JointScores | None = None
 
     @property
     def config(self) -> ScoreConfig:
@@ -147,12 +148,19 @@ class Batch:
         """Whether this judge, ``ql`` or the label judge, reads what it says from ``joint``."""
         return self._joint_prompt is not None and judge in ("ql", self._joint_prompt.judge)
 
-    @cached_property
+    @property
     def joint(self) -> JointScores:
         """Query likelihood and label probabilities of every pair from one forward pass.
 
         Where the label judge is not asked, as it is when its weight is 0, the pass ends with the query.
         """
+        # No cached_property: up to Python 3.11 one lock serves it in all batches, and who waits for a server would
+        # hold it while another lane (llm/lanes.py) has the turn and waits for the lock.
+        if self._joint is None:
+            self._joint = self._score_jointly()
+        return self._joint
+
+    def _score_jointly(self) -> JointScores:
         assert self._joint_prompt is not None
         labelled = self._joint_prompt.judge in self._asked
         request = self._joint_prompt.request
