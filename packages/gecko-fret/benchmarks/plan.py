@@ -109,7 +109,7 @@ def storage(options: argparse.Namespace, counts: dict[str, int], config: dict[st
             continue  # those do not grow with the rows
         size = sum(path.stat().st_size for path in files) * factor
         parts = len(files) * factor
-        section = settings.generate if step.name in ("write", "filter") else settings.retrieve
+        section = settings.generate if step.name == "write" else settings.retrieve
         larger = parts * section.part_size / 2048
         rows.append([step.name, f"{size / 2**30:.1f}", f"{parts:,.0f}", f"{larger:,.0f}"])
     return rows

@@ -83,7 +83,7 @@ def test_requests_and_tokens_a_minute_are_shared():
     assert most_workers(parse_config({})) > 10**6
 
 
-def fake_ray(monkeypatch):
+def fake_ray(monkeypatch, processors=8.0):
     """Ray Data in this process: one worker, which gets the parts one by one. Returns what it was told."""
     told = {}
 
@@ -99,7 +99,9 @@ def fake_ray(monkeypatch):
         ActorPoolStrategy=lambda size: size,
         from_items=lambda items, override_num_blocks: Parts(items),
     )
-    ray = SimpleNamespace(is_initialized=lambda: True, data=data)
+    ray = SimpleNamespace(
+        is_initialized=lambda: True, data=data, cluster_resources=lambda: {"CPU": processors, "memory": 1e9}
+    )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", data)
     return told
@@ -122,6 +124,17 @@ def test_what_workers_spend_is_in_the_manifest(server, small_corpus, fake_embedd
     assert told["config"]["llm"]["requests_per_minute"] == 30_000
     assert spent["ray"] == spent["local"]
     assert files(tmp_path / "ray") == files(tmp_path / "local")
+
+
+def test_no_more_workers_than_processors(config, small_corpus, tmp_path, monkeypatch, caplog):
+    """Ray would wait for a processor that is never free, and end in a timeout."""
+    told = fake_ray(monkeypatch, processors=3.0)
+    parsed = parse_config(config | {"generate": {"seeds": 10, "part_size": 2}})
+    build_fret(
+        parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(4), stop=iter([False] * 4 + [True] * 9).__next__
+    )
+    assert told["workers"] == 3
+    assert [record.message for record in caplog.records] == ["--workers 4: Ray has 3 processors here, so 3 at a time"]
 
 
 @pytest.mark.slow
@@ -147,7 +160,8 @@ def test_an_error_in_a_worker_is_the_one_line_it_would_be_here(config, small_cor
     for part in (tmp_path / "ray" / "attempts").glob("*.parquet"):
         part.unlink()
     part = tmp_path / "ray" / "corpus" / "part-00000.parquet"
-    whole = bytearray(part.read_bytes())
+    sound = part.read_bytes()
+    whole = bytearray(sound)
     whole[8:400] = bytes(392)  # the footer is left: the driver counts rows, the worker reads them
 
     def damage():  # when the build has checked its parts
@@ -156,4 +170,6 @@ def test_an_error_in_a_worker_is_the_one_line_it_would_be_here(config, small_cor
 
     with pytest.raises(DataError, match=r"part-00000\.parquet: the part is damaged"):
         build_fret(parsed, tmp_path / "ray", corpus=small_corpus, engine=RayEngine(1), stop=damage)
-    assert build_fret(parsed, tmp_path / "ray", corpus=small_corpus).complete
+    build_fret(parsed, tmp_path / "ray", corpus=small_corpus, until=WRITE)  # makes the damaged part again
+    assert part.read_bytes() == sound
+    assert len(list((tmp_path / "ray" / "attempts").glob("*.parquet"))) == 2

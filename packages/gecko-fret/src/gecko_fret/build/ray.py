@@ -19,6 +19,7 @@ from gecko_fret.steps import STEPS, BuildContext, PartStep
 if TYPE_CHECKING:
     from gecko_fret.build.pipeline import Build
 
+_log = logging.getLogger(__name__)
 _PACE = ("requests_per_minute", "tokens_per_minute")
 _KINDS: dict[str, type[GeckoError]] = {
     kind.__name__: kind for kind in (ConfigError, DataError, ModelError, BackendError)
@@ -94,7 +95,7 @@ class RayEngine:
     Requests and tokens per minute hold for all workers together: each has an equal share.
 
     Args:
-        workers: number of actors.
+        workers: number of actors; no more than the cluster has processors.
 
     Raises:
         ModelError: Ray is not installed.
@@ -105,7 +106,7 @@ class RayEngine:
             import ray
         except ImportError:
             raise ModelError("--engine ray: Ray is not installed; pip install 'gecko-fret[ray]'") from None
-        self._ray, self._workers = ray, workers
+        self._ray, self._workers, self._told = ray, workers, False
 
     def __call__(self, build: Build, step: PartStep[Any, Any], missing: list[int]) -> None:
         """Make the missing parts of a step."""
@@ -116,7 +117,7 @@ class RayEngine:
         logging.getLogger("ray.data").setLevel(logging.WARNING)  # the build reports its own progress
         data.DataContext.get_current().enable_progress_bars = False
         context = build.context
-        workers = min(self._workers, len(missing), most_workers(context.config))
+        workers = min(self._workers, len(missing), most_workers(context.config), self._processors())
         options = {
             "out": str(context.out.resolve()),
             "config": shared_pace(context.config, workers).model_dump(mode="json"),
@@ -134,6 +135,14 @@ class RayEngine:
             context.models.charge(json.loads(row["spent"]))
             raise_from(str(row["error"]))
             build.record(step, int(row["units"]), float(row["seconds"]))
+
+    def _processors(self) -> int:
+        """Processors of the cluster: a worker takes one, and Ray would wait in vain for one too many."""
+        found = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        if found < self._workers and not self._told:
+            _log.warning("--workers %d: Ray has %d processors here, so %d at a time", self._workers, found, found)
+            self._told = True
+        return found
 
 
 def most_workers(config: FretConfig) -> int:
