@@ -12,7 +12,7 @@ with: transformers on the same prompt, as text or in the model's chat template.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--server", action="append", default=[], help="NAME=URL=MODEL; several are compared")
     parser.add_argument("--titles", type=int, default=20)
     parser.add_argument("--samples", type=int, nargs="*", default=[8, 32])
+    parser.add_argument("--chat-samples", type=int, nargs="*", help="over chat; default: the same")
     parser.add_argument("--sampled", nargs="*", help="servers that are asked for samples; default: all")
     options = parser.parse_args()
     bench = Bench(options.work / str(options.titles), options.titles)
@@ -75,7 +76,9 @@ def main() -> None:
         name, url, model = server.split("=")
         # vLLM ends at a request with a seed where it runs on a CPU.
         config = LLMConfig(backend="openai", model=model, url=url, timeout_s=300, send_seed=False)
-        bench.served(name, config, options.samples if options.sampled is None or name in options.sampled else [])
+        over_chat = options.samples if options.chat_samples is None else options.chat_samples
+        counts = {"completions": options.samples, "chat": over_chat}
+        bench.served(name, config, counts if options.sampled is None or name in options.sampled else {})
     lines = [
         "# One LLM over several servers",
         "",
@@ -122,7 +125,7 @@ class Bench:
         listed, _ = self._judged(name, api, "listwise", "listwise", lambda: AsServed(own(), chat=False))
         self._row(name, api, "listwise", listed)
 
-    def served(self, name: str, config: LLMConfig, counts: Sequence[int]) -> None:
+    def served(self, name: str, config: LLMConfig, counts: Mapping[str, Sequence[int]]) -> None:
         """Every way in which a server can be asked."""
         for api in ("completions", "chat"):
             asked = config.model_copy(update={"api": api})
@@ -131,7 +134,7 @@ class Bench:
             ways = [(f"{can.alternatives} likeliest tokens" + (", others looked up" if can.echo else ""), can, asked)]
             if can.alternatives > 5:
                 ways.append(("5 likeliest tokens", replace(can, alternatives=5, echo=False), asked))
-            for samples in counts:
+            for samples in counts.get(api, ()):
                 without = replace(can, alternatives=0, echo=False)
                 ways.append((f"{samples} samples", without, asked.model_copy(update={"samples": samples})))
             for way, known, settings in ways:
