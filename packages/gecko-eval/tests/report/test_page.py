@@ -70,4 +70,4 @@ def test_names_are_text_and_never_markup(results, tmp_path):
     paths = write_report([results], tmp_path / "report")
     assert "&lt;b&gt;bold&lt;/b&gt; | &amp; co @64" in paths[1].read_text()
     assert "<b>" not in paths[1].read_text()
-    assert "| <b>bold</b> \\| & co @64 |" in paths[0].read_text()
+    assert "| &lt;b>bold&lt;/b> \\| &amp; co @64 |" in paths[0].read_text()

@@ -432,8 +432,9 @@ def test_llama_cpp_agrees_with_transformers_and_with_itself(llama_cpp):
         rendered = [ScoreRequest(*render_chat(tokenizer, request.dialogue)) for request in requests]
         chat, text = odds(chats.score(requests, block.label_strings)), odds(completions.score(rendered, labels))
         assert spearmanr(chat, text).statistic > 0.97
+        asked, likeliest = WriteRequest("", "The colour of grass is", 1), Sampling(max_new_tokens=8, temperature=0.0)
         for llm in (completions, chats):
-            assert llm.generate([WriteRequest("", "Name a colour.", 1)], Sampling(max_new_tokens=8))[0].text.strip()
+            assert llm.generate([asked], likeliest)[0].text.strip()
     finally:
         completions.close()
         chats.close()
@@ -461,8 +462,9 @@ def test_vllm_serve_agrees_with_transformers_and_with_itself(vllm_serve):
         rendered = [ScoreRequest(*render_chat(load_tokenizer(folder), request.dialogue)) for request in requests]
         chat, text = odds(chats.score(requests, block.label_strings)), odds(own.score(rendered, labels))
         assert spearmanr(chat, text).statistic > 0.97
+        asked, likeliest = WriteRequest("", "The colour of grass is", 1), Sampling(max_new_tokens=8, temperature=0.0)
         for llm in (completions, chats):
-            assert llm.generate([WriteRequest("", "Name a colour.", 1)], Sampling(max_new_tokens=8))[0].text.strip()
+            assert llm.generate([asked], likeliest)[0].text.strip()
     finally:
         completions.close()
         chats.close()

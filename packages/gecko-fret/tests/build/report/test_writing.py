@@ -71,7 +71,7 @@ def test_texts_cannot_break_the_page_or_the_table():
     assert not re.search("<i>|<u>|<b>", page)
     assert [float(width) for width in re.findall(r"width:([\d.]+)%", page)] == [30, 60]
     assert report_text([section], "report.md") == (
-        "# FRet report\n\n## <i>T\n\nn\n\n| <u>a | b |\n|---|---|\n| <b>\\|x | 3 |\n| y | 6 |\n"
+        "# FRet report\n\n## <i>T\n\nn\n\n| &lt;u>a | b |\n|---|---|\n| &lt;b>\\|x | 3 |\n| y | 6 |\n"
     )
 
 
