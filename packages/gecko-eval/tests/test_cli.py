@@ -184,6 +184,7 @@ def test_own_data_keeps_its_name(invoke, data_root):
     assert "] stsb: cosine_spearman" in done.output
 
 
+@pytest.mark.long
 def test_a_reader_that_goes_away_does_not_end_a_run(data_root, tmp_path):
     command = [sys.executable, "-m", "gecko_eval.cli", "run", "-m", "bm25", "-t", "toy", "--out", tmp_path / "o"]
     environment = {**os.environ, "GECKO_DATA_DIR": str(data_root), "HF_HUB_OFFLINE": "1"}

@@ -18,7 +18,14 @@ import pytest
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="this is that process")
 @pytest.mark.parametrize(
-    "name", ["test_block_kl.py", "test_contrastive.py", "test_norms.py", "test_pooling.py", "test_tune.py"]
+    "name",
+    [
+        pytest.param("test_block_kl.py", marks=pytest.mark.long),
+        pytest.param("test_contrastive.py", marks=pytest.mark.long),
+        "test_norms.py",
+        "test_pooling.py",
+        pytest.param("test_tune.py", marks=pytest.mark.long),
+    ],
 )
 def test_kernels_under_the_interpreter(name):
     done = subprocess.run(

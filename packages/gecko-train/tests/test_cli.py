@@ -53,6 +53,7 @@ GOOD = {"id": "a", "title": "one two three four", "text": "word " * 60}
         ("small.jsonl", (json.dumps(GOOD) + "\n").encode(), "at least 10 are needed"),
     ],
 )
+@pytest.mark.long
 def test_a_corpus_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import gecko_train
 
 TERM = '''
@@ -59,6 +61,7 @@ def insert(path: Path, after: str, line: str) -> None:
     path.write_text(text.replace(after, f"{after}{line}\n"), encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_term_and_a_source_take_one_file_and_one_registration_each(tiny_backbone, tmp_path):
     package = tmp_path / "gecko_train"
     shutil.copytree(Path(gecko_train.__file__).parent, package)

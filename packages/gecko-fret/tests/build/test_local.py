@@ -55,6 +55,7 @@ def one_by_one(build, step, missing):
         build.record(step, step.run_part(build.context, number), 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("api", ["chat", "completions"])  # over the latter ql and yes-no are read from one pass
 def test_parts_side_by_side_are_those_made_one_by_one(api, config, server, tmp_path, corpus, fake_embedder):
     server.pause, settings, in_flight = 0.02, config(api=api), []

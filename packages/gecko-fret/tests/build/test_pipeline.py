@@ -71,6 +71,7 @@ def test_build_gives_rows_whose_labels_follow_from_their_scores(run, tmp_path):
     assert rows[0].query == next(iter(rows)).query == rows[:1][0].query
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slow", [False, True])
 def test_a_long_list_of_parts_is_not_saved_after_every_part(run, tmp_path, monkeypatch, slow):
     write, saves = Workspace.write_manifest, []
@@ -464,6 +465,7 @@ def test_a_folder_of_a_version_without_a_list_is_taken_over(run, whole, fake_llm
     assert data_files(out) == data_files(whole)
 
 
+@pytest.mark.long
 def test_a_killed_build_asks_the_llm_again_for_its_last_part_alone(run, fake_llm, tmp_path):
     """What an LLM has answered is listed before it is asked for the next part; a part takes two calls at most."""
     calls = []
@@ -574,6 +576,7 @@ build_fret(parse_config(test_pipeline.SMALL), sys.argv[1], corpus=corpus, models
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_killed_build_goes_on_to_the_same_bytes(run, tmp_path, kills):
     """SIGKILL at random moments of builds that go on after each: every output is that of a build left alone."""

@@ -37,6 +37,7 @@ def test_queries_come_nearer_to_their_seeds(embedder, small_corpus):
     assert diagonal() > before
 
 
+@pytest.mark.long
 def test_a_build_keeps_its_trained_embedder_and_goes_on_with_it(embedder, small_corpus, fake_llm, tmp_path):
     """A resumed build, and workers elsewhere, embed with the weights that the first part was embedded with."""
     settings = {"llm": {"model": "fake"}, "generate": {"seeds": 12, "max_copied": 1.0}}

@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.long
+
 
 def launch(start_training, world_size, backbone, folder, steps, **more):
     with socket.socket() as free:

@@ -74,6 +74,7 @@ def test_the_same_seed_gives_the_same_bits(tiny_backbone, row_set, tmp_path):
     assert torch.equal(*trained)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_blocks", [False, True])
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_path, start_training, in_blocks):
     def start(folder):

@@ -2,6 +2,7 @@ import io
 import json
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from gecko_train.config import parse_recipe
@@ -44,6 +45,7 @@ def test_the_interval_covers_queries_and_seeds():
     assert interval(by_query[None]) == interval(by_query[None])
 
 
+@pytest.mark.long
 def test_all_cells_are_trained_and_measured_and_not_again(tiny_backbone, corpus_file, tmp_path, monkeypatch):
     calls = []
 

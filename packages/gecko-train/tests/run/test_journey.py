@@ -127,6 +127,7 @@ def test_a_finished_run_is_shown_again_and_nothing_is_written(recipe, tmp_path):
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.long
 def test_a_run_stopped_anywhere_goes_on_and_ends_the_same(recipe, tmp_path, monkeypatch):
     whole, _ = run(recipe)
     model = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()

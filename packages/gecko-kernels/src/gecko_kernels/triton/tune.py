@@ -35,6 +35,8 @@ COMPILED_ROWS = 512
 #: A candidate this much slower than the best so far in its first run is not timed again.
 HOPELESS = 1.5
 Result = TypeVar("Result")
+#: Kernel, tile, rows, prefixes, precision, device.
+ToCompile = tuple[str, Tile, int, tuple[int, ...], torch.dtype, torch.device]
 # Kernel -> the tiles of its problem, to be set, and the pass to time.
 Passes = dict[str, tuple[dict[str, Tile], Callable[[], object]]]
 
@@ -101,7 +103,9 @@ def tune(
     best: dict[str, Tile] = {}
     for candidates in rounds:
         wanted = {kernel: candidates(best.get(kernel)) for kernel in passes}
-        _compile_all([(kernel, tile, tuple(dims), dtype, device) for kernel in wanted for tile in wanted[kernel]], jobs)
+        few = min(rows, COMPILED_ROWS)
+        wanted_now = [(kernel, tile, few, tuple(dims), dtype, device) for kernel in wanted for tile in wanted[kernel]]
+        _compile_all(wanted_now, jobs)
         for kernel, (chosen, run) in passes.items():
             for tile in wanted[kernel]:
                 chosen[kernel] = tile
@@ -125,15 +129,17 @@ def _fits(run: Callable[[], Result]) -> Result | None:
         return None
 
 
-def _compile_all(wanted: Iterable[tuple[str, Tile, tuple[int, ...], torch.dtype, torch.device]], jobs: int) -> None:
+def _compile_all(wanted: Iterable[ToCompile], jobs: int) -> None:
     if jobs > 1:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             list(pool.map(_compile, *zip(*wanted, strict=True)))
 
 
-def _compile(kernel: str, tile: Tile, dims: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+def _compile(
+    kernel: str, tile: Tile, rows: int, dims: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
     """Run a kernel once on a small batch: what is compiled lands in Triton's cache."""
-    queries, positives = (torch.randn(COMPILED_ROWS, dims[-1], device=device).to(dtype) for _ in range(2))
+    queries, positives = (torch.randn(rows, dims[-1], device=device).to(dtype) for _ in range(2))
     chosen, run = _passes(queries, positives, dims, [kernel])[kernel]
     chosen[kernel] = tile
     _fits(run)

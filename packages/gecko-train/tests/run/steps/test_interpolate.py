@@ -179,6 +179,7 @@ def test_without_the_key_a_run_is_as_it_was(make, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_run_killed_at_the_end_of_any_step_or_within_the_choice_saves_the_same_bytes(make, tmp_path, monkeypatch):
     recipe = make(trainer={"learning_rate": 3e-3})
     recipe["prefinetune"] |= {"enabled": True, "trainer": recipe["finetune"]["trainer"] | {"max_steps": 2}}
