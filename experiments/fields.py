@@ -12,6 +12,7 @@ for their answer (`relabelled`). Searched is the file that `gecko-fret vectors` 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gecko_core import Gecko
 from gecko_core.command import run_command
 from gecko_core.fields import read_vectors, search_documents
 from gecko_core.randomness import generator
-from gecko_fret import Corpus, build_fret
+from gecko_fret import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.vectors import VectorsOptions, write_vectors
 
@@ -40,14 +41,17 @@ WAYS: dict[str, tuple[str, str]] = {
     "titles and relabelled queries, fitted weights": ("fitted", "relabelled"),
 }
 SMALL = {
-    "documents": 8, "attempts": 1, "candidates": 3, "items": 8, "sentences": 20, "queries": 4, "passage_tokens": 24,
+    "documents": [8], "attempts": 1, "candidates": 3, "items": 8, "sentences": 20, "queries": 4, "passage_tokens": 24,
     "judges": ["similarity", "ql"],
 }  # fmt: skip
 
 
 def main() -> None:
     parser = lab.arguments(__doc__, SETS)
-    parser.add_argument("--documents", type=int, default=0, help="the judged ones and drawn others; 0: all")
+    parser.add_argument(
+        "--documents", nargs="+", type=int, default=[0],
+        help="of every set, or of each: those that queries are judged on, so many queries as fit, and others; 0: all",
+    )  # fmt: skip
     parser.add_argument("--attempts", type=int, default=2, help="queries that are asked for per passage")
     parser.add_argument("--candidates", type=int, default=10, help="passages that judges see of each query")
     parser.add_argument("--passage-tokens", type=int, default=128, help="of a passage, that the LLM reads")
@@ -60,14 +64,16 @@ def main() -> None:
     given = lab.parsed(parser, SMALL)
     model = Gecko.from_pretrained(given.embedder)
     raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
-    for name in given.sets:
-        raw["sets"][name] = scored(given, model, lab.judged_set(name, given.queries))
+    if len(given.documents) == 1:
+        given.documents *= len(given.sets)
+    for name, documents in zip(given.sets, given.documents, strict=True):
+        raw["sets"][name] = scored(given, model, reduced(lab.judged_set(name, given.queries), documents))
     lab.publish("fields", report(given, raw), raw, given)
 
 
 def scored(given: argparse.Namespace, model: Gecko, of: lab.Judged) -> dict[str, Any]:
     """NDCG@10 of every query by way and dim, the weights, and what the queries were."""
-    corpus, folder = reduced(of, given.documents), given.work / of.name
+    corpus, folder = of.corpus, given.work / of.name
     clock = lab.Clock(folder / "seconds.json")
     config = parse_config(
         {
@@ -82,7 +88,13 @@ def scored(given: argparse.Namespace, model: Gecko, of: lab.Judged) -> dict[str,
     run = folder / "fret"
     clock.run("build", lambda: build_fret(config, run, corpus=corpus, progress=True))
     asked = np.asarray(model.encode_queries(list(of.data.queries), task=of.data.task))
-    found: dict[str, Any] = {"documents": len(corpus), "ndcg_at_10": {}, "about": {}, "seconds": clock.seconds}
+    found: dict[str, Any] = {
+        "documents": len(corpus),
+        "queries": len(asked),
+        "ndcg_at_10": {},
+        "about": {},
+        "seconds": clock.seconds,
+    }
     for dim in given.dims:
         for way, (weights, queries) in WAYS.items():
             key, out = f"{way}, {dim}", folder / "vectors" / f"{weights}-{queries}-{dim}.parquet"
@@ -111,19 +123,32 @@ def written(
     write_vectors(run, out, options, model=model, progress=True)
 
 
-def reduced(of: lab.Judged, documents: int) -> Corpus:
-    """The corpus, or its judged documents and drawn others."""
+def reduced(of: lab.Judged, documents: int) -> lab.Judged:
+    """The set with a smaller corpus: the documents judged for its queries, and drawn others.
+
+    Queries are taken in a drawn order, each as long as its documents still fit: of a set with many judged documents a
+    query, those with fewer are favoured.
+    """
     if not documents or documents >= len(of.corpus):
-        return of.corpus
-    judged = [name for told in of.data.judgements for name, grade in told.items() if grade > 0 and name in of.corpus]
-    rest = [name for name in of.corpus.ids if name not in set(judged)]
+        return of
+    judged = [[name for name, grade in told.items() if grade > 0 and name in of.corpus] for told in of.data.judgements]
+    taken: set[str] = set()
+    rows = []
+    for row in generator("queries that fit", 0).permutation(len(judged)).tolist():
+        if len(taken | set(judged[row])) <= documents:
+            taken |= set(judged[row])
+            rows.append(row)
+    rows.sort()
+    rest = [name for name in of.corpus.ids if name not in taken]
     order = generator("documents", 0).permutation(len(rest)).tolist()
-    return of.corpus.subset([*judged, *(rest[place] for place in order[: max(0, documents - len(set(judged)))])])
+    others = [rest[place] for place in order[: documents - len(taken)]]
+    corpus = of.corpus.subset([*(name for row in rows for name in judged[row]), *others])
+    return replace(of, data=lab.of_rows(of.data, rows), corpus=corpus)
 
 
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     """The page."""
-    documents = [f"{name} {of['documents']}" for name, of in raw["sets"].items()]
+    documents = [f"{name} {of['documents']} ({of['queries']} queries)" for name, of in raw["sets"].items()]
     lines = [
         "# Document-level vectors",
         "",

@@ -245,7 +245,11 @@ class Clock:
 def _drawn(data: gecko_eval.RetrievalSet, queries: int) -> gecko_eval.RetrievalSet:
     if not queries or queries >= len(data.queries):
         return data
-    rows = np.sort(generator("judged queries", 0).permutation(len(data.queries))[:queries]).tolist()
+    return of_rows(data, np.sort(generator("judged queries", 0).permutation(len(data.queries))[:queries]).tolist())
+
+
+def of_rows(data: gecko_eval.RetrievalSet, rows: Sequence[int]) -> gecko_eval.RetrievalSet:
+    """The set with the queries of these rows alone."""
     ids = [data.query_ids[row] for row in rows]
     return gecko_eval.RetrievalSet(
         name=data.name, query_ids=ids, queries=[data.queries[row] for row in rows], doc_ids=data.doc_ids,
