@@ -10,10 +10,11 @@ what does adaptation to one cost on another?
 Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real ones; `free`, titles and sentences of
 the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `larger`, the
 same where a larger embedder finds the candidates and its similarity is the judge beside the LLM; `words`, the same
-where BM25 finds a quarter of the candidates; `teacher`, the rows of `all` with the similarities of the larger embedder
-as what is learnt.
+where BM25 finds a quarter of the candidates and is a judge, too; `teacher`, the rows of `all` with the similarities of
+the larger embedder as what is learnt.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
-`blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists.
+`blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists; `frozen`, lists with the
+embeddings and two thirds of the layers as they are; `anchored`, lists with all vectors pulled to the student's own.
 """
 
 from __future__ import annotations
@@ -56,9 +57,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "lists": {**LISTS, "contrastive_weight": 0},
     "both": {**HARD, **LISTS},
     "blocks": {"contrastive_weight": 0, "block": {"weight": 1.0}},
+    "frozen": {**LISTS, "contrastive_weight": 0},
+    "anchored": {**LISTS, "contrastive_weight": 0, "matching": {"weight": 1.0}},
 }
 #: Rows of a batch, so that a step of every way reads about as many texts as one of blocks does.
-BATCH = {"hard": 48, "lists": 20, "both": 20, "blocks": 48}
+BATCH = {"hard": 48, "lists": 20, "both": 20, "blocks": 48, "frozen": 20, "anchored": 20}
+FROZEN = 4  # of six layers
 #: What is measured by default: queries and the way in which they are learnt from.
 VARIANTS = ("written hard", "written lists", "written blocks", "styled blocks", "free blocks", "log blocks",
             "all blocks", "all lists", "all both")  # fmt: skip
@@ -147,6 +151,7 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
                 "candidates": given.candidates - by_words, "bm25": by_words,
                 "cache": str(given.work / judged.name / "embeddings"), "part_size": 256,
             },
+            "score": {"judges": ["similarity", "ql", "yes-no", "bm25"]} if name == "words" else {},
         }
     )  # fmt: skip
     clock.run(f"build {name}", lambda: build_fret(config, folder, corpus=judged.corpus, progress=True))
@@ -175,13 +180,15 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
     if way == "blocks":
         of_source["blocks"] = {}
     stage: dict[str, Any] = {"sets": [of_source], "prompts": given.prompts, "objective": dict(WAYS[way])}
-    if data == "teacher":
-        stage["teacher"] = given.teacher
+    if data == "teacher" or way == "anchored":
+        stage["teacher"] = given.teacher if data == "teacher" else given.student
         stage["teacher_cache"] = str(given.work / judged.name / "teacher")
+    if data == "teacher":
         stage["objective"]["block"] = {"weight": 1.0, "targets": "teacher"}
     return lab.finetuned(
         out, given.student, stage, clock, name=variant, seed=seed, dims=given.dims,
         batch_size=BATCH[way], max_steps=given.steps, learning_rate=given.rate,
+        frozen_layers=FROZEN if way == "frozen" else 0,
     )  # fmt: skip
 
 

@@ -179,6 +179,11 @@ class TrainerConfig(Section):
         default="ddp", description="fsdp: weights and optimizer sharded across ranks (FSDP2)"
     )
     lora: LoraConfig | None = Field(default=None, description="train low-rank adapters only")
+    frozen_layers: int = Field(
+        default=0,
+        ge=0,
+        description="leave the embeddings and so many of the lowest layers as they are: less time a step",
+    )
     peak_tflops: float | None = Field(
         default=None, gt=0, description="for MFU; default: the GPU's rated bf16 peak, or measured"
     )
@@ -198,6 +203,12 @@ class TrainerConfig(Section):
         ge=1,
         description="stop after so many evaluations that are no better than the best before, the start included",
     )
+
+    @model_validator(mode="after")
+    def _frozen_once(self) -> TrainerConfig:
+        if self.frozen_layers and self.lora is not None:
+            raise ValueError("lora leaves all layers as they are and adds to them; leave frozen_layers or lora out")
+        return self
 
 
 class StageConfig(Section):
@@ -295,6 +306,8 @@ class MntpConfig(Section):
         for name in ("evaluate", "patience"):
             if getattr(self.trainer, name) is not None:
                 raise ValueError(f"trainer.{name}: masked next-token prediction evaluates nothing; leave it out")
+        if self.trainer.frozen_layers:
+            raise ValueError("trainer.frozen_layers: masked next-token prediction trains all layers; leave it out")
         return self
 
 

@@ -14,25 +14,29 @@ from typing import Any
 import torch
 
 from gecko_core import Gecko
+from gecko_train.loop.frozen import transformer_layers
 
 # Dense bf16 peaks of the makers' data sheets, in TFLOPS.
 _RATED = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 125, "4090": 165}
 
 
-def step_flops(model: Gecko, lengths: Sequence[int], frozen: bool = False) -> float:
+def step_flops(model: Gecko, lengths: Sequence[int], frozen: bool = False, frozen_layers: int = 0) -> float:
     """FLOPs of one forward and backward pass.
 
     Args:
         model: the model.
         lengths: tokens of each text.
         frozen: the backbone's weights get no gradient (LoRA).
+        frozen_layers: lowest layers that no gradient reaches; what is left of them is the forward pass.
     """
     config: Any = model.backbone.config
     embedded = model.vocabulary * model.hidden_size  # looked up, not multiplied
     weights = max(1, sum(parameter.numel() for parameter in model.backbone.parameters()) - embedded)
     layers = getattr(config, "num_hidden_layers", None) or getattr(config, "num_layers", 0) or 0
-    attention = 12 * layers * model.hidden_size
-    return float(sum((4 if frozen else 6) * weights * n + attention * n * n for n in lengths))
+    still = sum(p.numel() for layer in transformer_layers(model.backbone)[:frozen_layers] for p in layer.parameters())
+    per_token = (4 if frozen else 6) * (weights - still) + 2 * still
+    attention = (12 * (layers - frozen_layers) + 4 * frozen_layers) * model.hidden_size
+    return float(sum(per_token * n + attention * n * n for n in lengths))
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, tflops: float | None = None) -> float:

@@ -9,6 +9,7 @@ import torch
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
 from gecko_train.config import LoraConfig
+from gecko_train.loop.frozen import unfreeze
 
 
 def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
@@ -45,12 +46,4 @@ def merge_lora(model: Gecko) -> None:
     """Add the adapters' products to the weights and leave a plain backbone, all of it trainable again."""
     backbone: Any = model.backbone
     model.backbone = backbone.merge_and_unload()
-    model.backbone.requires_grad_(True)
-    freeze_pooler(model)
-
-
-def freeze_pooler(model: Gecko) -> None:
-    """Freeze BERT's pooler, where there is one: mean pooling never reads it, so it would never get a gradient."""
-    pooler = getattr(model.backbone, "pooler", None)
-    if pooler is not None:
-        pooler.requires_grad_(False)
+    unfreeze(model)

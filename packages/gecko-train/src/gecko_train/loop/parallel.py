@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gecko_core import Gecko
+from gecko_train.loop.frozen import transformer_layers
 
 
 def world() -> tuple[int, int]:
@@ -100,16 +101,10 @@ def shard(model: Gecko, device: torch.device) -> Gecko:
     sharded = copy.deepcopy(model).to(device)
     model.to("cpu")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for layer in _layers(sharded.backbone):
+    for layer in transformer_layers(sharded.backbone):
         fully_shard(layer, mesh=mesh)
     fully_shard(sharded, mesh=mesh)
     return sharded
-
-
-def _layers(backbone: nn.Module) -> nn.ModuleList:
-    """The stack of transformer layers: the module list that holds the most weights."""
-    stacks = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
-    return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=nn.ModuleList())
 
 
 @contextmanager

@@ -36,9 +36,10 @@ from gecko_train.data.texts import BatchTexts, BlockTexts, batch_texts, block_te
 from gecko_train.loop import checkpoint as checkpoints
 from gecko_train.loop.dropout import attention_dropout
 from gecko_train.loop.flops import peak_flops, step_flops
+from gecko_train.loop.frozen import freeze_layers, freeze_pooler, unfreeze
 from gecko_train.loop.grad_cache import backward_through_batch, split_batch
 from gecko_train.loop.lessons import FirstSteps, check_sets
-from gecko_train.loop.lora import add_lora, freeze_pooler, merge_lora
+from gecko_train.loop.lora import add_lora, merge_lora
 from gecko_train.loop.parallel import (
     average_gradients,
     clip_together,
@@ -317,7 +318,9 @@ class Trainer:
         return torch.cat([vectors[block.queries], vectors[block.documents]]).to(self.device)
 
     def _speed(self, tokens: int, prepared: _Prepared, seconds: float) -> dict[str, float]:
-        work = step_flops(self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None)
+        work = step_flops(
+            self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None, self.config.frozen_layers
+        )
         return {"tokens_per_second": tokens * self.world_size / seconds, "mfu": work / seconds / self._peak}
 
     def _global_loss(
@@ -421,6 +424,7 @@ class Trainer:
 
     def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         freeze_pooler(self.model)
+        freeze_layers(self.model, self.config.frozen_layers)
         if self.config.lora is not None:
             add_lora(self.model, self.config.lora, self.seed)
         if self.config.gradient_checkpointing:
@@ -531,6 +535,8 @@ class Trainer:
             copy_weights(wrapped, self.model)
         if self.config.lora is not None:
             merge_lora(self.model)
+        elif self.config.frozen_layers:
+            unfreeze(self.model)
         return best
 
 

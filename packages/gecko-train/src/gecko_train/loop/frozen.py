@@ -1,0 +1,58 @@
+"""Weights that training leaves as they are: the lowest layers where a recipe asks for it, and what gets no gradient."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from gecko_core import Gecko
+from gecko_core.errors import ConfigError
+
+
+def transformer_layers(backbone: nn.Module) -> nn.ModuleList:
+    """The stack of transformer layers: the module list that holds the most weights."""
+    stacks = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
+    return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=nn.ModuleList())
+
+
+def freeze_pooler(model: Gecko) -> None:
+    """Freeze BERT's pooler, where there is one: mean pooling never reads it, so it would never get a gradient."""
+    pooler = getattr(model.backbone, "pooler", None)
+    if pooler is not None:
+        pooler.requires_grad_(False)
+
+
+def freeze_layers(model: Gecko, count: int) -> None:
+    """Freeze the embeddings and the lowest layers; no gradient is computed in them.
+
+    Args:
+        model: changed in place.
+        count: layers, from the embeddings upwards; 0: nothing is frozen, the embeddings neither.
+
+    Raises:
+        ConfigError: the backbone has no layer above them.
+    """
+    if not count:
+        return
+    layers = transformer_layers(model.backbone)
+    if count >= len(layers):
+        raise ConfigError(
+            f"trainer.frozen_layers: {count} of the backbone's {len(layers)} layers; leave at least one to be trained"
+        )
+    _embeddings(model.backbone, layers).requires_grad_(False)
+    for layer in layers[:count]:
+        layer.requires_grad_(False)
+
+
+def unfreeze(model: Gecko) -> None:
+    """Make all of the backbone trainable again, but what gets no gradient."""
+    model.backbone.requires_grad_(True)
+    freeze_pooler(model)
+
+
+def _embeddings(backbone: nn.Module, layers: nn.ModuleList) -> nn.Module:
+    """The token embeddings and what belongs to them (BERT's positions, norm): their parent, if no layer is in it."""
+    tokens = backbone.get_input_embeddings()
+    for parent in backbone.modules():
+        if tokens in parent.children() and layers not in parent.modules():
+            return parent
+    return tokens
