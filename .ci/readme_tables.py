@@ -62,17 +62,18 @@ def main() -> int:
 def table(raw: dict[str, Any]) -> list[str]:
     """A column for each set, a row for each way: nDCG@10 as it is, then changes with their 95% intervals."""
     scores = {name: of["ndcg_at_10"] for name, of in raw["sets"].items()}
-    dim = max(map(int, next(iter(scores.values()))["zero-shot"][next(iter(scores))]))
+    dim = max(map(int, next(iter(scores.values()))[lab.START][next(iter(scores))]))
     at = {name: {way: of[way][name][str(dim)] for way in of} for name, of in scores.items()}
-    base = {name: of["zero-shot"] for name, of in at.items()}
-    rows: list[list[object]] = [["all-MiniLM-L6-v2 as it is", *(lab.mean(values) for values in base.values()), ""]]
+    start = {name: of[lab.START] for name, of in at.items()}
+    rows: list[list[object]] = [["all-MiniLM-L6-v2 as it is", *(lab.mean(values) for values in start.values()), ""]]
     for way, label in WAYS.items():
         having = [name for name in at if way in at[name]]
         if having:
+            base = {name: lab.start_of(at[name], way) for name in having}
             cells = [lab.change_of_model(at[name][way], base[name]) if name in having else "-" for name in at]
-            mean = lab.change_of_mean([at[name][way] for name in having], [base[name] for name in having])
+            mean = lab.change_of_mean([at[name][way] for name in having], list(base.values()))
             rows.append([label, *cells, mean])
-    return lab.table(["", *(f"{NAMES[name]} ({len(base[name])})" for name in at), "mean"], rows)
+    return lab.table(["", *(f"{NAMES[name]} ({len(start[name])})" for name in at), "mean"], rows)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 For each corpus the LLM writes queries and judges their neighbours; the student is then fine-tuned on what came of it in
 several ways. What is saved of each (how far from the start, zero included) is chosen on the run's own known items; the
 judged queries are looked at once, after that. With `--across` every model is also searched with on the other corpora:
-what does adaptation to one cost on another?
+what does adaptation to one cost on another? The page keeps what docs/results/adaptation.json has of earlier runs with
+the same options, each variant against the zero-shot scores of its own run.
 
 Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real ones; `free`, titles and sentences of
 the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `larger`, the
@@ -36,6 +37,7 @@ from gecko_fret import build_fret, load_fret
 from gecko_fret.config import parse_config
 
 SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
+START = lab.START
 EXAMPLES = 8
 #: Data to the sources of queries that it is; those of `BUILDS` have builds of their own, the others share one.
 SOURCES = {
@@ -100,7 +102,7 @@ def main() -> None:
     for name, judged in sets.items():
         clock = lab.Clock(given.work / name / "seconds.json")
         others = sets if given.across else [name]
-        found = {"zero-shot": {other: evaluated(given, given.student, other, sets) for other in others}}
+        found = {START: {other: evaluated(given, given.student, other, sets) for other in others}}
         for variant, seed in wanted(given, judged):
             model = trained(given, judged, variant, seed, clock)
             key = f"{variant}, seed {seed}" if given.runs > 1 else variant
@@ -109,8 +111,32 @@ def main() -> None:
                 f"{other} {' '.join(lab.mean(values) for values in of.values())}" for other, of in found[key].items()
             )
             print(name, key, *shown, flush=True)
-        raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds}
-    lab.publish("adaptation", report(given, sets, raw), raw, given, plot(given, sets, raw))
+        made = dict.fromkeys((key for key in found if key != START), lab.described("torch", "transformers"))
+        raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds, "made": made}
+    if not given.no_publish:
+        add_earlier(raw, lab.RESULTS / "adaptation.json")
+    lab.publish("adaptation", report(given, raw), raw, given, plot(given, raw))
+
+
+def add_earlier(raw: dict[str, Any], path: Path) -> None:
+    """Add the sets and variants that an earlier run with the same options has and this one does not."""
+    earlier = read_json(path) if path.exists() else {"options": {}, "sets": {}}
+    free = {"sets", "variants", "kept", "across", "runs"}
+    same = all(earlier["options"].get(key) == value for key, value in raw["options"].items() if key not in free)
+    if not same or raw["options"]["runs"] != "1":
+        return
+    for name, before in earlier["sets"].items():
+        empty: dict[str, Any] = {"ndcg_at_10": {START: before["ndcg_at_10"][START]}, "seconds": {}, "made": {}}
+        now = raw["sets"].setdefault(name, empty)
+        for variant in variants({name: before["ndcg_at_10"]}):
+            if variant not in now["ndcg_at_10"]:
+                start = {name: lab.start_of(before["ndcg_at_10"], variant)[name]}
+                now["ndcg_at_10"][variant] = {name: before["ndcg_at_10"][variant][name]}
+                now["made"][variant] = before["made"][variant]
+                if start[name] != now["ndcg_at_10"][START][name]:
+                    now["ndcg_at_10"][f"{START}, {variant}"] = start
+        now["seconds"] = before["seconds"] | now["seconds"]
+    raw["sets"] = {name: raw["sets"][name] for name in sorted(raw["sets"], key=[*SETS, *raw["sets"]].index)}
 
 
 def wanted(given: argparse.Namespace, judged: lab.Judged) -> Iterator[tuple[str, int]]:
@@ -209,13 +235,18 @@ def kept_start(model: str) -> bool:
     return path.exists() and read_json(path)["record"]["stages"]["interpolate"]["share"] == 0
 
 
-def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str, Any]) -> list[str]:
+def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     """The page."""
+    sets = list(raw["sets"])
     minutes = {name: sum(raw["sets"][name]["seconds"].values()) / 60 for name in sets}
+    places: dict[str, list[str]] = {}
+    for name in sets:
+        for variant, made in raw["sets"][name]["made"].items():
+            places.setdefault(made, []).append(f"{variant} on {name}")
     lines = [
         "# Adaptation",
         "",
-        f"{lab.described('torch', 'transformers')}. `experiments/adaptation.py`: student {given.student}, LLM "
+        f"`experiments/adaptation.py`: student {given.student}, LLM "
         f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles, sentences and "
         f"queries of a log, {given.candidates} candidates a query; {given.steps} steps at {given.rate:g}, prompts: "
         f"{given.prompts}. nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, those "
@@ -225,14 +256,15 @@ def report(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str
     ]
     for dim in given.dims:
         found = {name: at(raw["sets"][name]["ndcg_at_10"], dim) for name in sets}
-        header = ["", *(f"{name} ({len(sets[name].data.queries)})" for name in sets), "mean"]
-        lines += [f"## {dim} dims", "", *lab.table(header, changes(sets, found)), ""]
-        cost = across(sets, found)
+        header = ["", *(f"{name} ({len(found[name][START][name])})" for name in sets), "mean"]
+        lines += [f"## {dim} dims", "", *lab.table(header, changes(found)), ""]
+        cost = across(found)
         if cost:
             lines += ["On corpora that the model was not adapted to:", "", *lab.table(["", "mean", "worst"], cost), ""]
     took = ", ".join(f"{name} {value:.0f}" for name, value in minutes.items())
     return [
         *lines, "![Change by corpus and way](adaptation.png)", "", f"Minutes of building and training: {took}.",
+        "", "Made with:", "", *(f"- {made}: {', '.join(what)}" for made, what in sorted(places.items())),
     ]  # fmt: skip
 
 
@@ -241,31 +273,31 @@ def at(found: dict[str, dict[str, dict[str, list[float]]]], dim: int) -> dict[st
     return {way: {name: values[str(dim)] for name, values in of.items()} for way, of in found.items()}
 
 
-def changes(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:
+def changes(found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:
     """A line for each variant: its change on the corpora that it was adapted to."""
-    rows: list[list[object]] = [["zero-shot", *(lab.mean(found[name]["zero-shot"][name]) for name in sets), ""]]
+    rows: list[list[object]] = [[START, *(lab.mean(of[START][name]) for name, of in found.items()), ""]]
     for variant in variants(found):
-        having = [name for name in sets if variant in found[name]]
+        having = [name for name in found if variant in found[name]]
         own = [found[name][variant][name] for name in having]
-        base = [found[name]["zero-shot"][name] for name in having]
+        base = [lab.start_of(found[name], variant)[name] for name in having]
         cells = [
-            lab.change_of_model(found[name][variant][name], found[name]["zero-shot"][name]) if name in having else "-"
-            for name in sets
+            lab.change_of_model(of[variant][name], lab.start_of(of, variant)[name]) if name in having else "-"
+            for name, of in found.items()
         ]
         rows.append([variant, *cells, lab.change_of_mean(own, base)])
     return rows
 
 
-def across(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:
+def across(found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:
     """A line for each variant: its change on the other corpora."""
     cost: list[list[object]] = []
     for variant in variants(found):
         pairs = [
-            (name, other) for name in sets if variant in found[name] for other in found[name][variant] if other != name
+            (name, other) for name in found if variant in found[name] for other in found[name][variant] if other != name
         ]
         if pairs:
             after = [found[name][variant][other] for name, other in pairs]
-            before = [found[name]["zero-shot"][other] for name, other in pairs]
+            before = [found[name][START][other] for name, other in pairs]
             differences = [float(np.mean(a) - np.mean(b)) for a, b in zip(after, before, strict=True)]
             worst, (adapted, other) = min(zip(differences, pairs, strict=True))
             cost.append([variant, lab.change_of_mean(after, before), f"{worst:+.1f} ({adapted} on {other})"])
@@ -274,22 +306,22 @@ def across(sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, lis
 
 def variants(found: dict[str, dict[str, Any]]) -> list[str]:
     """Those that any set has, in the order of the run."""
-    return list(dict.fromkeys(variant for of_set in found.values() for variant in of_set if variant != "zero-shot"))
+    return list(dict.fromkeys(key for of_set in found.values() for key in of_set if not key.startswith(START)))
 
 
-def plot(given: argparse.Namespace, sets: dict[str, lab.Judged], raw: dict[str, Any]) -> Any:
+def plot(given: argparse.Namespace, raw: dict[str, Any]) -> Any:
     """Change against zero-shot by corpus and variant, with intervals; a panel for each width."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5 * len(given.dims)), layout="constrained")
     for axes, dim in zip(np.ravel(figure.subplots(len(given.dims), 1, sharex=True)), given.dims, strict=True):
-        bars(axes, sets, {name: at(raw["sets"][name]["ndcg_at_10"], dim) for name in sets})
+        bars(axes, {name: at(of["ndcg_at_10"], dim) for name, of in raw["sets"].items()})
         axes.set_title(f"{dim} dims")
         axes.set_ylabel("change of nDCG@10")
     return figure
 
 
-def bars(axes: Any, sets: dict[str, lab.Judged], found: dict[str, dict[str, dict[str, list[float]]]]) -> None:
+def bars(axes: Any, found: dict[str, dict[str, dict[str, list[float]]]]) -> None:
     """One panel."""
     from gecko_eval import paired_bootstrap
 
@@ -297,17 +329,16 @@ def bars(axes: Any, sets: dict[str, lab.Judged], found: dict[str, dict[str, dict
     width = 0.8 / max(1, len(shown))
     for place, variant in enumerate(shown):
         points = []
-        for position, name in enumerate(sets):
-            if variant in found[name]:
-                of = paired_bootstrap(
-                    *(np.asarray(found[name][way][name]) for way in (variant, "zero-shot")), samples=2000
-                )
+        for position, (name, of_set) in enumerate(found.items()):
+            if variant in of_set:
+                both = (of_set[variant][name], lab.start_of(of_set, variant)[name])
+                of = paired_bootstrap(*(np.asarray(values) for values in both), samples=2000)
                 points.append((position + (place - (len(shown) - 1) / 2) * width, of.difference, of.low, of.high))
         x, y, low, high = zip(*points, strict=True)
         errors = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
         axes.bar(x, y, width * 0.9, yerr=errors, label=variant, error_kw={"linewidth": 0.8})
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(sets)), list(sets))
+    axes.set_xticks(range(len(found)), list(found))
     axes.legend(fontsize=7, ncols=2)
 
 

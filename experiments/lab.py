@@ -33,6 +33,7 @@ choose_bars()
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 DOCS = "python-docs"
+START = "zero-shot"
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,11 @@ def change(values: Sequence[float], base: Sequence[float]) -> str:
 def change_of_model(values: Sequence[float], start: Sequence[float]) -> str:
     """The change of a model; equal in every query to the last digit is one that was saved as it was."""
     return "start kept" if list(values) == list(start) else change(values, start)
+
+
+def start_of(found: Mapping[str, Any], way: str) -> Any:
+    """What the scores of a way compare with: the start model's of the same run."""
+    return found.get(f"{START}, {way}", found[START])
 
 
 def change_of_mean(values: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> str:
