@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gecko_fret._core import lazy_exports
 
 if TYPE_CHECKING:
+    from gecko_fret.build.needs import check_fret
     from gecko_fret.build.pipeline import FretSummary, build_fret
     from gecko_fret.config import FretConfig, load_config
     from gecko_fret.corpus import Corpus, Passage, load_corpus
@@ -24,6 +25,7 @@ __all__ = [
     "FretSummary",
     "Passage",
     "build_fret",
+    "check_fret",
     "load_config",
     "load_corpus",
     "load_fret",
@@ -41,6 +43,7 @@ __getattr__, __dir__ = lazy_exports(
         "FretSummary": "gecko_fret.build.pipeline",
         "Passage": "gecko_fret.corpus",
         "build_fret": "gecko_fret.build.pipeline",
+        "check_fret": "gecko_fret.build.needs",
         "load_config": "gecko_fret.config",
         "load_corpus": "gecko_fret.corpus",
         "load_fret": "gecko_fret.dataset",

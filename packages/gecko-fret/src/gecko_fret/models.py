@@ -155,6 +155,11 @@ class Models:
             self._embedders[key] = load_embedder(config)
         return self._embedders[key]
 
+    @property
+    def has_embedder(self) -> bool:
+        """Whether a ready-made embedder stands for the configured one."""
+        return self._ready_embedder is not None
+
     def keep(self, name: str, make: Callable[[], Model]) -> Model:
         """A model, or statistics, that one judge alone needs: what ``make`` returned first, until ``close``."""
         if name not in self._others:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gecko_core import Gecko
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError, DataError, GeckoError
 from gecko_train.config import parse_recipe
 from gecko_train.run.folder import RunFolder
 from gecko_train.run.journey import Journey, run_recipe, run_stage
@@ -115,6 +115,41 @@ def test_fret_that_was_stopped_is_not_trained_on(recipe, monkeypatch):
     recipe["prefinetune"]["enabled"] = False
     with pytest.raises(DataError, match="FRet was stopped before its end; the same command goes on with it"):
         run(recipe)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("finetune", "teacher"), "no-such/teacher", "finetune.teacher: no-such/teacher: not a folder here"),
+        (
+            ("finetune", "sets"),
+            [{"source": "pairs", "path": "gone.jsonl"}],
+            "finetune.sets.0: gone.jsonl: no such",
+        ),
+        (
+            ("finetune", "trainer", "evaluate"),
+            {"sets": ["gone"]},
+            "finetune.trainer.evaluate.sets.0: gone: no such",
+        ),
+        (("fret", "embedder"), {"model": "no-such/embedder"}, "fret.embedder: no-such/embedder"),
+        (("fret", "llm"), {"model": "no-such/llm"}, "fret.llm: no-such/llm"),
+        (("fret", "score"), {"judges": ["embedder"]}, "fret.score.judges: embedder needs"),
+    ],
+)
+def test_what_a_later_step_needs_is_missed_before_the_first(recipe, tmp_path, monkeypatch, where, value, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    section = recipe = json.loads(json.dumps(recipe))  # stages share their trainer
+    for key in where[:-1]:
+        section = section.setdefault(key, {})
+    section[where[-1]] = value
+    if where[0] == "fret":
+        recipe["finetune"]["sets"] = [{"source": "fret"}]
+    if where[-1] == "teacher":
+        recipe["finetune"]["objective"] = {"matching": {"weight": 1.0}}
+    with pytest.raises(GeckoError) as caught:
+        run(recipe)
+    assert str(caught.value).startswith(message)
+    assert not list((tmp_path / "run" / "stages").glob("*"))
 
 
 def test_a_finished_run_is_shown_again_and_nothing_is_written(recipe, tmp_path):

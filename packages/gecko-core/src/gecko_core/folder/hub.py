@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import BackendError, ModelError, first_line
-from gecko_core.folder.names import Resolved
+from gecko_core.folder.names import Resolved, resolve
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
@@ -37,6 +37,26 @@ def local_folder(resolved: Resolved) -> Path:
         raise ModelError(
             f"{resolved.name}: not a folder here, and the hub did not give it ({reason}); check the name or the network"
         ) from None
+
+
+def check_model(name: str | Path, device: str | None = None) -> None:
+    """Make sure that a model is at hand for later, as far as that can be told without loading it.
+
+    Files of the hub are fetched, so that hours of other work do not end at a wrong name or a lost network.
+
+    Args:
+        name: as for ``resolve``.
+        device: that it will be loaded to; None: whatever there is.
+
+    Raises:
+        ModelError: the name resolves nowhere, or the hub does not give its files.
+        ConfigError: not a device, or not one of this machine's.
+    """
+    local_folder(resolve(name))
+    if device is not None:
+        from gecko_core.devices import checked_device
+
+        checked_device(device)
 
 
 def push_to_hub(

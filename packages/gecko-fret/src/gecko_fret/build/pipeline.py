@@ -23,6 +23,7 @@ from gecko_core.io import PartList, Progress, make_progress, remove_folder
 from gecko_fret.build.fingerprints import check_config, fingerprints, model_contents, prompt_hashes
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.local import run_local
+from gecko_fret.build.needs import check_models
 from gecko_fret.build.report import write_report
 from gecko_fret.build.served import check_served
 from gecko_fret.config import CorpusConfig, FretConfig
@@ -129,7 +130,7 @@ def build_fret(
         job = Build(context, workspace, make_progress(progress), stop, engine)
         try:
             job.prepare(force)
-            job.check_served(announce)
+            job.check_needs(announce)
             return job.run(until)
         except Stopped:
             return job.summary(complete=False)
@@ -260,11 +261,12 @@ class Build:
                 self._note([rejects[number], path] if number in rejects else [path])
             self._note(step.extra_files(out))
 
-    def check_served(self, announce: Callable[[str], None] | None) -> None:
-        """Find out what the servers of LLMs can do, unless the folder knows it or nothing is left to do.
+    def check_needs(self, announce: Callable[[str], None] | None) -> None:
+        """Find out what the servers of LLMs can do and whether all models are there, unless nothing is left to do.
 
         Raises:
             ConfigError: the configuration asks for more, or sets a budget that several processes would share.
+            ModelError: a model that is needed later is not there.
             BackendError: a server cannot be reached.
         """
         config, models = self.context.config, self.context.models
@@ -276,6 +278,7 @@ class Build:
             raise ConfigError(
                 "llm.budget_tokens and llm.budget_usd are kept by one process; use --engine local, or leave them out"
             )
+        check_models(config, models)
         table = check_served(config, models)
         self.save()
         if table and announce:

@@ -217,6 +217,11 @@ class Judge(ABC):
         """
 
     @classmethod
+    def own_model(cls, config: FretConfig) -> tuple[str, str, str | None] | None:
+        """A model that it alone loads: key of the section, name, device; None: it has none."""
+        return None
+
+    @classmethod
     def prompt_hashes(cls, config: FretConfig) -> dict[str, str]:
         """Hashes of the prompt files that it reads, by the key of the configuration that names them."""
         return {}

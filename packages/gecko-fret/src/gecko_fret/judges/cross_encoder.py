@@ -49,6 +49,12 @@ class CrossEncoderJudge(Judge):
             raise ModelError(_MISSING)
 
     @classmethod
+    def own_model(cls, config: FretConfig) -> tuple[str, str, str | None] | None:
+        """See ``Judge``."""
+        section = config.score.cross_encoder
+        return "score.cross_encoder", str(section.model), section.device
+
+    @classmethod
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
         """Its weights, and how much it reads."""
         section = config.score.cross_encoder

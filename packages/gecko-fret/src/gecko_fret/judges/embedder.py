@@ -68,6 +68,12 @@ class OtherEmbedder(Judge):
             raise ConfigError("score.judges: embedder needs score.embedder.model, another model than embedder.model")
 
     @classmethod
+    def own_model(cls, config: FretConfig) -> tuple[str, str, str | None] | None:
+        """See ``Judge``."""
+        section = config.score.embedder
+        return "score.embedder", str(section.model), section.device
+
+    @classmethod
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
         """Its weights, library and prompts."""
         section = config.score.embedder

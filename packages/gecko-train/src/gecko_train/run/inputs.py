@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from gecko_core.errors import ModelError
-from gecko_core.folder import resolve
-from gecko_core.io import HUB, below_data_dir, file_hash, unreadable
+from gecko_core.errors import DataError, ModelError
+from gecko_core.folder import check_model, resolve
+from gecko_core.io import HUB, below_data_dir, file_hash, find_data, unreadable
 from gecko_train.config import StageConfig, StudentConfig
 
 Inputs = dict[str, Path]
@@ -31,11 +31,44 @@ def stage_inputs(name: str, stage: StageConfig) -> Inputs:
         name: section of the recipe.
         stage: the section.
     """
+    found = {label: below_data_dir(path) for label, path in _paths(name, stage).items()}
+    return found | (_model(f"{name}.teacher", stage.teacher) if stage.teacher else {})
+
+
+def check_stage(name: str, stage: StageConfig) -> None:
+    """Check that a stage's files are there, its teacher, and the libraries that its trainer needs.
+
+    Args:
+        name: section of the recipe.
+        stage: the section.
+
+    Raises:
+        ConfigError: a library is not installed.
+        DataError: a file or folder that is not there.
+        ModelError: the teacher is not there, and the hub does not give it.
+    """
+    for label, path in _paths(name, stage).items():
+        try:
+            find_data(path)
+        except DataError as error:
+            raise DataError(f"{label}: {error}") from None
+    if stage.teacher:
+        try:
+            check_model(stage.teacher)
+        except ModelError as error:
+            raise ModelError(f"{name}.teacher: {error}") from None
+    if stage.trainer.trackers:
+        from gecko_train.loop.trainer import check_trackers
+
+        check_trackers(stage.trainer.trackers)
+
+
+def _paths(name: str, stage: StageConfig) -> dict[str, str]:
+    """Files and folders of this machine that the recipe names, by their keys."""
     paths = {f"{name}.sets.{number}": entry.path for number, entry in enumerate(stage.sets) if entry.path}
     judged = stage.trainer.evaluate.sets if stage.trainer.evaluate else []
     paths |= {f"{name}.trainer.evaluate.sets.{number}": path for number, path in enumerate(judged)}
-    found = {label: below_data_dir(path) for label, path in paths.items() if not path.startswith(HUB)}
-    return found | (_model(f"{name}.teacher", stage.teacher) if stage.teacher else {})
+    return {label: path for label, path in paths.items() if not path.startswith(HUB)}
 
 
 def content_hash(path: Path) -> str | None:

@@ -175,6 +175,9 @@ class Journey:
 
     def run(self) -> dict[str, dict[str, Any]]:
         """Run the steps that are not finished; returns the results of all."""
+        for step in self.steps:
+            if not self.folder.is_kept(step.name):
+                step.check(self.recipe)
         shown = [step.name for step in self.steps if step.title]
         for number, step in enumerate(self.steps):
             if self.folder.writes and self._is_lost(step):

@@ -33,6 +33,13 @@ class Step(ABC):
         """Files and folders outside of the run that the step reads, by their names in the recipe."""
         return {}
 
+    def check(self, recipe: Recipe) -> None:  # noqa: B027 - most steps need nothing that could be missing
+        """Check, before the first step runs, what this one would stop at when it is its turn.
+
+        Raises:
+            GeckoError: what is missing, in one line.
+        """
+
     def outputs(self, recipe: Recipe) -> list[str]:
         """Files and model folders that the step makes, below the run's folder."""
         return []

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.errors import DataError
+from gecko_core.errors import DataError, GeckoError
 from gecko_train.config import Recipe
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.run.steps.base import FINETUNED, Step
@@ -24,6 +24,15 @@ class BuildFret(Step):
     def wanted(self, recipe: Recipe) -> bool:
         """See ``Step``; sets with a path of their own need no build."""
         return FINETUNED.made_by(recipe) and "fret" in run_inputs(recipe.finetune.sets)
+
+    def check(self, recipe: Recipe) -> None:
+        """See ``Step``."""
+        from gecko_fret import check_fret
+
+        try:
+            check_fret(recipe.fret)
+        except GeckoError as error:
+            raise type(error)(f"fret.{error}") from None
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""

@@ -14,7 +14,7 @@ from gecko_train.config import FinetuneConfig, Recipe
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.run.choice import judge_checkpoints
-from gecko_train.run.inputs import Inputs, corpus_input, stage_inputs, student_input
+from gecko_train.run.inputs import Inputs, check_stage, corpus_input, stage_inputs, student_input
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import START, JourneyModel, Step
 
@@ -43,6 +43,10 @@ class Train(Step):
         """See ``Step``."""
         starts = {} if self.model.start(recipe).stage else student_input(recipe.student)
         return starts | stage_inputs(self.model.stage, self.model.config(recipe))
+
+    def check(self, recipe: Recipe) -> None:
+        """See ``Step``."""
+        check_stage(self.model.stage, self.model.config(recipe))
 
     def outputs(self, recipe: Recipe) -> list[str]:
         """See ``Step``."""

@@ -1,0 +1,63 @@
+"""What a build will need in hours: its settings, libraries, models and devices, looked at before its first part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gecko_core.errors import ConfigError, ModelError
+from gecko_core.folder import check_model
+from gecko_fret.build.fingerprints import check_config
+from gecko_fret.build.served import scorers, writers
+from gecko_fret.config import FretConfig
+from gecko_fret.judges import JUDGES
+from gecko_fret.llm import LOCAL
+from gecko_fret.models import Models
+
+
+def check_fret(config: FretConfig) -> None:
+    """Check whatever a build would stop at later, as far as that can be told without a corpus and without loading.
+
+    Models of the hub are fetched, the LLM of a local backend among them.
+
+    Raises:
+        ConfigError: a setting that cannot be met, or a device that this machine has not.
+        ModelError: a model or a library that is not there.
+    """
+    check_config(config)
+    if config.llm in (*scorers(config), *writers(config)) and config.llm.backend in LOCAL:
+        _check("llm", config.llm.model, config.llm.device)
+    for number, llm in enumerate(writers(config)):
+        if llm != config.llm and llm.backend in LOCAL:
+            _check(f"generators.{number}", llm.model, llm.device)
+    check_models(config)
+
+
+def check_models(config: FretConfig, models: Models | None = None) -> None:
+    """Check the embedder and the judges' own models, which a build loads when its LLM has written all queries.
+
+    Args:
+        config: the build's configuration.
+        models: the build's models; a ready-made embedder needs no check.
+
+    Raises:
+        ConfigError: a device that this machine has not.
+        ModelError: a model that is not there, and that the hub does not give.
+    """
+    for key, model, device in _loaded_later(config, models):
+        _check(key, model, device)
+
+
+def _loaded_later(config: FretConfig, models: Models | None) -> Iterator[tuple[str, str, str | None]]:
+    if models is None or not models.has_embedder:
+        yield "embedder", config.embedder.model, config.embedder.device
+    for name in config.score.all_judges:
+        own = JUDGES[name].own_model(config) if name in JUDGES else None
+        if own is not None:
+            yield own
+
+
+def _check(key: str, model: str, device: str | None) -> None:
+    try:
+        check_model(model, device)
+    except (ConfigError, ModelError) as error:
+        raise type(error)(f"{key}: {error}") from None
