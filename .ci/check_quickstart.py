@@ -45,8 +45,10 @@ def check_sentence_transformers(model_folder: Path, texts: list[str]) -> float:
 
 
 def main(run: Path) -> int:
+    from gecko_core.bars import choose_bars
     from gecko_fret import FretConfig, build_fret, load_corpus
 
+    choose_bars()
     fret = run / "fret"
     corpus = load_corpus(sorted((fret / "corpus").glob("*.parquet"))[0])
     texts = [passage.text for passage in corpus][:100]

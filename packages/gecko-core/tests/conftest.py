@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,20 @@ def minilm(minilm_folder: Path) -> Any:
 def sentences() -> list[str]:
     """100 texts of 1 to 60 known words."""
     return [" ".join(WORDS[(i * 7 + j * j) % 20] for j in range(1 + (i * 13) % 60)) for i in range(100)]
+
+
+@pytest.fixture
+def flipped_pages() -> Callable[[Path], Iterator[Path]]:
+    """Copies of a Parquet file, each with one other bit flipped in front of its footer, where the values are."""
+
+    def copies(path: Path) -> Iterator[Path]:
+        whole = path.read_bytes()
+        pages = len(whole) - 8 - struct.unpack("<I", whole[-8:-4])[0]
+        for place in range(4, pages, max(1, pages // 50)):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << place % 8
+            damaged = path.with_name("damaged.parquet")
+            damaged.write_bytes(flipped)
+            yield damaged
+
+    return copies

@@ -4,6 +4,7 @@ import pytest
 from gecko_core.encode import stream
 from gecko_core.encode.stream import Row, encode_stream
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.io import read_table
 
 
 def test_npy_equals_encode_and_opens_as_a_memory_map(tiny, sentences, tmp_path):
@@ -33,6 +34,19 @@ def test_parquet_carries_ids(tiny, sentences, tmp_path):
     assert table["id"].to_pylist() == [f"p{i}" if i % 2 else str(i) for i in range(100)]
     expected = tiny.encode_documents(sentences, [f"t{i}" for i in range(100)])
     assert abs(np.stack(table["embedding"].to_pylist()) - expected).max() < 1e-6
+
+
+def test_a_flipped_bit_in_a_finished_parquet_file_is_one_line(tiny, sentences, tmp_path, flipped_pages):
+    encode_stream(tiny, sentences, tmp_path / "o.parquet", window=50)
+    whole = [record.fields for record in read_table(tmp_path / "o.parquet")]
+    messages = []
+    for damaged in flipped_pages(tmp_path / "o.parquet"):
+        try:
+            assert [record.fields for record in read_table(damaged)] == whole  # a bit that nothing is read from
+        except DataError as error:
+            messages.append(str(error))
+    assert len(messages) > 25
+    assert all("not a readable Parquet file" in message for message in messages)
 
 
 def test_queries_get_the_prompt_that_encode_queries_gives_them(tiny, sentences, tmp_path):

@@ -35,6 +35,23 @@ def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_flipped_bit_among_the_vectors_is_one_line(tmp_path, flipped_pages):
+    vectors = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    with VectorsWriter.open(tmp_path / "v.parquet", 3, ABOUT) as writer:
+        writer.write(["a"] * 40, [f"a#{i}" for i in range(40)], vectors)
+    messages = []
+    for damaged in flipped_pages(tmp_path / "v.parquet"):
+        try:
+            read = read_vectors(damaged)
+        except DataError as error:
+            messages.append(str(error))
+        else:  # a bit that nothing is read from, such as a statistic's
+            assert np.array_equal(read.vectors, vectors)
+            assert read.chunk_ids == [f"a#{i}" for i in range(40)]
+    assert len(messages) > 25
+    assert all("not a readable file of document vectors" in message for message in messages)
+
+
 def test_other_files_are_one_line(tmp_path):
     (tmp_path / "v.parquet").write_bytes(b"no Parquet")
     with pytest.raises(DataError, match="not a readable file of document vectors"):

@@ -287,7 +287,7 @@ def _join_parquet(file: BinaryIO, parts: list[Path], columns: int, dtype: np.dty
     pa, pq = pyarrow()
     kind = pa.list_(pa.from_numpy_dtype(dtype), columns)
     schema = pa.schema([("id", pa.string()), ("embedding", kind)])
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
         for part in parts:
             vectors = np.load(part.with_suffix(".npy"), mmap_mode="r")
             ids = read_json(part.with_suffix(".json"))["ids"]

@@ -69,7 +69,8 @@ class VectorsWriter:
             [("document_id", pa.string()), ("chunk_id", pa.string()), ("embedding", kind)],
             metadata={_KEY: json.dumps(dict(about), sort_keys=True)},
         )
-        with whole_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        options = {"compression": "zstd", "write_page_checksum": True}
+        with whole_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
             yield cls(writer, schema, dim)
 
     def write(self, document_ids: Sequence[str], chunk_ids: Sequence[str], vectors: np.ndarray) -> None:
@@ -92,7 +93,7 @@ def read_vectors(path: str | Path) -> DocumentVectors:
     about = read_about(path)
     pa, pq = pyarrow()
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         ids = [table[name].to_pylist() for name in ("document_id", "chunk_id")]
         dim = table.schema.field("embedding").type.list_size
         flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)

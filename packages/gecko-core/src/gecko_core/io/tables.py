@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError, DataError, first_line
 from gecko_core.io.records import Record, listed
 
 #: Endings that :func:`read_table` knows; all but .parquet may be followed by .gz.
@@ -300,7 +300,7 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
     pa, parquet = pyarrow()
     number = 0
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             missing = next((name for name in need if name not in names), None)
             if missing is not None:
@@ -313,11 +313,10 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
                 for fields in batch.to_pylist():
                     number += 1
                     yield Record(number, f"{path}, row {number}", _without_nan(fields))
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a readable Parquet file ({first})") from None
-    except OSError as error:
-        raise unreadable(path, error) from None
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # pyarrow raises others of damaged pages
+            raise unreadable(path, error) from None
+        raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
 
 
 def _without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:
