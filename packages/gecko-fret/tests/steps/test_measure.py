@@ -10,6 +10,7 @@ from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.judges import JUDGES, Judge
+from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps import MEASURE, SCORE
 from gecko_fret.steps.base import BuildContext
 
@@ -78,6 +79,35 @@ def test_useless_judges_are_asked_where_the_configuration_wants_their_scores(
     config = parse_config(SETTINGS | {"score": SETTINGS["score"] | {"skip_useless": False}})
     build_fret(config, tmp_path / "out", corpus=small_corpus, models=make_models())
     assert all(pair.judgements["coin"] is not None for pair in SCORE.parts(tmp_path / "out", config))
+
+
+def test_a_later_version_that_fits_otherwise_goes_on_with_the_weights_of_the_build(
+    tmp_path, small_corpus, make_models, config, monkeypatch
+):
+    def rows(out):
+        return {path.name: path.read_bytes() for path in (out / "fret").glob("*.parquet")}
+
+    build_fret(config, tmp_path / "whole", corpus=small_corpus, models=make_models())
+    begun = tmp_path / "begun"
+    build_fret(config, begun, corpus=small_corpus, models=make_models(), until=SCORE)
+    fitted = Fusion({"ql": 0.1, "similarity": 0.1, "coin": 5.0}, 1.0, 20)  # coin was left out of the pairs
+    monkeypatch.setattr("gecko_fret.steps.measure.fit_judges", lambda *_: fitted)
+    build_fret(config, begun, corpus=small_corpus, models=make_models())
+    assert rows(begun) == rows(tmp_path / "whole")
+    weights = [json.loads((out / "manifest.json").read_text())["judges"] for out in (begun, tmp_path / "whole")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    "weights", [{"ql": 1.0}, {"ql": "1", "similarity": 1.0, "coin": 0.0}, {"ql": 0, "similarity": 0, "coin": 0}, None]
+)
+def test_weights_in_the_manifest_that_cannot_be_are_fitted_anew(
+    tmp_path, small_corpus, make_models, config, weights, monkeypatch
+):
+    monkeypatch.setattr("gecko_fret.steps.measure.fit_judges", lambda *_: "fitted")
+    build = BuildContext(tmp_path, config, small_corpus, make_models())
+    build.recorded = {"judges": {"weights": weights, "ridge": 1.0}}
+    assert MEASURE.fusion(build) == "fitted"
 
 
 def test_a_stopped_measurement_goes_on_to_the_same_bytes(tmp_path, small_corpus, make_models, config):

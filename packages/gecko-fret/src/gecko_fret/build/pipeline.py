@@ -209,6 +209,7 @@ class Build:
             "tokens": {},
             "environment": environment(),
         }
+        self.context.recorded = self.manifest
         self.save()
 
     def _take_over(self, previous: Mapping[str, Any], kept: list[Step[Any]], stages: dict[str, dict[str, Any]]) -> None:
@@ -370,8 +371,7 @@ class Build:
             for name in [name for name in listed if later.owns(name)]:
                 listed.drop(name)
             self.manifest["stages"][later.name]["done"] = False
-            if later.recorded_as:
-                self.manifest[later.recorded_as] = {}
+        self.manifest |= {changed.recorded_as: {} for changed in (step, *stale) if changed.recorded_as}
         if made:
             names = ", ".join(later.name for later in made)
             _log.warning("%s was lost and came out different; made again of it: %s", differing[0], names)

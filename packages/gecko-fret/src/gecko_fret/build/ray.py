@@ -77,11 +77,13 @@ class PartWorker:
                     "the prompts on this worker are not those that the build began with; restore them and run again"
                 )
             models, workspace = Models(), Workspace(self._out)
-            known = (workspace.read_manifest() or {}).get("llms", {})
+            manifest = workspace.read_manifest() or {}
+            known = manifest.get("llms", {})
             # What the servers can do, but not what was spent: the build adds up what its workers spend.
             models.recall({name: record | {"spent": {}} for name, record in known.items()})
             self._build = BuildContext(self._out, config, workspace.corpus, models)
             self._build.listed.update(workspace.listed)
+            self._build.recorded = manifest
         assert isinstance(self._step, PartStep)
         return self._step.run_part(self._build, number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -56,11 +56,13 @@ class BuildContext:
 
     Attributes:
         listed: the parts that are done, as the manifest lists them; those that are read are checked against it.
+        recorded: the manifest as it is now, for what steps before have recorded there.
     """
 
     def __init__(self, out: Path, config: FretConfig, corpus: Corpus, models: Models):
         self.out, self.config, self.corpus, self.models = out, config, corpus, models
         self.listed = PartList(out)
+        self.recorded: Mapping[str, Any] = {}
         self._kept: dict[str, Any] = {}
 
     def parts(self, step: Step[Row]) -> Parts[Row]:

@@ -7,10 +7,11 @@ queries are measured apart, and nothing is fitted on them. See ``gecko_fret.step
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from gecko_core.errors import DataError
 from gecko_fret.config import FretConfig
@@ -19,7 +20,7 @@ from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.judging import Panel, judging_fingerprint, llm_reads, make_panel
 from gecko_fret.steps.known_items import FEWEST_ITEMS, KnownItem, plan_items, sentences, titles
-from gecko_fret.steps.measured import MeasuredCandidate, MeasuredItem, fit_judges, summary
+from gecko_fret.steps.measured import KNOWN, MeasuredCandidate, MeasuredItem, fit_judges, summary
 from gecko_fret.steps.parts import Layout, layout_of, part_count
 from gecko_fret.steps.plan import Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE
@@ -139,8 +140,11 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         return found | {"tokens_per_pair": {name: cost for name, cost in costs.items() if JUDGES[name].uses_llm}}
 
     def fusion(self, build: BuildContext) -> Fusion:
-        """The judges' weights, see ``fit_judges``."""
-        return build.keep("fusion", lambda: fit_judges(list(build.parts(self)), build.config))
+        """The judges' weights: those that the build has recorded, else see ``fit_judges``.
+
+        A later version may fit others. A build that was begun before it has left out judges of weight 0, and made rows.
+        """
+        return build.keep("fusion", lambda: _recorded(build) or fit_judges(list(build.parts(self)), build.config))
 
     def useful(self, build: BuildContext) -> list[str]:
         """The judges that have a weight."""
@@ -154,6 +158,22 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         if not measures(build.config):
             return []
         return build.keep("known items", lambda: plan_items(build))
+
+
+def _recorded(build: BuildContext) -> Fusion | None:
+    """The weights in the manifest; None where it has none that these judges could have got."""
+    known, names = build.recorded.get(str(MEASURE.recorded_as)) or {}, build.config.score.all_judges
+    weights, ridge = known.get("weights"), known.get("ridge")
+    if not isinstance(weights, dict) or set(weights) != set(names) or not _is_weight(ridge):
+        return None
+    if not all(map(_is_weight, weights.values())) or not any(weights.values()):
+        return None
+    items = (known.get("measured_on") or {}).get(KNOWN) or {}
+    return Fusion({name: float(weights[name]) for name in names}, float(ridge), int(items.get("items", 0)))
+
+
+def _is_weight(value: Any) -> TypeGuard[float]:
+    return isinstance(value, float | int) and 0 <= value < math.inf
 
 
 MEASURE = MeasureStep()
