@@ -137,6 +137,21 @@ def test_no_more_workers_than_processors(config, small_corpus, tmp_path, monkeyp
     assert [record.message for record in caplog.records] == ["--workers 4: Ray has 3 processors here, so 3 at a time"]
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_two_workers_of_a_real_cluster_write_the_same_bytes(server, small_corpus, fake_embedder, tmp_path):
+    server.says = "what about the subject"
+    llm = {"backend": "openai", "model": "m", "url": server.url, "api": "chat"}
+    parsed = parse_config(
+        {"llm": llm, "generate": {"seeds": 8, "attempts": 1, "part_size": 2}, "score": {"judges": ["similarity"]}}
+    )
+    for name, engine in (("local", None), ("ray", RayEngine(2))):
+        models = Models(embedder=fake_embedder())
+        build_fret(parsed, tmp_path / name, corpus=small_corpus, engine=engine, models=models, until=WRITE)
+    assert len(list((tmp_path / "ray" / "attempts").glob("*.parquet"))) == 4
+    assert files(tmp_path / "local") == files(tmp_path / "ray")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("first_pass", [False, True])
