@@ -290,6 +290,13 @@ class FakeEmbedder:
         return self._encode([f"{title or ''} {text}" for title, text in zip(titles, texts, strict=True)])
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that load the packaged LLM or read all documentation run in one process, so that it is done once."""
+    for item in items:
+        if {"smollm2", "python_docs_corpus"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("packaged"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Most models here are tiny, for which waking other threads costs more than the arithmetic."""

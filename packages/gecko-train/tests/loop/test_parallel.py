@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("parallel")]  # one process, which has the runs of all tests
 
 
 def launch(start_training, world_size, backbone, folder, steps, **more):
