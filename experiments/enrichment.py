@@ -31,12 +31,12 @@ PROMPTS = ("enrich-context", "enrich-acronyms", "enrich-grammar", "enrich-metada
 SMALL = {"rows": 8, "prompts": ["enrich-grammar"], "tokens": 16, "sets": ["python-docs"]}
 #: Name of a way to what is enriched: columns of the tables, documents, queries.
 WAYS = {"texts": ("texts",), "documents": ("documents",), "queries": ("queries",), "both": ("documents", "queries")}
-_PER_LABEL = 16  # training texts that are kept; mteb draws 8
 
 
 def main() -> None:
     parser = lab.arguments(__doc__, SETS)
     parser.add_argument("--rows", type=int, default=600, help="test rows, or documents, that are drawn; 0: all")
+    parser.add_argument("--per-label", type=int, default=16, help="training texts of a label, of which mteb draws 8")
     parser.add_argument("--prompts", nargs="+", default=list(PROMPTS))
     parser.add_argument("--tokens", type=int, default=192, help="of a text, that the LLM reads")
     parser.add_argument("--llm", default="smollm2-135m-instruct")
@@ -51,7 +51,7 @@ def main() -> None:
 def measured(given: argparse.Namespace, name: str) -> dict[str, Any]:
     """The score of a set, and its changes by prompt and way."""
     folder = given.work / name
-    kind = draw(name, folder / "data" / name, given.rows)
+    kind = draw(name, folder / "data" / name, given.rows, given.per_label)
     ways = ["documents", "queries", "both"] if kind == "retrieval" else ["texts"]
     base = evaluated(given, folder, name, "off", [])
     found: dict[str, Any] = {"score": base["tasks"][name]["scores"], "enriched": {}, "changes": {}}
@@ -111,7 +111,7 @@ def counts(out: Path) -> dict[str, Any]:
     return {"texts": manifest["corpus"]["passages"], "enriched": rows, "rejects": rejects}
 
 
-def draw(name: str, out: Path, rows: int) -> str:
+def draw(name: str, out: Path, rows: int, per_label: int) -> str:
     """Write a smaller set of the same kind, once, and the texts to enrich; says which kind it is."""
     source = below_data_dir(name)
     if name == lab.DOCS:
@@ -125,7 +125,7 @@ def draw(name: str, out: Path, rows: int) -> str:
         by_label: dict[Any, list[Any]] = {}
         for record in read_table(split["train"]):
             by_label.setdefault(record.fields["label"], []).append(record.fields)
-        kept = [_drawn(of, _PER_LABEL if rows else 0, f"{name} {label}") for label, of in sorted(by_label.items())]
+        kept = [_drawn(of, per_label if rows else 0, f"{name} {label}") for label, of in sorted(by_label.items())]
         tables["train"] = [row for of in kept for row in of]
     for part, table in tables.items():
         _write(out / f"{part}.jsonl", table)
