@@ -191,9 +191,10 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         "# Enriched texts",
         "",
         f"{lab.described('torch', 'transformers', 'mteb')}. `experiments/enrichment.py`: {given.llm} rewrites texts of "
-        f"up to {given.tokens} tokens, {given.embedder} encodes them; sets of {given.rows or 'all'} rows or documents. "
-        "The main score in percent without enrichment, and its change with it, 95% intervals over queries, pairs or "
-        "texts; those that leave out zero in bold. Texts whose answer was rejected are encoded as they are.",
+        f"up to {given.tokens} tokens, {given.embedder} encodes them; sets of {given.rows or 'all'} rows or documents, "
+        f"{given.per_label} training texts a label. The main score in percent without enrichment, and its change with "
+        "it, 95% intervals over queries, pairs or texts; those that leave out zero in bold. Texts whose answer was "
+        "rejected are encoded as they are.",
         "",
         *lab.table(header, rows),
         "",
