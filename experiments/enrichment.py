@@ -117,7 +117,7 @@ def draw(name: str, out: Path, rows: int, per_label: int) -> str:
     if name == lab.DOCS:
         return _titles(out, rows)
     if (source / "corpus.jsonl.gz").exists():
-        return _retrieval(source, out, rows)
+        return _retrieval(name, out, rows)
     split = {path.name.removesuffix(".jsonl.gz"): path for path in sorted(source.glob("*.jsonl.gz"))}
     test = _drawn([r.fields for r in read_table(split["test"])], rows, f"{name} test")
     tables = {"test": test}
@@ -135,19 +135,15 @@ def draw(name: str, out: Path, rows: int, per_label: int) -> str:
     return "pairs" if "sentence1" in test[0] else "labels"
 
 
-def _retrieval(source: Path, out: Path, documents: int) -> str:
-    data = gecko_eval.load_beir(source, unjudged="drop")
-    titles = data.titles or [""] * len(data.docs)
-    judged = {doc for told in data.qrels.values() for doc, grade in told.items() if grade > 0}
-    others = [name for name in data.doc_ids if name not in judged]
-    kept = judged | set(_drawn(others, max(0, documents - len(judged)), "documents") if documents else others)
-    rows = zip(data.doc_ids, titles, data.docs, strict=True)
-    _write(out / "corpus.jsonl", ({"_id": i, "title": t or "", "text": d} for i, t, d in rows if i in kept))
-    _write(
-        out / "queries.jsonl",
-        ({"_id": i, "text": q} for i, q in zip(data.query_ids, data.queries, strict=True)),
-    )
-    lines = [f"{q}\t{d}\t{g}" for q, told in data.qrels.items() for d, g in told.items() if d in kept]
+def _retrieval(name: str, out: Path, documents: int) -> str:
+    of = lab.reduced(lab.judged_set(name), documents)
+    _write(out / "corpus.jsonl", ({"_id": p.id, "title": p.title or "", "text": p.text} for p in of.corpus))
+    asked = zip(of.data.query_ids, of.data.queries, strict=True)
+    _write(out / "queries.jsonl", ({"_id": name, "text": query} for name, query in asked))
+    told = zip(of.data.query_ids, of.data.judgements, strict=True)
+    lines = [
+        f"{query}\t{doc}\t{grade}" for query, of_query in told for doc, grade in of_query.items() if doc in of.corpus
+    ]
     write_text(out / "qrels" / "test.tsv", "\n".join(["query-id\tcorpus-id\tscore", *lines, ""]))
     return "retrieval"
 

@@ -12,7 +12,6 @@ for their answer (`relabelled`). Searched is the file that `gecko-fret vectors` 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ import numpy as np
 from gecko_core import Gecko
 from gecko_core.command import run_command
 from gecko_core.fields import read_vectors, search_documents
-from gecko_core.randomness import generator
 from gecko_fret import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.vectors import VectorsOptions, write_vectors
@@ -67,7 +65,7 @@ def main() -> None:
     if len(given.documents) == 1:
         given.documents *= len(given.sets)
     for name, documents in zip(given.sets, given.documents, strict=True):
-        raw["sets"][name] = scored(given, model, reduced(lab.judged_set(name, given.queries), documents))
+        raw["sets"][name] = scored(given, model, lab.reduced(lab.judged_set(name, given.queries), documents))
     lab.publish("fields", report(given, raw), raw, given)
 
 
@@ -121,29 +119,6 @@ def written(
         weights=weights, queries=queries, dim=dim, whole=True, items=given.sentences, cache=out.parent / "encoded"
     )
     write_vectors(run, out, options, model=model, progress=True)
-
-
-def reduced(of: lab.Judged, documents: int) -> lab.Judged:
-    """The set with a smaller corpus: the documents judged for its queries, and drawn others.
-
-    Queries are taken in a drawn order, each as long as its documents still fit: of a set with many judged documents a
-    query, those with fewer are favoured.
-    """
-    if not documents or documents >= len(of.corpus):
-        return of
-    judged = [[name for name, grade in told.items() if grade > 0 and name in of.corpus] for told in of.data.judgements]
-    taken: set[str] = set()
-    rows = []
-    for row in generator("queries that fit", 0).permutation(len(judged)).tolist():
-        if len(taken | set(judged[row])) <= documents:
-            taken |= set(judged[row])
-            rows.append(row)
-    rows.sort()
-    rest = [name for name in of.corpus.ids if name not in taken]
-    order = generator("documents", 0).permutation(len(rest)).tolist()
-    others = [rest[place] for place in order[: documents - len(taken)]]
-    corpus = of.corpus.subset([*(name for row in rows for name in judged[row]), *others])
-    return replace(of, data=lab.of_rows(of.data, rows), corpus=corpus)
 
 
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -91,6 +91,33 @@ def judged_set(name: str, queries: int = 0) -> Judged:
     titles = data.titles or [None] * len(data.docs)
     passages = [Passage(i, t, d) for i, t, d in zip(data.doc_ids, titles, data.docs, strict=True) if d.strip()]
     return Judged(name, _drawn(data, queries), Corpus(passages, name=name), _log(name, set(data.queries)))
+
+
+def reduced(of: Judged, documents: int) -> Judged:
+    """The set with a smaller corpus: the documents judged for its queries, and drawn others.
+
+    Queries are taken in a drawn order, each as long as its documents still fit: of a set with many judged documents a
+    query, those with fewer are favoured.
+
+    Args:
+        of: the set.
+        documents: size of the smaller corpus; 0: all.
+    """
+    if not documents or documents >= len(of.corpus):
+        return of
+    judged = [[name for name, grade in told.items() if grade > 0 and name in of.corpus] for told in of.data.judgements]
+    taken: set[str] = set()
+    rows = []
+    for row in generator("queries that fit", 0).permutation(len(judged)).tolist():
+        if len(taken | set(judged[row])) <= documents:
+            taken |= set(judged[row])
+            rows.append(row)
+    rows.sort()
+    rest = [name for name in of.corpus.ids if name not in taken]
+    order = generator("documents", 0).permutation(len(rest)).tolist()
+    others = [rest[place] for place in order[: documents - len(taken)]]
+    corpus = of.corpus.subset([*(name for row in rows for name in judged[row]), *others])
+    return replace(of, data=of_rows(of.data, rows), corpus=corpus)
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:
