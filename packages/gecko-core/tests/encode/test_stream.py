@@ -37,6 +37,7 @@ def test_parquet_carries_ids(tiny, sentences, tmp_path):
 
 
 def test_a_flipped_bit_in_a_finished_parquet_file_is_one_line(tiny, sentences, tmp_path, flipped_pages):
+    pytest.importorskip("pyarrow")
     encode_stream(tiny, sentences, tmp_path / "o.parquet", window=50)
     whole = [record.fields for record in read_table(tmp_path / "o.parquet")]
     messages = []
