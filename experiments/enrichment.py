@@ -91,8 +91,9 @@ def evaluated(given: argparse.Namespace, folder: Path, name: str, way: str, runs
     """The results of ``gecko-eval run``, with the enriched texts of some folders."""
     out = folder / "eval" / way
     enriched = ["--enriched", *runs] if runs else []
-    call("gecko_eval", "run", "--model", given.embedder, "--data", folder / "data" / name, "--dtype", "float32",
-         "--cache", folder / "cache", "--out", out, "--offline", *enriched)  # fmt: skip
+    if not (out / "results.json").exists():
+        call("gecko_eval", "run", "--model", given.embedder, "--data", folder / "data" / name, "--dtype", "float32",
+             "--cache", folder / "cache", "--out", out, "--offline", *enriched)  # fmt: skip
     return gecko_eval.load_results(out)
 
 
