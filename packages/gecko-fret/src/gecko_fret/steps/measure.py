@@ -19,8 +19,8 @@ from gecko_fret.judges import JUDGES, Pair
 from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
 from gecko_fret.steps.judging import Panel, judging_fingerprint, llm_reads, make_panel
-from gecko_fret.steps.known_items import FEWEST_ITEMS, KnownItem, plan_items, sentences, titles
-from gecko_fret.steps.measured import KNOWN, MeasuredCandidate, MeasuredItem, fit_judges, summary
+from gecko_fret.steps.known_items import FEWEST_ITEMS, FITTED, KnownItem, plan_items, sentences, titles
+from gecko_fret.steps.measured import MeasuredCandidate, MeasuredItem, fit_judges, summary
 from gecko_fret.steps.parts import Layout, layout_of, part_count
 from gecko_fret.steps.plan import Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE
@@ -168,8 +168,8 @@ def _recorded(build: BuildContext) -> Fusion | None:
         return None
     if not all(map(_is_weight, weights.values())) or not any(weights.values()):
         return None
-    items = (known.get("measured_on") or {}).get(KNOWN) or {}
-    return Fusion({name: float(weights[name]) for name in names}, float(ridge), int(items.get("items", 0)))
+    known_items = sum(item.kind in FITTED for item in build.parts(MEASURE))
+    return Fusion({name: float(weights[name]) for name in names}, float(ridge), known_items)
 
 
 def _is_weight(value: Any) -> TypeGuard[float]:
