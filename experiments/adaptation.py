@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=400, help="most titles and sentences, and queries of a log")
     parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=1, help="times as many rows of a batch")
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--dims", nargs="+", type=int, default=[384, 128], help="widths that are trained and measured")
     parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
@@ -96,6 +97,9 @@ def main() -> None:
     parser.add_argument("--student", default="all-minilm-l6-v2")
     parser.add_argument("--prompts", default="own", choices=["own", "gecko"])
     parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
+    parser.add_argument("--words", action="store_true", help="in every build BM25 finds candidates and is a judge")
+    parser.add_argument("--part", type=int, default=32, help="passages of a part that is written; a GPU wants more")
+    parser.add_argument("--name", default="adaptation", help="of the page in docs/results")
     given = lab.parsed(parser, SMALL)
     sets = {name: lab.judged_set(name, given.queries) for name in given.sets}
     raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
@@ -114,14 +118,14 @@ def main() -> None:
         made = dict.fromkeys((key for key in found if key != START), lab.described("torch", "transformers"))
         raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds, "made": made}
     if not given.no_publish:
-        add_earlier(raw, lab.RESULTS / "adaptation.json")
-    lab.publish("adaptation", report(given, raw), raw, given, plot(given, raw))
+        add_earlier(raw, lab.RESULTS / f"{given.name}.json")
+    lab.publish(given.name, report(given, raw), raw, given, plot(given, raw))
 
 
 def add_earlier(raw: dict[str, Any], path: Path) -> None:
     """Add the sets and variants that an earlier run with the same options has and this one does not."""
     earlier = read_json(path) if path.exists() else {"options": {}, "sets": {}}
-    free = {"sets", "variants", "kept", "across", "runs"}
+    free = {"sets", "variants", "kept", "across", "runs", "part", "name"}
     same = all(earlier["options"].get(key) == value for key, value in raw["options"].items() if key not in free)
     if not same or raw["options"]["runs"] != "1":
         return
@@ -156,7 +160,7 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
     order = generator("log of an experiment", 0).permutation(len(log)).tolist()
     examples, rest = [log[place] for place in order[:EXAMPLES]], [log[place] for place in order[EXAMPLES:]]
     seeds = min(given.seeds, len(judged.corpus))
-    generate: dict[str, Any] = {"seeds": seeds, "attempts": 2, "user_task": judged.data.task}
+    generate: dict[str, Any] = {"seeds": seeds, "attempts": 2, "user_task": judged.data.task, "part_size": given.part}
     if name == "styled":
         generate["examples"] = _lines(given.work / judged.name / "examples.txt", examples)
     else:
@@ -165,7 +169,8 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
         if rest:
             generate["sources"].append("log")
             generate["log"] = _lines(given.work / judged.name / "log.txt", rest[: given.others])
-    by_words = given.candidates // 4 if name == "words" else 0
+    words = given.words or name == "words"
+    by_words = given.candidates // 4 if words else 0
     config = parse_config(
         {
             "llm": {"model": given.llm},
@@ -177,7 +182,7 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
                 "candidates": given.candidates - by_words, "bm25": by_words,
                 "cache": str(given.work / judged.name / "embeddings"), "part_size": 256,
             },
-            "score": {"judges": ["similarity", "ql", "yes-no", "bm25"]} if name == "words" else {},
+            "score": {"judges": ["similarity", "ql", "yes-no", "bm25"]} if words else {},
         }
     )  # fmt: skip
     clock.run(f"build {name}", lambda: build_fret(config, folder, corpus=judged.corpus, progress=True))
@@ -213,7 +218,7 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
         stage["objective"]["block"] = {"weight": 1.0, "targets": "teacher"}
     return lab.finetuned(
         out, given.student, stage, clock, name=variant, seed=seed, dims=given.dims,
-        batch_size=BATCH[way], max_steps=given.steps, learning_rate=given.rate,
+        batch_size=given.batch * BATCH[way], max_steps=given.steps, learning_rate=given.rate,
         frozen_layers=FROZEN if way == "frozen" else 0,
     )  # fmt: skip
 
@@ -242,16 +247,21 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     places: dict[str, list[str]] = {}
     for name in sets:
         for variant, made in raw["sets"][name]["made"].items():
-            places.setdefault(made, []).append(f"{variant} on {name}")
+            what = f"{variant.partition(', seed ')[0]} on {name}"
+            if what not in places.setdefault(made, []):
+                places[made].append(what)
+    judged = ", a quarter of them by BM25, which is a judge, too" if given.words else ""
+    batches = sorted({given.batch * BATCH[variant.split()[1]] for variant in given.variants})
     lines = [
-        "# Adaptation",
+        "# Adaptation" + (", larger" if given.name != "adaptation" else ""),
         "",
         f"`experiments/adaptation.py`: student {given.student}, LLM "
-        f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles, sentences and "
-        f"queries of a log, {given.candidates} candidates a query; {given.steps} steps at {given.rate:g}, prompts: "
-        f"{given.prompts}. nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, those "
-        "that leave out zero in bold. What is saved of each model is chosen on known items of its own run; start kept: "
-        "they supported no share of the training, and the model is the student as it was.",
+        f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles and sentences, and "
+        f"as many queries of a log, {given.candidates} candidates a query{judged}; {given.steps} steps of "
+        f"{' or '.join(map(str, batches))} rows at {given.rate:g}, prompts: {given.prompts}. nDCG@10 in "
+        "percent; differences to zero-shot with 95% intervals over the queries, those that leave out zero in bold; of "
+        "several seeds of the training, the mean of each query. What is saved of each model is chosen on known items "
+        "of its own run; start kept: they supported no share of the training, and the model is the student as it was.",
         "",
     ]
     for dim in given.dims:
@@ -263,14 +273,22 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
             lines += ["On corpora that the model was not adapted to:", "", *lab.table(["", "mean", "worst"], cost), ""]
     took = ", ".join(f"{name} {value:.0f}" for name, value in minutes.items())
     return [
-        *lines, "![Change by corpus and way](adaptation.png)", "", f"Minutes of building and training: {took}.",
+        *lines, f"![Change by corpus and way]({given.name}.png)", "", f"Minutes of building and training: {took}.",
         "", "Made with:", "", *(f"- {made}: {', '.join(what)}" for made, what in sorted(places.items())),
     ]  # fmt: skip
 
 
 def at(found: dict[str, dict[str, dict[str, list[float]]]], dim: int) -> dict[str, dict[str, list[float]]]:
-    """The scores of every variant on every set at one width."""
-    return {way: {name: values[str(dim)] for name, values in of.items()} for way, of in found.items()}
+    """The scores of every variant on every set at one width; of seeds, their mean."""
+    of_seeds: dict[str, list[dict[str, list[float]]]] = {}
+    for key, of in found.items():
+        of_seeds.setdefault(key.partition(", seed ")[0], []).append(
+            {name: values[str(dim)] for name, values in of.items()}
+        )
+    return {
+        variant: {name: np.mean([of[name] for of in seeds], axis=0).tolist() for name in seeds[0]}
+        for variant, seeds in of_seeds.items()
+    }
 
 
 def changes(found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[object]]:

@@ -231,8 +231,10 @@ def described(*packages: str) -> str:
     import torch
 
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return (
-        f"{date.today().isoformat()}; {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads; "
+        f"{date.today().isoformat()}; {gpu}{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch "
+        "threads; "
         f"Python {platform.python_version()}, {versions}"
     )
 

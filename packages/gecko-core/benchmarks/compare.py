@@ -4,8 +4,8 @@
     uv run python packages/gecko-core/benchmarks/compare.py --device cuda --texts 16000
 
 Each variant runs in a process of its own (peak memory is the process's, on a GPU the device's); rounds alternate
-between variants, so that a busy minute on the machine does not fall on one of them alone. Cosines are against
-sentence-transformers in fp32.
+between variants, so that a busy minute on the machine does not fall on one of them alone. On a GPU the processes stay
+from round to round, for a waiting one takes nothing from the others. Cosines are against sentence-transformers in fp32.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ VARIANTS = {
     "gecko-core, bf16 weights": ("ours", "bfloat16", 0),
     "gecko-core, default": ("ours", "auto", 0),
 }
+READY = "ready"
 # A GPU is idle for most of the time with a batch of 32 short texts.
 LARGER = {"sentence-transformers, bf16 weights, batches of 256": ("theirs", "bfloat16", 256)}
 
@@ -50,15 +51,9 @@ def main() -> int:
     if options.worker:
         library, dtype, batch, out = options.worker
         return worker(library, dtype, batch, out, options)
-    variants = VARIANTS if options.device == "cpu" else VARIANTS | LARGER
     with tempfile.TemporaryDirectory() as scratch:
-        runs: dict[str, list[dict]] = {name: [] for name in variants}
-        for _ in range(options.rounds):
-            for name, (library, dtype, batch) in variants.items():
-                out = f"{scratch}/{library}-{dtype}-{batch}.npy"
-                runs[name].append(child([library, dtype, str(batch), out], options.texts, options))
         if options.rounds:
-            print_table(runs, Path(scratch), options)
+            print_table(measured(Path(scratch), options), Path(scratch), options)
             if options.device == "cpu":
                 print_imports(options.rounds)
         if options.streamed:
@@ -66,16 +61,65 @@ def main() -> int:
     return 0
 
 
-def child(worker_arguments: list[str], texts: int, options: argparse.Namespace) -> dict:
-    command = [sys.executable, __file__, "--texts", str(texts), "--worker", *worker_arguments]
-    command += ["--device", options.device, "--model", options.model]
-    command += [] if options.layers is None else ["--layers", str(options.layers)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def measured(scratch: Path, options: argparse.Namespace) -> dict[str, list[dict]]:
+    """What every variant's process reports, round by round."""
+    variants = VARIANTS if options.device == "cpu" else VARIANTS | LARGER
+    commands = {
+        name: [library, dtype, str(batch), str(scratch / f"{library}-{dtype}-{batch}.npy")]
+        for name, (library, dtype, batch) in variants.items()
+    }
+    kept: dict[str, Child] = {}
+    if options.device != "cpu":
+        kept = {name: Child(command, options.texts, options) for name, command in commands.items()}
+        for child in kept.values():
+            child.wait()
+    runs: dict[str, list[dict]] = {name: [] for name in variants}
+    for _ in range(options.rounds):
+        for name, command in commands.items():
+            child = kept.get(name) or Child(command, options.texts, options)
+            runs[name].append(child.measure())
+            if name not in kept:
+                child.close()
+    for child in kept.values():
+        child.close()
+    return runs
+
+
+class Child:
+    """A process with a model, warm once it has said so, that measures whenever it is asked to."""
+
+    def __init__(self, worker_arguments: list[str], texts: int, options: argparse.Namespace):
+        command = [sys.executable, __file__, "--texts", str(texts), "--worker", *worker_arguments]
+        command += ["--device", options.device, "--model", options.model]
+        command += [] if options.layers is None else ["--layers", str(options.layers)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._ready = False
+
+    def wait(self) -> None:
+        """Until the model is warm."""
+        while not self._ready:
+            self._ready = self._line() == READY
+
+    def measure(self) -> dict:
+        self.wait()
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return json.loads(self._line())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _line(self) -> str:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a worker ended with exit code {self._process.wait()}")
+        return line.strip()
 
 
 def worker(library: str, dtype: str, batch: str, out: str, options: argparse.Namespace) -> int:
-    """Encodes once to warm up (an eighth of the texts), then all of them, and reports as JSON."""
+    """Encodes an eighth of the texts to warm up, then all of them for each line that it is sent; reports as JSON."""
     import numpy as np
     import torch
     from test_encoding_speed import passages
@@ -89,6 +133,8 @@ def worker(library: str, dtype: str, batch: str, out: str, options: argparse.Nam
         model = Gecko.from_pretrained(path, device=options.device)
         model.backbone.encoder.layer = model.backbone.encoder.layer[: options.layers]
         model.encode(["warm"])
+        print(READY, flush=True)
+        sys.stdin.readline()
         before = peak_mb("cpu")
         started = time.perf_counter()
         count = model.encode_stream((f"gecko number {i}" for i in range(texts)), out)
@@ -107,11 +153,13 @@ def worker(library: str, dtype: str, batch: str, out: str, options: argparse.Nam
         theirs = SentenceTransformer(path, device=options.device, model_kwargs=kwargs)
         encode = partial(theirs.encode, batch_size=int(batch) or 32)
     encode(data[: max(1, texts // 8)])
-    started = time.perf_counter()
-    vectors = encode(data)
-    seconds = time.perf_counter() - started
-    np.save(out, np.asarray(vectors, dtype=np.float32))
-    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(options.device), "threads": torch.get_num_threads()}))
+    print(READY, flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        vectors = encode(data)
+        found = {"seconds": time.perf_counter() - started, "peak_mb": peak_mb(options.device)}
+        np.save(out, np.asarray(vectors, dtype=np.float32))
+        print(json.dumps(found | {"threads": torch.get_num_threads()}), flush=True)
     return 0
 
 
@@ -168,7 +216,9 @@ def print_imports(rounds: int) -> None:
 
 
 def print_stream(options: argparse.Namespace, scratch: Path) -> None:
-    found = child(["streamed", "auto", "0", str(scratch / "streamed.npy")], options.streamed, options)
+    child = Child(["streamed", "auto", "0", str(scratch / "streamed.npy")], options.streamed, options)
+    found = child.measure()
+    child.close()
     cut = "" if options.layers is None else f" ({Path(options.model).name} cut to {options.layers} layers)"
     print(f"\n{found['texts']:,} short texts streamed{cut} on {found['threads']} threads, {date.today()}: ", end="")
     print(f"{found['texts'] / found['seconds']:.0f} texts/s, ", end="")

@@ -22,6 +22,14 @@ def described(*packages: str) -> str:
     )
 
 
+def gpu_name(device: object) -> str:
+    """The GPU's name after a comma; of a CPU nothing."""
+    import torch
+
+    place = torch.device(str(device))
+    return f", {torch.cuda.get_device_name(place)}" if place.type == "cuda" else ""
+
+
 def cpu_name() -> str:
     """The processor's name, where the system tells it."""
     try:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from machine import described, publish, table
 
-from gecko_core.io import below_data_dir, write_text
+from gecko_core.io import write_text
 from gecko_core.randomness import generator
 from gecko_core.text_identity import words_key
 from gecko_eval import load_beir
@@ -33,6 +33,7 @@ from gecko_fret.build.report.diversity import diversity
 from gecko_fret.build.report.giveaways import giveaways
 from gecko_fret.build.report.queries import drawn
 from gecko_fret.config import EmbedderConfig, parse_config
+from gecko_fret.corpus import Corpus, Passage
 from gecko_fret.models import load_embedder
 from gecko_fret.query_files import read_queries
 from gecko_fret.steps import FILTER
@@ -66,7 +67,11 @@ def built(work: Path, seeds: int) -> list[str]:
     """Builds with both prompts on each set, as arguments of this script."""
     runs = []
     for name in SETS:
-        real = list(dict.fromkeys(" ".join(text.split()) for text in load_beir(name, "train").queries))
+        judged = load_beir(name, "train")
+        titles = judged.titles or [None] * len(judged.docs)
+        passages = (Passage(*row) for row in zip(judged.doc_ids, titles, judged.docs, strict=True) if row[2].strip())
+        corpus = Corpus(passages, name=name)
+        real = list(dict.fromkeys(" ".join(text.split()) for text in judged.queries))
         order = generator("examples", 0).permutation(len(real))[:EXAMPLES].tolist()
         examples = work / f"{name}.txt"
         if not examples.exists():
@@ -75,11 +80,10 @@ def built(work: Path, seeds: int) -> list[str]:
         for prompt, settings in {"default": {}, "examples": {"examples": str(examples)}}.items():
             sources = ["llm", "titles", "sentences"]
             config = parse_config({
-                "corpus": {"path": str(below_data_dir(name) / "corpus.jsonl.gz")},
                 "generate": {"seeds": seeds, "sources": sources, "contrast": 0.5, **settings},
                 "retrieve": {"cache": str(work / "embeddings")},
             })  # fmt: skip
-            build_fret(config, work / f"{name}-{prompt}", progress=True, until=FILTER)
+            build_fret(config, work / f"{name}-{prompt}", corpus=corpus, progress=True, until=FILTER)
             runs.append(f"{name}={work / f'{name}-{prompt}'}")
     return runs
 

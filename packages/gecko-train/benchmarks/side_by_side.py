@@ -56,8 +56,9 @@ def without_dropout(model: Any) -> None:
 
 
 def ours(
-    model: str, dims: tuple[int, ...], mixture: Any, steps: int, precision: str, length: int, out: Path, **settings: Any
-) -> dict[str, Any]:
+    model: str, dims: tuple[int, ...], mixture: Any, steps: int, precision: str, length: int, out: Path, *,
+    device: str = "cpu", **settings: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Train with gecko-train; seconds and losses of every step, share of time waiting for data."""
     from rich.console import Console
 
@@ -67,7 +68,7 @@ def ours(
     from gecko_train.loop.watch import read_metrics
     from gecko_train.loss.objective import Objective
 
-    student = Gecko.from_pretrained(model, device="cpu")
+    student = Gecko.from_pretrained(model, device=device)
     student.prompt_style = "gecko"
     student.max_seq_length = length
     without_dropout(student)
@@ -86,8 +87,9 @@ def ours(
 
 
 def theirs(
-    model: str, dims: tuple[int, ...], batches: list[list[Any]], precision: str, length: int, out: Path
-) -> dict[str, Any]:
+    model: str, dims: tuple[int, ...], batches: list[list[Any]], precision: str, length: int, out: Path,
+    device: str = "cpu",
+) -> dict[str, Any]:  # fmt: skip
     """Train with sentence-transformers' trainer on the same batches in the same order."""
     import torch
     from datasets import Dataset
@@ -109,7 +111,7 @@ def theirs(
             "positive": [format_document(row.positive.text, row.positive.title) for row in rows],
         }
     )
-    student = SentenceTransformer(model, device="cpu")
+    student = SentenceTransformer(model, device=device)
     student.max_seq_length = length
     without_dropout(student)
     seconds: list[float] = []
@@ -136,7 +138,8 @@ def theirs(
         matryoshka_dims=list(dims),
     )
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(out), per_device_train_batch_size=len(batches[0]), num_train_epochs=1, use_cpu=True,
+        output_dir=str(out), per_device_train_batch_size=len(batches[0]), num_train_epochs=1,
+        use_cpu=device == "cpu",
         bf16=precision == "bf16", learning_rate=LEARNING_RATE, lr_scheduler_type="constant", weight_decay=0.01,
         max_grad_norm=1.0, logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True,
         dataloader_num_workers=0,
@@ -165,8 +168,8 @@ def decoder(layers: int, folder: Path) -> str:
     return str(folder)
 
 
-def machine() -> str:
-    """Processor, threads, versions and date, for under a table."""
+def machine(device: str = "cpu") -> str:
+    """The device with its threads or the GPU's name, versions and date, for under a table."""
     import platform
     from datetime import date
     from importlib.metadata import version
@@ -176,7 +179,8 @@ def machine() -> str:
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
     packages = ("torch", "transformers", "sentence-transformers", "gecko-train")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"{cpu}, {torch.get_num_threads()} threads; {versions}; {date.today().isoformat()}"
+    where = f"{cpu}, {torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name(device)
+    return f"{where}; {versions}; {date.today().isoformat()}"
 
 
 def _cpuinfo() -> list[str]:

@@ -2,9 +2,11 @@
 
     python packages/gecko-train/benchmarks/speed.py --model minilm --precision bf16 --rounds 2
     python packages/gecko-train/benchmarks/speed.py --model smollm2 --precision bf16
+    python packages/gecko-train/benchmarks/speed.py --device cuda --batch 512 --steps 20
 
-Every measurement is a process of its own, so that peak memory is its own too. Real length distribution: title-body
-pairs of the Python documentation (or `--source scifact`). The first step of each process is not counted.
+Every measurement is a process of its own, so that peak memory (on a GPU, the device's) is its own too. Real length
+distribution: title-body pairs of the Python documentation (or `--source scifact`). The first step of each process is
+not counted.
 """
 
 from __future__ import annotations
@@ -32,16 +34,27 @@ def measure(given: argparse.Namespace) -> None:
         out = Path(folder)
         if given.library == "gecko-train":
             budget = {"micro_batch_tokens": 65_536}  # the batch fits, as it does for the other side
-            found = side.ours(given.folder, dims, mixture, steps, given.precision, given.length, out, **budget)
+            found = side.ours(
+                given.folder, dims, mixture, steps, given.precision, given.length, out, device=given.device, **budget
+            )
         else:
-            found = side.theirs(given.folder, dims, batches, given.precision, given.length, out)
-    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            found = side.theirs(given.folder, dims, batches, given.precision, given.length, out, given.device)
+    found["peak"] = peak(given.device)
     print("RESULT " + side.dump(found))
+
+
+def peak(device: str) -> float:
+    """Largest memory of this process so far, in GB: of the device or, on a CPU, of the process."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 1e9
 
 
 def run(given: argparse.Namespace, library: str) -> dict:
     command = [sys.executable, __file__, "--library", library]
-    for key in ("model", "precision", "source", "batch", "steps", "length", "folder", "layers"):
+    for key in ("model", "precision", "source", "batch", "steps", "length", "folder", "layers", "device"):
         command += [f"--{key}", str(getattr(given, key))]
     done = subprocess.run(command, capture_output=True, text=True)
     line = next((one for one in done.stdout.splitlines() if one.startswith("RESULT ")), None)
@@ -71,7 +84,7 @@ def compare(given: argparse.Namespace) -> str:
         "",
         f"{given.source} pairs, batch {given.batch}, at most {given.length} tokens per text, {given.steps} steps a "
         f"round ({tokens:,} tokens without padding), no gradient caching on either side; gecko-train waited for data "
-        f"{max(one['waiting'] for one in rounds['gecko-train']):.2%} of its time. {side.machine()}.",
+        f"{max(one['waiting'] for one in rounds['gecko-train']):.2%} of its time. {side.machine(given.device)}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -90,6 +103,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--library", default="")
     parser.add_argument("--folder", default="")
     given = parser.parse_args()
@@ -107,7 +121,8 @@ def main() -> None:
     print(table)
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    (results / f"speed-{given.model}-{given.precision}.md").write_text(table)
+    where = "" if given.device == "cpu" else f"-{given.device}"
+    (results / f"speed-{given.model}-{given.precision}{where}.md").write_text(table)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,14 @@ class LLMConfig(Section):
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     device: str | None = None
-    batch_tokens: int = Field(
-        default=8192, ge=64, description="padded tokens of one forward pass, the shared prefix not counted"
+    batch_tokens: int | None = Field(
+        default=None,
+        ge=64,
+        description="padded tokens of one forward pass, the shared prefix not counted; unset: what suits the device",
     )
-    batch_rows: int = Field(default=64, ge=1, description="most rows of one forward pass")
+    batch_rows: int | None = Field(
+        default=None, ge=1, description="most rows of one forward pass; unset: what suits the device"
+    )
     weight: float = Field(default=1.0, gt=0, description="share of the queries, where several generators are mixed")
     url: str | None = Field(
         default=None, description="openai: base URL of the server, such as http://127.0.0.1:8000/v1"

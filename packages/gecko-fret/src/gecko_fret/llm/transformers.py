@@ -24,6 +24,9 @@ from gecko_fret.llm.sampling import StopWatch, draw_tokens, end_tokens, uniform_
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer
 from gecko_fret.llm.stream import Stream
 
+#: Tokens and rows of a forward pass, where none are set, by whether the device is a GPU.
+_BATCH = {False: (8_192, 64), True: (32_768, 512)}
+
 
 @dataclass(slots=True)
 class _Row:
@@ -85,8 +88,8 @@ class TransformersLLM:
             load_tokenizer(config.model),
             name=config.model,
             fingerprint=f"{weights}:{str(model.dtype).removeprefix('torch.')}",
-            batch_tokens=config.batch_tokens,
-            batch_rows=config.batch_rows,
+            batch_tokens=config.batch_tokens or _BATCH[place.type == "cuda"][0],
+            batch_rows=config.batch_rows or _BATCH[place.type == "cuda"][1],
         )
 
     @classmethod

@@ -17,6 +17,8 @@ from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, Scor
 from gecko_fret.llm.sampling import end_tokens
 from gecko_fret.llm.segments import LabelTokens, SegmentTokenizer, Tokenised, by_context, in_order, softmax
 
+_CALL_TOKENS = 8_192
+
 
 class VllmLLM:
     """vLLM behind the protocol.
@@ -33,7 +35,7 @@ class VllmLLM:
 
     def __init__(self, engine: Any, config: LLMConfig, fingerprint: str):
         self.name, self.fingerprint, self.usage = config.model, fingerprint, Usage()
-        self._engine, self._batch_tokens = engine, config.batch_tokens
+        self._engine, self._batch_tokens = engine, config.batch_tokens or _CALL_TOKENS
         self._row_seeds = config.send_seed
         self._tokenizer = SegmentTokenizer(engine.get_tokenizer(), config.model)
 
