@@ -117,7 +117,7 @@ def check(name, dims, dtype, architecture, folder, kind=1, symmetric=True, trans
     wide = name == "product" and dtype == torch.float16
     constants = {
         "WIDTH": 768, "OUT_WIDTH": 768, "STARTS": (0, *dims[:-1]), "DIMS": dims, "M": len(dims),
-        "MP": triton.next_power_of_2(len(dims)), "LO": 0, "HI": dims[0], "TRANSPOSED": transposed,
+        "LO": 0, "HI": dims[0], "TRANSPOSED": transposed,
         "HAS_TOWER": True, "HAS_OWN": not shared, "HAS_SHARED": shared, "KIND": kind, "SYMMETRIC": symmetric,
         "HAS_QUERY_IDS": True, "HAS_POSITIVE_IDS": True, "HAS_NEGATIVE_IDS": True,
         "BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.depth // 2 if wide else tile.depth,
@@ -137,7 +137,7 @@ def test_described_tiles_copy_by_hardware_and_fit(name, dims, architecture):
     tile = choose_tile(name, len(dims), torch.bfloat16, architecture, described=True)
     constants = {
         "WIDTH": 768, "STARTS": (0, *dims[:-1]), "DIMS": dims, "M": len(dims),
-        "MP": triton.next_power_of_2(len(dims)), "HAS_TOWER": True, "HAS_OWN": False, "HAS_SHARED": False, "KIND": 1,
+        "HAS_TOWER": True, "HAS_OWN": False, "HAS_SHARED": False, "KIND": 1,
         "SYMMETRIC": True, "HAS_QUERY_IDS": True, "HAS_POSITIVE_IDS": True, "HAS_NEGATIVE_IDS": False,
         "BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.depth, "PRECISION": "ieee",
     }  # fmt: skip

@@ -15,6 +15,8 @@ CASES = {
     "one-row": {"rows": 1, "width": 16, "hard": 1},
     "plain": {"rows": 33, "width": 24, "hard": 0, "same_tower": False},
     "five-prefixes": {"rows": 17, "width": 40, "dims": (40, 33, 17, 5, 2), "dim_weights": (1, 2, 0.5, 1, 1)},
+    "uneven-prefixes": {"rows": 19, "width": 45, "dims": (45, 30, 9, 5), "hard": 2, "ids": True},
+    "many-prefixes": {"rows": 18, "width": 32, "dims": (32, 31, 24, 17, 16, 9, 3, 1), "extra_columns": 7},
     "narrower": {"rows": 18, "width": 24, "dims": (16,), "hard": 1},
     "batch-negatives": {"rows": 19, "hard": 2, "negatives_scope": "batch", "ids": True, "hardness": 2.0},
     "external-keys": {"rows": 20, "extra_columns": 9, "ids": True, "dims": (24, 8), "hardness": 5.0},
@@ -40,8 +42,20 @@ def test_agrees_with_reference(case, programs, make_problem, with_gradients, ass
         assert_near(tensor, other, tolerances[torch.float32] * sharp, floor=1e-3)
 
 
+@pytest.mark.parametrize("dims", [(96,), (96, 32), (700, 320, 64, 33), (768, 512, 256, 128, 64)])
+def test_agrees_with_reference_in_float64(dims, make_problem, with_gradients, assert_near):
+    """Pairs of prefixes share planes of coefficients: one, a pair, two pairs, two pairs and one left over."""
+    tensors, options = make_problem(rows=23, width=dims[0] + 4, dtype=torch.float32, dims=dims, ids=True)
+    exact = {name: value.double() if name == "temperature" else value for name, value in options.items()}
+    expected, wanted = with_gradients(same_tower_softmax_loss, "reference", [one.double() for one in tensors], exact)
+    found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+    assert_near(found, expected.float(), 1e-5, floor=1.0)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert_near(tensor, other.float(), 5e-5, floor=1e-3)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("case", ["gecko", "external-keys"])
+@pytest.mark.parametrize("case", ["gecko", "external-keys", "five-prefixes"])
 def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, tolerances):
     tensors, options = make_problem(dtype=dtype, **CASES[case])
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
@@ -63,8 +77,9 @@ def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
         assert_near(tensor, other, 5e-5, floor=1e-3)
 
 
-def test_zero_vectors_masked_rows_and_extremes(programs, make_problem, with_gradients, assert_near):
-    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=(24, 8), temperature=1e-4)
+@pytest.mark.parametrize("dims", [(24, 8), (24, 20, 11, 8, 3)])
+def test_zero_vectors_masked_rows_and_extremes(dims, programs, make_problem, with_gradients, assert_near):
+    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=dims, temperature=1e-4)
     queries, positives, negatives = tensors
     queries[0], positives[1], negatives[2] = 0, 0, 0
     queries[3, :8] = 0
@@ -81,6 +96,21 @@ def test_zero_vectors_masked_rows_and_extremes(programs, make_problem, with_grad
     loss, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, warm)
     assert loss == 0
     assert all(gradient.abs().max() < 1e-5 for gradient in gradients)
+
+
+@pytest.mark.parametrize("size", [1e-11, 1e-6, 1e9])
+def test_lengths_do_not_matter(size, make_problem, with_gradients, assert_near):
+    """A masked pair times a large inverse norm is infinite in float32, and no gradient may be NaN for it."""
+    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=(24, 20, 11, 8, 3), ids=True)
+    tensors[0][::2] *= size
+    tensors[1][1::3] *= size
+    exact = {name: value.double() if name == "temperature" else value for name, value in options.items()}
+    expected, wanted = with_gradients(same_tower_softmax_loss, "reference", [one.double() for one in tensors], exact)
+    found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
+    assert_near(found, expected.float(), 2e-5, floor=1.0)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert tensor.isfinite().all()
+        assert_near(tensor, other.float(), 2e-4, floor=1e-3)
 
 
 def test_runs_give_the_same_bits(make_problem, with_gradients):
@@ -154,8 +184,10 @@ def test_gpu_many_programs_and_strips(make_problem, with_gradients, assert_near,
 @pytest.mark.parametrize("rows", [1, 129, 1000])
 def test_gpu_whole_segments(dtype, rows, make_problem, with_gradients, assert_near, tolerances):
     """Prefixes of whole steps: read by descriptor on Hopper and later."""
-    for extra in ({}, {"negatives_scope": "batch"}, {"extra_columns": 70}):
-        tensors, options = make_problem(rows=rows, width=768, dtype=dtype, dims=(768, 256), ids=True, **extra)
+    five = {"dims": (768, 512, 256, 128, 64)}
+    for extra in ({}, {"negatives_scope": "batch"}, {"extra_columns": 70}, five, {"dims": (700, 320, 64, 33)}):
+        extra = {"dims": (768, 256), **extra}
+        tensors, options = make_problem(rows=rows, width=768, dtype=dtype, ids=True, **extra)
         tensors, options = on_gpu(tensors, options)
         expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
         found, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, options)

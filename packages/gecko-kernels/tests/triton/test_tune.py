@@ -34,6 +34,10 @@ def test_the_second_round_varies_depth_and_stages_of_the_best():
     assert len({(tile.depth, tile.stages) for tile in depths(best)}) == len(DEPTHS) * len(STAGES) - 1
 
 
+def test_shapes_can_be_given():
+    assert {(tile.rows, tile.columns) for tile in shapes([(64, 128)])} == {(64, 128)}
+
+
 def test_tunes_the_kernels_that_are_asked_for():
     device = torch.device("cpu")
     rounds = [lambda _: [Tile(16, 16, 16, 1, 1)]]

@@ -96,9 +96,10 @@ def forward(problem: BlockProblem) -> tuple[Tensor, Tensor, Tensor]:
             problem.targets, teachers, columns, inverse_a, BLOCK=TEACHER_COLUMNS, num_warps=4
         )
         kernels.block_forward_kernel[(triton.cdiv(rows, tile.rows), spans)](
-            problem.queries, problem.documents, *problem.norms, problem.targets, teachers, problem.temperature, tops,
-            totals, crosses, *describe([problem.queries, problem.documents], tile, problem.described), rows, columns,
-            span, inverse_a, MP=triton.next_power_of_2(count), **problem.constants(tile),
+            problem.queries, problem.documents, problem.norms[0], problem.norms[1].T.contiguous(), problem.targets,
+            teachers, problem.temperature, tops, totals, crosses,
+            *describe([problem.queries, problem.documents], tile, problem.described), rows, columns, span, inverse_a,
+            **problem.constants(tile),
         )  # fmt: skip
     lses = log_sum(tops, totals) * LN2.value
     counts = teachers[:, 1:].isfinite()
@@ -115,12 +116,13 @@ def backward(problem: BlockProblem, lses: Tensor, teachers: Tensor, upstream: Te
         problem.queries, problem.documents, dims, tile, problem.tile("product"), row, columns
     )  # fmt: skip
     described = describe([problem.queries, problem.documents], tile, problem.described)
+    document_inverse = problem.norms[1].T.contiguous()
     for strip in strips:
         with on_device(problem.queries):
             kernels.block_coefficient_kernel[strip.grid](
-                problem.queries, problem.documents, *problem.norms, problem.targets, teachers, problem.temperature,
-                lses, upstream, strip.coefficients, strip.row_pulls, strip.column_pulls, *described, strip.first,
-                strip.height, len(problem.documents), inverse_a, **problem.constants(tile),
+                problem.queries, problem.documents, problem.norms[0], document_inverse, problem.targets, teachers,
+                problem.temperature, lses, upstream, strip.coefficients, strip.row_pulls, strip.column_pulls,
+                *described, strip.first, strip.height, len(problem.documents), inverse_a, **problem.constants(tile),
             )  # fmt: skip
     seen = row.pull.sum()  # sum of g * cosine
     return (

@@ -8,7 +8,7 @@ from its target wherever it is needed: no (Q, N) matrix is written but the backw
 import triton
 import triton.language as tl
 
-from gecko_kernels.triton.contrastive_kernels import FLOOR, LN2, LOG2E, add_planes, add_products, of_columns, pick, put
+from gecko_kernels.triton.contrastive_kernels import FLOOR, LN2, LOG2E, add_products, filled, of_columns, store_planes
 
 LOWEST = tl.constexpr(-3.4028234663852886e38)  # of float32: below every finite target, and finite itself
 INFINITY = tl.constexpr(
@@ -69,55 +69,63 @@ def read_teacher(
 
 @triton.jit
 def block_forward_kernel(
-    queries, documents, query_inverse, document_inverse, targets, teachers, temperature,
+    queries, documents,
+    query_inverse, document_inverse,  # (Q, M), (M, N)
+    targets, teachers, temperature,
     tops, totals, crosses,  # (spans, Q, M) float32 out: maximum, sum of exp2(logit - maximum), sum of p (log p - logit)
     query_tiles, document_tiles,  # descriptors, or None
     rows, columns, span, inverse_a,
-    WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
+    WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Sum the softmax and the cross terms of a block of rows over a span of columns. Grid: (blocks of rows, spans)."""
     row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     rows64 = tl.minimum(row, rows - 1).to(tl.int64)
     scale = LOG2E / tl.load(temperature).to(tl.float32)
-    top = tl.full((BLOCK_M, MP), FLOOR, dtype=tl.float32)
-    total = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
-    cross = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
+    top = filled(FLOOR, BLOCK_M, M)
+    total = filled(0.0, BLOCK_M, M)
+    cross = filled(0.0, BLOCK_M, M)
     first = tl.program_id(1) * span
     for start in range(first, tl.minimum(first + span, columns), BLOCK_N):
         column = start + tl.arange(0, BLOCK_N)
         column64 = tl.minimum(column, columns - 1).to(tl.int64)
         product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        new_top = ()
+        new_total = ()
+        new_cross = ()
         for m in tl.static_range(M):
             product = add_products(
                 product, queries, rows64, documents, column64, query_tiles, document_tiles,
                 tl.program_id(0) * BLOCK_M, start, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION,
             )  # fmt: skip
             by_row = tl.load(query_inverse + rows64 * M + m) * scale
-            by_column = of_columns(document_inverse, column, columns, m, M, 1.0)
+            by_column = of_columns(document_inverse, column, columns, m, 1.0)
             judged, log_p = read_teacher(targets, teachers, rows64, column, columns, inverse_a)
             logits = tl.where(judged, product * by_row[:, None] * by_column[None, :], FLOOR)
             p = tl.exp2(log_p * LOG2E)
             terms = tl.where(p > 0, p * (log_p - logits * LN2), 0.0)
-            cross = put(cross, pick(cross, m, MP) + tl.sum(terms, 1), m, MP)
-            old = pick(top, m, MP)
-            new = tl.maximum(old, tl.max(logits, 1))
-            summed = pick(total, m, MP) * tl.exp2(old - new)
-            summed += tl.sum(tl.where(judged, tl.exp2(logits - new[:, None]), 0.0), 1)
-            top = put(top, new, m, MP)
-            total = put(total, summed, m, MP)
+            new = tl.maximum(top[m], tl.max(logits, 1))
+            summed = tl.sum(tl.where(judged, tl.exp2(logits - new[:, None]), 0.0), 1)
+            new_top = new_top + (new,)  # type: ignore[assignment]  # noqa: RUF005
+            new_total = new_total + (total[m] * tl.exp2(top[m] - new) + summed,)  # type: ignore[assignment]  # noqa: RUF005
+            new_cross = new_cross + (cross[m] + tl.sum(terms, 1),)  # type: ignore[assignment]  # noqa: RUF005
+        top = new_top
+        total = new_total
+        cross = new_cross
     to = tl.program_id(1).to(tl.int64) * rows + rows64
     for m in tl.static_range(M):
-        tl.store(tops + to * M + m, pick(top, m, MP), mask=row < rows)
-        tl.store(totals + to * M + m, pick(total, m, MP), mask=row < rows)
-        tl.store(crosses + to * M + m, pick(cross, m, MP), mask=row < rows)
+        tl.store(tops + to * M + m, top[m], mask=row < rows)
+        tl.store(totals + to * M + m, total[m], mask=row < rows)
+        tl.store(crosses + to * M + m, cross[m], mask=row < rows)
 
 
 @triton.jit
 def block_coefficient_kernel(
-    queries, documents, query_inverse, document_inverse, targets, teachers, temperature,
+    queries, documents,
+    query_inverse, document_inverse,  # (Q, M), (M, N)
+    targets, teachers, temperature,
     lses, upstream,  # (Q, M) float32: log-sum-exp (+inf in rows that do not count), dL/d(loss of row and prefix)
-    coefficients,  # (M, strip, columns) out: what segment c's product needs
+    coefficients,  # (M, strip, columns) out: see ``store_planes``
     row_pulls,  # (M, column tiles, strip) out: partial sums of g * cosine
     column_pulls,  # (M, row tiles, columns) out
     query_tiles, document_tiles,  # descriptors, or None
@@ -125,7 +133,7 @@ def block_coefficient_kernel(
     WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Recomputes one tile and writes its combined coefficients. Grid: (row tiles of the strip, column tiles)."""
+    """Recomputes one tile and writes its coefficients. Grid: (row tiles of the strip, column tiles)."""
     local = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     real = local < strip
     rows64 = (first + tl.minimum(local, strip - 1)).to(tl.int64)
@@ -137,6 +145,7 @@ def block_coefficient_kernel(
     within = real[:, None] & (column < columns)[None, :]
     plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
     plane = plane * columns
+    held = product  # no prefix waits yet
     for m in tl.static_range(M):
         product = add_products(
             product, queries, rows64, documents, column64, query_tiles, document_tiles,
@@ -144,7 +153,7 @@ def block_coefficient_kernel(
             PRECISION,
         )  # fmt: skip
         by_row = tl.load(query_inverse + rows64 * M + m)
-        by_column = of_columns(document_inverse, column, columns, m, M, 1.0)
+        by_column = of_columns(document_inverse, column, columns, m, 1.0)
         cosines = product * by_row[:, None] * by_column[None, :]
         judged, log_p = read_teacher(targets, teachers, rows64, column, columns, inverse_a)
         weight = tl.where(real, tl.load(upstream + rows64 * M + m), 0.0) * inverse_t
@@ -157,6 +166,4 @@ def block_coefficient_kernel(
         at = m * tl.num_programs(0) + tl.program_id(0)
         tl.store(column_pulls + at.to(tl.int64) * columns + column, tl.sum(pull, 0), mask=column < columns)
         share = g * by_row[:, None] * by_column[None, :]
-        tl.store(coefficients + m * plane + to, share.to(coefficients.dtype.element_ty), mask=within)
-    if M > 1:
-        add_planes(coefficients, plane, to, within, M)
+        held = store_planes(coefficients, held, share, plane, to, within, m, M)

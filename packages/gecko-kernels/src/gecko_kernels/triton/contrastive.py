@@ -122,14 +122,19 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
     described = describe(matrices, tile, problem.described)
     # An unused pointer argument must still be a tensor: the queries stand in.
     spare, spare_norms = problem.queries, norms["queries"]
+    by_prefix = {
+        name: values if problem.own and name == "negatives" else values.T.contiguous()
+        for name, values in norms.items()
+        if name != "queries"
+    }
     with on_device(problem.queries):
         kernels.forward_kernel[(triton.cdiv(rows, tile.rows), spans)](
             problem.queries, problem.positives, spare if problem.key_queries is None else problem.key_queries,
-            spare if negatives is None else negatives, norms["queries"], norms["positives"],
-            norms.get("key_queries", spare_norms), norms.get("negatives", spare_norms), problem.temperature,
+            spare if negatives is None else negatives, norms["queries"], by_prefix["positives"],
+            by_prefix.get("key_queries", spare_norms), by_prefix.get("negatives", spare_norms), problem.temperature,
             problem.query_ids, problem.positive_ids, problem.negative_ids, tops, totals, chosen,
             *described, rows, columns, span, hard, hard_span, problem.offset, problem.hardness,
-            MP=triton.next_power_of_2(count), HAS_TOWER=problem.key_queries is not None, HAS_OWN=problem.own,
+            HAS_TOWER=problem.key_queries is not None, HAS_OWN=problem.own,
             HAS_SHARED=negatives is not None and not problem.own, **problem.constants(tile),
         )  # fmt: skip
     lses = log_sum(tops, totals)
@@ -178,12 +183,16 @@ def add_group(
     tile = problem.tile("coefficient")
     strips = gradient_strips(problem.queries, keys, problem.dims, tile, problem.tile("product"), row, columns)
     described = describe([problem.queries, keys], tile, problem.described)
+    key_inverse = key_inverse.T.contiguous()
+    # An unused pointer argument must still be a tensor: as above, one of the same type stands in.
+    across = (lses, upstream) if columns is not None else (lses.T.contiguous(), upstream.T.contiguous())
     for strip in strips:
+        column_pulls = strip.row_pulls if strip.column_pulls is None else strip.column_pulls
         with on_device(keys):
             kernels.coefficient_kernel[strip.grid](
                 problem.queries, keys, problem.norms["queries"], key_inverse, problem.temperature, problem.query_ids,
-                problem.positive_ids, problem.negative_ids, lses, upstream, strip.coefficients, strip.row_pulls,
-                strip.column_pulls, *described, strip.first, strip.height, len(keys), problem.offset,
+                problem.positive_ids, problem.negative_ids, lses, upstream, *across, strip.coefficients,
+                strip.row_pulls, column_pulls, *described, strip.first, strip.height, len(keys), problem.offset,
                 problem.hardness, KIND=kind, SYMMETRIC=columns is None, **problem.constants(tile),
             )  # fmt: skip
 

@@ -16,7 +16,8 @@ LN2 = tl.constexpr(0.6931471805599453)
 # kept in registers while the product is computed. TINY instead of zero keeps that true beside a zero vector.
 LOW = tl.constexpr(-1e37)
 TINY = tl.constexpr(1e-15)
-FLOOR = tl.constexpr(-1e18)  # of a masked logit or cosine: finite, so that no infinity meets a zero
+FLOOR = tl.constexpr(-1e18)  # of a masked logit: finite, so that no infinity meets a zero
+BOTTOM = tl.constexpr(-1e30)  # of a masked product divided by one of its two norms, for the same reason
 
 # What the columns of a tile are to its rows.
 POSITIVES = tl.constexpr(0)
@@ -110,33 +111,33 @@ def empty_product(
 
 
 @triton.jit
-def of_columns(values, column, columns, m: tl.constexpr, M: tl.constexpr, OTHER: tl.constexpr):
-    """Return what (columns, M) values hold of a prefix, OTHER beyond the last column.
+def of_columns(values, column, columns, m: tl.constexpr, OTHER: tl.constexpr):
+    """Return what (M, columns) values hold of a prefix, OTHER beyond the last column.
 
-    Masked, not clamped: a thread has many columns, and the addresses of clamped ones would each take a register.
+    A prefix's values lie beside each other, so that a few wide loads fetch those of a tile: with (columns, M) every
+    thread would load each of its many columns by itself. Masked, not clamped, for the same reason.
     """
-    return tl.load(values + column * M + m, mask=column < columns, other=OTHER)
+    return tl.load(values + m * columns + column, mask=column < columns, other=OTHER)
 
 
 @triton.jit
-def pick(state, M_INDEX: tl.constexpr, MP: tl.constexpr):
-    """Return one column of a (BLOCK, MP) state."""
-    return tl.sum(tl.where(tl.arange(0, MP)[None, :] == M_INDEX, state, 0.0), 1)
+def filled(value, BLOCK: tl.constexpr, M: tl.constexpr):
+    """Return M vectors of one value: what a row block carries from tile to tile, an entry for each prefix.
 
-
-@triton.jit
-def put(state, values, M_INDEX: tl.constexpr, MP: tl.constexpr):
-    """Return the state with one column replaced."""
-    return tl.where(tl.arange(0, MP)[None, :] == M_INDEX, values[:, None], state)
+    A tuple, not a (BLOCK, M) matrix, whose columns could not be read or replaced without a way through shared memory.
+    """
+    state = ()
+    for _ in tl.static_range(M):
+        state = state + (tl.full((BLOCK,), value, dtype=tl.float32),)  # type: ignore[assignment]  # noqa: RUF005
+    return state
 
 
 @triton.jit
 def walk_columns(
-    top, total, positive,  # (BLOCK_M, MP): running maximum, running sum, logit of the own positive; base 2
+    top, total, positive,  # M of (BLOCK_M,) each: running maximum, running sum, logit of the own positive; base 2
     queries, rows64, query_inverse, own, keys, key_inverse, query_tiles, key_tiles, first_row, first, last, columns,
     scale, query_ids, positive_ids, negative_ids,
-    KIND: tl.constexpr, WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr,
-    M: tl.constexpr, MP: tl.constexpr,
+    KIND: tl.constexpr, WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -150,35 +151,42 @@ def walk_columns(
             own, column, columns, query_ids, positive_ids, negative_ids,
             KIND, HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS,
         )  # fmt: skip
+        tops = ()
+        totals = ()
+        positives = ()
         for m in tl.static_range(M):
             product = add_products(
                 product, queries, rows64, keys, column64, query_tiles, key_tiles, first_row, start, WIDTH, STARTS[m],
                 DIMS[m], BLOCK_K, PRECISION,
             )  # fmt: skip
             by_row = tl.load(query_inverse + rows64 * M + m) * scale
-            by_column = of_columns(key_inverse, column, columns, m, M, 1.0)
-            logits = product * by_row[:, None] * by_column[None, :]
+            # The row's factor is applied where it costs least: to the maximum, and in the exponent's subtraction.
+            part = product * of_columns(key_inverse, column, columns, m, 1.0)[None, :]
+            chosen = positive[m]
             if KIND == POSITIVES:  # noqa: SIM102  (known at compile time; the second is not)
                 if (start <= last_own) & (start + BLOCK_N > first_own):
-                    here = tl.sum(tl.where(own[:, None] == column[None, :], logits, 0.0), 1)
-                    positive = put(positive, pick(positive, m, MP) + here, m, MP)
-            old = pick(top, m, MP)
-            new = tl.maximum(old, tl.max(logits, 1))
-            summed = pick(total, m, MP) * tl.exp2(old - new) + tl.sum(tl.exp2(logits - new[:, None]), 1)
-            top = put(top, new, m, MP)
-            total = put(total, summed, m, MP)
+                    chosen += tl.sum(tl.where(own[:, None] == column[None, :], part, 0.0), 1) * by_row
+            new = tl.maximum(top[m], tl.max(part, 1) * by_row)
+            summed = tl.sum(tl.exp2(part * by_row[:, None] - new[:, None]), 1)
+            tops = tops + (new,)  # type: ignore[assignment]  # noqa: RUF005
+            totals = totals + (total[m] * tl.exp2(top[m] - new) + summed,)  # type: ignore[assignment]  # noqa: RUF005
+            positives = positives + (chosen,)  # type: ignore[assignment]  # noqa: RUF005
+        top = tops
+        total = totals
+        positive = positives
     return top, total, positive
 
 
 @triton.jit
 def forward_kernel(
     queries, positives, key_queries, negatives,
-    query_inverse, positive_inverse, key_inverse, negative_inverse,
+    query_inverse, positive_inverse, key_inverse,  # (B, M), (M, C), (M, C)
+    negative_inverse,  # (B * H, M) of the rows' own; (M, N) of shared ones
     temperature, query_ids, positive_ids, negative_ids,
     tops, totals, chosen,  # (spans, B, M) float32 out, base 2: maximum, sum of exp2(logit - it), logit of the positive
     query_tiles, positive_tiles, tower_tiles, negative_tiles,  # descriptors, or None
     rows, columns, span, hard, hard_span, offset, hardness,
-    WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr,
+    WIDTH: tl.constexpr, STARTS: tl.constexpr, DIMS: tl.constexpr, M: tl.constexpr,
     HAS_TOWER: tl.constexpr, HAS_OWN: tl.constexpr, HAS_SHARED: tl.constexpr,
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
@@ -193,20 +201,20 @@ def forward_kernel(
     own = inside + offset
     inverse_t = 1.0 / tl.load(temperature).to(tl.float32)
     scale = inverse_t * LOG2E
-    top = tl.full((BLOCK_M, MP), FLOOR, dtype=tl.float32)
-    total = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
-    positive = tl.zeros((BLOCK_M, MP), dtype=tl.float32)
+    top = filled(FLOOR, BLOCK_M, M)
+    total = filled(0.0, BLOCK_M, M)
+    positive = filled(0.0, BLOCK_M, M)
     top, total, positive = walk_columns(
         top, total, positive, queries, rows64, query_inverse, own, positives, positive_inverse, query_tiles,
         positive_tiles, first_row, first, last, columns, scale,
-        query_ids, positive_ids, negative_ids, POSITIVES, WIDTH, STARTS, DIMS, M, MP,
+        query_ids, positive_ids, negative_ids, POSITIVES, WIDTH, STARTS, DIMS, M,
         HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
     )  # fmt: skip
     if HAS_TOWER:
         top, total, positive = walk_columns(
             top, total, positive, queries, rows64, query_inverse, own, key_queries, key_inverse, query_tiles,
             tower_tiles, first_row, first, last, columns, scale,
-            query_ids, positive_ids, negative_ids, TOWER, WIDTH, STARTS, DIMS, M, MP,
+            query_ids, positive_ids, negative_ids, TOWER, WIDTH, STARTS, DIMS, M,
             HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
         )  # fmt: skip
     sharp = (inverse_t + hardness) * LOG2E
@@ -216,13 +224,15 @@ def forward_kernel(
         top, total, positive = walk_columns(
             top, total, positive, queries, rows64, query_inverse, own, negatives, negative_inverse, query_tiles,
             negative_tiles, first_row, first, last, hard, sharp,
-            query_ids, positive_ids, negative_ids, SHARED, WIDTH, STARTS, DIMS, M, MP,
+            query_ids, positive_ids, negative_ids, SHARED, WIDTH, STARTS, DIMS, M,
             HAS_QUERY_IDS, HAS_POSITIVE_IDS, HAS_NEGATIVE_IDS, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION,
         )  # fmt: skip
     if HAS_OWN:
         for h in range(tl.where(tl.program_id(1) == 0, hard, 0)):  # in one span only
             negative64 = rows64 * hard + h
             product = tl.zeros((BLOCK_M,), dtype=tl.float32)
+            sharper = ()
+            larger = ()
             for m in tl.static_range(M):
                 product = add_row_products(
                     product, queries, rows64, negatives, negative64, WIDTH, STARTS[m], DIMS[m], BLOCK_K
@@ -232,16 +242,17 @@ def forward_kernel(
                 if HAS_NEGATIVE_IDS:
                     equal = tl.load(negative_ids + negative64) == tl.load(positive_ids + own)
                     logit = tl.where(equal, FLOOR, logit)
-                old = pick(top, m, MP)
-                new = tl.maximum(old, logit)
-                summed = pick(total, m, MP) * tl.exp2(old - new) + tl.exp2(logit - new)
-                top = put(top, new, m, MP)
-                total = put(total, summed, m, MP)
+                new = tl.maximum(top[m], logit)
+                summed = total[m] * tl.exp2(top[m] - new) + tl.exp2(logit - new)
+                sharper = sharper + (new,)  # type: ignore[assignment]  # noqa: RUF005
+                larger = larger + (summed,)  # type: ignore[assignment]  # noqa: RUF005
+            top = sharper
+            total = larger
     to = (tl.program_id(1).to(tl.int64) * rows + rows64) * M
     for m in tl.static_range(M):
-        tl.store(tops + to + m, pick(top, m, MP), mask=row < rows)
-        tl.store(totals + to + m, pick(total, m, MP), mask=row < rows)
-        tl.store(chosen + to + m, pick(positive, m, MP), mask=row < rows)
+        tl.store(tops + to + m, top[m], mask=row < rows)
+        tl.store(totals + to + m, total[m], mask=row < rows)
+        tl.store(chosen + to + m, positive[m], mask=row < rows)
 
 
 @triton.jit
@@ -262,27 +273,33 @@ def add_row_products(
 
 
 @triton.jit
-def add_planes(coefficients, plane, to, within, M: tl.constexpr):
-    """Make plane c, which holds what prefix c gives a pair, the sum of planes c, c + 1, ..., M - 1.
+def store_planes(coefficients, held, share, plane, to, within, m: tl.constexpr, M: tl.constexpr):
+    """Write what prefix m gives a tile's pairs, or hold it back for the next prefix; return what is held.
 
-    A tile's planes are in memory, not in registers: held there, they would leave room for small tiles only. What is
-    read is what this program has just written, so it comes from the cache.
+    Prefixes are taken in pairs, from the largest on. The smaller of a pair waits for the larger: its plane is the sum
+    of both and is multiplied over the smaller's whole width, the larger's plane over what that prefix adds to it. So
+    one tile at most waits in registers, however many prefixes there are. One product for each segment would need
+    the sums of all larger prefixes: that many tiles, or a second way of all planes through memory.
     """
-    tl.debug_barrier()
-    combined = tl.load(coefficients + (M - 1) * plane + to, mask=within, other=0.0).to(tl.float32)
-    for m in tl.static_range(1, M):
-        at = coefficients + (M - 1 - m) * plane + to
-        combined += tl.load(at, mask=within, other=0.0).to(tl.float32)
-        tl.store(at, combined.to(coefficients.dtype.element_ty), mask=within)
+    kept = share.to(coefficients.dtype.element_ty)
+    if (M - 1 - m) % 2 == 0:
+        tl.store(coefficients + m * plane + to, kept, mask=within)
+        if m > 0:
+            both = share + held.to(tl.float32)
+            tl.store(coefficients + (m - 1) * plane + to, both.to(coefficients.dtype.element_ty), mask=within)
+    return kept
 
 
 @triton.jit
 def coefficient_kernel(
-    queries, keys, query_inverse, key_inverse, temperature, query_ids, positive_ids, negative_ids,
+    queries, keys,
+    query_inverse, key_inverse,  # (B, M), (M, columns)
+    temperature, query_ids, positive_ids, negative_ids,
     lses, upstream,  # (B, M) float32: log-sum-exp, dL/d(loss of row and prefix)
-    coefficients,  # (M, strip, columns) out: what segment c's product needs
-    row_pulls,  # (M, column tiles, strip) out: partial sums of g * logit
-    column_pulls,  # (M, row tiles, columns) out
+    column_lses, column_upstream,  # (M, columns): the same, read with SYMMETRIC
+    coefficients,  # (M, strip, columns) out: see ``store_planes``
+    row_pulls,  # (M, column tiles, strip) out: partial sums of g * cosine
+    column_pulls,  # (M, row tiles, columns) out, not with SYMMETRIC
     query_tiles, key_tiles,  # descriptors, or None
     first, strip, columns, offset, hardness,
     KIND: tl.constexpr, SYMMETRIC: tl.constexpr,
@@ -290,7 +307,7 @@ def coefficient_kernel(
     HAS_QUERY_IDS: tl.constexpr, HAS_POSITIVE_IDS: tl.constexpr, HAS_NEGATIVE_IDS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Recomputes one tile and writes its combined coefficients. Grid: (row tiles of the strip, column tiles).
+    """Recomputes one tile and writes its coefficients. Grid: (row tiles of the strip, column tiles).
 
     With SYMMETRIC the keys are the queries and the tile is G + G^T: both roles of a query in one product.
     """
@@ -313,32 +330,38 @@ def coefficient_kernel(
     within = (local < strip)[:, None] & (column < columns)[None, :]
     plane = tl.full((), 0, tl.int64) + strip  # not strip.to(): an argument that is 1 is a constant without methods
     plane = plane * columns
+    held = product  # no prefix waits yet
+    start = tl.program_id(1) * BLOCK_N
+    crosses = (start <= tl.max(itself, 0)) & (start + BLOCK_N > tl.min(own, 0))
     for m in tl.static_range(M):
         product = add_products(
             product, queries, rows64, keys, column64, query_tiles, key_tiles, first + tl.program_id(0) * BLOCK_M,
             tl.program_id(1) * BLOCK_N, WIDTH, STARTS[m], DIMS[m], BLOCK_K, PRECISION,
         )  # fmt: skip
         by_row = tl.load(query_inverse + rows64 * M + m)
-        by_column = of_columns(key_inverse, column, columns, m, M, 1.0)
-        cosines = tl.maximum(product * by_row[:, None] * by_column[None, :], FLOOR)
-        weight = tl.load(upstream + rows64 * M + m)
-        lse = tl.load(lses + rows64 * M + m)
-        g = (weight * inverse_t)[:, None] * tl.exp2((cosines * scale - lse[:, None]) * LOG2E)
-        if KIND == POSITIVES:
-            g -= tl.where(itself[:, None] == column[None, :], (weight * inverse_t)[:, None], 0.0)
+        by_column = of_columns(key_inverse, column, columns, m, 1.0)
+        weight = tl.load(upstream + rows64 * M + m) * inverse_t
+        lse = tl.load(lses + rows64 * M + m) * LOG2E
+        part = tl.maximum(product * by_column[None, :], BOTTOM)  # the cosine over by_row
+        slope = by_row * scale * LOG2E
+        power = tl.exp2(part * slope[:, None] - lse[:, None])
+        if KIND == POSITIVES:  # noqa: SIM102  (known at compile time; the second is not)
+            if crosses:  # not a tile of ones and zeros to subtract, which would stay in registers for all prefixes
+                power = tl.where(itself[:, None] == column[None, :], power - 1.0, power)
         if SYMMETRIC:
-            weight = of_columns(upstream, column, columns, m, M, 0.0)
-            lse = of_columns(lses, column, columns, m, M, 0.0)
-            g += (weight * inverse_t)[None, :] * tl.exp2((cosines * scale - lse[None, :]) * LOG2E)
-        pull = g * cosines
+            other = of_columns(column_upstream, column, columns, m, 0.0) * inverse_t
+            lse = of_columns(column_lses, column, columns, m, 0.0) * LOG2E
+            g = power * weight[:, None] + tl.exp2(part * slope[:, None] - lse[None, :]) * other[None, :]
+            share = g * by_row[:, None]
+        else:
+            share = power * (weight * by_row)[:, None]
+        pull = share * part
         at = m * tl.num_programs(1) + tl.program_id(1)
         tl.store(row_pulls + at.to(tl.int64) * strip + local, tl.sum(pull, 1), mask=local < strip)
-        at = m * tl.num_programs(0) + tl.program_id(0)
-        tl.store(column_pulls + at.to(tl.int64) * columns + column, tl.sum(pull, 0), mask=column < columns)
-        share = g * by_row[:, None] * by_column[None, :]
-        tl.store(coefficients + m * plane + to, share.to(coefficients.dtype.element_ty), mask=within)
-    if M > 1:
-        add_planes(coefficients, plane, to, within, M)
+        if not SYMMETRIC:
+            at = m * tl.num_programs(0) + tl.program_id(0)
+            tl.store(column_pulls + at.to(tl.int64) * columns + column, tl.sum(pull, 0), mask=column < columns)
+        held = store_planes(coefficients, held, share * by_column[None, :], plane, to, within, m, M)
 
 
 @triton.jit

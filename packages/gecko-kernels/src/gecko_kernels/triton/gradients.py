@@ -10,7 +10,6 @@ import torch
 import triton
 from torch import Tensor
 
-from gecko_kernels.cpu.strips import segments_of
 from gecko_kernels.triton import contrastive_kernels as kernels
 from gecko_kernels.triton.norms import finished
 from gecko_kernels.triton.tiles import Tile
@@ -56,6 +55,17 @@ def strip_rows(columns: int, width: int, prefixes: int, element: int, tile: Tile
     return max(1, budget // (prefixes * columns * element) // tile.rows) * tile.rows
 
 
+def plane_widths(dims: Sequence[int]) -> list[slice]:
+    """Return the columns that each plane of coefficients is multiplied with (``contrastive_kernels.store_planes``).
+
+    The prefixes in pairs from the largest on: what the larger adds to the smaller for the plane of the larger, and the
+    smaller's whole width for that of the smaller, which is the sum of both.
+    """
+    starts = (0, *dims[:-1])
+    largest = len(dims) - 1
+    return [slice(start if (largest - m) % 2 == 0 else 0, dims[m]) for m, start in enumerate(starts)]
+
+
 @dataclass
 class Strip:
     """What a coefficient kernel fills for some rows and all columns."""
@@ -63,9 +73,9 @@ class Strip:
     first: int
     height: int
     grid: tuple[int, int]  # row tiles, column tiles
-    coefficients: Tensor  # (M, height, C): what the product of each segment needs
+    coefficients: Tensor  # (M, height, C): a plane for each entry of ``plane_widths``
     row_pulls: Tensor  # (M, column tiles, height) float32: partial sums of g * cosine
-    column_pulls: Tensor  # (M, row tiles, C) float32
+    column_pulls: Tensor | None  # (M, row tiles, C) float32; None where a strip holds both roles
 
 
 def gradient_strips(
@@ -102,17 +112,17 @@ def gradient_strips(
             grid,
             torch.empty((prefixes, height, count), device=keys.device, dtype=torch.bfloat16 if half else torch.float32),
             torch.empty((prefixes, grid[1], height), **new),
-            torch.empty((prefixes, grid[0], count), **new),
+            None if columns is None else torch.empty((prefixes, grid[0], count), **new),
         )
         yield filled
         part = slice(first, first + height)
         row.pull[part] += filled.row_pulls.sum(1).T
-        if columns is not None:
+        if columns is not None and filled.column_pulls is not None:
             columns.pull += filled.column_pulls.sum(1).T
-        for coefficients, segment in zip(filled.coefficients, segments_of(dims), strict=True):
-            multiply(product_tile, coefficients, keys, row.sums[part], segment, transposed=False)
+        for coefficients, width in zip(filled.coefficients, plane_widths(dims), strict=True):
+            multiply(product_tile, coefficients, keys, row.sums[part], width, transposed=False)
             if columns is not None:
-                multiply(product_tile, coefficients, queries[part], columns.sums, segment, transposed=True)
+                multiply(product_tile, coefficients, queries[part], columns.sums, width, transposed=True)
 
 
 def sums_in_library(coefficients: Tensor, vectors: Tensor) -> bool:

@@ -26,9 +26,9 @@ class Tile:
     stages: int
 
 
-# Architecture -> kernel -> at most this many Matryoshka prefixes -> tile; float32 inputs halve columns and depth. The
-# coefficient kernels hold one float32 tile per prefix in registers, so their tiles shrink as prefixes are added; the
-# kernels of the block KL loss hold a tile of targets beside.
+# Architecture -> kernel -> at most this many Matryoshka prefixes -> tile; float32 inputs halve columns and depth. From
+# two prefixes on the coefficient kernels hold what one of them gives a tile beside the product, in registers; those
+# of the block KL loss hold a tile of targets as well.
 TILES: dict[int, dict[str, dict[int, Tile]]] = {
     80: {
         "forward": {8: Tile(64, 64, 64, 8, 3)},

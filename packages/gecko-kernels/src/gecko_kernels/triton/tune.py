@@ -5,7 +5,8 @@ They belong into ``DESCRIBED`` where the kernels read by descriptor, else into `
 Each kernel's candidates are timed in turn while the other kernels keep their current tile: the forward kernels by the
 forward pass of their loss, the coefficient and product kernels by the backward pass. Shapes and warps come first, then
 depth and stages of the best of them. Compilation takes longer than the timing: ``--jobs`` processes compile a round's
-candidates into Triton's cache beforehand.
+candidates into Triton's cache beforehand. ``--kernels``, ``--shapes`` and ``--rounds 1``
+narrow that down to half a minute.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ ToCompile = tuple[str, Tile, int, tuple[int, ...], torch.dtype, torch.device]
 Passes = dict[str, tuple[dict[str, Tile], Callable[[], object]]]
 
 
-def shapes() -> list[Tile]:
+def shapes(allowed: Sequence[tuple[int, int]] = SHAPES) -> list[Tile]:
     """Return the candidates of the first round; those that do not fit the GPU are skipped when they fail to launch."""
-    return [Tile(*shape, 64, warps, 3) for shape in SHAPES for warps in WARPS]
+    return [Tile(*shape, 64, warps, 3) for shape in allowed for warps in WARPS]
 
 
 def depths(best: Tile) -> list[Tile]:
@@ -181,6 +182,11 @@ def _block_passes(queries: Tensor, documents: Tensor, dims: Sequence[int]) -> Pa
     }
 
 
+def _shape(text: str) -> tuple[int, int]:
+    rows, columns = text.split("x")
+    return int(rows), int(columns)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m gecko_kernels.tune", description=__doc__.split("\n")[0])
@@ -189,6 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefixes", type=int, default=2, choices=sorted(SHARES), help="number of Matryoshka dims")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     parser.add_argument("--kernels", nargs="+", default=KERNELS, choices=KERNELS, metavar="KERNEL", help="default: all")
+    parser.add_argument(
+        "--shapes", nargs="+", type=_shape, default=SHAPES, metavar="ROWSxCOLUMNS", help="of the first round's tiles"
+    )
+    parser.add_argument("--rounds", type=int, default=2, choices=(1, 2), help="1: no other depths and stages")
     parser.add_argument("--runs", type=int, default=10, help="timed runs of a candidate")
     parser.add_argument("--jobs", type=int, default=4, help="processes that compile")
     options = parser.parse_args(arguments)
@@ -201,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = "DESCRIBED (product: TILES)" if can_describe([like], dims) else "TILES"
     print(f"# {torch.cuda.get_device_name(device)}, architecture {architecture_of(device)}, torch {torch.__version__}")
     print(f"# for {table}")
-    rounds = (lambda _: shapes(), lambda best: depths(best) if best else [])
+    rounds = (lambda _: shapes(options.shapes), lambda best: depths(best) if best else [])[: options.rounds]
     dtype = getattr(torch, options.dtype)
     tune(options.rows, dims, dtype, device, rounds, options.runs, options.kernels, options.jobs)
     return 0
