@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100, help="passages that the LLM writes two queries for")
     parser.add_argument("--others", type=int, default=400, help="most titles and sentences, and queries of a log")
     parser.add_argument("--candidates", type=int, default=20)
+    parser.add_argument("--documents", type=int, default=6, help="of a list, drawn from the candidates")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=1, help="times as many rows of a batch")
     parser.add_argument("--rate", type=float, default=5e-5)
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--prompts", default="own", choices=["own", "gecko"])
     parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
     parser.add_argument("--words", action="store_true", help="in every build BM25 finds candidates and is a judge")
-    parser.add_argument("--part", type=int, default=32, help="passages of a part that is written; a GPU wants more")
+    parser.add_argument("--part", type=int, default=32, help=lab.PART)
     parser.add_argument("--name", default="adaptation", help="of the page in docs/results")
     given = lab.parsed(parser, SMALL)
     sets = {name: lab.judged_set(name, given.queries) for name in given.sets}
@@ -180,7 +181,7 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
             # Queries of one part share what is read of a passage.
             "retrieve": {
                 "candidates": given.candidates - by_words, "bm25": by_words,
-                "cache": str(given.work / judged.name / "embeddings"), "part_size": 256,
+                "cache": str(given.work / judged.name / "embeddings"), "part_size": 8 * given.part,
             },
             "score": {"judges": ["similarity", "ql", "yes-no", "bm25"]} if words else {},
         }
@@ -211,6 +212,8 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
     if way == "blocks":
         of_source["blocks"] = {}
     stage: dict[str, Any] = {"sets": [of_source], "prompts": given.prompts, "objective": dict(WAYS[way])}
+    if "kl" in WAYS[way]:
+        stage["objective"]["kl"] = {**LISTS["kl"], "documents": given.documents}
     if data == "teacher" or way == "anchored":
         stage["teacher"] = given.teacher if data == "teacher" else given.student
         stage["teacher_cache"] = str(given.work / judged.name / "teacher")
@@ -257,11 +260,12 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         "",
         f"`experiments/adaptation.py`: student {given.student}, LLM "
         f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles and sentences, and "
-        f"as many queries of a log, {given.candidates} candidates a query{judged}; {given.steps} steps of "
-        f"{' or '.join(map(str, batches))} rows at {given.rate:g}, prompts: {given.prompts}. nDCG@10 in "
-        "percent; differences to zero-shot with 95% intervals over the queries, those that leave out zero in bold; of "
-        "several seeds of the training, the mean of each query. What is saved of each model is chosen on known items "
-        "of its own run; start kept: they supported no share of the training, and the model is the student as it was.",
+        f"as many queries of a log, {given.candidates} candidates a query{judged}, lists of {given.documents}; "
+        f"{given.steps} steps of {' or '.join(map(str, batches))} rows at {given.rate:g}, prompts: {given.prompts}. "
+        "nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, bold where they leave out "
+        "zero; of several seeds of the training, the mean of each query. What is saved of each model is chosen on "
+        "known items of its own run; start kept: they supported no share of the training, and the model is the student "
+        "as it was.",
         "",
     ]
     for dim in given.dims:

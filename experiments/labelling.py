@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-5)
     parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
+    parser.add_argument("--part", type=int, default=32, help=lab.PART)
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--student", default="all-minilm-l6-v2")
     given = lab.parsed(parser, SMALL)
@@ -113,9 +114,9 @@ def built(given: argparse.Namespace, corpus: str, fuse: str, clock: lab.Clock) -
             # What depends on the fusion by default is the same for both here.
             "generate": {
                 "seeds": min(given.seeds, len(of)), "attempts": 2, "neighbourhoods": 8, "write_task": False,
-                "contrast": 0.5,
+                "contrast": 0.5, "part_size": given.part,
             },
-            "retrieve": {"candidates": given.candidates, "seed_top_k": None, "part_size": 256,
+            "retrieve": {"candidates": given.candidates, "seed_top_k": None, "part_size": 8 * given.part,
                          "cache": str(given.work / corpus / "embeddings")},
             "score": {"judges": ["similarity", "ql", "rc", "yes-no"], "mode": "joint", "blocks": True,
                       "calibrate": True, "skip_useless": False},

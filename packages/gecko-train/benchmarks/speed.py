@@ -2,11 +2,11 @@
 
     python packages/gecko-train/benchmarks/speed.py --model minilm --precision bf16 --rounds 2
     python packages/gecko-train/benchmarks/speed.py --model smollm2 --precision bf16
-    python packages/gecko-train/benchmarks/speed.py --device cuda --batch 512 --steps 20
+    python packages/gecko-train/benchmarks/speed.py --device cuda --batch 512 --steps 20 --warm 8
 
 Every measurement is a process of its own, so that peak memory (on a GPU, the device's) is its own too. Real length
-distribution: title-body pairs of the Python documentation (or `--source scifact`). The first step of each process is
-not counted.
+distribution: title-body pairs of the Python documentation (or `--source scifact`). The first steps of each process
+are not counted (`--warm`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ MODELS = {"minilm": ("all-MiniLM-L6-v2", (384, 128)), "smollm2": ("SmolLM2-135M,
 
 def measure(given: argparse.Namespace) -> None:
     """One process: train a few steps, print a line of JSON."""
-    steps = given.steps + 1
+    steps = given.steps + given.warm
     mixture, batches = side.plan(side.pairs(given.source), given.batch, steps)
     dims = MODELS[given.model][1]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         if given.library == "gecko-train":
-            budget = {"micro_batch_tokens": 65_536}  # the batch fits, as it does for the other side
+            # The batch fits, as it does for the other side.
+            budget = {"micro_batch_tokens": 65_536 if given.device == "cpu" else 524_288}
             found = side.ours(
                 given.folder, dims, mixture, steps, given.precision, given.length, out, device=given.device, **budget
             )
@@ -54,7 +55,7 @@ def peak(device: str) -> float:
 
 def run(given: argparse.Namespace, library: str) -> dict:
     command = [sys.executable, __file__, "--library", library]
-    for key in ("model", "precision", "source", "batch", "steps", "length", "folder", "layers", "device"):
+    for key in ("model", "precision", "source", "batch", "steps", "length", "folder", "layers", "device", "warm"):
         command += [f"--{key}", str(getattr(given, key))]
     done = subprocess.run(command, capture_output=True, text=True)
     line = next((one for one in done.stdout.splitlines() if one.startswith("RESULT ")), None)
@@ -68,9 +69,10 @@ def compare(given: argparse.Namespace) -> str:
     for number in range(given.rounds):
         for library in rounds if number % 2 == 0 else reversed(rounds):
             rounds[library].append(run(given, library))
-            print(number, library, f"{sum(rounds[library][-1]['seconds'][1:]):.1f} s", file=sys.stderr, flush=True)
-    tokens = sum(rounds["gecko-train"][0]["tokens"][1:])
-    speed = {name: [tokens / sum(one["seconds"][1:]) for one in found] for name, found in rounds.items()}
+            seconds = sum(rounds[library][-1]["seconds"][given.warm :])
+            print(number, library, f"{seconds:.1f} s", file=sys.stderr, flush=True)
+    tokens = sum(rounds["gecko-train"][0]["tokens"][given.warm :])
+    speed = {name: [tokens / sum(one["seconds"][given.warm :]) for one in found] for name, found in rounds.items()}
     peak = {name: max(one["peak"] for one in found) for name, found in rounds.items()}
     ratios = [a / b for a, b in zip(*speed.values(), strict=True)]
     name = MODELS[given.model][0].format(given.layers)
@@ -100,6 +102,7 @@ def main() -> None:
     parser.add_argument("--source", default="python-docs")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--warm", type=int, default=1, help="steps before those; on a GPU the first compile kernels")
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
