@@ -1,12 +1,36 @@
-"""Names that a package exports but imports only when they are first used."""
+"""Imports that wait until a name is first used, and imports that leave out what a module would like to have."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
-__all__ = ["lazy_exports"]
+__all__ = ["import_without", "lazy_exports"]
+
+
+def import_without(name: str, unwanted: str) -> ModuleType:
+    """Import a module as if one of its optional packages were not installed.
+
+    bm25s calls JAX when it is imported, and JAX then takes three quarters of a GPU's memory for itself: of the memory
+    that the models of this process, and of all others, need. A package that is loaded already stays what it is.
+
+    Args:
+        name: the module.
+        unwanted: a package that it does without.
+
+    Raises:
+        ImportError: the module is not installed.
+    """
+    if name in sys.modules or unwanted in sys.modules:
+        return import_module(name)
+    sys.modules[unwanted] = None  # type: ignore[assignment]  # "not to be found", to the import system
+    try:
+        return import_module(name)
+    finally:
+        del sys.modules[unwanted]
 
 
 def lazy_exports(

@@ -13,6 +13,7 @@ import numpy as np
 from gecko_core.backbones import check_folder, quiet
 from gecko_core.errors import DataError, ModelError, first_line
 from gecko_core.io import read_json
+from gecko_core.lazy import import_without
 from gecko_core.text_words import search_terms
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.in_training.retrieval import RetrievalScores
@@ -88,15 +89,13 @@ def bm25_search(docs: list[str], queries: list[str], k: int) -> tuple[np.ndarray
 
 def _split(texts: Sequence[str], return_ids: bool = True) -> Any:
     """bm25s' own form of the texts' terms without English stop words."""
-    import bm25s
-
+    bm25s = import_without("bm25s", "jax")
     terms = [" ".join(search_terms(text)) for text in texts]
     return bm25s.tokenize(terms, token_pattern=r"\S+", stopwords="en", return_ids=return_ids, show_progress=False)
 
 
 def _build(docs: list[str]) -> Any:
-    import bm25s
-
+    bm25s = import_without("bm25s", "jax")
     index = bm25s.BM25(**BM25_SETTINGS)
     tokens = _split(docs)
     if not any(len(ids) for ids in tokens.ids):

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -46,3 +48,16 @@ def test_what_it_needs_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "bm25s", None)
     with pytest.raises(ModelError, match=r"pip install 'gecko-fret\[bm25\]'"):
         Bm25.check(config)
+
+
+def test_words_are_split_without_jax(tmp_path):
+    """bm25s would call JAX where there is one, which takes most of a GPU's memory."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("raise SystemExit('jax was imported')\n")
+    code = (
+        "from gecko_fret.judges.bm25 import split_words; from gecko_fret.config import parse_config; "
+        "print(split_words(['Small geckos'], parse_config({}).score.bm25))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "[['small', 'geckos']]", done.stderr

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from gecko_core.errors import ConfigError, ModelError
+from gecko_core.lazy import import_without
 from gecko_core.text_words import search_terms
 from gecko_fret.config import Bm25Config, FretConfig
 from gecko_fret.corpus.passages import Corpus
@@ -100,7 +101,7 @@ def split_words(texts: Sequence[str], config: Bm25Config) -> list[list[str]]:
         ConfigError: it has no stop words of the language.
     """
     try:
-        import bm25s
+        bm25s = import_without("bm25s", "jax")
     except ImportError:
         raise ModelError("judge bm25 needs bm25s; pip install 'gecko-fret[bm25]'") from None
     try:
