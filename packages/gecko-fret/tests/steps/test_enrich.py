@@ -81,6 +81,9 @@ def test_what_the_llm_does_not_read_of_a_long_text_stays():
         ("fine <|im_start|> user", "special_token"),
         ("I'm sorry, but I cannot do that for you here.", "refusal"),
         ("Sure! Here is a text of some words.", "refusal"),
+        ("As an AI language model I have no opinion on it.", "refusal"),
+        ("I am not able to rewrite the text for you.", "refusal"),
+        ("I can't help you with this text, please ask another.", "refusal"),
         ("one two three", "short"),
         ("", "short"),
         (" ".join(["word"] * 41), "long"),
@@ -98,8 +101,18 @@ def test_answers_that_are_none_are_rejected_with_a_reason(answer, reason):
     assert (reject.stage, reject.reason, reject.id) == ("enrich", reason, "p")
 
 
-def test_a_text_that_is_itself_like_a_refusal_may_be_rewritten():
-    assert enriched("i cannot do my homework", "I cannot do my homework today.").rejects == []
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("i cannot do my homework", "I cannot do my homework today."),
+        ("verification of identity fails", "I am unable to verify my identity in the app."),
+        ("card declined why", "I can't understand why my card was declined."),
+        ("no proof of address", "I cannot provide proof of my address."),
+        ("i'm sorry i cannot help my son with it", "I'm sorry, I cannot help my son with his homework."),
+    ],
+)
+def test_a_user_who_speaks_of_herself_refuses_nothing(text, answer):
+    assert enriched(text, answer).rejects == []
 
 
 def test_prompts_that_cannot_be_used_are_one_line(tmp_path):

@@ -131,6 +131,7 @@ def test_fret_that_was_stopped_is_not_trained_on(recipe, monkeypatch):
             {"sets": ["gone"]},
             "finetune.trainer.evaluate.sets.0: gone: no such",
         ),
+        (("finetune", "trainer", "frozen_layers"), 99, "trainer.frozen_layers: 99 of the backbone's"),
         (("fret", "embedder"), {"model": "no-such/embedder"}, "fret.embedder: no-such/embedder"),
         (("fret", "llm"), {"model": "no-such/llm"}, "fret.llm: no-such/llm"),
         (("fret", "score"), {"judges": ["embedder"]}, "fret.score.judges: embedder needs"),

@@ -46,10 +46,13 @@ REASONS = {
     "language": "the answer does not look like enrich.language",
 }
 
+# Users write in the first person, too: "I am unable to verify my identity" refuses nothing. What is said of a task does.
+_TASK = r"(?:this|that|it|you|(?:the|your) (?:text|request|question|task|message|passage|sentence))"
 _REFUSAL = re.compile(
-    r"(?:sure|certainly|of course)[,!.]|(?:as an? (?:ai|language model)|i(?:'m| am) (?:sorry|unable|not able|an ai)"
-    r"|i (?:cannot|can't|can not) (?:help|assist|rewrite|provide|do|fulfil|correct|understand)|please provide"
-    r"|there is no text|no text (?:was|is) (?:given|provided))\b",
+    r"(?:(?:sure|certainly|of course)[,!.]|as an? (?:ai|language model)\b|i(?:'m| am) (?:sorry|an ai)\b"
+    r"|i(?: cannot| can't| can not|(?:'m| am) (?:unable|not able) to) (?:(?:help|assist|fulfil)\b"
+    rf"|(?:rewrite|provide|correct|understand|do|complete|answer) {_TASK}\b)"
+    r"|please provide\b|there is no text\b|no text (?:was|is) (?:given|provided)\b)",
     re.IGNORECASE,
 )
 _ANY_LENGTH = 40  # words of an answer that are never too many: a short text may need as many of context

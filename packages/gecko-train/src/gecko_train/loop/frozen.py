@@ -6,6 +6,7 @@ from torch import nn
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
+from gecko_core.folder import resolve
 
 
 def transformer_layers(backbone: nn.Module) -> nn.ModuleList:
@@ -34,13 +35,36 @@ def freeze_layers(model: Gecko, count: int) -> None:
     if not count:
         return
     layers = transformer_layers(model.backbone)
-    if count >= len(layers):
-        raise ConfigError(
-            f"trainer.frozen_layers: {count} of the backbone's {len(layers)} layers; leave at least one to be trained"
-        )
+    _check(count, len(layers))
     _embeddings(model.backbone, layers).requires_grad_(False)
     for layer in layers[:count]:
         layer.requires_grad_(False)
+
+
+def check_frozen_layers(student: str, count: int) -> None:
+    """Check that a model which is not loaded yet has a layer above those to be frozen.
+
+    Args:
+        student: its name; one that is not on this machine is not looked at.
+        count: layers.
+
+    Raises:
+        ConfigError: the backbone has no layer above them.
+        ModelError: no model of this name.
+    """
+    path = resolve(student).path if count else None
+    if path is not None and (path / "config.json").is_file():
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
+        _check(count, int(getattr(config, "num_hidden_layers", count + 1)))
+
+
+def _check(count: int, layers: int) -> None:
+    if count >= layers:
+        raise ConfigError(
+            f"trainer.frozen_layers: {count} of the backbone's {layers} layers; leave at least one to be trained"
+        )
 
 
 def unfreeze(model: Gecko) -> None:

@@ -13,6 +13,7 @@ from gecko_fret.corpus import load_corpus
 from gecko_train.config import FinetuneConfig, Recipe
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import run_inputs
+from gecko_train.loop.frozen import check_frozen_layers
 from gecko_train.run.choice import judge_checkpoints
 from gecko_train.run.inputs import Inputs, check_stage, corpus_input, stage_inputs, student_input
 from gecko_train.run.stage import train_stage
@@ -46,7 +47,9 @@ class Train(Step):
 
     def check(self, recipe: Recipe) -> None:
         """See ``Step``."""
-        check_stage(self.model.stage, self.model.config(recipe))
+        config = self.model.config(recipe)
+        check_stage(self.model.stage, config)
+        check_frozen_layers(recipe.student.model, config.trainer.frozen_layers)
 
     def outputs(self, recipe: Recipe) -> list[str]:
         """See ``Step``."""
