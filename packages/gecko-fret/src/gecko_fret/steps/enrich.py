@@ -46,7 +46,7 @@ REASONS = {
     "language": "the answer does not look like enrich.language",
 }
 
-# Users write in the first person, too: "I am unable to verify my identity" refuses nothing. What is said of a task does.
+# Users write in the first person, too: "I am unable to verify my identity" refuses nothing. What is said of a task may.
 _TASK = r"(?:this|that|it|you|(?:the|your) (?:text|request|question|task|message|passage|sentence))"
 _REFUSAL = re.compile(
     r"(?:(?:sure|certainly|of course)[,!.]|as an? (?:ai|language model)\b|i(?:'m| am) (?:sorry|an ai)\b"
