@@ -125,12 +125,9 @@ def main() -> None:
 
 def add_earlier(raw: dict[str, Any], path: Path) -> None:
     """Add the sets and variants that an earlier run with the same options has and this one does not."""
-    earlier = read_json(path) if path.exists() else {"options": {}, "sets": {}}
-    free = {"sets", "variants", "kept", "across", "runs", "part", "name"}
-    same = all(earlier["options"].get(key) == value for key, value in raw["options"].items() if key not in free)
-    if not same or raw["options"]["runs"] != "1":
+    if raw["options"]["runs"] != "1":
         return
-    for name, before in earlier["sets"].items():
+    for name, before in lab.earlier(path, raw, {"variants", "kept", "across", "part", "name"}).items():
         empty: dict[str, Any] = {"ndcg_at_10": {START: before["ndcg_at_10"][START]}, "seconds": {}, "made": {}}
         now = raw["sets"].setdefault(name, empty)
         for variant in variants({name: before["ndcg_at_10"]}):

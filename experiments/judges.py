@@ -40,8 +40,12 @@ def main() -> None:
     given = lab.parsed(parser, SMALL)
     raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
     for name in given.sets:
-        raw["sets"][name] = judged(given, lab.judged_set(name, given.queries))
+        made = lab.described("torch", "transformers", "scipy")
+        raw["sets"][name] = judged(given, lab.judged_set(name, given.queries)) | {"made": made}
         print(name, *(f"{way} {lab.mean(of)}" for way, of in raw["sets"][name]["ndcg_at_10"].items()), flush=True)
+    if not given.no_publish:
+        raw["sets"] = lab.earlier(lab.RESULTS / "judges.json", raw) | raw["sets"]
+        raw["sets"] = {name: raw["sets"][name] for name in sorted(raw["sets"], key=[*SETS, *raw["sets"]].index)}
     lab.publish("judges", report(given, raw), raw, given, plot(raw))
 
 
@@ -164,14 +168,17 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         having = [name for name, of in sets.items() if way in of["ndcg_at_10"]]
         change = lab.change_of_mean([sets[n]["ndcg_at_10"][way] for n in having], [base[n] for n in having])
         rows.append([way, *cells, "" if way == "similarity" else change])
+    places: dict[str, list[str]] = {}
+    for name, of in sets.items():
+        places.setdefault(of["made"], []).append(name)
     return [
         "# Judges",
         "",
-        f"{lab.described('torch', 'transformers', 'scipy')}. `experiments/judges.py`: {given.llm} judges the "
-        f"{given.candidates} nearest passages by {given.embedder}; up to {given.queries} judged queries a set, "
-        f"{given.items} known items of each corpus. nDCG@10 in percent, in brackets the difference to the similarity "
-        "with its 95% interval over the queries, bold where that leaves out zero. `separate`: `ql` and `rc` in prompts "
-        "of their own; `joint`: both from one pass; without a name: `ql` read on the way to `yes-no`.",
+        f"`experiments/judges.py`: {given.llm} judges the {given.candidates} nearest passages by {given.embedder}; up to "
+        f"{given.queries} judged queries a set, {given.items} known items of each corpus. nDCG@10 in percent, in "
+        "brackets the difference to the similarity with its 95% interval over the queries, bold where that leaves out "
+        "zero. `separate`: `ql` and `rc` in prompts of their own; `joint`: both from one pass; without a name: `ql` "
+        "read on the way to `yes-no`.",
         "",
         *lab.table(["", *(f"{n} ({len(base[n])})" for n in sets), "mean change"], rows),
         "",
@@ -180,7 +187,11 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         + ".",
         "",
         *agreement(sets),
-    ]  # fmt: skip
+        "",
+        "Made with:",
+        "",
+        *(f"- {made}: {', '.join(names)}" for made, names in sorted(places.items())),
+    ]
 
 
 def agreement(sets: dict[str, Any]) -> list[str]:

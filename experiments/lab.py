@@ -6,7 +6,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -78,6 +78,20 @@ def parsed(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argpars
 def options_of(given: argparse.Namespace) -> dict[str, str]:
     """The options that decide a result; not where it is kept."""
     return {key: str(value) for key, value in vars(given).items() if key not in ("work", "small", "no_publish")}
+
+
+def earlier(path: Path, raw: Mapping[str, Any], free: Iterable[str] = ()) -> dict[str, Any]:
+    """The sets of a result that is there, where it was made with the same options.
+
+    Args:
+        path: its JSON.
+        raw: the new result.
+        free: options that may differ, beside the names of the sets.
+    """
+    before = read_json(path) if path.exists() else {"options": {}, "sets": {}}
+    keys = raw["options"].keys() - {"sets", *free}
+    same = all(before["options"].get(key) == raw["options"][key] for key in keys)
+    return dict(before["sets"]) if same else {}
 
 
 def judged_set(name: str, queries: int = 0) -> Judged:
