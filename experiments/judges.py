@@ -174,8 +174,8 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     return [
         "# Judges",
         "",
-        f"`experiments/judges.py`: {given.llm} judges the {given.candidates} nearest passages by {given.embedder}; up to "
-        f"{given.queries} judged queries a set, {given.items} known items of each corpus. nDCG@10 in percent, in "
+        f"`experiments/judges.py`: {given.llm} judges the {given.candidates} nearest passages by {given.embedder}; up "
+        f"to {given.queries} judged queries a set, {given.items} known items of each corpus. nDCG@10 in percent, in "
         "brackets the difference to the similarity with its 95% interval over the queries, bold where that leaves out "
         "zero. `separate`: `ql` and `rc` in prompts of their own; `joint`: both from one pass; without a name: `ql` "
         "read on the way to `yes-no`.",
