@@ -42,8 +42,8 @@ def test_agrees_with_reference_in_float64(case, programs, make_block, with_gradi
         assert_near(tensor, other.float(), tolerance, floor=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("targets", [torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("targets", [torch.float16, torch.float64], ids=str)
 def test_half_precision(dtype, targets, make_block, with_gradients, assert_near, tolerances):
     tensors, options = make_block(dtype=dtype, **CASES["block"])
     options["targets"] = options["targets"].to(targets)
@@ -156,7 +156,7 @@ def test_second_derivatives_are_refused(make_block, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_gpu_agrees_with_reference(dtype, case, make_block, with_gradients, assert_near, tolerances):
     tensors, options = make_block(dtype=dtype, **{**CASES[case], "rows": 333, "columns": 517, "width": 96})
@@ -173,3 +173,18 @@ def test_gpu_agrees_with_reference(dtype, case, make_block, with_gradients, asse
         first = locals().get("first", (found, gradients))
         assert torch.equal(first[0], found)
         assert all(torch.equal(tensor, other) for tensor, other in zip(first[1], gradients, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("dims", [(768, 256), (768, 512, 256, 128, 64), (700, 320, 64, 33)])
+def test_gpu_whole_segments(dtype, dims, make_block, with_gradients, assert_near, tolerances):
+    """Prefixes of whole steps: 16-bit inputs are read by descriptor on Hopper and later."""
+    tensors, options = make_block(rows=333, columns=517, width=768, dtype=dtype, dims=dims)
+    tensors = [tensor.cuda() for tensor in tensors]
+    options = {name: value.cuda() if torch.is_tensor(value) else value for name, value in options.items()}
+    expected, wanted = with_gradients(block_kl_loss, "reference", tensors, options)
+    found, gradients = with_gradients(block_kl_loss, "triton", tensors, options)
+    assert_near(found, expected, 5e-5, floor=1.0)
+    for tensor, other in zip(gradients, wanted, strict=True):
+        assert_near(tensor, other, 2 * tolerances[dtype], floor=1e-4)

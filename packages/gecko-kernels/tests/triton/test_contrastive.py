@@ -54,7 +54,7 @@ def test_agrees_with_reference_in_float64(dims, make_problem, with_gradients, as
         assert_near(tensor, other.float(), 5e-5, floor=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("case", ["gecko", "external-keys", "five-prefixes"])
 def test_half_precision(dtype, case, make_problem, with_gradients, assert_near, tolerances):
     tensors, options = make_problem(dtype=dtype, **CASES[case])
@@ -77,13 +77,11 @@ def test_several_strips(make_problem, with_gradients, assert_near, monkeypatch):
         assert_near(tensor, other, 5e-5, floor=1e-3)
 
 
-@pytest.mark.parametrize("dims", [(24, 8), (24, 20, 11, 8, 3)])
-def test_zero_vectors_masked_rows_and_extremes(dims, programs, make_problem, with_gradients, assert_near):
-    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=dims, temperature=1e-4)
+def check_extremes(tensors, options, with_gradients, assert_near):
     queries, positives, negatives = tensors
     queries[0], positives[1], negatives[2] = 0, 0, 0
     queries[3, :8] = 0
-    same = torch.zeros(18, dtype=torch.int64)
+    same = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     for ids in ({}, {"query_ids": same, "positive_ids": same, "negative_ids": same[:, None]}):
         loss, gradients = with_gradients(same_tower_softmax_loss, "triton", tensors, {**options, **ids})
         assert loss.isfinite()
@@ -98,10 +96,14 @@ def test_zero_vectors_masked_rows_and_extremes(dims, programs, make_problem, wit
     assert all(gradient.abs().max() < 1e-5 for gradient in gradients)
 
 
-@pytest.mark.parametrize("size", [1e-11, 1e-6, 1e9])
-def test_lengths_do_not_matter(size, make_problem, with_gradients, assert_near):
+@pytest.mark.parametrize("dims", [(24, 8), (24, 20, 11, 8, 3)])
+def test_zero_vectors_masked_rows_and_extremes(dims, programs, make_problem, with_gradients, assert_near):
+    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=dims, temperature=1e-4)
+    check_extremes(tensors, options, with_gradients, assert_near)
+
+
+def check_lengths(size, tensors, options, with_gradients, assert_near, tolerance):
     """A masked pair times a large inverse norm is infinite in float32, and no gradient may be NaN for it."""
-    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=(24, 20, 11, 8, 3), ids=True)
     tensors[0][::2] *= size
     tensors[1][1::3] *= size
     exact = {name: value.double() if name == "temperature" else value for name, value in options.items()}
@@ -110,7 +112,13 @@ def test_lengths_do_not_matter(size, make_problem, with_gradients, assert_near):
     assert_near(found, expected.float(), 2e-5, floor=1.0)
     for tensor, other in zip(gradients, wanted, strict=True):
         assert tensor.isfinite().all()
-        assert_near(tensor, other.float(), 2e-4, floor=1e-3)
+        assert_near(tensor, other.to(tensor.dtype), tolerance, floor=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e-11, 1e-6, 1e9])
+def test_lengths_do_not_matter(size, make_problem, with_gradients, assert_near):
+    tensors, options = make_problem(rows=18, dtype=torch.float32, dims=(24, 20, 11, 8, 3), ids=True)
+    check_lengths(size, tensors, options, with_gradients, assert_near, 2e-4)
 
 
 def test_runs_give_the_same_bits(make_problem, with_gradients):
@@ -146,7 +154,7 @@ def test_compiles_without_graph_breaks(make_problem, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_gpu_agrees_with_reference(dtype, case, make_problem, with_gradients, assert_near, tolerances):
     tensors, options = make_problem(dtype=dtype, **{**CASES[case], "rows": 333, "width": 96})
@@ -166,11 +174,12 @@ def test_gpu_agrees_with_reference(dtype, case, make_problem, with_gradients, as
 
 
 @pytest.mark.gpu
-def test_gpu_many_programs_and_strips(make_problem, with_gradients, assert_near, monkeypatch):
+@pytest.mark.parametrize("dims", [(192, 64), (192, 160, 128, 64, 33)])
+def test_gpu_many_programs_and_strips(dims, make_problem, with_gradients, assert_near, monkeypatch):
     from gecko_kernels.triton import gradients
 
     monkeypatch.setattr(gradients, "STRIP_BYTES", 1 << 26)
-    tensors, options = make_problem(rows=9_001, width=192, dtype=torch.bfloat16, dims=(192, 64), hard=1, ids=True)
+    tensors, options = make_problem(rows=9_001, width=192, dtype=torch.bfloat16, dims=dims, hard=1, ids=True)
     tensors, options = on_gpu(tensors, options)
     expected, wanted = with_gradients(same_tower_softmax_loss, "reference", tensors, options)
     found, gradients_found = with_gradients(same_tower_softmax_loss, "triton", tensors, options)
@@ -180,10 +189,10 @@ def test_gpu_many_programs_and_strips(make_problem, with_gradients, assert_near,
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("rows", [1, 129, 1000])
 def test_gpu_whole_segments(dtype, rows, make_problem, with_gradients, assert_near, tolerances):
-    """Prefixes of whole steps: read by descriptor on Hopper and later."""
+    """Prefixes of whole steps: 16-bit inputs are read by descriptor on Hopper and later."""
     five = {"dims": (768, 512, 256, 128, 64)}
     for extra in ({}, {"negatives_scope": "batch"}, {"extra_columns": 70}, five, {"dims": (700, 320, 64, 33)}):
         extra = {"dims": (768, 256), **extra}
@@ -194,3 +203,21 @@ def test_gpu_whole_segments(dtype, rows, make_problem, with_gradients, assert_ne
         assert_near(found, expected, 5e-5, floor=1.0)
         for tensor, other in zip(gradients, wanted, strict=True):
             assert_near(tensor, other, 2 * tolerances[dtype], floor=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("dims", [(24, 8), (24, 20, 11, 8, 3), (768, 384, 256, 128, 64)])
+def test_gpu_zero_vectors_masked_rows_and_extremes(dtype, dims, make_problem, with_gradients, assert_near):
+    tensors, options = make_problem(rows=333, width=dims[0], dtype=dtype, dims=dims, temperature=1e-4)
+    check_extremes(*on_gpu(tensors, options), with_gradients, assert_near)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("dims", [(24, 20, 11, 8, 3), (768, 384, 256, 128, 64)])
+@pytest.mark.parametrize("size", [1e-11, 1e-6, 1e9])
+def test_gpu_lengths_do_not_matter(size, dims, dtype, make_problem, with_gradients, assert_near, tolerances):
+    tensors, options = make_problem(rows=333, width=dims[0], dtype=dtype, dims=dims, ids=True)
+    tolerance = max(2e-4, tolerances[dtype])
+    check_lengths(size, *on_gpu(tensors, options), with_gradients, assert_near, tolerance)

@@ -49,7 +49,7 @@ def test_norms(rows, dims):
     check_norms("cpu", torch.float32, rows + 1, 40, dims)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("dims", [(40,), (17, 33), (1, 2, 40)])
 def test_the_last_step_of_a_gradient(dtype, dims):
     check_finished("cpu", dtype, 19, 40, dims)
@@ -68,7 +68,7 @@ def test_negatives_of_rows():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("dims", [(768,), (100, 768), (64, 128, 256, 384, 700)])
 def test_gpu(dtype, dims):
     check_norms("cuda", dtype, 333, 768, dims)

@@ -39,14 +39,14 @@ def check_packed(device, dtype, width, assert_near, tolerances):
     assert_near(leaves[0].grad, leaves[1].grad, tolerances[dtype])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("normalize", [False, True])
 def test_padded(dtype, normalize, assert_near, tolerances, monkeypatch):
     monkeypatch.setenv("GECKO_KERNELS_BACKEND", "triton")
     check_padded("cpu", dtype, (3, 19, 261), normalize, assert_near, tolerances)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_packed(dtype, assert_near, tolerances, monkeypatch):
     monkeypatch.setenv("GECKO_KERNELS_BACKEND", "triton")
     check_packed("cpu", dtype, 33, assert_near, tolerances)
@@ -79,7 +79,7 @@ def check_norms(device, dtype, packed, normalize, tolerances):
         torch.testing.assert_close(pooled.double(), means, rtol=tolerances[dtype], atol=tolerances[dtype])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_norms(dtype, packed, normalize, tolerances, monkeypatch):
@@ -88,14 +88,14 @@ def test_norms(dtype, packed, normalize, tolerances, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("packed", [False, True])
 def test_norms_gpu(dtype, packed, tolerances):
     check_norms("cuda", dtype, packed, True, tolerances)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("shape", [(7, 130, 768), (3, 33, 1000)])
 def test_gpu(dtype, shape, assert_near, tolerances):
     check_padded("cuda", dtype, shape, True, assert_near, tolerances)

@@ -3,8 +3,8 @@
 Nothing is tuned at run time: a kernel takes the entry of its architecture, or of the nearest older one. All entries
 fit into shared memory on sm_80, sm_90 and sm_100, and those of ``TILES`` spill a few registers at most (the tests
 compile them); they have not been tuned by measurement. Of ``DESCRIBED``, "forward" and "coefficient" were the fastest
-on an H200 at B = 32,768, D = 768 in bfloat16 of some dozen candidates each (2026-11-26, torch 2.11, Triton 3.6); those
-of the block KL loss are like them, and not measured.
+on an H200 at B = 32,768, D = 768 in bfloat16 of some dozen candidates each (2026-11-26, torch 2.11, Triton 3.6; the
+kernels for several prefixes have been rewritten since); those of the block KL loss are like them, and not measured.
 """
 
 from __future__ import annotations
