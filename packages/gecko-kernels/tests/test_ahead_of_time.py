@@ -223,6 +223,12 @@ def test_one_row_and_one_column(name, tmp_path):
     check(name, (16,), torch.bfloat16, 90, tmp_path, kind=0, symmetric=False, ones=ones)
 
 
+@pytest.mark.parametrize("kernel", [triton_pooling.mean_kernel, triton_pooling.spread_kernel])
+def test_pooling_is_compiled_once_for_all_lengths(kernel):
+    """The longest text is another one in every batch; what is compiled in the midst of training takes a second each."""
+    assert [param.name for param in kernel.params if param.do_not_specialize] == ["length"]
+
+
 @pytest.mark.parametrize("module", [contrastive_kernels, block_kl_kernels, triton_norms, triton_pooling])
 def test_constants_equal_themselves(module):
     """A launch compares global constants with their values at compilation: NaN would refuse the second one."""

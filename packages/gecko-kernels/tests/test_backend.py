@@ -52,3 +52,29 @@ def test_package_works_without_triton():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "1.0"
+
+
+@pytest.mark.parametrize(("version", "auto"), [("3.3.1", "torch"), ("3.4.0", "triton"), ("4.0.0+git", "triton")])
+def test_a_triton_that_cannot_compile_the_kernels_is_not_chosen(tmp_path, version, auto):
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton" / "__init__.py").write_text(f"__version__ = '{version}'\n")
+    program = (
+        "import os, sys, types\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import torch\n"
+        "from gecko_kernels._backend import choose_backend\n"
+        "tensor = types.SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, device='cuda:0')\n"
+        "print(choose_backend(tensor))\n"
+        "os.environ['GECKO_KERNELS_BACKEND'] = 'triton'\n"
+        "try:\n"
+        "    print(choose_backend(tensor))\n"
+        "except RuntimeError as error:\n"
+        "    print(error)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GECKO_", "TRITON_"))}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    chosen, asked = done.stdout.splitlines()
+    assert chosen == auto
+    assert (
+        "triton" if auto == "triton" else f"needs Triton 3.4 or newer (PyTorch 2.8 brings it), found {version[:3]}"
+    ) in asked

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,19 +14,31 @@ BACKENDS = ("auto", "reference", "torch", "triton")
 TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
-def _triton_is_installed() -> bool:
+#: Before it, tuples among a kernel's constants cannot be read by index, and the kernels do not compile.
+OLDEST_TRITON = (3, 4)
+
+
+def _installed_triton() -> tuple[int, int] | None:
+    """Major and minor version by the package's own file: distributions of it have several names."""
     try:
-        return find_spec("triton") is not None
-    except ImportError:
-        return False
+        spec = find_spec("triton")
+        if spec is None or spec.origin is None:
+            return None
+        found = re.search(r"__version__ = ['\"](\d+)\.(\d+)", Path(spec.origin).read_text(encoding="utf-8"))
+    except (ImportError, OSError):
+        return None
+    return (int(found[1]), int(found[2])) if found else OLDEST_TRITON
 
 
 # Looked up once, and without importing it: torch.compile cannot trace the search (seen with PyTorch 2.6).
-TRITON_IS_INSTALLED = _triton_is_installed()
+TRITON = _installed_triton()
+TRITON_COMPILES = TRITON is not None and TRITON >= OLDEST_TRITON
 
 
 def choose_backend(tensor: Tensor) -> str:
     """Choose the implementation for an input; "auto" is triton on CUDA for dtypes its kernels take, else torch.
+
+    With a Triton before 3.4, which PyTorch 2.6 and 2.7 bring, "auto" is torch everywhere.
 
     Returns:
         "reference", "torch" or "triton".
@@ -37,12 +51,17 @@ def choose_backend(tensor: Tensor) -> str:
     if asked not in BACKENDS:
         raise ValueError(f"GECKO_KERNELS_BACKEND: expected one of {', '.join(BACKENDS)}, found {asked!r}")
     if asked == "auto":
-        return "triton" if tensor.is_cuda and tensor.dtype in TRITON_DTYPES and TRITON_IS_INSTALLED else "torch"
+        return "triton" if tensor.is_cuda and tensor.dtype in TRITON_DTYPES and TRITON_COMPILES else "torch"
     if asked == "triton":
-        if tensor.dtype not in TRITON_DTYPES or not TRITON_IS_INSTALLED:
+        if tensor.dtype not in TRITON_DTYPES or TRITON is None:
             raise RuntimeError(
                 f"GECKO_KERNELS_BACKEND=triton needs the triton package and float16, bfloat16 or float32 inputs, "
                 f"found {tensor.dtype}; unset it to run in PyTorch"
+            )
+        if not TRITON_COMPILES and os.environ.get("TRITON_INTERPRET") != "1":
+            raise RuntimeError(
+                f"GECKO_KERNELS_BACKEND=triton needs Triton 3.4 or newer (PyTorch 2.8 brings it), found "
+                f"{'.'.join(map(str, TRITON))}; unset it to run in PyTorch"
             )
         if not tensor.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
             raise RuntimeError(

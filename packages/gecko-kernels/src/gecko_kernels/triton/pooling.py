@@ -21,7 +21,7 @@ from gecko_kernels.reference import ZERO_NORM
 # Tokens and columns of a step: 16-byte loads of 64 columns in half precision, several rows in flight.
 BLOCK_TOKENS, BLOCK_COLUMNS = 16, 128
 WARPS, STAGES = 4, 3
-MASK_BLOCK = 1024  # tokens of a mask that are read at once
+MASK_BLOCK = 512  # tokens of a mask that are read at once
 STEP = 4096  # elements of a step where a program holds the whole width: 32 registers of each of its 128 threads
 SMALLEST = tl.constexpr(ZERO_NORM)  # a mean no longer than this is zero, as in the reference
 
@@ -41,7 +41,9 @@ def bounds_of(valid, length, BLOCK_V: tl.constexpr):
     return first, last, count
 
 
-@triton.jit
+# The longest text of a batch is another one in every batch: a kernel for each kind of length (a multiple of 16 or not)
+# and each mask block would be compiled in the midst of training, for a second or so each.
+@triton.jit(do_not_specialize=["length"])
 def mean_kernel(
     hidden,  # (tokens, width)
     valid,  # padded: (B, L) bytes
@@ -104,7 +106,7 @@ def mean_kernel(
     tl.store(out + sequence * width + column, mean.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def spread_kernel(
     vectors,  # (B, width)
     valid,
@@ -164,8 +166,7 @@ def _mean(
         mean_kernel[(sequences, triton.cdiv(width, columns))](
             hidden, valid, starts, ends, out, inverse, norms, length, width, PACKED=packed, NORMALIZE=normalize,
             DIMS=tuple(dims) or (0,), M=len(dims), BLOCK_T=max(1, STEP // columns) if whole else BLOCK_TOKENS,
-            BLOCK_D=columns, BLOCK_V=min(MASK_BLOCK, triton.next_power_of_2(max(1, length))), STAGES=STAGES,
-            num_warps=WARPS,
+            BLOCK_D=columns, BLOCK_V=MASK_BLOCK, STAGES=STAGES, num_warps=WARPS,
         )  # fmt: skip
     return out, inverse, norms
 
