@@ -1,7 +1,7 @@
 """gecko-core against sentence-transformers: same weights, same texts, one run. Prints a Markdown table.
 
     uv run python packages/gecko-core/benchmarks/compare.py [--texts 1000] [--rounds 3] [--streamed 0]
-    uv run python packages/gecko-core/benchmarks/compare.py --device cuda --texts 16000
+    uv run python packages/gecko-core/benchmarks/compare.py --device cuda --texts 4000
 
 Each variant runs in a process of its own (peak memory is the process's, on a GPU the device's); rounds alternate
 between variants, so that a busy minute on the machine does not fall on one of them alone. On a GPU the processes stay
