@@ -71,7 +71,8 @@ def test_the_begin_mark_is_not_doubled(tokenizer):
 
 def test_the_packaged_models_template(smollm2):
     prefix, body = smollm2.chat(DIALOGUE)
-    assert prefix.startswith("<|im_start|>system\nDo it.<|im_end|>\n<|im_start|>user\nPassage: a cat")
+    read = smollm2._tokenizer.decode(smollm2._segments.encode([prefix], special=True)[0])
+    assert read.startswith("<|im_start|>system\nDo it.<|im_end|>\n<|im_start|>user\nPassage: a cat")
     assert body == "Passage: x\nQuery:<|im_end|>\n<|im_start|>assistant\n"
 
 

@@ -33,7 +33,10 @@ class Decoder:
 
     def __init__(self, model: Any, name: str, encode: Callable[[str], list[int]]):
         self._model, self._name, self._encode = model.eval(), name, encode
-        self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
+        decoder = model.get_decoder()
+        # transformers 4 knows no decoder of GPT-2's kind, and gives the model itself.
+        self._decoder = model.base_model if decoder is model else decoder
+        self._head = model.get_output_embeddings()
         self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
         self.prefix_tokens = 0
         self._check_head()
