@@ -29,7 +29,7 @@ _PICKLES = ("*.bin", "*.pt", "*.h5", "*.msgpack")
 class ModelFile(BaseModel):
     """Keys of a JSON file that are read here; others are somebody else's. No type is converted."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())  # `model_type`; before pydantic 2.10
+    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())  # for `model_type`, pydantic 2.9
 
 
 File = TypeVar("File", bound=BaseModel)
