@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gecko_core.command import run_command
+from gecko_core.command import run_command, run_typer
 
 COMMANDS = ["gecko_core", "gecko_fret", "gecko_train", "gecko_eval"]
 
@@ -71,7 +71,7 @@ def test_a_closed_standard_output_is_no_error(tmp_path):
 
 BARS = """
 import sys
-from gecko_core.command import run_command
+from gecko_core.command import run_command, run_typer
 
 def command():
     from tqdm.auto import tqdm
@@ -111,3 +111,16 @@ def test_nothing_that_draws_bars_is_imported_before_a_command_runs(module):
     code = f"import sys, {module}.cli; print({{'tqdm', 'datasets', 'huggingface_hub'}} & set(sys.modules) or 'none')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "none\n"
+
+
+def test_a_setting_that_the_shell_has_cut_is_told_with_its_cure(capsys):
+    torn = ["build", "--set", "generate.sources=[llm,", "log,", "titles]", "--out", "x"]
+    with pytest.raises(SystemExit) as ended:
+        run_typer(lambda **_: 0, "gecko-fret", torn)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: --set generate.sources=[llm,: the shell has cut it at a space; "
+        "write --set 'generate.sources=[llm, log, titles]'\n"
+    )
+    for whole in (["--set", "a=[b, c]", "--set", "d={e: f}"], ["--set", "a=[b", "--out", "x"], ["--set"]):
+        run_typer(lambda **_: 0, "gecko-fret", whole)  # what is no list at all is for the settings to refuse

@@ -130,3 +130,25 @@ def test_threads_are_told_how_to_wait_before_anything_runs(monkeypatch):
     monkeypatch.setattr("sys.argv", ["gecko-train"])
     cli.main()
     assert called == ["waiting", "app"]
+
+
+def test_a_recipe_for_your_corpus_asks_for_it(tmp_path):
+    result = gecko_train("run", "adapt", "--tiny", "--out", "out", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == ("error: recipe adapt adapts to your corpus: give it with --corpus PATH")
+    assert not list(tmp_path.glob("out/stages/*"))
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    import gecko_train.run.journey
+    from gecko_train.cli import app
+
+    def stopped(recipe):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gecko_train.run.journey, "run_recipe", stopped)
+    with pytest.raises(SystemExit) as ended:
+        app(["run", "quickstart", "--out", str(tmp_path / "mine")], standalone_mode=False)
+    assert ended.value.code == 130
+    said = f"interrupted; what is done is in {tmp_path / 'mine'}. The same command goes on from there.\n"
+    assert capsys.readouterr().err == said

@@ -52,6 +52,7 @@ def run_typer(app: Any, name: str, arguments: Sequence[str] | None = None) -> No
     given = list(sys.argv[1:] if arguments is None else arguments)
 
     def command() -> Any:
+        _refuse_torn_settings(given)
         try:
             return app(args=given, prog_name=name, standalone_mode=False)
         except Exception as error:
@@ -69,3 +70,24 @@ def run_typer(app: Any, name: str, arguments: Sequence[str] | None = None) -> No
     code = run_command(command, given)
     if code:
         raise SystemExit(code)
+
+
+def _refuse_torn_settings(given: Sequence[str]) -> None:
+    """Tell of a list after ``--set`` that the shell has cut at its spaces.
+
+    Raises:
+        ConfigError: a bracket is not closed in one word, but is in those that follow.
+    """
+    for place, flag in enumerate(given[:-1]):
+        words = list(given[place + 1 :])
+        whole = words[0]
+        if flag != "--set" or _open_brackets(whole) <= 0:
+            continue
+        for word in words[1:]:
+            whole += f" {word}"
+            if _open_brackets(whole) <= 0:
+                raise ConfigError(f"--set {words[0]}: the shell has cut it at a space; write --set '{whole}'")
+
+
+def _open_brackets(text: str) -> int:
+    return sum(text.count(mark) for mark in "[{") - sum(text.count(mark) for mark in "]}")

@@ -80,10 +80,10 @@ def exit_on_error(debug: bool = False) -> Iterator[None]:
         # The reader of our output has gone (`| head`): no error of ours.
         _drop_output()
         raise SystemExit(0) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         if debug:
             raise
-        _end("interrupted", 130)
+        _end(str(stopped) or "interrupted", 130)  # a command may say how to go on
     except Exception as error:
         if debug:
             raise

@@ -17,8 +17,17 @@ def test_lines_tell_beginning_middle_and_end(monkeypatch):
     assert stream.getvalue().splitlines() == [
         "score     20 of 100 queries done before",
         "score     60 of 100 queries, 20 s left",
-        "score     done, 40 queries in 40 s",
+        "score     stopped, 60 of 100 queries in 40 s",
     ]
+
+
+def test_a_stage_that_is_done_says_how_much_this_run_has_done():
+    stream = io.StringIO()
+    lines = Lines(stream, every=10)
+    lines.start("score", 30, 20, "queries")
+    lines.advance(10)
+    lines.finish()
+    assert stream.getvalue().splitlines()[1:] == ["score     done, 10 queries in 0 s"]
 
 
 def test_a_stage_with_nothing_to_do_says_so_once():

@@ -120,10 +120,13 @@ def report(
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
+        from gecko_fret.build.folder import Workspace
         from gecko_fret.build.report import write_report
 
         for path in write_report(folder, real=real, embed=embed, device=device):
             typer.echo(path)
+        if not (Workspace(folder).read_manifest() or {}).get("complete"):
+            typer.echo("note: the build is not finished; the report shows what there is so far", err=True)
 
 
 @app.command()

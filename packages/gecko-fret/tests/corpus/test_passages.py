@@ -63,3 +63,18 @@ def test_pairs_use_unique_informative_titles_and_first_sentences():
     ]
     assert pairs[0][1].title is None
     assert "first sentence" not in pairs[-1][1].text
+
+
+def test_where_hardly_a_title_can_be_a_query_first_sentences_are():
+    rest = "It has a rest that goes on and on. " * 4
+    titles = [f"Chain {number}" for number in range(12)] + ["Next time", "Next time", "A title of its own"]
+    passages = [Passage(str(n), title, f"What is note {n} for. {rest}") for n, title in enumerate(titles)]
+    pairs = Corpus(passages).pairs()
+    assert [query for query, _ in pairs] == [f"What is note {n} for." for n in range(14)] + ["A title of its own"]
+    assert (pairs[0][1].title, pairs[-1][1].title) == ("Chain 0", None)
+    assert pairs[0][1].text == rest.strip()
+    enough = [Passage(f"t{n}", f"A title of number {n}", rest) for n in range(10)]
+    assert [query for query, _ in Corpus([*passages, *enough]).pairs()] == [
+        "A title of its own",
+        *(passage.title for passage in enough),
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +28,7 @@ RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, 
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value: a.b=c. Repeatable.")
 ]
-Corpus = Annotated[str | None, typer.Option(help="Folder of .txt/.md, or .jsonl, .csv, .tsv, .parquet with `text`.")]
+Corpus = Annotated[str | None, typer.Option(help="Folder of .txt/.md/.html, or .jsonl, .csv, .tsv, .parquet with `text`.")]
 Out = Annotated[Path | None, typer.Option(help="Output folder; without it: runs/NAME-OF-THE-RECIPE.")]
 Llm = Annotated[str | None, typer.Option(help="LLM of FRet: folder, packaged model or hub id.")]
 Student = Annotated[str | None, typer.Option(help="Start model: folder, packaged model or hub id.")]
@@ -210,7 +211,8 @@ def _run(recipe: str, options: Options, debug: bool) -> None:
         resolved = options.recipe(recipe)
         from gecko_train.run.journey import run_recipe
 
-        run_recipe(resolved)
+        with _told_how_to_go_on(resolved.folder):
+            run_recipe(resolved)
 
 
 def _run_stage(stage: Literal["prefinetune", "finetune"], recipe: str, options: Options, debug: bool) -> None:
@@ -220,7 +222,18 @@ def _run_stage(stage: Literal["prefinetune", "finetune"], recipe: str, options: 
         resolved = options.recipe(recipe)
         from gecko_train.run.journey import run_stage
 
-        run_stage(resolved, stage)
+        with _told_how_to_go_on(resolved.folder):
+            run_stage(resolved, stage)
+
+
+@contextmanager
+def _told_how_to_go_on(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; what is done is in {output}. The same command goes on from there."
+        ) from None
 
 
 def main() -> None:

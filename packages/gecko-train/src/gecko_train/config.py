@@ -38,6 +38,7 @@ class CorpusConfig(Section):
     path: str | None = Field(
         default=None, description="folder of .txt/.md, or .jsonl/.csv/.tsv/.parquet; empty: the Python documentation"
     )
+    required: bool = Field(default=False, description="a run without path is refused: its recipe is for your corpus")
     max_passages: int | None = Field(
         default=None, ge=10, description="use at most this many passages, sampled with the seed"
     )

@@ -48,7 +48,7 @@ def test_the_draw_depends_on_the_seed():
 
 
 def test_a_corpus_without_titles_to_search_by_is_refused():
-    with pytest.raises(DataError, match=r"only 5 passages have a title .* at least 10 are needed"):
+    with pytest.raises(DataError, match=r"only 5 of 5 passages can be searched for, .* at least 10 are needed"):
         hold_out(corpus(5), EvaluationConfig(), seed=0)
 
 

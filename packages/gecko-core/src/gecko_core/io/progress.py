@@ -80,7 +80,9 @@ class Lines:
         """See ``Progress``."""
         if self._here:
             spent = format_seconds(time.monotonic() - self._began)
-            self._print(f"{self._note}done, {self._here} {self._unit} in {spent}")
+            whole = self._total is None or self._done >= self._total
+            ended = f"done, {self._here} {self._unit}" if whole else f"stopped, {self._done}{self._of} {self._unit}"
+            self._print(f"{self._note}{ended} in {spent}")
             self._here = 0  # said once
 
     @property

@@ -51,13 +51,15 @@ def read_table(
         DataError: no such file, another ending, or content that cannot be read; one line naming file and row.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file, one of {', '.join(TABLE_SUFFIXES)}")
     kind = kind or table_kind(path)
     if kind is None:
         raise DataError(
             f"{path}: unknown kind of file; {', '.join(TABLE_SUFFIXES)} are read, all but .parquet also with .gz"
         )
     if not path.is_file():
-        raise DataError(f"{path}: {'is a folder; name a file' if path.is_dir() else 'no such file'}")
+        raise DataError(f"{path}: no such file")
     if kind == ".parquet":
         return _parquet(path, need, only)
     if path.stat().st_size == 0:

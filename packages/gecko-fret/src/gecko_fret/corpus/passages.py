@@ -67,6 +67,9 @@ class Dropped:
     text: str
 
 
+_FEW_TITLES = 10  # as titles of a corpus that can be queries
+
+
 class Corpus(Sequence[Passage]):
     """An ordered set of passages with unique ids, held as an Arrow table (about the size of its text in memory).
 
@@ -186,22 +189,25 @@ class Corpus(Sequence[Passage]):
         """(query text, the passage without that line) for pre-finetuning and known-item tests.
 
         A titled passage gives (title, text) where the title is unique in the corpus and has `min_words` words; an
-        untitled one gives (first sentence, the rest) where the rest is at least as long as a short paragraph.
+        untitled one gives (first sentence, the rest) where the rest is at least as long as a short paragraph. Where
+        fewer than ten titles are such ("Chain wear", "Next time"), passages with other titles give their first
+        sentence, too.
 
         Args:
             min_words: fewest words of a query.
         """
         repeats = Counter(text_key(title) for title in self.titles if title)
+        good = {title for title in self.titles if title and repeats[text_key(title)] == 1}
+        good = {title for title in good if _informative(title, min_words)}
         pairs = []
         for passage in self:
-            if passage.title:
-                if repeats[text_key(passage.title)] == 1 and _informative(passage.title, min_words):
-                    pairs.append((passage.title, replace(passage, title=None)))
-                continue
-            first, *others = split_sentences(passage.text)
-            body = " ".join(others)
-            if _informative(first, min_words) and count_words(first) <= 40 and count_words(body) >= 20:
-                pairs.append((first, replace(passage, text=body)))
+            if passage.title in good:
+                pairs.append((passage.title or "", replace(passage, title=None)))
+            elif not passage.title or len(good) < _FEW_TITLES:
+                first, *others = split_sentences(passage.text)
+                body = " ".join(others)
+                if _informative(first, min_words) and count_words(first) <= 40 and count_words(body) >= 20:
+                    pairs.append((first, replace(passage, text=body)))
         return pairs
 
 

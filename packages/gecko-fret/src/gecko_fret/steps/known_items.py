@@ -74,7 +74,8 @@ def plan_items(build: BuildContext) -> list[Callable[[], KnownItem]]:
 
 def titles(corpus: Corpus, count: int, seed: int) -> list[tuple[str, Passage]]:
     """Titles that name one passage, and the passages without them, at most ``count`` of each."""
-    pairs = [(title, passage) for title, passage in corpus.pairs() if corpus.get(passage.id).title]
+    # A pair whose passage has kept its title is one of a first sentence.
+    pairs = [(title, passage) for title, passage in corpus.pairs() if corpus.get(passage.id).title != passage.title]
     order = generator("known titles", seed).permutation(len(pairs))[:count]
     return [pairs[place] for place in order.tolist()]
 

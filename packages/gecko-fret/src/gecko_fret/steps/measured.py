@@ -82,7 +82,7 @@ def fit_judges(items: Sequence[MeasuredItem], config: FretConfig) -> Fusion:
     if not fusion.useful:
         raise DataError(
             f"none of the judges {', '.join(names)} finds the passages of {len(lists)} known items better than chance; "
-            "choose other judges (score.judges), a larger llm.model, or mine.fuse: rrf"
+            "measure more (measure.items), or choose other judges (score.judges), a larger llm.model, or mine.fuse: rrf"
         )
     return fusion
 

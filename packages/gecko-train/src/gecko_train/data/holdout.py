@@ -56,8 +56,9 @@ def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int, known: KnownIt
     pairs = list(corpus.pairs())
     if len(pairs) < _FEWEST_PAIRS:
         raise DataError(
-            f"corpus {corpus.name}: only {len(pairs)} passages have a title of their own or a first sentence to be "
-            f"found by; at least {_FEWEST_PAIRS} are needed: give more or longer texts"
+            f"corpus {corpus.name}: only {len(pairs)} of {len(corpus)} passages can be searched for, by a title of "
+            "their own of three words or more, or by a first sentence that 20 words follow; at least "
+            f"{_FEWEST_PAIRS} are needed: give more or longer texts"
         )
     generator = stream_generator(seed, Stream.HOLD_OUT)
     order = generator.permutation(len(pairs))

@@ -52,12 +52,16 @@ def survivors(data: ReportData) -> Iterable[ReportSection]:
         (trip, data.count(RETRIEVE) - sum(data.rejects.get(RETRIEVE.name, {}).values())),
         ("rows of training data", data.count(MINE)),
     ]
-    # Other sources than the LLM give queries without attempts.
-    first = max(data.count(WRITE), data.count(FILTER), 1)
-    rows = [(label, count, f"{count / first:.1%}") for label, count in steps]
-    yield ReportSection(
-        "What survives", "Each step as a share of the attempts.", ("step", "count", "share"), rows, bar=1
-    )
+    note = "Each step as a share of the attempts."
+    whole, shown = data.count(WRITE), 0
+    if data.manifest["config"]["generate"].get("sources", ["llm"]) != ["llm"]:
+        note = "Each step as a share of the queries that passed the filters: those of other sources had no attempts."
+        whole, shown = data.count(FILTER), 1
+    rows = [
+        (label, count, f"{count / max(whole, 1):.1%}" if place >= shown else "-")
+        for place, (label, count) in enumerate(steps)
+    ]
+    yield ReportSection("What survives", note, ("step", "count", "share"), rows, bar=1)
 
 
 def sources(data: ReportData) -> Iterable[ReportSection]:

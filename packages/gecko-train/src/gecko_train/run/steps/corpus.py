@@ -27,6 +27,11 @@ class ReadCorpus(Step):
         """See ``Step``."""
         return corpus_input(recipe.corpus.path)
 
+    def check(self, recipe: Recipe) -> None:
+        """See ``Step``."""
+        if recipe.corpus.required and not recipe.corpus.path:
+            raise ConfigError(f"recipe {recipe.name} adapts to your corpus: give it with --corpus PATH")
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         corpus = read_corpus(journey.recipe, journey.folder)
