@@ -28,7 +28,7 @@ RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, 
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value: a.b=c. Repeatable.")
 ]
-Corpus = Annotated[str | None, typer.Option(help="Folder of .txt/.md/.html, or .jsonl, .csv, .tsv, .parquet with `text`.")]
+Corpus = Annotated[str | None, typer.Option(help="Folder of .txt/.md/.html; .jsonl, .csv, .tsv, .parquet with `text`.")]
 Out = Annotated[Path | None, typer.Option(help="Output folder; without it: runs/NAME-OF-THE-RECIPE.")]
 Llm = Annotated[str | None, typer.Option(help="LLM of FRet: folder, packaged model or hub id.")]
 Student = Annotated[str | None, typer.Option(help="Start model: folder, packaged model or hub id.")]
