@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+import transformers
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -239,7 +240,8 @@ def test_training_without_padding_learns_the_same(tiny_backbone, row_set, tmp_pa
         run.train()
         trained.append(weights(model))
         packs.append(model.runs_packed)
-    assert packs == [False, True, True]
+    packed = int(transformers.__version__.split(".")[0]) >= 5  # before, attention is called in another way
+    assert packs == [False, packed, packed]
     assert (trained[0] - trained[1]).norm() < 1e-3 * (trained[0] - start).norm()
     assert torch.equal(trained[1], trained[2])
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gecko_core import Gecko
+from gecko_core.errors import ConfigError
 from gecko_train.loop.frozen import transformer_layers
 
 
@@ -94,7 +95,15 @@ def clip_together(modules: Sequence[nn.Module], largest: float) -> float:
 
 
 def shard(model: Gecko, device: torch.device) -> Gecko:
-    """A copy of ``model`` whose layers are sharded across all ranks; ``model`` itself moves to the CPU, for saving."""
+    """A copy of ``model`` whose layers are sharded across all ranks; ``model`` itself moves to the CPU, for saving.
+
+    Raises:
+        ConfigError: this PyTorch shards on GPUs alone.
+    """
+    if device.type == "cpu" and not hasattr(torch.cpu.Stream, "record_event"):
+        raise ConfigError(
+            f"trainer.parallel: fsdp runs on CPUs with a newer PyTorch than {torch.__version__}; update it, or use ddp"
+        )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
