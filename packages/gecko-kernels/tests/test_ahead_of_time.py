@@ -225,7 +225,7 @@ def test_one_row_and_one_column(name, tmp_path):
 
 @pytest.mark.parametrize("kernel", [triton_pooling.mean_kernel, triton_pooling.spread_kernel])
 def test_pooling_is_compiled_once_for_all_lengths(kernel):
-    """The longest text is another one in every batch; what is compiled in the midst of training takes a second each."""
+    """The longest text is another one in every batch; none is to be compiled for in the midst of training."""
     assert [param.name for param in kernel.params if param.do_not_specialize] == ["length"]
 
 

@@ -33,6 +33,14 @@ def test_triton_is_refused_where_it_cannot_run(monkeypatch):
         masked_mean_pool(torch.ones(2, 2, 2).double(), torch.ones(2, 2))
 
 
+def printed_by(program):
+    """The lines that a Python program prints in a process without our variables."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GECKO_", "TRITON_"))}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_package_works_without_triton():
     """A finder that hides triton stands for a machine without it."""
     program = (
@@ -48,10 +56,7 @@ def test_package_works_without_triton():
         "gecko_kernels.masked_mean_pool(x[None], torch.ones(1, 3))\n"
         "print(float(x.grad.isfinite().all()))\n"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GECKO_", "TRITON_"))}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "1.0"
+    assert printed_by(program) == ["1.0"]
 
 
 @pytest.mark.parametrize(("version", "auto"), [("3.3.1", "torch"), ("3.4.0", "triton"), ("4.0.0+git", "triton")])
@@ -71,9 +76,7 @@ def test_a_triton_that_cannot_compile_the_kernels_is_not_chosen(tmp_path, versio
         "except RuntimeError as error:\n"
         "    print(error)\n"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GECKO_", "TRITON_"))}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    chosen, asked = done.stdout.splitlines()
+    chosen, asked = printed_by(program)
     assert chosen == auto
     assert (
         "triton" if auto == "triton" else f"needs Triton 3.4 or newer (PyTorch 2.8 brings it), found {version[:3]}"

@@ -75,3 +75,12 @@ def test_queries_without_a_seed_train_nothing(embedder, small_corpus, fake_llm, 
 def test_equal_seeds_are_no_negatives_of_each_other(embedder, small_corpus):
     queries = [Query(str(i), "doc-00", i, "search result", "search result", f"kind {i}", "w", -1.0) for i in range(4)]
     assert train_first_pass(embedder, queries, small_corpus, seed=0) == pytest.approx([0.0], abs=1e-6)
+
+
+def test_every_query_is_counted_as_done(embedder, small_corpus):
+    queries = [
+        Query(str(i), f"doc-{i:02d}", 0, "search result", "search result", f"q {i}", "w", -1.0) for i in range(3)
+    ]
+    counted: list[int] = []
+    assert len(train_first_pass(embedder, queries, small_corpus, seed=0, batch_size=2, on_step=counted.append)) == 1
+    assert counted == [2, 1]

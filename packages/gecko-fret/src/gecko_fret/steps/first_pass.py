@@ -73,7 +73,7 @@ def train_first_pass(
         learning_rate: of AdamW.
         temperature: of the softmax.
         max_length: tokens of a text, the rest is cut off.
-        on_step: takes the number of queries after every step.
+        on_step: takes the number of queries after every step, one that is left over included.
 
     Returns:
         The loss of every step.
@@ -86,7 +86,8 @@ def train_first_pass(
         order = generator("first-pass", seed, epoch).permutation(len(queries))
         for start in range(0, len(order), batch_size):
             batch = [queries[place] for place in order[start : start + batch_size]]
-            if len(batch) < 2:
+            if len(batch) < 2:  # nothing to tell it from
+                on_step(len(batch))
                 continue
             seeds = [corpus.get(str(query.seed_id)) for query in batch]
             ids = torch.tensor([corpus.row(passage.id) for passage in seeds], device=embedder.device)

@@ -42,7 +42,7 @@ def bounds_of(valid, length, BLOCK_V: tl.constexpr):
 
 
 # The longest text of a batch is another one in every batch: a kernel for each kind of length (a multiple of 16 or not)
-# and each mask block would be compiled in the midst of training, for a second or so each.
+# and each mask block would be compiled in the midst of training.
 @triton.jit(do_not_specialize=["length"])
 def mean_kernel(
     hidden,  # (tokens, width)
