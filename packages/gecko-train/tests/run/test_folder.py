@@ -21,6 +21,20 @@ def test_a_stage_that_fails_leaves_no_result(tmp_path):
         assert folder.finished("one") is None
 
 
+def test_a_run_that_ends_before_it_has_made_anything_leaves_the_folder_free(tmp_path):
+    with pytest.raises(ZeroDivisionError), RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 1})):
+        raise ZeroDivisionError
+    with RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 2})) as folder:
+        folder.stage("one", lambda: {"x": 1})
+    with pytest.raises(ZeroDivisionError), RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 2})):
+        raise ZeroDivisionError  # what has begun stays
+    with (
+        pytest.raises(ConfigError, match=r"another recipe .seed: 2 there, 3 here"),
+        RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 3})),
+    ):
+        pass
+
+
 def test_another_runs_folder_is_refused_and_left_alone(tmp_path):
     with RunFolder.claim(tmp_path / "run", parse_recipe({"finetune": {"sets": [{"source": "fret"}]}})):
         pass

@@ -82,9 +82,16 @@ class RunFolder:
         busy = ConfigError(f"{path}: another gecko-train is running there; wait for it, or use --out")
         with locked(path / ".lock", busy):
             remove_leftovers(path)
-            if not (path / _RECIPE).exists():
+            begun = (path / _RECIPE).exists()
+            if not begun:
                 write_text(path / _RECIPE, dump_recipe(recipe))
-            yield cls(path, recipe)
+            try:
+                yield cls(path, recipe)
+            except BaseException:
+                # What ends before it has made anything is no run: the corrected command may use the folder.
+                if not begun and {entry.name for entry in path.iterdir()} <= {".lock", _RECIPE}:
+                    (path / _RECIPE).unlink(missing_ok=True)
+                raise
 
     def stage(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The result of a step: read back if it is finished, else computed and kept.
