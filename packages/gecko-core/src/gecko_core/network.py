@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gecko_core.backbones.base import Adapter, hidden_size
 from gecko_core.encode.cpu import Compute
+from gecko_core.encode.memory import keep_freed_memory
 from gecko_core.encode.packing import packed
 from gecko_core.encode.texts import padded
 from gecko_core.errors import ConfigError, ModelError
@@ -76,6 +77,8 @@ class Network(nn.Module):
         return self._headed(cast(Tensor, masked_mean_pool(hidden, attention_mask)))
 
     def _forward_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.runs_packed:
             return self.forward_packed(rows)
         # Gradient checkpointing and compilation compute outside the block, where its replacements do not reach.
@@ -107,8 +110,11 @@ class Network(nn.Module):
 
     @property
     def can_pack(self) -> bool:
-        """Whether :meth:`forward_packed` works: not for T5 and MPNet, nor with other attention or compilation."""
-        return not self._compiled and self.adapter.packs(self.backbone.config)
+        """Whether :meth:`forward_packed` works.
+
+        Not for T5, nor with other attention than PyTorch's, nor compiled; for MPNet without gradients on a CPU only.
+        """
+        return not self._compiled and (self.adapter.packs(self.backbone.config) or self.adapter.fuses(self.backbone))
 
     @property
     def runs_packed(self) -> bool:

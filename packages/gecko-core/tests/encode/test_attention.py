@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from gecko_core.encode.attention import BiasOfLastMask, attention_bias, two_products, two_products_are_faster
+from gecko_core.encode.attention import BiasOfLastMask, attention_bias, two_products
 
 
 def tensors(*shapes, dtype=torch.float32):
@@ -55,9 +55,3 @@ def test_the_bias_is_made_once_for_a_mask():
     assert biases(mask, 2, torch.float32).shape == (1, 2, 2, 6)
     assert biases(mask, 2, torch.bfloat16).dtype == torch.bfloat16
     assert biases(~mask, 2, torch.float32)[0, 0, 0].tolist() == [-math.inf, 0, 0, 0, 0, 0]
-
-
-def test_only_short_texts_attend_by_two_products():
-    assert two_products_are_faster(torch.bfloat16, 1024)
-    assert not two_products_are_faster(torch.float32, 1024)
-    assert not two_products_are_faster(torch.float16, 10)

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from gecko_core.encode import cpu as compute
-from gecko_core.encode.cpu import Compute, onednn_is_faster, packed_attention, window
+from gecko_core.encode.cpu import Compute, packed_attention, window
 from gecko_core.encode.packing import packed
 from gecko_core.errors import ConfigError
 
@@ -52,7 +52,8 @@ def test_attention_stays_within_each_text(dtype, tolerance, fast, reach, key_hea
 
 
 def test_long_texts_take_the_fused_kernel(monkeypatch):
-    monkeypatch.setattr("gecko_core.encode.attention.SHORT", {torch.float32: 4})
+    monkeypatch.setattr(compute, "two_products_are_faster", lambda dtype, keys: keys <= 4)
+    monkeypatch.setattr(compute, "two_products", lambda *_: pytest.fail("too long for two products"))
     inputs = tensors(torch.float32)
     found = packed_attention(compute_for(True), *inputs, attn_mask=window(None))
     torch.testing.assert_close(found.double(), reference(*inputs, None), atol=2e-6, rtol=0)
@@ -152,9 +153,28 @@ def test_the_switch(monkeypatch, tiny, sentences):
     assert not Compute().fast
     assert abs(tiny.encode(sentences) - expected).max() < 3e-6
     monkeypatch.setenv("GECKO_COMPUTE", "mkl")
-    with pytest.raises(ConfigError, match="GECKO_COMPUTE must be auto or torch, not 'mkl'"):
+    with pytest.raises(ConfigError, match="GECKO_COMPUTE must be auto, torch or explain, not 'mkl'"):
         tiny.encode(["a gecko"])
 
 
-def test_whether_onednn_is_faster_is_known():
-    assert onednn_is_faster() in (True, False)
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("positions", [True, False])
+def test_queries_keys_and_values_in_one_tensor(fast, positions):
+    """Without positions as by `packed_attention`; with them, each text by itself, in fp64, by the definition."""
+    query, key, value = tensors(torch.float32)
+    qkv = torch.stack([x[0].transpose(0, 1) for x in (query, key, value)], dim=1)  # (T, 3, H, d)
+    table = torch.randn(1, 4, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = compute_for(fast)
+    found.positions = (lambda length: table[:, :, :length, :length].float()) if positions else None
+    attended = found.attention(qkv)
+    if not positions:
+        expected = packed_attention(compute_for(fast), query, key, value)[0].transpose(0, 1).flatten(1)
+        torch.testing.assert_close(attended, expected, atol=1e-6, rtol=0)
+        return
+    start = 0
+    for length in LENGTHS:
+        q, k, v = qkv[start : start + length].double().permute(1, 2, 0, 3)
+        weights = (q @ k.transpose(1, 2) * 8**-0.5 + table[0, :, :length, :length]).softmax(-1)
+        expected = (weights @ v).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(attended[start : start + length].double(), expected, atol=2e-6, rtol=0)
+        start += length

@@ -55,12 +55,16 @@ class Adapter:
         """Whether the backbone can run without padding: it takes positions from outside and attends by SDPA."""
         return False
 
+    def fuses(self, model: nn.Module) -> bool:
+        """Whether ``packed_states`` has a faster way for this model as things are now, without gradients on a CPU."""
+        return False
+
     def padding_position(self, config: Any) -> int | None:
         """Return the position of padding tokens where positions count from it; see :func:`packing.packed`."""
         return None
 
     def packed_states(self, model: nn.Module, batch: Packed) -> Tensor:
-        """Last hidden states (T, D) of texts laid end to end, each as if it were alone. Called only where ``packs``."""
+        """Last hidden states (T, D) of texts laid end to end, each as if alone. Where ``packs`` or ``fuses``."""
         raise ModelError(f"{self.model_type}: cannot run without padding")
 
 

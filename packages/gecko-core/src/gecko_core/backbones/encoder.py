@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gecko_core.backbones.base import Adapter, attends_by_sdpa, run_packed
+from gecko_core.backbones.fused import fused_states, fuses
 from gecko_core.encode.cpu import window
 from gecko_core.encode.packing import Packed
 from gecko_core.errors import ModelError
@@ -40,12 +41,18 @@ class EncoderAdapter(Adapter):
         """See :class:`Adapter`; MPNet's attention adds a bias by place in the batch."""
         return config.model_type != "mpnet" and attends_by_sdpa(config)
 
+    def fuses(self, model: nn.Module) -> bool:
+        """See :class:`Adapter`."""
+        return fuses(model)
+
     def padding_position(self, config: Any) -> int | None:
         """See :class:`Adapter`."""
         return int(config.pad_token_id) if config.model_type in self._offset_types else None
 
     def packed_states(self, model: nn.Module, batch: Packed) -> Tensor:
         """See :class:`Adapter`."""
+        if fuses(model):
+            return fused_states(model, batch)
         config: Any = model.config
         masks: Tensor | dict[str, Tensor] = window(None)
         if config.model_type == "modernbert":

@@ -8,11 +8,12 @@ from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_core.devices import compute_dtype, has_fast_bf16, weights_dtype
-    from gecko_core.encode.attention import BiasOfLastMask, attention_bias, two_products, two_products_are_faster
+    from gecko_core.encode.attention import BiasOfLastMask, attention_bias, two_products
     from gecko_core.encode.batches import WINDOW, plan_batches
     from gecko_core.encode.identity import model_identity
     from gecko_core.encode.pool import EncoderPool
     from gecko_core.encode.precision import probed_autocast
+    from gecko_core.encode.probe import two_products_are_faster
     from gecko_core.encode.quantization import Ranges, dequantize, quantize, ranges_of
     from gecko_core.encode.rows import Columns, Row, read_rows
     from gecko_core.encode.stream import encode_stream
@@ -61,7 +62,7 @@ __getattr__, __dir__ = lazy_exports(
         "ranges_of": "gecko_core.encode.quantization",
         "read_rows": "gecko_core.encode.rows",
         "two_products": "gecko_core.encode.attention",
-        "two_products_are_faster": "gecko_core.encode.attention",
+        "two_products_are_faster": "gecko_core.encode.probe",
         "weights_dtype": "gecko_core.devices",
     },
     __all__,

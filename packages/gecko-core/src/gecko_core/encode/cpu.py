@@ -1,22 +1,20 @@
-"""How we multiply on a CPU: two replacements for what PyTorch would pick.
+"""How we multiply on a CPU: two replacements for what PyTorch would pick, where they were measured to be faster.
 
-*fp32 products.* PyTorch hands them to MKL, which does not use the AVX-512 units of AMD's processors; oneDNN, which
-PyTorch brings along as well, does, and takes half of the time there, forward and backward.
+*fp32 products.* PyTorch hands them to MKL, which on some of AMD's processors does not use the AVX-512 units; oneDNN,
+which PyTorch brings along as well, does, and takes half of the time there, forward and backward.
 
 *Attention.* Two products around a softmax instead of PyTorch's fused kernel, see ``attention.py``.
 
-Both are installed by a ``TorchFunctionMode``: in this thread, for the time of the block, without touching the model.
-(What gradient checkpointing computes again in the backward pass lies outside the block.)
-``GECKO_COMPUTE=torch`` leaves everything to PyTorch.
+Which it is to be is measured once, see ``probe.py``. Both are installed by a ``TorchFunctionMode``: in this thread, for
+the time of the block, without touching the model. (What gradient checkpointing computes again in the backward pass lies
+outside the block.) ``GECKO_COMPUTE=torch`` leaves everything to PyTorch; ``GECKO_COMPUTE=explain`` prints what was
+measured.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -25,8 +23,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from gecko_core.encode.attention import attention_bias, two_products, two_products_are_faster
-from gecko_core.errors import ConfigError
+from gecko_core.encode.attention import attention_bias, two_products
+from gecko_core.encode.probe import compute_choice, onednn_is_faster, two_products_are_faster
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,43 @@ class Compute(TorchFunctionMode):
     Args:
         tiles: how the texts of a packed batch lie; attention then stays within each text. A packed batch gives as its
             attention mask the one number of :func:`window`.
+        positions: what is added to the scores of texts of a length L, (1, H, L, L) or one that broadcasts to it.
     """
 
-    def __init__(self, tiles: Sequence[Tile] = ()) -> None:
+    def __init__(self, tiles: Sequence[Tile] = (), positions: Callable[[int], Tensor] | None = None) -> None:
         super().__init__()
         self.tiles = tiles
-        self.fast = compute_choice() == "auto"
+        self.positions = positions
+        self.fast = compute_choice() != "torch"
         self.biases: dict[Any, Tensor | None] = {}
+
+    def attention(self, qkv: Tensor) -> Tensor:
+        """Attention within each text of a packed batch, both ways: queries, keys, values (T, 3, H, d) -> (T, H * d)."""
+        out = qkv.new_zeros(qkv.shape[0], qkv.shape[2], qkv.shape[3])  # zero where a token belongs to no text
+        for number, tile in enumerate(self.tiles):
+            q, k, v = _in_tile(qkv, tile).permute(2, 0, 3, 1, 4)
+            self._attend(number, (q, k, v), out, reach=-1, factor=qkv.shape[3] ** -0.5)
+        return out.flatten(1)
+
+    def _attend(
+        self,
+        number: int,
+        parts: Sequence[Tensor],  # query, key, value: (n, H, L, d)
+        out: Tensor,  # (T, H, d), in which the tile's tokens are filled in
+        reach: int,
+        factor: float,
+        dropout: float = 0.0,
+    ) -> None:
+        tile, (query, key, value) = self.tiles[number], parts
+        kind, dtype = query.device.type, query.dtype
+        fast = self.fast and kind == "cpu" and two_products_are_faster(dtype, tile.rows.shape[1])
+        name = (number, reach, fast, dtype)
+        if name not in self.biases:  # the same for every layer
+            self.biases[name] = _bias(tile, reach, query.shape[1] if fast else 1, dtype, self.positions)
+        attend = two_products if fast else _fused
+        attended = attend(query, key, value, self.biases[name], factor, dropout)
+        rows = attended.transpose(1, 2).flatten(0, 1)
+        out[tile.tokens] = rows if tile.seen is None else rows.index_select(0, tile.places)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -67,32 +95,6 @@ class Compute(TorchFunctionMode):
         if func is functional.scaled_dot_product_attention and self.tiles:
             return packed_attention(self, *args, **kwargs)
         return func(*args, **kwargs)
-
-
-def compute_choice() -> str:
-    """Return what GECKO_COMPUTE says, "auto" or "torch".
-
-    Raises:
-        ConfigError: it says something else.
-    """
-    choice = os.environ.get("GECKO_COMPUTE", "auto") or "auto"
-    if choice not in ("auto", "torch"):
-        raise ConfigError(f"GECKO_COMPUTE must be auto or torch, not {choice!r}")
-    return choice
-
-
-@lru_cache(maxsize=1)
-def onednn_is_faster() -> bool:
-    """Whether fp32 products belong to oneDNN: PyTorch would take MKL, and the processor is AMD's with AVX-512."""
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        return False
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return False
-    try:
-        vendor = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "AuthenticAMD" in vendor and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -164,15 +166,8 @@ def packed_attention(
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         out = q.new_zeros(q.shape[0], q.shape[1], v.shape[2])  # zero where a token belongs to no text
         for number, tile in enumerate(compute.tiles):
-            # (n, H, L, d)
-            parts = [_in_tile(x, tile).transpose(1, 2) for x in (q, k, v)]
-            fast = compute.fast and kind == "cpu" and two_products_are_faster(dtype, tile.rows.shape[1])
-            name = (number, reach, fast, dtype)
-            if name not in compute.biases:  # the same for every layer
-                compute.biases[name] = _bias(tile, reach, q.shape[1] if fast else 1, dtype)
-            attend = two_products if fast else _fused
-            attended = attend(parts[0], parts[1], parts[2], compute.biases[name], factor, dropout_p)
-            out[tile.tokens] = attended.transpose(1, 2).flatten(0, 1)[tile.places]
+            parts = [_in_tile(x, tile).transpose(1, 2) for x in (q, k, v)]  # (n, H, L, d)
+            compute._attend(number, parts, out, reach, factor, dropout_p)
     return out.transpose(0, 1)[None]
 
 
@@ -180,7 +175,7 @@ def _in_tile(x: Tensor, tile: Tile) -> Tensor:  # (T, heads, d) -> (n, L, heads,
     if tile.seen is None:
         return x[tile.tokens].unflatten(0, tile.rows.shape)
     if not x.requires_grad:
-        return x[tile.rows]
+        return x.index_select(0, tile.rows.flatten()).unflatten(0, tile.rows.shape)
     # The gradient of x[rows] adds up what comes for a token, one by one; this one's is a plain gather.
     places = x.new_zeros(tile.rows.numel(), *x.shape[1:])
     return places.index_copy(0, tile.places, x[tile.tokens]).unflatten(0, tile.rows.shape)
@@ -190,8 +185,13 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, facto
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=factor)
 
 
-def _bias(tile: Tile, reach: int, heads: int, dtype: torch.dtype) -> Tensor | None:
-    """0 where a token sees another, -inf where not: (n, heads, L, L); None where all see all."""
+def _bias(
+    tile: Tile, reach: int, heads: int, dtype: torch.dtype, positions: Callable[[int], Tensor] | None
+) -> Tensor | None:
+    """0 (or what ``positions`` says) where a token sees another, -inf where not: (n, heads, L, L); None is all 0.
+
+    With ``positions`` there are as many heads as those have, whatever ``heads`` is.
+    """
     texts, length = tile.rows.shape
     sees = tile.seen[:, None, :].expand(texts, length, length) if tile.seen is not None else None
     if 0 <= reach < length - 1:
@@ -199,6 +199,7 @@ def _bias(tile: Tile, reach: int, heads: int, dtype: torch.dtype) -> Tensor | No
         near = ((place[:, None] - place[None]).abs() <= reach)[None].expand(texts, length, length)
         # A place beyond the end of its text still sees itself: a row of nothing but -inf would be NaN.
         sees = near if sees is None else (near & sees) | torch.eye(length, dtype=torch.bool, device=near.device)
-    if sees is None:
-        return None
-    return attention_bias(sees[:, None], heads, dtype)
+    if positions is not None:
+        bias = positions(length).to(dtype).expand(texts, -1, -1, -1)
+        return bias.contiguous() if sees is None else bias.masked_fill(~sees[:, None], -torch.inf)
+    return None if sees is None else attention_bias(sees[:, None], heads, dtype)

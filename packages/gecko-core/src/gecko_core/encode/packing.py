@@ -82,7 +82,7 @@ def _tiles(lengths: np.ndarray, bounds: np.ndarray, device: torch.device | str) 
         while last < len(lengths) and abs(int(lengths[last]) - int(lengths[first])) <= slack:
             last += 1
         in_tile = lengths[first:last]
-        place = np.arange(_few_sizes(int(in_tile.max()), 4))
+        place = np.arange(_few_sizes(int(in_tile.max()), 8))
         seen = np.zeros((_few_sizes(last - first, 2), len(place)), dtype=bool)
         seen[: len(in_tile)] = place < in_tile[:, None]
         rows = np.full(seen.shape, bounds[first])

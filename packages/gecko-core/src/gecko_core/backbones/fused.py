@@ -1,0 +1,203 @@
+"""Encoders of BERT's kind without gradients on a CPU: the same layers in fewer and larger steps.
+
+Query, key and value are one product; GELU and, where all is of one dtype, the sum with the residual are part of the
+products before them (:mod:`gecko_core.encode.products`), whose weights lie in the order in which they are read. What
+comes out differs from the modules' own results by rounding only.
+
+The weights made ready are kept with the model and made anew when its own have changed. Changes that PyTorch does not
+count (``weight.data.mul_(...)``) are noticed by a sample of the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from gecko_core.encode.cpu import Compute
+from gecko_core.encode.packing import Packed
+from gecko_core.encode.probe import choices, compute_choice
+from gecko_core.encode.products import GELU, OneDnnProduct, Product, TorchProduct, joined, onednn_has_products
+
+# Where a family keeps its stack of layers, and a layer its parts.
+_BERT = {
+    "layers": "encoder.layer",
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "out": "attention.output.dense",
+    "first_norm": "attention.output.LayerNorm",
+    "inner": "intermediate.dense",
+    "outer": "output.dense",
+    "last_norm": "output.LayerNorm",
+}
+_MPNET = _BERT | {
+    "query": "attention.attn.q",
+    "key": "attention.attn.k",
+    "value": "attention.attn.v",
+    "out": "attention.attn.o",
+    "first_norm": "attention.LayerNorm",
+}
+_DISTILBERT = {
+    "layers": "transformer.layer",
+    "query": "attention.q_lin",
+    "key": "attention.k_lin",
+    "value": "attention.v_lin",
+    "out": "attention.out_lin",
+    "first_norm": "sa_layer_norm",
+    "inner": "ffn.lin1",
+    "outer": "ffn.lin2",
+    "last_norm": "output_layer_norm",
+}
+FAMILIES = {
+    **dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), _BERT),
+    "mpnet": _MPNET,
+    "distilbert": _DISTILBERT,
+}
+_PRODUCTS = ("query", "key", "value", "out", "inner", "outer")
+_SAMPLE = 16  # numbers of each weight
+
+
+@dataclass(frozen=True)
+class _Layer:
+    qkv: Product
+    out: Product
+    inner: Product
+    outer: Product
+    first_norm: nn.LayerNorm
+    last_norm: nn.LayerNorm
+    gelu: str
+
+
+_ready: WeakKeyDictionary[nn.Module, tuple[Any, Tensor, list[_Layer]]] = WeakKeyDictionary()
+
+
+def fuses(model: nn.Module) -> bool:
+    """Whether :func:`fused_states` can run this backbone as things are now."""
+    config: Any = model.config
+    if config.model_type not in FAMILIES or torch.is_grad_enabled() or model.training or compute_choice() == "torch":
+        return False
+    if _activation(config) not in GELU or getattr(config, "position_embedding_type", "absolute") != "absolute":
+        return False
+    if config.model_type != "mpnet" and getattr(config, "_attn_implementation", "sdpa") != "sdpa":
+        return False  # somebody's choice; MPNet has none
+    layers = list(_layers(model))
+    if not layers or not all(map(_plain, layers)) or any(map(_hooked, model.modules())):
+        return False
+    weight = layers[0]["query"].weight
+    return bool(weight.device.type == "cpu" and onednn_has_products(_dtype(weight)))
+
+
+def fused_states(model: nn.Module, batch: Packed) -> Tensor:
+    """Last hidden states (T, D) of texts laid end to end, each as if it were alone. Only where :func:`fuses`.
+
+    Args:
+        model: the backbone.
+        batch: texts, T tokens.
+    """
+    config: Any = model.config
+    hidden = _embeddings(model, batch)
+    layers = _prepared(model)
+    dtype = _dtype(next(_layers(model))["query"].weight)
+    heads = int(config.num_attention_heads)
+    compute = Compute(batch.tiles, _position_bias(model) if config.model_type == "mpnet" else None)
+    with torch.autocast("cpu", enabled=False):
+        for layer in layers:
+            hidden = _through(layer, hidden, dtype, heads, compute)
+    return hidden
+
+
+def _through(layer: _Layer, hidden: Tensor, dtype: torch.dtype, heads: int, compute: Compute) -> Tensor:
+    """One layer: (T, D) -> (T, D). Under autocast the residual stays in fp32, as it does in the modules."""
+    mixed = hidden.dtype != dtype
+    x = hidden.to(dtype)
+    seen = compute.attention(layer.qkv(x).unflatten(-1, (3, heads, -1)))
+    hidden = layer.first_norm(hidden + layer.out(seen) if mixed else layer.out(seen, add=x))
+    x = hidden.to(dtype)
+    inner = layer.inner(x, gelu=layer.gelu)
+    return layer.last_norm(hidden + layer.outer(inner) if mixed else layer.outer(inner, add=x))
+
+
+def _embeddings(model: Any, batch: Packed) -> Tensor:
+    hidden = model.embeddings(input_ids=batch.input_ids[None], position_ids=batch.position_ids[None])
+    if hasattr(model, "embeddings_project"):  # ELECTRA, where the embeddings are narrower
+        hidden = model.embeddings_project(hidden)
+    return hidden[0]
+
+
+def _position_bias(model: Any) -> Callable[[int], Tensor]:
+    """MPNet's bias by distance: what of a length L gives (1, H, L, L)."""
+    return lambda length: model.encoder.compute_position_bias(torch.empty(1, length))
+
+
+def _prepared(model: nn.Module) -> list[_Layer]:
+    parts = list(_layers(model))
+    weights = [layer[name].weight for layer in parts for name in _PRODUCTS]
+    biases = [layer[name].bias for layer in parts for name in _PRODUCTS if layer[name].bias is not None]
+    dtype = _dtype(weights[0])
+    state = (dtype, choices().prepared, [_version(tensor) for tensor in (*weights, *biases)])
+    sample = torch.stack([_sampled(tensor) for tensor in weights])
+    kept = _ready.get(model)
+    if kept is None or kept[0] != state or not torch.equal(kept[1], sample):
+        kept = (state, sample, [_layer(part, dtype, str(GELU[_activation(model.config)])) for part in parts])
+        _ready[model] = kept
+    return kept[2]
+
+
+def _layer(parts: dict[str, Any], dtype: torch.dtype, gelu: str) -> _Layer:
+    def product(*names: str) -> Product:
+        weight, bias = joined([parts[name] for name in names])
+        prepared = dtype != torch.float32 or choices().prepared
+        kind = OneDnnProduct if prepared else TorchProduct
+        return kind(weight.to(dtype), None if bias is None else bias.to(dtype))
+
+    return _Layer(
+        qkv=product("query", "key", "value"),
+        out=product("out"),
+        inner=product("inner"),
+        outer=product("outer"),
+        first_norm=parts["first_norm"],
+        last_norm=parts["last_norm"],
+        gelu=gelu,
+    )
+
+
+def _layers(model: Any) -> Iterator[dict[str, Any]]:
+    """The parts of each layer by the names of ``_BERT``."""
+    names = FAMILIES[model.config.model_type]
+    for layer in attrgetter(names["layers"])(model):
+        yield {part: attrgetter(path)(layer) for part, path in names.items() if part != "layers"}
+
+
+def _plain(layer: dict[str, nn.Module]) -> bool:
+    """Whether these are PyTorch's own modules with weights of their own, not adapters, shards or quantised ones."""
+    kinds = [nn.LayerNorm if part.endswith("norm") else nn.Linear for part in layer]
+    return all(type(module) is kind for module, kind in zip(layer.values(), kinds, strict=True)) and all(
+        type(weight) in (Tensor, nn.Parameter) for module in layer.values() for weight in module.parameters()
+    )
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _activation(config: Any) -> Any:
+    return config.activation if config.model_type == "distilbert" else config.hidden_act
+
+
+def _dtype(weight: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+
+
+def _version(tensor: Tensor) -> tuple[int, int, int]:
+    return id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def _sampled(weight: Tensor) -> Tensor:
+    flat = weight.detach().flatten()
+    return flat[:: max(1, len(flat) // _SAMPLE)][:_SAMPLE].float()

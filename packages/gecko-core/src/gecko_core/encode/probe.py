@@ -1,0 +1,256 @@
+"""Which of several ways of computing is the fastest on this CPU: measured at first use, in some tens of milliseconds.
+
+The answer is kept by processor, number of threads and version of PyTorch in ``~/.cache/gecko`` (or
+``$XDG_CACHE_HOME/gecko``), so that all processes of a machine compute alike: ways differ in the last digits. For the
+same reason another way than the usual one must be clearly faster to be taken.
+
+``GECKO_COMPUTE`` is "auto"; "torch" leaves everything to PyTorch, "explain" is "auto" and prints what was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn import functional
+
+from gecko_core.devices import has_fast_bf16
+from gecko_core.encode.attention import two_products
+from gecko_core.encode.products import OneDnnProduct, onednn_has_products
+from gecko_core.errors import ConfigError, GeckoError
+from gecko_core.io import read_json, write_json
+
+CHOICES = ("auto", "torch", "explain")
+#: The usual ways: most keys for which attention is two products, by dtype.
+USUAL = {"float32": 256, "bfloat16": 1024}
+# Another way must take less than this share of the usual one's time.
+CLEARLY = 0.9
+_LENGTHS = (32, 128, 512)
+_TOKENS = 1024
+_ROUNDS = 2
+_FORMAT = 1
+
+
+class Measured(BaseModel):
+    """Milliseconds of each way, as they are kept on disk.
+
+    Attributes:
+        products: of an fp32 product by PyTorch, oneDNN, and oneDNN with a weight made ready.
+        attention: by dtype and length, of the fused kernel and of two products.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    products: dict[str, float]
+    attention: dict[str, dict[int, tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was found to be fastest.
+
+    Attributes:
+        onednn: fp32 products go to oneDNN instead of to what PyTorch would take.
+        prepared: those of layers without gradients, too, with weights made ready.
+        two_products: most keys for which attention is two products, by dtype.
+    """
+
+    onednn: bool
+    prepared: bool
+    two_products: dict[str, int]
+
+
+def compute_choice() -> str:
+    """Return what GECKO_COMPUTE says, one of ``CHOICES``.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    choice = os.environ.get("GECKO_COMPUTE", "auto") or "auto"
+    if choice not in CHOICES:
+        raise ConfigError(f"GECKO_COMPUTE must be {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, not {choice!r}")
+    return choice
+
+
+def onednn_is_faster() -> bool:
+    """Whether fp32 products belong to oneDNN."""
+    return choices().onednn
+
+
+def two_products_are_faster(dtype: torch.dtype, keys: int) -> bool:
+    """Whether :func:`gecko_core.encode.two_products` beats PyTorch's fused kernel for this many keys per text."""
+    return keys <= choices().two_products.get(_name(dtype), 0)
+
+
+def choices() -> Choices:
+    """Return the ways for this process and its present number of threads."""
+    return _choices(torch.get_num_threads())
+
+
+@lru_cache
+def _choices(threads: int) -> Choices:
+    path = _path(threads)
+    found = _read(path)
+    how = "measured before"
+    if found is None:
+        began = time.perf_counter()
+        found = measure()
+        how = f"measured now, in {1000 * (time.perf_counter() - began):.0f} ms"
+        found = _keep(path, found)
+    chosen = choose(found)
+    if compute_choice() == "explain":
+        print(explained(found, chosen, threads, f"{how}, {path or 'not kept'}"), file=sys.stderr)
+    return chosen
+
+
+def choose(measured: Measured) -> Choices:
+    """Choose by the milliseconds; see ``CLEARLY``."""
+    of = measured.products
+    usual = "oneDNN" if "oneDNN" in of and _amd_with_avx512() else "PyTorch"
+    other = {"oneDNN": "PyTorch", "PyTorch": "oneDNN"}[usual]
+    onednn = (other if of.get(other, float("inf")) < CLEARLY * of[usual] else usual) == "oneDNN"
+    # Made ready, a weight also brings fused activations, which are not measured here.
+    prepared = of.get("oneDNN, prepared", float("inf")) < of["PyTorch"] / CLEARLY
+    return Choices(onednn, prepared, {name: _most_keys(name, of) for name, of in measured.attention.items()})
+
+
+def _most_keys(dtype: str, times: dict[int, tuple[float, float]]) -> int:
+    most = 0
+    for length in sorted(times):
+        fused, products = times[length]
+        usual = length <= USUAL[dtype]
+        if products < fused / CLEARLY if usual else products < CLEARLY * fused:
+            most = 2 * length
+        else:
+            break
+    return most
+
+
+def measure() -> Measured:
+    """Time the ways on random numbers, in the form of a small embedder's layers."""
+    generator = torch.Generator().manual_seed(0)
+    normal = partial(torch.randn, generator=generator)
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        attention = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            if dtype == torch.float32 or has_fast_bf16(torch.device("cpu")):
+                attention[_name(dtype)] = {length: _attention_times(normal, length, dtype) for length in _LENGTHS}
+        return Measured(products=_product_times(normal), attention=attention)
+
+
+def _product_times(normal: Callable[..., Tensor]) -> dict[str, float]:
+    x, weight, bias = normal(_TOKENS, 384), normal(1536, 384), normal(1536)
+    ways: dict[str, Callable[[], object]] = {"PyTorch": lambda: functional.linear(x, weight, bias)}
+    if onednn_has_products(torch.float32):
+        ready = OneDnnProduct(weight, bias)
+        ways["oneDNN"] = lambda: torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        ways["oneDNN, prepared"] = lambda: ready(x)
+    return dict(zip(ways, _milliseconds(*ways.values()), strict=True))
+
+
+def _attention_times(normal: Callable[..., Tensor], length: int, dtype: torch.dtype) -> tuple[float, float]:
+    qkv = normal(_TOKENS // length, length, 3, 12, 32).to(dtype).permute(2, 0, 3, 1, 4)
+    fused, products = _milliseconds(
+        lambda: functional.scaled_dot_product_attention(*qkv), lambda: two_products(qkv[0], qkv[1], qkv[2])
+    )
+    return fused, products
+
+
+def _milliseconds(*ways: Callable[[], object]) -> list[float]:
+    """The shortest time of each, in turn, after one call that does not count."""
+    best = [float("inf")] * len(ways)
+    for number in range(_ROUNDS + 1):
+        for place, way in enumerate(ways):
+            began = time.perf_counter()
+            way()
+            if number:
+                best[place] = min(best[place], 1000 * (time.perf_counter() - began))
+    return best
+
+
+def explained(measured: Measured, chosen: Choices, threads: int, how: str) -> str:
+    """Return the table of GECKO_COMPUTE=explain."""
+    lines = [f"compute: {processor()}, {threads} threads, torch {torch.__version__} ({how})"]
+    times = ", ".join(f"{way} {ms:.2f} ms" for way, ms in measured.products.items())
+    plain, ready = ("oneDNN" if on else "PyTorch" for on in (chosen.onednn, chosen.prepared))
+    lines.append(f"  fp32 products: {times}; taken: {plain}, without gradients {ready}")
+    for name, by_length in measured.attention.items():
+        times = ", ".join(f"{length}: {fused:.2f} / {two:.2f} ms" for length, (fused, two) in by_length.items())
+        lines.append(
+            f"  attention in {name} by length, fused / two products: {times}; ",
+        )
+        most = chosen.two_products[name]
+        lines[-1] += f"taken: two products up to {most} keys" if most else "taken: fused"
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """Return the processor's name as the system gives it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return ""
+
+
+def _amd_with_avx512() -> bool:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return capability.startswith("AVX512") and _cpuinfo("vendor_id") == "AuthenticAMD"
+
+
+def _path(threads: int) -> Path | None:
+    what = [_FORMAT, processor(), _cpuinfo("flags"), torch.__version__, threads, os.environ.get("ONEDNN_MAX_CPU_ISA")]
+    name = f"compute-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko" / name
+    except RuntimeError:  # no home
+        return None
+
+
+def _read(path: Path | None) -> Measured | None:
+    try:
+        return None if path is None else Measured.model_validate(read_json(path))
+    except (GeckoError, OSError, ValueError):  # none yet, or damaged: to be measured again
+        return None
+
+
+def _keep(path: Path | None, measured: Measured) -> Measured:
+    """Keep it for the processes to come; of two that measure at once, both take what the first one kept."""
+    if path is None:
+        return measured
+    mine = path.with_name(f"{path.stem}-{os.getpid()}.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(mine, measured.model_dump())
+        try:
+            os.link(mine, path)
+        except FileExistsError:
+            if (first := _read(path)) is not None:
+                return first
+            path.unlink()  # damaged: the next process measures again
+        finally:
+            mine.unlink(missing_ok=True)
+    except (GeckoError, OSError):  # nowhere to keep it
+        pass
+    return measured
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
