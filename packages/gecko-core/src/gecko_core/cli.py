@@ -60,7 +60,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--truncate-dim", type=int, help="keep this many leading components, normalised again")
     top.add_argument("--precision", choices=("float32", "int8", "binary"), default="float32")
     top.add_argument(
-        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="of the weights"
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        default="auto",
+        help="of the weights; int8: of CPU products",
     )
     top.add_argument("--device", nargs="+", help="cpu, cuda:0, ...; several devices work in parallel")
     top.add_argument("--batch-tokens", type=int, help="tokens per forward pass, padding included")

@@ -168,7 +168,7 @@ def test_hub_without_network_is_one_line(monkeypatch, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("dtype", ["int8", torch.int32, "half?"])
+@pytest.mark.parametrize("dtype", ["int4", torch.int32, "half?"])
 def test_wrong_dtype(folder, dtype):
     with pytest.raises(ConfigError, match="dtype must be float32, bfloat16 or float16"):
         Gecko.from_pretrained(folder, dtype=dtype)

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from gecko_core import Gecko
 from gecko_core.encode import precision
+from gecko_core.encode.int8 import has_int8_products
+from gecko_core.errors import ConfigError, ModelError
 
 
 @pytest.fixture
@@ -47,3 +50,68 @@ def test_the_check_is_made_again_when_weights_change(own, fast_bf16):
         next(own.parameters()).mul_(1.5)
     own.encode(["a gecko"])
     assert own.bf16_checked is not first
+
+
+needs_int8 = pytest.mark.skipif(not has_int8_products(), reason="needs an x86 CPU with VNNI")
+
+
+@needs_int8
+def test_int8_of_a_real_model(minilm_folder, minilm, sentences):
+    model = Gecko.from_pretrained(minilm_folder, dtype="int8")
+    exact, found = minilm.encode(sentences), model.encode(sentences)
+    assert model.dtype == torch.float32
+    cosines = (exact * found).sum(axis=1)
+    assert 0.97 < cosines.min() < 0.9999
+    assert precision.product_format(model) == "int8"
+    assert model.identity() != minilm.identity()
+    # Ranges are fixed: a text's vector is the same in any company, but for the last digits.
+    alone = np.concatenate([model.encode([text]) for text in sentences[:5]])
+    assert abs(alone - found[:5]).max() < 2e-3
+    with torch.no_grad():
+        rows = model.tokenize(sentences[:5])
+        assert torch.equal(model(rows=rows), minilm(rows=rows))  # outside of encode*, fp32
+
+
+@needs_int8
+def test_int8_ranges_are_measured_again_when_weights_change(own):
+    own.int8 = True
+    own.encode(["a gecko"])
+    first = own.int8_checked
+    own.encode(["the tokay"])
+    assert own.int8_checked is first
+    with torch.no_grad():
+        own.backbone.embeddings.LayerNorm.weight.mul_(1.5)
+    own.encode(["a gecko"])
+    assert own.int8_checked[1] != first[1]
+
+
+@needs_int8
+def test_a_model_that_int8_would_change_is_refused(own, monkeypatch):
+    own.int8 = True
+    monkeypatch.setattr(precision, "LOWEST_INT8_COSINE", 1.1)
+    with pytest.raises(
+        ModelError, match=r"int8 moves this model's vectors to a cosine of .* \(at least 1.1 .*use float32"
+    ):
+        own.encode(["a gecko"])
+
+
+@pytest.mark.parametrize("why", ["processor", "family", "padding", "switch"])
+def test_int8_where_there_is_none(why, backbone_folder, own, tmp_path, monkeypatch):
+    folder = own.save_pretrained(tmp_path / "model")
+    if why == "processor":
+        monkeypatch.setattr("gecko_core.backbones.fused.has_int8_products", lambda: False)
+    elif why == "family":
+        other = Gecko.from_backbone(backbone_folder("t5"), dims=(32,), device="cpu", dtype="float32")
+        folder = other.save_pretrained(tmp_path / "t5")
+    elif why == "switch":
+        monkeypatch.setenv("GECKO_COMPUTE", "torch")
+    if why == "padding":
+        if not has_int8_products():
+            pytest.skip("needs an x86 CPU with VNNI")
+        model = Gecko.from_pretrained(folder, dtype="int8")
+        model.padding_free = False
+        with pytest.raises(ConfigError, match="int8 needs an x86 CPU with VNNI"):
+            model.encode(["a gecko"])
+    else:
+        with pytest.raises(ConfigError, match="int8 needs an x86 CPU with VNNI"):
+            Gecko.from_pretrained(folder, dtype="int8")

@@ -66,7 +66,7 @@ def run_command(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings after the run.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
     dtype: Annotated[
-        str, typer.Option(help="auto (bf16 where it is fast), float32 (exact), bfloat16, float16.")
+        str, typer.Option(help="auto (bf16 where it is fast), float32 (exact), bfloat16, float16, int8 (CPU).")
     ] = "auto",
     rankings: Annotated[bool, typer.Option("--rankings", help="Keep rankings as TREC run files.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results.")] = False,

@@ -4,6 +4,9 @@ Query, key and value are one product; GELU and, where all is of one dtype, the s
 products before them (:mod:`gecko_core.encode.products`), whose weights lie in the order in which they are read. What
 comes out differs from the modules' own results by rounding only.
 
+Within :func:`gecko_core.encode.int8.int8_products` the products are in int8, attention in the dtype that the processor
+is fast at, and all else in fp32.
+
 The weights made ready are kept with the model and made anew when its own have changed. Changes that PyTorch does not
 count (``weight.data.mul_(...)``) are noticed by a sample of the numbers.
 """
@@ -19,7 +22,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from gecko_core.devices import compute_dtype
 from gecko_core.encode.cpu import Compute
+from gecko_core.encode.int8 import Int8Product, Ranges, Recorded, Recording, has_int8_products, int8_mode
 from gecko_core.encode.packing import Packed
 from gecko_core.encode.probe import choices, compute_choice
 from gecko_core.encode.products import GELU, OneDnnProduct, Product, TorchProduct, joined, onednn_has_products
@@ -60,6 +65,7 @@ FAMILIES = {
     "distilbert": _DISTILBERT,
 }
 _PRODUCTS = ("query", "key", "value", "out", "inner", "outer")
+_JOINED = {"qkv": ("query", "key", "value"), "out": ("out",), "inner": ("inner",), "outer": ("outer",)}
 _SAMPLE = 16  # numbers of each weight
 
 
@@ -90,6 +96,8 @@ def fuses(model: nn.Module) -> bool:
     if not layers or not all(map(_plain, layers)) or any(map(_hooked, model.modules())):
         return False
     weight = layers[0]["query"].weight
+    if int8_mode() is not None and not (has_int8_products() and weight.dtype == torch.float32):
+        return False
     return bool(weight.device.type == "cpu" and onednn_has_products(_dtype(weight)))
 
 
@@ -139,32 +147,47 @@ def _prepared(model: nn.Module) -> list[_Layer]:
     parts = list(_layers(model))
     weights = [layer[name].weight for layer in parts for name in _PRODUCTS]
     biases = [layer[name].bias for layer in parts for name in _PRODUCTS if layer[name].bias is not None]
-    dtype = _dtype(weights[0])
-    state = (dtype, choices().prepared, [_version(tensor) for tensor in (*weights, *biases)])
+    mode = int8_mode()
+    state = (_dtype(weights[0]), choices().prepared, mode, [_version(tensor) for tensor in (*weights, *biases)])
+    if isinstance(mode, Recording):
+        return _made_ready(model, parts)
     sample = torch.stack([_sampled(tensor) for tensor in weights])
     kept = _ready.get(model)
     if kept is None or kept[0] != state or not torch.equal(kept[1], sample):
-        kept = (state, sample, [_layer(part, dtype, str(GELU[_activation(model.config)])) for part in parts])
-        _ready[model] = kept
+        kept = _ready[model] = (state, sample, _made_ready(model, parts))
     return kept[2]
 
 
-def _layer(parts: dict[str, Any], dtype: torch.dtype, gelu: str) -> _Layer:
-    def product(*names: str) -> Product:
-        weight, bias = joined([parts[name] for name in names])
-        prepared = dtype != torch.float32 or choices().prepared
-        kind = OneDnnProduct if prepared else TorchProduct
-        return kind(weight.to(dtype), None if bias is None else bias.to(dtype))
+def _made_ready(model: nn.Module, layers: list[dict[str, Any]]) -> list[_Layer]:
+    gelu, mode = GELU[_activation(model.config)], int8_mode()
+    ready = []
+    for number, parts in enumerate(layers):
+        products = _int8(parts, number, mode) if isinstance(mode, dict) else _products(parts, number, mode)
+        ready.append(_Layer(**products, first_norm=parts["first_norm"], last_norm=parts["last_norm"], gelu=gelu))
+    return ready
 
-    return _Layer(
-        qkv=product("query", "key", "value"),
-        out=product("out"),
-        inner=product("inner"),
-        outer=product("outer"),
-        first_norm=parts["first_norm"],
-        last_norm=parts["last_norm"],
-        gelu=gelu,
-    )
+
+def _products(parts: dict[str, Any], number: int, recording: Recording | None) -> dict[str, Product]:
+    made: dict[str, Product] = {}
+    for name, of in _JOINED.items():
+        weight, bias = joined([parts[part] for part in of])
+        dtype = _dtype(weight)
+        kind = OneDnnProduct if dtype != torch.float32 or choices().prepared else TorchProduct
+        product = kind(weight.to(dtype), None if bias is None else bias.to(dtype))
+        made[name] = product if recording is None else Recorded(product, recording, (number, name))
+    return made
+
+
+def _int8(parts: dict[str, Any], number: int, ranges: Ranges) -> dict[str, Product]:
+    made: dict[str, Int8Product] = {}
+    for name, of in reversed(_JOINED.items()):  # "inner" needs "outer"
+        weight, bias = joined([parts[part] for part in of])
+        made[name] = Int8Product(
+            *(weight.float(), None if bias is None else bias.float(), *ranges[number, name]),
+            dtype=compute_dtype(weight.device) if name == "qkv" else torch.float32,
+            following=made["outer"] if name == "inner" else None,
+        )
+    return dict(made)
 
 
 def _layers(model: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gecko_core.encode.batches import WINDOW, plan_batches
     from gecko_core.encode.identity import model_identity
     from gecko_core.encode.pool import EncoderPool
-    from gecko_core.encode.precision import probed_autocast
+    from gecko_core.encode.precision import probed_autocast, product_format
     from gecko_core.encode.probe import two_products_are_faster
     from gecko_core.encode.quantization import Ranges, dequantize, quantize, ranges_of
     from gecko_core.encode.rows import Columns, Row, read_rows
@@ -33,6 +33,7 @@ __all__ = [
     "model_identity",
     "plan_batches",
     "probed_autocast",
+    "product_format",
     "quantize",
     "ranges_of",
     "read_rows",
@@ -58,6 +59,7 @@ __getattr__, __dir__ = lazy_exports(
         "model_identity": "gecko_core.encode.identity",
         "plan_batches": "gecko_core.encode.batches",
         "probed_autocast": "gecko_core.encode.precision",
+        "product_format": "gecko_core.encode.precision",
         "quantize": "gecko_core.encode.quantization",
         "ranges_of": "gecko_core.encode.quantization",
         "read_rows": "gecko_core.encode.rows",

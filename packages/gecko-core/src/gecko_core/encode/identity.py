@@ -6,9 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from gecko_core.encode.precision import probed_autocast
+from gecko_core.encode.precision import product_format
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
@@ -28,10 +26,7 @@ def model_identity(model: Gecko, *, weights: bool = True) -> str:
         model: an embedder.
         weights: whether they count, and the arithmetic, which is chosen by them; False for a model in training.
     """
-    rounded = False
-    if weights:
-        with torch.inference_mode():
-            rounded = isinstance(probed_autocast(model), torch.autocast)
+    products = product_format(model) if weights else ""
     config = {key: value for key, value in model.backbone.config.to_dict().items() if key not in _NOT_OF_VECTORS}
     what: list[Any] = [
         model.weights_hash() if weights else "",
@@ -43,7 +38,7 @@ def model_identity(model: Gecko, *, weights: bool = True) -> str:
         model.max_seq_length,
         model.do_lower_case,
         str(model.dtype),
-        "bf16 products" if rounded else "",
+        {"bfloat16": "bf16 products", "int8": "int8 products"}.get(products, ""),
     ]
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 

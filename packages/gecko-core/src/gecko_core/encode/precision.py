@@ -1,20 +1,25 @@
-"""When encoding may compute in bf16: the device is fast at it, and the vectors stay where they are."""
+"""What encoding computes in: bf16 where the device is fast at it and the vectors stay where they are; int8 if asked."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from gecko_core.devices import compute_dtype
+from gecko_core.encode.int8 import Ranges, Recording, int8_products
+from gecko_core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
 
 LOWEST_COSINE = 0.9995
+#: Below this, int8 is refused: vectors of other texts would be worse still than those of the probe, on which the ranges
+#: of int8 are measured.
+LOWEST_INT8_COSINE = 0.97
 # Fixed, so that whether bf16 is used depends on the weights alone and never on what is encoded first.
 PROBE = (
     "gecko",
@@ -28,22 +33,72 @@ PROBE = (
 )
 
 
-def probed_autocast(model: Gecko) -> torch.autocast | nullcontext[None]:
-    """Return the autocast context of ``encode*``.
+def probed_autocast(model: Gecko) -> AbstractContextManager[Any]:
+    """Return the context of ``encode*``: autocast to bf16, int8 products, or nothing.
 
     Matrix products are in bf16 where ``model.auto_bf16`` allows it, the device is fast at them, and the embeddings of
-    ``PROBE`` keep a cosine of at least ``LOWEST_COSINE`` to fp32's at every Matryoshka width.
+    ``PROBE`` keep a cosine of at least ``LOWEST_COSINE`` to fp32's at every Matryoshka width; in int8 where
+    ``model.int8`` asks for it.
+
+    Raises:
+        ConfigError: int8 on a device or for a backbone that has none.
+        ModelError: int8 moves the vectors too far.
     """
+    if model.int8:
+        return int8_products(_int8_ranges(model))
     wanted = model.auto_bf16 and model.dtype == torch.float32 and compute_dtype(model.device) == torch.bfloat16
     if not wanted or not _keeps_vectors(model):
         return nullcontext()
     return torch.autocast(model.device.type, dtype=torch.bfloat16)
 
 
+def product_format(model: Gecko) -> str:
+    """Return the format in which ``encode*`` multiplies where it is not that of the weights, "bfloat16" or "int8"."""
+    if model.int8:
+        return "int8"
+    with torch.inference_mode():
+        return "bfloat16" if isinstance(probed_autocast(model), torch.autocast) else ""
+
+
+def check_int8(model: Gecko) -> None:
+    """Make sure that a model can compute in int8 here.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    with torch.inference_mode(), int8_products({}):
+        if not (model.runs_packed and model.adapter.fuses(model.backbone)):
+            config: Any = model.backbone.config
+            raise ConfigError(
+                f"int8 needs an x86 CPU with VNNI and an encoder of BERT's kind in fp32 (this is {config.model_type} "
+                f"on {model.device}); use float32 or the default"
+            )
+
+
+def _int8_ranges(model: Gecko) -> Ranges:
+    """Measure the ranges of the layers' inputs on the probe, once for each state of the weights."""
+    check_int8(model)
+    state, recording = _state(model), Recording()
+    if model.int8_checked is None or model.int8_checked[0] != state:
+        rows = sorted(model.tokenize(PROBE), key=len, reverse=True)
+        with torch.inference_mode():
+            with int8_products(recording):
+                exact = model(rows=rows)
+            with int8_products(recording.ranges):
+                rounded = model(rows=rows)
+        lowest = min(_lowest_cosine(exact[:, :dim], rounded[:, :dim]) for dim in model.dims)
+        if lowest < LOWEST_INT8_COSINE:
+            raise ModelError(
+                f"int8 moves this model's vectors to a cosine of {lowest:.3f} (at least {LOWEST_INT8_COSINE} is asked "
+                "for); use float32 or the default"
+            )
+        model.int8_checked = (state, recording.ranges)
+    return model.int8_checked[1]
+
+
 def _keeps_vectors(model: Gecko) -> bool:
     """Compare both computations on the probe, once for each state of the weights."""
-    # Every in-place change of a parameter, such as an optimizer's, increments its version.
-    state = (model.device, sum(0 if p.is_inference() else p._version for p in model.parameters()), model.max_seq_length)
+    state = _state(model)
     if model.bf16_checked is None or model.bf16_checked[0] != state:
         rows = sorted(model.tokenize(PROBE), key=len, reverse=True)
         exact = model(rows=rows).float()
@@ -52,6 +107,12 @@ def _keeps_vectors(model: Gecko) -> bool:
         lowest = min(_lowest_cosine(exact[:, :dim], rounded[:, :dim]) for dim in model.dims)
         model.bf16_checked = (state, lowest >= LOWEST_COSINE)
     return model.bf16_checked[1]
+
+
+def _state(model: Gecko) -> Any:
+    # Every in-place change of a parameter, such as an optimizer's, increments its version.
+    versions = sum(0 if p.is_inference() else p._version for p in model.parameters())
+    return model.device, versions, model.max_seq_length
 
 
 def _lowest_cosine(a: Tensor, b: Tensor) -> float:

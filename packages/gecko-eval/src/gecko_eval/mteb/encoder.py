@@ -104,12 +104,11 @@ def _tokens_of_probe(model: Gecko) -> Any:
 def _precision(model: Gecko) -> str:
     """The number format a model's matrix products are computed in here; it decides the last digits of every vector."""
     stored = str(getattr(model, "dtype", torch.float32)).removeprefix("torch.")
-    if getattr(model, "auto_bf16", False):
-        from gecko_core.encode import probed_autocast
+    if hasattr(model, "int8"):
+        from gecko_core.encode import product_format
 
-        with torch.inference_mode():
-            if isinstance(probed_autocast(model), torch.autocast):
-                return f"bfloat16 products of {stored} weights"
+        if products := product_format(model):
+            return f"{products} products of {stored} weights"
     return stored
 
 

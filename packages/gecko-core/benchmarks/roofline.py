@@ -1,0 +1,129 @@
+"""How much of a CPU's matrix products encoding reaches: FLOP/s of the whole model over those of its largest product.
+
+    uv run python packages/gecko-core/benchmarks/roofline.py [--write] [--compute torch]
+
+The peak is the fastest of PyTorch's and oneDNN's product of 2,048 tokens with the model's largest weight, measured in
+the dtype of the products before every length. FLOPs are those of the linear layers and of attention, two for a
+multiplication and addition; padding, softmax, LayerNorm and the tokenizer count as none. `--compute torch` shows the
+modules as PyTorch runs them. `--write` writes results/roofline.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+LENGTHS = (16, 64, 170, 256, 512)
+TOKENS = 8_192
+RESULTS = Path(__file__).parent / "results" / "roofline.md"
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--model", default="all-minilm-l6-v2", help="an encoder of BERT's kind")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--compute", choices=("auto", "torch"), default="auto")
+    arguments.add_argument("--write", action="store_true")
+    options = arguments.parse_args()
+    os.environ["GECKO_COMPUTE"] = options.compute
+    page = measured(options)
+    print(page)
+    if options.write:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(page + "\n", encoding="utf-8")
+    return 0
+
+
+def measured(options: argparse.Namespace) -> str:
+    import torch
+
+    from gecko_core import Gecko
+    from gecko_core.encode import compute_dtype
+    from gecko_core.encode.probe import processor
+
+    lines = [
+        f"# Share of the matrix products' peak: {options.model}",
+        "",
+        f"{date.today()}; {processor()} ({platform.machine()}), {torch.get_num_threads()} threads of {os.cpu_count()} "
+        f"cores; torch {torch.__version__}. `benchmarks/roofline.py --compute {options.compute}`: GFLOP/s of encoding, "
+        f"tokens to vectors, and its share of the largest product's, median of {options.rounds} rounds.",
+        "",
+        "| products | " + " | ".join(f"{length} tokens" for length in LENGTHS) + " |",
+        "|---" * (len(LENGTHS) + 1) + "|",
+    ]
+    dtypes = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if bf16(compute_dtype) else {})
+    for name, dtype in dtypes.items():
+        model = Gecko.from_pretrained(options.model, device="cpu", dtype="float32" if name == "float32" else None)
+        cells = []
+        for length in LENGTHS:
+            rates = [(peak(model, dtype), encoding(model, length)) for _ in range(options.rounds)]
+            share = statistics.median(rate / best for best, rate in rates)
+            cells.append(f"{statistics.median(rate for _, rate in rates):.0f} ({100 * share:.0f}%)")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bf16(compute_dtype: Callable[[Any], Any]) -> bool:
+    import torch
+
+    return bool(compute_dtype(torch.device("cpu")) == torch.bfloat16)
+
+
+def peak(model: Any, dtype: Any) -> float:
+    """GFLOP/s of the model's largest product."""
+    import torch
+
+    from gecko_core.encode.products import OneDnnProduct, TorchProduct, onednn_has_products
+
+    width, inner = sizes(model)[1:]
+    x, weight, bias = (torch.randn(*shape).to(dtype) for shape in ((2048, width), (inner, width), (inner,)))
+    kinds = [TorchProduct, *([OneDnnProduct] if onednn_has_products(dtype) else [])]
+    with torch.inference_mode():
+        products = [kind(weight, bias) for kind in kinds]
+        best = min(seconds(lambda product=product: product(x)) for product in products for _ in range(4))  # type: ignore[misc]
+    return 2 * 2048 * width * inner / best / 1e9
+
+
+def encoding(model: Any, length: int) -> float:
+    """GFLOP/s of texts of a length."""
+    import torch
+
+    from gecko_core.encode import probed_autocast
+
+    layers, width, inner = sizes(model)
+    draw = random.Random(0)
+    rows = [[draw.randrange(1000, 20000) for _ in range(length)] for _ in range(max(1, TOKENS // length))]
+    step = max(1, 2048 // length)
+    flops = len(rows) * layers * (2 * length * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width)
+
+    def run() -> None:
+        with torch.inference_mode(), probed_autocast(model):
+            for start in range(0, len(rows), step):
+                model(rows=rows[start : start + step])
+
+    run()
+    return flops / seconds(run) / 1e9
+
+
+def sizes(model: Any) -> tuple[int, int, int]:
+    config = model.backbone.config
+    return config.num_hidden_layers, config.hidden_size, config.intermediate_size
+
+
+def seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
