@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +8,7 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
+from gecko_fret.dataset import FretData
 from gecko_fret.export import LAYOUTS, export_fret
 from gecko_fret.models import Models
 
@@ -72,6 +74,17 @@ def test_unknown_layout_and_missing_folder_are_one_line(folder, tmp_path):
     with pytest.raises(DataError, match="not a FRet folder"):
         export_fret(tmp_path, tmp_path / "x", "tevatron")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_without_any_answer_are_no_export(folder, tmp_path, monkeypatch, layout):
+    data = load_fret(folder)
+    rows = [replace(row, positive_id=None, negative_ids=[]) for row in data._rows]
+    unanswered = FretData(rows, data.corpus, data.manifest)
+    monkeypatch.setattr("gecko_fret.export.load_fret", lambda path: unanswered)
+    with pytest.raises(DataError, match=rf"fret: the judges found an answer for none of its {len(rows)} rows"):
+        export_fret(folder, tmp_path / "to", layout)
+    assert not (tmp_path / "to").exists()
 
 
 def test_models_are_given_back(small_corpus, fake_llm, fake_embedder, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from gecko_core import format_document, format_query
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import whole_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
@@ -46,11 +46,17 @@ def export_fret(folder: str | Path, to: str | Path, layout: str, *, prompts: boo
 
     Raises:
         ConfigError: an unknown layout.
-        DataError: the folder holds no finished build.
+        DataError: the folder holds no finished build, or the judges found an answer for none of its rows.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"--layout {layout}: use one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[layout](load_fret(folder), Path(to), GECKO if prompts else PLAIN)
+    data = load_fret(folder)
+    if next(_answered(data), None) is None:
+        raise DataError(
+            f"{folder}: the judges found an answer for none of its {len(data)} rows, and no layout has a place for "
+            "such rows; build with more seeds (generate.seeds), or lower mine.min_probability"
+        )
+    return LAYOUTS[layout](data, Path(to), GECKO if prompts else PLAIN)
 
 
 def sentence_transformers(data: FretData, to: Path, render: Render) -> int:
