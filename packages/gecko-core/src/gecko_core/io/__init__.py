@@ -23,6 +23,7 @@ from gecko_core.io.parts import Part, PartList, read_parts
 from gecko_core.io.progress import Bars, Lines, Progress, Silent, format_seconds, make_progress
 from gecko_core.io.records import Record, listed
 from gecko_core.io.settings import (
+    Override,
     Section,
     apply_override,
     describe_error,
@@ -54,6 +55,7 @@ __all__ = [
     "AppendedLines",
     "Bars",
     "Lines",
+    "Override",
     "Part",
     "PartList",
     "Progress",
