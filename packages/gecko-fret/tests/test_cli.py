@@ -97,7 +97,7 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
         (["judges", "--judges", "oracle", "--corpus", "there.jsonl"], "no judge is called 'oracle'"),
         (["enrich", "--corpus", "there.jsonl", "--columns", ""], "--columns '': name each once"),
         (["report", "."], "not a FRet folder"),
-        (["export", ".", "--to", "x"], "not a FRet folder"),
+        (["export", ".", "--to", "../x.parquet"], "not a FRet folder"),
         (["export", ".", "--to", "x", "--layout", "csv"], "use one of sentence-transformers"),
     ],
 )

@@ -141,11 +141,14 @@ def report(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="A finished FRet folder.")],
-    to: Annotated[Path, typer.Option("--to", "-t", help="File or folder to write.")],
+    to: Annotated[
+        Path, typer.Option("--to", "-t", help="NAME.parquet, NAME.jsonl (flagembedding), folder (tevatron).")
+    ],
     layout: Annotated[
         str, typer.Option("--layout", "-l", help="sentence-transformers, flagembedding or tevatron.")
     ] = "sentence-transformers",
     prompts: Annotated[bool, typer.Option(help="Put the gecko prompts into the texts.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write a FRet folder in the layout of another training library."""
@@ -154,7 +157,7 @@ def export(
     with exit_on_error(debug):
         from gecko_fret.export import export_fret
 
-        written = export_fret(folder, to, layout, prompts=prompts)
+        written = export_fret(folder, to, layout, prompts=prompts, overwrite=overwrite, say=typer.echo)
         typer.echo(f"{written} rows -> {to}")
 
 
