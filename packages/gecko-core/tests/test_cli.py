@@ -1,3 +1,4 @@
+import gzip
 import json
 import subprocess
 import sys
@@ -104,14 +105,30 @@ def test_devices_that_are_not_there(folder, texts, tmp_path, capsys, device, exp
     assert expected in fails(capsys, texts, tmp_path / "o.npy", "--model", folder, "--device", device)
 
 
-def test_a_huge_line_and_an_empty_file(folder, tmp_path):
+def test_a_huge_line(folder, tmp_path):
     (tmp_path / "huge.txt").write_text("gecko " * 2_000_000 + "\n\nlast", encoding="utf-8")
     options = ["--model", str(folder), "--device", "cpu", "--quiet"]
     assert main([str(tmp_path / "huge.txt"), str(tmp_path / "o.npy"), *options]) == 0
     assert np.isfinite(np.load(tmp_path / "o.npy")).all()
-    (tmp_path / "none.txt").write_text("")
-    assert main([str(tmp_path / "none.txt"), str(tmp_path / "n.npy"), *options]) == 0
-    assert np.load(tmp_path / "n.npy").shape == (0, 32)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl", "blank.jsonl", "a.csv", "head.csv", "a.parquet"])
+def test_a_file_without_rows_is_refused(tmp_path, capsys, name):
+    path, folder = tmp_path / name, tmp_path / "out"
+    folder.mkdir()
+    if name.endswith(".parquet"):
+        pq = pytest.importorskip("pyarrow.parquet")
+        import pyarrow as pa
+
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+    else:
+        data = {"blank.jsonl": b"\n\n", "head.csv": b"id,text\n"}.get(name, b"")
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    # No such model: a file without rows is told before one is looked for.
+    line = fails(capsys, path, folder / "o.npy", "--model", tmp_path / "none")
+    assert str(path) in line
+    assert "holds no row" in line or "the file is empty; it should hold rows" in line
+    assert not list(folder.iterdir())
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -1,6 +1,17 @@
 import pytest
+import torch
 
 from gecko_core import threads
+
+
+@pytest.mark.parametrize(("given", "allowed", "expected"), [(4, 2, 2), (1, 8, 1), (3, 3, 3)])
+def test_cores_are_those_that_threads_are_for_and_the_process_may_use(monkeypatch, given, allowed, expected):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: given)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(allowed)), raising=False)
+    assert threads.usable_cores() == expected
+    monkeypatch.delattr(threads.os, "sched_getaffinity")
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: allowed)
+    assert threads.usable_cores() == expected
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["build", "--set", "mine.k=1"], "unknown key 'mine.k'"),
+        (["build", "--set", "mine.k=1"], "--set 'mine.k=1': unknown key 'mine.k'"),
+        (["build", "--set", "retrieve.candidates=2", "--set", "mine.fuse=rrf"], "retrieve.seed_top_k (4) is above"),
         (["build", "--corpus", "absent.jsonl"], "absent.jsonl: no such corpus"),
         (["build", "--llm", "no-such-model", "--corpus", "there.jsonl", "--set", "mine.fuse=rrf"], "no-such-model"),
         (["build", "--dry-run", "--like", "runs"], "runs: holds no finished build"),
@@ -96,7 +97,7 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
         (["judges", "--judges", "oracle", "--corpus", "there.jsonl"], "no judge is called 'oracle'"),
         (["enrich", "--corpus", "there.jsonl", "--columns", ""], "--columns '': name each once"),
         (["report", "."], "not a FRet folder"),
-        (["export", ".", "--to", "x"], "not a FRet folder"),
+        (["export", ".", "--to", "../x.parquet"], "not a FRet folder"),
         (["export", ".", "--to", "x", "--layout", "csv"], "use one of sentence-transformers"),
     ],
 )

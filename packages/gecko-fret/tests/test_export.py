@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -7,8 +8,11 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
+from gecko_fret.dataset import FretData
 from gecko_fret.export import LAYOUTS, export_fret
 from gecko_fret.models import Models
+
+NAMES = {"sentence-transformers": "t.parquet", "flagembedding": "f.jsonl", "tevatron": "tevatron"}
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +74,59 @@ def test_unknown_layout_and_missing_folder_are_one_line(folder, tmp_path):
     with pytest.raises(ConfigError, match="use one of sentence-transformers, flagembedding, tevatron"):
         export_fret(folder, tmp_path / "x", "csv")
     with pytest.raises(DataError, match="not a FRet folder"):
-        export_fret(tmp_path, tmp_path / "x", "tevatron")
+        export_fret(tmp_path / "no", tmp_path / "x", "tevatron")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_without_any_answer_are_no_export(folder, tmp_path, monkeypatch, layout):
+    data = load_fret(folder)
+    rows = [replace(row, positive_id=None, negative_ids=[]) for row in data._rows]
+    unanswered = FretData(rows, data.corpus, data.manifest)
+    monkeypatch.setattr("gecko_fret.export.load_fret", lambda path: unanswered)
+    with pytest.raises(DataError, match=rf"fret: the judges found an answer for none of its {len(rows)} rows"):
+        export_fret(folder, tmp_path / NAMES[layout], layout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_that_are_left_out_are_told(folder, tmp_path, monkeypatch):
+    data = load_fret(folder)
+    first, second, *others = data._rows
+    rows = [replace(first, positive_id=None, negative_ids=[]), replace(second, negative_ids=second.negative_ids[:1])]
+    monkeypatch.setattr("gecko_fret.export.load_fret", lambda path: FretData(rows + others, data.corpus, {}))
+    said = []
+    assert export_fret(folder, tmp_path / "t.parquet", "sentence-transformers", say=said.append) == len(others)
+    assert said == [
+        f"1 of {len(data)} rows left out: the judges found no answer for their queries",
+        f"1 of {len(data)} rows left out: they have fewer negatives than the others",
+    ]
+    assert export_fret(folder, tmp_path / "f.jsonl", "flagembedding", say=said.append) == len(others) + 1
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_there_stays_unless_it_may_be_replaced(folder, tmp_path, layout):
+    to = tmp_path / NAMES[layout]
+    export_fret(folder, to, layout)
+    with pytest.raises(ConfigError, match="exists; choose another name or give --overwrite"):
+        export_fret(folder, to, layout)
+    assert export_fret(folder, to, layout, overwrite=True) == len(load_fret(folder))
+    with pytest.raises(ConfigError, match="is inside the FRet folder"):
+        export_fret(folder, folder / NAMES[layout], layout)
+
+
+@pytest.mark.parametrize(("layout", "ending"), [("sentence-transformers", ".parquet"), ("flagembedding", ".jsonl")])
+def test_a_name_of_another_kind_is_refused(folder, tmp_path, layout, ending):
+    with pytest.raises(ConfigError, match=rf"a\.csv: this layout is written as NAME\{ending}"):
+        export_fret(folder, tmp_path / "a.csv", layout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_a_training_run_says_where_its_data_is(folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "fret").symlink_to(folder)
+    with pytest.raises(DataError, match=r"run: not a FRet folder .* the one of this run is .*run/fret"):
+        export_fret(tmp_path / "run", tmp_path / "t.parquet", "sentence-transformers")
 
 
 def test_models_are_given_back(small_corpus, fake_llm, fake_embedder, tmp_path):

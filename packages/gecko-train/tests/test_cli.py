@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from gecko_core.errors import ConfigError
 from gecko_train.cli import Options
 
 
@@ -68,7 +69,7 @@ def test_a_corpus_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "finetune.trainer.learning_rat=1"], "did you mean 'learning_rate'"),
+        (["--set", "finetune.trainer.learning_rat=1"], "error: --set 'finetune.trainer.learning_rat=1': unknown key"),
         (["run", "none.yaml"], "none.yaml: no such recipe"),
         (["run", "quickstar"], "one of: "),
         (["--out", "photos"], "photos: holds files that are not a run of gecko-train"),
@@ -114,6 +115,18 @@ def test_a_flag_wins_over_set_as_in_gecko_fret_and_set_over_tiny():
     assert recipe.fret.generate.seeds == 7
     assert recipe.corpus.max_passages == 99
     assert recipe.evaluation.queries == 30  # --tiny's
+
+
+def test_a_wrong_setting_names_the_option_that_it_is_from(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    sets = "{sets: [{source: title-body}]}"
+    recipe.write_text(f"prefinetune: {sets}\nfinetune: {sets}\nfret: {{retrieve: {{seed_top_k: 10}}}}\n")
+    with pytest.raises(ConfigError, match=r"^--tiny \(fret\.retrieve\.candidates=4\): fret\.retrieve: "):
+        Options(tiny=True).recipe(str(recipe))
+    with pytest.raises(ConfigError, match=r"^--set 'fret\.retrieve\.candidates=3': fret\.retrieve: "):
+        Options(overrides=["fret.retrieve.candidates=3"]).recipe(str(recipe))
+    with pytest.raises(ConfigError, match=r"^--seed -1: seed: "):
+        Options(seed=-1).recipe(str(recipe))
 
 
 def test_one_seed_is_for_all_where_none_is_set_for_the_build():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gecko_core.command import run_command
-from gecko_core.errors import ConfigError, printable
+from gecko_core.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from gecko_core.encode.rows import Row
@@ -134,8 +135,11 @@ def _run(options: argparse.Namespace) -> int:
 
     asked = [name for name in (options.title_column, options.id_column) if name is not None]
     columns = Columns(options.text_column, options.title_column or "title", options.id_column or "id", tuple(asked))
-    rows = _enriched(read_rows(options.input, columns), options.enriched)
-    first = next(rows, None)  # an unreadable file should fail before a model is loaded
+    read = read_rows(options.input, columns)
+    first = next(read, None)  # an unreadable file should fail before a model is loaded
+    if first is None:
+        raise DataError(f"{options.input}: holds no row; give a file with some text in it")
+    rows = _enriched(chain([first], read), options.enriched)
     devices = options.device or []
     several = devices if len(devices) > 1 else None
     model = Gecko.from_pretrained(
@@ -144,14 +148,9 @@ def _run(options: argparse.Namespace) -> int:
         dtype=None if options.dtype == "auto" else options.dtype,
     )
 
-    def all_rows() -> Iterator[Row]:
-        if first is not None:
-            yield first
-            yield from rows
-
     with EncoderPool(model, several) if several else nullcontext() as pool:
         return model.encode_stream(
-            all_rows(),
+            rows,
             options.output,
             kind=options.kind,
             task=options.task,

@@ -1,8 +1,19 @@
-"""How threads wait for each other on a CPU."""
+"""How many threads compute on a CPU, and how they wait for each other."""
 
 from __future__ import annotations
 
 import os
+
+
+def usable_cores() -> int:
+    """Cores that torch computes on in this process: as many as it has threads, at most those that the process may use.
+
+    Where the system does not say which cores a process may use, all count.
+    """
+    import torch
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), allowed))
 
 
 def choose_waiting() -> None:

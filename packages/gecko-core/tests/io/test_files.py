@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,6 @@ import pytest
 from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.io import (
     AppendedLines,
-    bring_back,
     file_hash,
     files,
     is_leftover,
@@ -23,6 +23,7 @@ from gecko_core.io import (
     write_json,
     write_text,
 )
+from gecko_core.io.leftovers import temporary_name
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -131,49 +132,6 @@ def test_a_folder_is_replaced_in_one_step_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_leftovers_of_a_killed_process_are_removed(tmp_path):
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / ".a.json.123.tmp").write_text("half")
-    (tmp_path / ".step-1.123.tmp").mkdir()
-    (tmp_path / ".step-1.123.tmp" / "model").write_text("half")
-    (tmp_path / "parts" / "a.json").write_text("whole")
-    remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.json", "parts"]
-
-
-def test_a_folder_whose_replacement_was_killed_between_two_renames_comes_back(tmp_path):
-    path = tmp_path / "model"
-    code = (
-        "import os, pathlib, sys; from gecko_core.io import files, whole_folder\n"
-        "files._exchange = lambda one, other: False\n"
-        "rename = pathlib.Path.rename\n"
-        "def rename_and_die(old, new):\n rename(old, new); os._exit(9)\n"
-        "with whole_folder(sys.argv[1]) as folder:\n"
-        " (folder / 'new').touch(); pathlib.Path.rename = rename_and_die\n"
-    )
-
-    def killed():
-        assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
-        assert not path.exists()
-
-    with whole_folder(path) as temporary:
-        (temporary / "old").touch()
-    killed()
-    remove_leftovers(tmp_path)
-    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["model", "old"]
-    killed()
-    with pytest.raises(ValueError, match="stop"), whole_folder(path):
-        raise ValueError("stop")
-    assert [entry.name for entry in path.iterdir()] == ["old"]
-    killed()
-    with whole_folder(path) as temporary:
-        assert [entry.name for entry in path.iterdir()] == ["old"]
-        (temporary / "new").touch()
-    assert [entry.name for entry in path.iterdir()] == ["new"]
-    remove_leftovers(tmp_path)
-    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["model", "new"]
-
-
 def test_a_folder_is_kept_when_its_replacement_is_interrupted_between_two_renames(tmp_path, monkeypatch):
     path = tmp_path / "model"
     with whole_folder(path) as temporary:
@@ -190,16 +148,6 @@ def test_a_folder_is_kept_when_its_replacement_is_interrupted_between_two_rename
     with pytest.raises(KeyboardInterrupt), whole_folder(path) as temporary:
         (temporary / "new").touch()
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["model", "old"]
-
-
-def test_a_folder_that_was_replaced_is_deleted(tmp_path):
-    for name in ("model", ".model.123.old", ".model.7.old", ".other.old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"of {name}").touch()
-    remove_leftovers(tmp_path)
-    # .other.old carries no process number: it is somebody else's.
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".other.old", "model"]
-    assert [entry.name for entry in (tmp_path / "model").iterdir()] == ["of model"]
 
 
 def test_a_lock_keeps_others_out_until_it_is_released(tmp_path):
@@ -239,14 +187,6 @@ def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_reader_brings_a_folder_back_that_was_about_to_be_replaced(tmp_path):
-    old = tmp_path / ".model.123-abcdef.old"
-    old.mkdir()
-    (old / "weights").touch()
-    bring_back(tmp_path / "model")
-    assert [entry.name for entry in (tmp_path / "model").iterdir()] == ["weights"]
-
-
 def linked(tmp_path):
     """A folder with a file of the user's, and a link to each."""
     (tmp_path / "mine").mkdir()
@@ -283,7 +223,7 @@ def test_nothing_is_written_or_deleted_through_links(tmp_path):
 def test_a_link_under_the_temporary_name_is_not_followed(tmp_path):
     linked(tmp_path)
     for name in ("out.txt", "out"):
-        (tmp_path / files._beside(tmp_path / name, "tmp").name).symlink_to("mine" if name == "out" else "file")
+        (tmp_path / temporary_name(tmp_path / name, "tmp").name).symlink_to("mine" if name == "out" else "file")
     write_text(tmp_path / "out.txt", "y")
     with whole_folder(tmp_path / "out") as temporary:
         (temporary / "new").touch()
@@ -379,35 +319,10 @@ def test_other_errors_pass_as_they_are(tmp_path):
             raise ZeroDivisionError
 
 
-def test_the_next_writer_clears_away_what_a_killed_one_left(tmp_path):
-    code = (
-        "import os, sys; from pathlib import Path; from gecko_core.io import whole_folder, whole_path\n"
-        "with whole_path(Path(sys.argv[1]) / 'a') as one, whole_folder(Path(sys.argv[1]) / 'b') as other:\n"
-        " one.touch(); (other / 'half').touch(); os._exit(9)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    left = [entry.name for entry in tmp_path.iterdir()]
-    assert len(left) == 2
-    assert all(map(is_leftover, left))
-    (tmp_path / f".a.{os.getpid() - 1}-000000.tmp").touch()  # of another machine
-    write_text(tmp_path / "a", "x")
-    with whole_folder(tmp_path / "b"):
-        pass
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f".a.{os.getpid() - 1}-000000.tmp", "a", "b"]
-
-
-def test_a_users_own_hidden_files_are_not_leftovers(tmp_path):
-    for name in (".notes.tmp", ".a.b.tmp", "a.12.tmp", ".a.12.bak"):
-        (tmp_path / name).touch()
-        assert not is_leftover(name)
-    remove_leftovers(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
-
-
 def test_a_folder_goes_in_one_step(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").touch()
-    monkeypatch.setattr(files.shutil, "rmtree", lambda *path, **options: None)  # killed before anything is deleted
+    monkeypatch.setattr(shutil, "rmtree", lambda *path, **options: None)  # killed before anything is deleted
     remove_folder(tmp_path / "a")
     assert [is_leftover(entry.name) for entry in tmp_path.iterdir()] == [True]
     monkeypatch.undo()

@@ -4,7 +4,7 @@ import pytest
 from pydantic import Field
 
 from gecko_core.errors import ConfigError
-from gecko_core.io import Section, dump_settings, load_settings, parse_settings, read_yaml
+from gecko_core.io import Override, Section, dump_settings, load_settings, parse_settings, read_yaml
 
 #: Nine lines that stand for a billion values.
 BILLIONS = "".join(f"x{i}: &x{i} [{','.join(['y' if not i else f'*x{i - 1}'] * 10)}]\n" for i in range(9))
@@ -20,6 +20,10 @@ class Example(Section):
     name: str = "example"
     loop: Loop = Loop()
     sets: list[Loop] = Field(default_factory=list)
+
+
+class Wrong(Section):
+    loop: Loop = Field(default_factory=lambda: {"batch_size": 1})
 
 
 def test_file_overrides_and_dump(tmp_path):
@@ -135,6 +139,44 @@ def test_whole_numbers_fit_into_64_bits():
     assert load_settings(Example, None, [f"loop.batch_size={2**63 - 1}"]).loop.batch_size == 2**63 - 1
     with pytest.raises(ConfigError, match="batch_size: a whole number of more than 64 bits cannot be meant"):
         load_settings(Example, None, [f"loop.batch_size={2**63}"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loop.batchsize=3"], "--set 'loop.batchsize=3': unknown key 'loop.batchsize'; did you mean 'batch_size'?"),
+        (["name=b", "loop.batch_size=1", "loop.rate=1"], "--set 'loop.batch_size=1': loop.batch_size: input should be"),
+        (["loop.batch_size=1", "loop.batch_size=0"], "--set 'loop.batch_size=0': loop.batch_size: "),
+        (["sets=[{}]", "sets.0.rate=x"], "--set 'sets.0.rate=x': sets.0.rate: "),
+        (["sets=[{rate: x}]", "sets.0.batch_size=4"], "--set 'sets=[{rate: x}]': sets.0.rate: "),
+        ([Override("loop.batch_size=1", "--batch 1")], "--batch 1: loop.batch_size: "),
+        ([Override("loop.batch_size.x=1", "--batch 1")], "--batch 1: loop.batch_size is a value"),
+        ([f"name=[{'x' * 500}]"], f"--set 'name=[{'x' * 74}': name: "),
+    ],
+)
+def test_a_wrong_override_is_named_and_not_the_file(tmp_path, overrides, message):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\nloop: {batch_size: 8}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(Example, path, overrides)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_wrong_value_of_the_file_is_the_file_s_whatever_is_set(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("loop: {batch_size: 1}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: loop\.batch_size: "):
+        load_settings(Example, path, ["name=b", "loop.rate=1"])
+    with pytest.raises(ConfigError, match=r"^config: loop\.batch_size: "):
+        load_settings(Wrong)
+    assert load_settings(Example, path, ["loop.batch_size=4"]).loop.batch_size == 4
+
+
+def test_an_override_changes_one_place_of_an_alias(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("sets: [&one {batch_size: 8}, *one]\n")
+    found = load_settings(Example, path, ["sets.0.batch_size=4"])
+    assert [loop.batch_size for loop in found.sets] == [4, 8]
 
 
 def test_a_password_in_a_url_is_not_repeated():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FRet: a corpus and an LLM in, retrieval training data out, every score kept.",
 )
+
+#: Settings that have an option of their own.
+_OPTIONS = {
+    "corpus.path": "--corpus",
+    "corpus.limit": "--limit",
+    "embedder.model": "--embedder",
+    "generate.seeds": "--limit",
+    "llm.model": "--llm",
+}
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -99,8 +109,7 @@ def llms(
         from gecko_fret.build.served import run_llms
         from gecko_fret.config import load_config
 
-        named = [] if llm is None else [f"llm.model={json.dumps(llm)}"]
-        typer.echo(run_llms(load_config(config, [*(set_ or []), *named])))
+        typer.echo(run_llms(load_config(config, [*(set_ or []), *_settings({"llm.model": llm})])))
 
 
 @app.command()
@@ -132,11 +141,14 @@ def report(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="A finished FRet folder.")],
-    to: Annotated[Path, typer.Option("--to", "-t", help="File or folder to write.")],
+    to: Annotated[
+        Path, typer.Option("--to", "-t", help="NAME.parquet, NAME.jsonl (flagembedding), folder (tevatron).")
+    ],
     layout: Annotated[
         str, typer.Option("--layout", "-l", help="sentence-transformers, flagembedding or tevatron.")
     ] = "sentence-transformers",
     prompts: Annotated[bool, typer.Option(help="Put the gecko prompts into the texts.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write a FRet folder in the layout of another training library."""
@@ -145,7 +157,7 @@ def export(
     with exit_on_error(debug):
         from gecko_fret.export import export_fret
 
-        written = export_fret(folder, to, layout, prompts=prompts)
+        written = export_fret(folder, to, layout, prompts=prompts, overwrite=overwrite, say=typer.echo)
         typer.echo(f"{written} rows -> {to}")
 
 
@@ -258,5 +270,11 @@ def _names(text: str, option: str) -> list[str]:
 
 
 def _settings(named: dict[str, Any]) -> list[str]:
-    """Options that were given as settings."""
-    return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+    """Options that were given, as settings; a message names the option."""
+    from gecko_core.io import Override
+
+    return [
+        Override(f"{key}={json.dumps(value)}", f"{_OPTIONS[key]} {shlex.quote(str(value))}")
+        for key, value in named.items()
+        if value is not None
+    ]

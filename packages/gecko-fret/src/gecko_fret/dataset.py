@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from gecko_core.errors import DataError
-from gecko_fret.build.folder import Workspace
+from gecko_fret.build.folder import Workspace, no_fret_folder
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.steps import MINE, Candidate, MinedRow
 from gecko_fret.steps.sources import as_shown
@@ -109,7 +109,7 @@ def load_fret(path: str | Path) -> FretData:
     workspace = Workspace(path)
     manifest = workspace.read_manifest()
     if manifest is None:
-        raise DataError(f"{path}: not a FRet folder (no manifest.json); make one with: gecko-fret build --out {path}")
+        raise no_fret_folder(path)
     if not manifest.get("complete"):
         raise DataError(f"{path}: the build is not finished; run the same gecko-fret build command again to go on")
     return FretData(list(workspace.parts(MINE)), workspace.corpus, manifest)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from gecko_core import format_document, format_query
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import whole_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
@@ -32,7 +32,15 @@ GECKO = Render(
 )
 
 
-def export_fret(folder: str | Path, to: str | Path, layout: str, *, prompts: bool = False) -> int:
+def export_fret(
+    folder: str | Path,
+    to: str | Path,
+    layout: str,
+    *,
+    prompts: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> int:
     """Export a finished FRet folder.
 
     Args:
@@ -40,17 +48,48 @@ def export_fret(folder: str | Path, to: str | Path, layout: str, *, prompts: boo
         to: the file or folder to write.
         layout: a name in ``LAYOUTS``.
         prompts: put the gecko prompts into the texts; else title and text are joined and queries stay as they are.
+        overwrite: replace what is there.
+        say: told which rows are left out, if any.
 
     Returns:
         The number of rows written.
 
     Raises:
-        ConfigError: an unknown layout.
-        DataError: the folder holds no finished build.
+        ConfigError: an unknown layout, or a place that is not to be written.
+        DataError: the folder holds no finished build, or the judges found an answer for none of its rows.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"--layout {layout}: use one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[layout](load_fret(folder), Path(to), GECKO if prompts else PLAIN)
+    to = Path(to)
+    _check_place(to, Path(folder), _ENDINGS.get(layout), overwrite)
+    data = load_fret(folder)
+    answered = sum(1 for _ in _answered(data))
+    if not answered:
+        raise DataError(
+            f"{folder}: the judges found an answer for none of its {len(data)} rows, and no layout has a place for "
+            "such rows; build with more seeds (generate.seeds), or lower mine.min_probability"
+        )
+    written = LAYOUTS[layout](data, to, GECKO if prompts else PLAIN)
+    if say is not None:
+        if answered < len(data):
+            say(f"{len(data) - answered} of {len(data)} rows left out: the judges found no answer for their queries")
+        if written < answered:
+            say(f"{answered - written} of {len(data)} rows left out: they have fewer negatives than the others")
+    return written
+
+
+def _check_place(to: Path, folder: Path, ending: str | None, overwrite: bool) -> None:
+    """Check where an export is to be written.
+
+    Raises:
+        ConfigError: within the FRet folder, under a name of another kind, or where something is.
+    """
+    if to.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{to}: is inside the FRet folder, where it might replace a part; choose another place")
+    if ending is not None and to.suffix != ending:
+        raise ConfigError(f"{to}: this layout is written as NAME{ending}; choose such a name")
+    if to.exists() and not overwrite and not (to.is_dir() and not any(to.iterdir())):
+        raise ConfigError(f"{to}: exists; choose another name or give --overwrite")
 
 
 def sentence_transformers(data: FretData, to: Path, render: Render) -> int:
@@ -122,6 +161,8 @@ def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
+#: How names of files end, by layout; the others write folders.
+_ENDINGS = {"sentence-transformers": ".parquet", "flagembedding": ".jsonl"}
 #: Values of ``--layout``. To add a layout, write its function and put it here.
 LAYOUTS: dict[str, Callable[[FretData, Path, Render], int]] = {
     "sentence-transformers": sentence_transformers,

@@ -3,6 +3,8 @@ import json
 import pytest
 
 from gecko_core.errors import DataError
+from gecko_core.io import format_seconds
+from gecko_fret.build import cost
 from gecko_fret.build.cost import describe_cost, estimate, read_measured, scale_to_rows
 from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
@@ -112,6 +114,32 @@ def test_description_counts_requests():
     text = describe_cost(paper({"generate": {"attempts": 3}}), TWO)
     assert "6 attempts from 2 seeds" in text
     assert "requests  at most 30\n" in text  # 6 written, 12 pairs scored twice
+
+
+@pytest.mark.parametrize(("cores", "rates"), [(1, "500 and writes 100"), (4, "2000 and writes 400")])
+def test_the_time_is_that_of_the_cores_that_there_are(monkeypatch, cores, rates):
+    monkeypatch.setattr(cost, "usable_cores", lambda: cores)
+    config = paper({})
+    text = describe_cost(config, TWO)
+    seconds = estimate(config, 2, 9).seconds(500 * cores, 100 * cores)
+    named = "one core" if cores == 1 else "4 cores"
+    assert f"at most {format_seconds(seconds)} of the LLM if it reads {rates} tokens/s, as SmolLM2-135M" in text
+    assert f"on {named};" in text
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"threads": 2, "gpu": None}, "which had 2 cores where this process has 1\n"),
+        ({"threads": 1, "gpu": None}, "at the speed of RUN\n"),
+        ({"threads": 2, "gpu": "H100"}, "at the speed of RUN\n"),
+        ({}, "at the speed of RUN\n"),
+    ],
+)
+def test_an_earlier_build_with_other_cores_is_told(tmp_path, monkeypatch, environment, expected):
+    monkeypatch.setattr(cost, "usable_cores", lambda: 1)
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST | {"environment": environment}))
+    assert expected in describe_cost(paper({}), TWO, tmp_path).replace(str(tmp_path), "RUN")
 
 
 def test_description_by_an_earlier_build(tmp_path):

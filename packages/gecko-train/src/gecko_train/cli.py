@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,28 +73,41 @@ class Options:
         Raises:
             ConfigError: there is no such recipe, or a key or value in it is wrong.
         """
+        from gecko_core.io import Override
         from gecko_train.config import find_recipe, load_recipe
 
-        values: dict[str, str | int | None] = {
-            "corpus.path": _quoted(self.corpus),
-            "output": _quoted(self.out),
-            "student.model": _quoted(self.student),
-            "seed": self.seed,
-            "fret.llm.model": _quoted(self.llm),
-            "fret.generate.seeds": self.seeds,
+        values: dict[str, tuple[str, str | Path | int | None]] = {
+            "corpus.path": ("--corpus", self.corpus),
+            "output": ("--out", self.out),
+            "student.model": ("--student", self.student),
+            "seed": ("--seed", self.seed),
+            "fret.llm.model": ("--llm", self.llm),
+            "fret.generate.seeds": ("--seeds", self.seeds),
         }
-        first = [*(_TINY if self.tiny else ()), *_assignments({"fret.seed": self.seed})]
-        settings = [*first, *(self.overrides or ()), *_assignments(values)]
+        tiny = [Override(setting, f"--tiny ({setting})") for setting in (_TINY if self.tiny else ())]
+        first = [*tiny, *_settings({"fret.seed": ("--seed", self.seed)})]
+        settings = [*first, *(self.overrides or ()), *_settings(values)]
         return load_recipe(find_recipe(name), settings)
 
 
-def _assignments(values: Mapping[str, str | int | None]) -> list[str]:
-    return [f"{key}={value}" for key, value in values.items() if value is not None]
+def _settings(values: Mapping[str, tuple[str, str | Path | int | None]]) -> list[str]:
+    """Options that were given, as settings; a message names the option.
+
+    Args:
+        values: option and value by setting.
+    """
+    from gecko_core.io import Override
+
+    return [
+        Override(f"{key}={value if isinstance(value, int) else _quoted(value)}", f"{option} {shlex.quote(str(value))}")
+        for key, (option, value) in values.items()
+        if value is not None
+    ]
 
 
-def _quoted(value: str | Path | None) -> str | None:
+def _quoted(value: str | Path) -> str:
     """As a YAML string, whatever it holds (a folder called ``2024`` is no number)."""
-    return None if value is None else "'" + str(value).replace("'", "''") + "'"
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 @app.callback(invoke_without_command=True)

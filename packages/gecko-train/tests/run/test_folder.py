@@ -41,7 +41,10 @@ def test_another_runs_folder_is_refused_and_left_alone(tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     other = parse_recipe({"finetune": {"sets": [{"source": "fret"}], "trainer": {"batch_size": 7}}})
     with (
-        pytest.raises(ConfigError, match=r"another recipe .finetune\.trainer\.batch_size: 64 there, 7 here.; choose"),
+        pytest.raises(
+            ConfigError,
+            match=r"another recipe .finetune\.trainer\.batch_size: 64 there, 7 here.; give the same settings",
+        ),
         RunFolder.claim(tmp_path / "run", other),
     ):
         pass

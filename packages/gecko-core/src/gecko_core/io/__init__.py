@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from gecko_core.io.files import (
     AppendedLines,
-    bring_back,
     file_hash,
     flush,
-    is_leftover,
     locked,
     read_json,
     remove_folder,
-    remove_leftovers,
     unwritable,
     whole_file,
     whole_folder,
@@ -19,10 +16,12 @@ from gecko_core.io.files import (
     write_json,
     write_text,
 )
+from gecko_core.io.leftovers import bring_back, is_leftover, remove_leftovers
 from gecko_core.io.parts import Part, PartList, read_parts
 from gecko_core.io.progress import Bars, Lines, Progress, Silent, format_seconds, make_progress
 from gecko_core.io.records import Record, listed
 from gecko_core.io.settings import (
+    Override,
     Section,
     apply_override,
     describe_error,
@@ -54,6 +53,7 @@ __all__ = [
     "AppendedLines",
     "Bars",
     "Lines",
+    "Override",
     "Part",
     "PartList",
     "Progress",

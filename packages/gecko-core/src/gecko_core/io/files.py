@@ -3,7 +3,7 @@
 The one writer of all packages. What it promises: a reader sees the old content or the new, never a mixture; a full disk
 is one line, also where a library writes (NumPy, safetensors, tokenizers); nothing is written or deleted through a link;
 files get the mode that the user's umask gives; what a killed process left is cleared away when the name is written
-again or by :func:`remove_leftovers`.
+again or by :func:`~gecko_core.io.leftovers.remove_leftovers`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import json
 import os
 import platform
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from gecko_core.errors import DataError, GeckoError, first_line
+from gecko_core.io.leftovers import bring_back, clear_leftovers, delete, temporary_name
 
 _CURE = "make room or choose another place"
-#: `.NAME.PID-HOST.tmp`, what is being written; `.NAME.PID-HOST.old`, what is being replaced. Earlier versions: no host.
-_OURS = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(?:-(?P<host>[0-9a-f]{6}))?\.(?P<kind>tmp|old)", re.DOTALL)
 _OS_ERROR = re.compile(r"os error (\d+)|[Cc]ode: (\d+)")
 
 
@@ -76,13 +74,13 @@ def whole_path(path: str | Path, *, folder: Path | None = None, cure: str = _CUR
     """
     path = Path(path)
     _refuse_links(path)
-    temporary = _beside(path, "tmp", folder)
+    temporary = temporary_name(path, "tmp", folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             number = errno.EISDIR if path.is_dir() else errno.EINVAL
             raise OSError(number, "not a file")
-        _clear(path, temporary.parent)
+        clear_leftovers(path, temporary.parent)
         mode = _create(temporary)
         yield temporary
         _set_mode(temporary, mode)
@@ -157,8 +155,8 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
     Every file in it is flushed to disk first. Then it and a folder at ``path`` change places in one step, and the old
     one is deleted. On file systems that cannot do this (not Linux, some network ones), the old one is renamed to
     ``.NAME.PID-HOST.old`` and the new one to ``path``; where the second rename fails, the old one comes back, and where
-    the process is killed in between, the next ``whole_folder`` of this path, :func:`remove_leftovers` and
-    :func:`bring_back` bring it back. One process at a time may write ``path``.
+    the process is killed in between, the next ``whole_folder`` of this path, ``remove_leftovers`` and
+    ``bring_back`` bring it back. One process at a time may write ``path``.
 
     Args:
         path: the folder to write; its parent is created if missing. A link is refused.
@@ -172,11 +170,11 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
     """
     path = Path(path)
     _refuse_links(path)
-    temporary = _beside(path, "tmp")
+    temporary = temporary_name(path, "tmp")
     bring_back(path)
     try:
-        _clear(path, path.parent)
-        _delete(temporary)
+        clear_leftovers(path, path.parent)
+        delete(temporary)
         temporary.mkdir(parents=True)
         yield temporary
         mode = temporary.stat().st_mode
@@ -186,7 +184,7 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
             flush(entry)
         _check_room(temporary)
         if path.is_dir() and not _exchange(temporary, path):
-            path.rename(_beside(path, "old"))
+            path.rename(temporary_name(path, "old"))
         if not path.is_dir():
             temporary.rename(path)
         flush(path.parent)
@@ -195,7 +193,7 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
             raise unwritable(path, error, cure) from None
         raise
     finally:
-        _delete(temporary)
+        delete(temporary)
         bring_back(path)
 
 
@@ -209,16 +207,16 @@ def remove_folder(path: str | Path) -> None:
     """
     path = Path(path)
     _refuse_links(path)
-    temporary = _beside(path, "tmp")
+    temporary = temporary_name(path, "tmp")
     try:
-        _clear(path, path.parent)
-        _delete(temporary)
+        clear_leftovers(path, path.parent)
+        delete(temporary)
         path.rename(temporary)
     except FileNotFoundError:
         return
     except OSError as error:
         raise unwritable(path, error, "see its permissions") from None
-    _delete(temporary)
+    delete(temporary)
 
 
 class AppendedLines:
@@ -316,82 +314,9 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_leftovers(folder: str | Path) -> None:
-    """Clean up below ``folder`` what a killed process left; call it under the folder's lock. Links are not followed.
-
-    Temporary files and folders (``.NAME.PID-HOST.tmp``) are deleted. A folder that :func:`whole_folder` was about to
-    replace (``.NAME.PID-HOST.old``) is renamed back where ``NAME`` is missing and deleted otherwise.
-    """
-    for where, folders, names in os.walk(folder, followlinks=False):
-        for name in [*folders, *names]:
-            match = _OURS.fullmatch(name)
-            if match is None:
-                continue
-            if name in folders:
-                folders.remove(name)
-            if match["kind"] == "tmp":
-                _delete(Path(where, name))
-            else:
-                bring_back(Path(where, match["name"]))
-
-
-def is_leftover(name: str) -> bool:
-    """Whether a file of this name is what :func:`remove_leftovers` removes."""
-    return _OURS.fullmatch(name) is not None
-
-
-def bring_back(path: str | Path) -> None:
-    """Rename the folder that was to be replaced back to ``path`` where that is missing; delete it otherwise."""
-    path = Path(path)
-    with suppress(OSError):
-        replaced = [entry for entry in _left(path, path.parent, "old") if entry.is_dir()]
-        for entry in sorted(
-            replaced, key=lambda entry: entry.stat().st_ctime_ns, reverse=True
-        ):  # the latest comes back
-            if path.exists() or entry.is_symlink():
-                _delete(entry)
-            else:
-                entry.rename(path)
-
-
-def _beside(path: Path, kind: str, folder: Path | None = None) -> Path:
-    return (folder or path.parent) / f".{path.name}.{os.getpid()}-{_host()}.{kind}"
-
-
-def _host() -> str:
-    """Six digits for this machine, or container: process numbers are its own."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
-
-
-def _left(path: Path, folder: Path, kind: str) -> list[Path]:
-    """What processes that wrote ``path`` have, or had, in ``folder``."""
-    matches = [(_OURS.fullmatch(entry.name), entry) for entry in folder.iterdir()] if folder.is_dir() else []
-    return [entry for match, entry in matches if match and match["name"] == path.name and match["kind"] == kind]
-
-
-def _clear(path: Path, folder: Path) -> None:
-    """Delete what processes of this machine that have ended left of writing ``path``."""
-    for entry in _left(path, folder, "tmp"):
-        match = _OURS.fullmatch(entry.name)
-        if match and match["host"] == _host() and not _is_running(int(match["pid"])):
-            _delete(entry)
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt" or pid == os.getpid():  # on Windows os.kill would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
 def _create(path: Path) -> int:
     """Make an empty file that was not there, and no link; returns the mode that the user's umask gives."""
-    _delete(path)
+    delete(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         return os.fstat(descriptor).st_mode & 0o777
@@ -429,14 +354,6 @@ def _exchange(one: Path, other: Path) -> bool:
 def _refuse_links(path: Path) -> None:
     if path.is_symlink():
         raise DataError(f"{path}: is a link, and nothing is written through links; remove it, or name its target")
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(FileNotFoundError):
-            path.unlink()
 
 
 def _is_of_disk(error: Exception) -> bool:

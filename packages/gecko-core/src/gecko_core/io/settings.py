@@ -85,6 +85,23 @@ class Section(BaseModel):
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class Override(str):
+    """``a.b=c`` from an option of its own, such as ``--seeds 5``, which messages name in the place of ``--set``.
+
+    Args:
+        assignment: what would follow ``--set``.
+        option: what the user wrote.
+    """
+
+    option: str
+
+    def __new__(cls, assignment: str, option: str) -> Override:
+        """See the class."""
+        override = super().__new__(cls, assignment)
+        override.option = option
+        return override
+
+
 def _bool_for_a_number(annotation: Any, value: Any) -> bool:
     """Whether a value is a bool, or holds one, where the annotation wants a number; Python takes True for 1."""
     if not isinstance(value, bool | list | tuple | dict):
@@ -130,12 +147,15 @@ def load_settings(
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown (the nearest known one is named), a value is
-            wrong.
+            wrong. The line begins with the override that is to blame, else with the file.
     """
     values = {} if path is None else read_yaml(path, what)
-    for override in overrides:
-        apply_override(values, override)
-    return parse_settings(model, values, what if path is None else str(path))
+    try:
+        return model.model_validate(_overridden(values, overrides))
+    except ValidationError as error:
+        to_blame = _to_blame(model, values, overrides, error)
+        where = (what if path is None else str(path)) if to_blame is None else _shown(to_blame)
+        raise ConfigError(f"{where}: {describe_error(error, model)}") from None
 
 
 def read_yaml(path: str | Path, what: str = "config") -> dict[str, Any]:
@@ -256,11 +276,11 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override!r}: write it as section.key=value")
+        raise ConfigError(f"{_shown(override)}: write it as section.key=value")
     try:
         value = parse_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise ConfigError(f"--set {override[:80]!r}: the value is not valid YAML; quote it") from None
+        raise ConfigError(f"{_shown(override)}: the value is not valid YAML; quote it") from None
     place: Any = values
     for depth, key in enumerate(keys[:-1]):
         if isinstance(place, list):
@@ -270,11 +290,53 @@ def apply_override(values: dict[str, Any], override: str) -> None:
                 place[key] = {}
             place = place[key]
         if not isinstance(place, dict | list):
-            raise ConfigError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is a value and has no keys below it")
+            raise ConfigError(f"{_shown(override)}: {'.'.join(keys[: depth + 1])} is a value and has no keys below it")
     if isinstance(place, list):
         place[_position(place, keys[-1], override)] = value
     else:
         place[keys[-1]] = value
+
+
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of the values with the overrides applied."""
+    copy: dict[str, Any] = _written_out(values)
+    for override in overrides:
+        apply_override(copy, override)
+    return copy
+
+
+def _written_out(value: Any) -> Any:
+    """A copy in which no part is there twice: an override must not change what an alias stands for elsewhere."""
+    if isinstance(value, dict):
+        return {key: _written_out(inner) for key, inner in value.items()}
+    return [_written_out(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _to_blame(
+    model: type[BaseModel], values: dict[str, Any], overrides: Sequence[str], error: ValidationError
+) -> str | None:
+    """The last override without which there is no such error; None where it is the file's."""
+    for place in reversed(range(len(overrides))):
+        try:
+            model.model_validate(_overridden(values, [*overrides[:place], *overrides[place + 1 :]]))
+        except ValidationError as other:
+            if _first(other) == _first(error):
+                continue
+        except ConfigError:  # a later override reaches into what this one has set
+            continue
+        return overrides[place]
+    return None
+
+
+def _first(error: ValidationError) -> tuple[Any, ...]:
+    first = error.errors()[0]
+    return first["loc"], first["type"], first["msg"], repr(first.get("input"))
+
+
+def _shown(override: str) -> str:
+    """The option that an override is from, as the user wrote it."""
+    text = override.option if isinstance(override, Override) else f"--set {override[:80]!r}"
+    return _USER.sub("//***@", text)
 
 
 def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
@@ -305,7 +367,7 @@ def _set_below(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 def _position(place: list[Any], key: str, override: str) -> int:
     if not key.isdigit() or int(key) >= len(place):
-        raise ConfigError(f"--set {override!r}: {key!r} is not an index below {len(place)} of that list")
+        raise ConfigError(f"{_shown(override)}: {key!r} is not an index below {len(place)} of that list")
     return int(key)
 
 

@@ -93,7 +93,7 @@ def _read_texts(path: Path, what: str, plural: str, titles: bool = False) -> dic
             raise DataError(f"{record.where}: the {what} id {text_id!r} occurs twice; ids must be unique")
         texts[text_id] = ((record.optional_text("title") or "") if titles else "", record.text("text"))
     if not texts:
-        raise DataError(f"{path}: no {plural} in it")
+        raise DataError(f"{path}: no {plural} in it; write one a line, with _id and text")
     return texts
 
 

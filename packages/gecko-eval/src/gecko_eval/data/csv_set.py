@@ -48,7 +48,7 @@ def load_csv(
         if judged.setdefault(doc_id, score) != score:
             raise DataError(f"{where}: {doc_id!r} has another score for this query in an earlier row; keep one of them")
     if not qrels:
-        raise DataError(f"{queries}: no rows in it")
+        raise DataError(f"{queries}: no rows in it; write one for each query and passage that answers it")
     if not any(score for judged in qrels.values() for score in judged.values()):
         raise DataError(f"{queries}: no score is above 0; without a relevant document every result is 0")
     titles = [title for title, _ in documents.values()]
@@ -98,7 +98,7 @@ def _read_corpus(path: Path) -> dict[str, tuple[str, str]]:
             raise DataError(f"{record.where}: the id {doc_id!r} occurs twice; ids must be unique")
         documents[doc_id] = (record.optional_text("title") or "", record.text("text"))
     if not documents:
-        raise DataError(f"{path}: no documents in it")
+        raise DataError(f"{path}: no documents in it; write one a row, with id and text")
     return documents
 
 

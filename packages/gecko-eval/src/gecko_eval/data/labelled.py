@@ -54,7 +54,7 @@ def read_columns(path: Path, columns: Sequence[Column]) -> dict[str, list[Any]]:
                 label_types.setdefault(type(value), where)
             values[column.name].append(value)
     if not next(iter(values.values())):
-        raise DataError(f"{path}: no rows in it")
+        raise DataError(f"{path}: no rows in it; a set needs at least one")
     if len(label_types) > 1:
         first, second = list(label_types.values())[:2]
         raise DataError(f"{second}: the label is of another type than in {first}; write all as text or all as numbers")

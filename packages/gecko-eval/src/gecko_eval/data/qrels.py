@@ -62,7 +62,7 @@ def read_qrels(path: Path, query_ids: Container[str], doc_ids: Container[str]) -
                 f"{judged[doc_id]} and not {value}; keep one of them"
             )
     if not qrels:
-        raise DataError(f"{path}: no judgements in it")
+        raise DataError(f"{path}: no judgements in it; write one a line: query id, document id, score")
     if not any(grade > 0 for judged in qrels.values() for grade in judged.values()):
         raise DataError(f"{path}: no judgement is above 0; without a relevant document every score is 0")
     return qrels

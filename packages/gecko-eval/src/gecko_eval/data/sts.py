@@ -15,11 +15,12 @@ def load_sts(folder: str | Path, split: str = "test") -> StsSet:
     """Read ``folder/<split>.jsonl`` (plain or .gz) with sentence1, sentence2 and score; also below GECKO_DATA_DIR.
 
     Raises:
-        DataError: a missing file or key; the line names file and row.
+        DataError: a missing file or key, or no rows; the line names file and row.
     """
     folder = below_data_dir(folder)
     first, second, scores = [], [], []
-    for _, where, fields in read_table(find_file(folder, f"{split}.jsonl")):
+    path = find_file(folder, f"{split}.jsonl")
+    for _, where, fields in read_table(path):
         if not (
             isinstance(fields.get("sentence1"), str)
             and isinstance(fields.get("sentence2"), str)
@@ -31,4 +32,6 @@ def load_sts(folder: str | Path, split: str = "test") -> StsSet:
         first.append(fields["sentence1"])
         second.append(fields["sentence2"])
         scores.append(float(fields["score"]))
+    if not scores:
+        raise DataError(f"{path}: no rows in it; a set needs at least one")
     return StsSet(folder.resolve().name, first, second, scores)

@@ -22,6 +22,14 @@ from gecko_fret.text_rules import LATEST
 FORMATS = (1, 2)
 
 
+def no_fret_folder(path: str | Path) -> DataError:
+    """What to tell a user who names a folder without a manifest as a FRet folder."""
+    below = Path(path) / "fret"  # of a run of gecko-train
+    if (below / "manifest.json").is_file():
+        return DataError(f"{path}: not a FRet folder (no manifest.json); the one of this run is {below}")
+    return DataError(f"{path}: not a FRet folder (no manifest.json); make one with: gecko-fret build --out {path}")
+
+
 class Workspace:
     """The output folder of one build.
 

@@ -14,19 +14,25 @@ _TOKENS_PER_CHARACTER = 0.25  # English text; used only where no build has been 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a finished build counted. Seconds are of its machine and models, loading the models included."""
+    """What a finished build counted. Seconds are of its machine and models, loading the models included.
+
+    ``threads`` are torch's on the CPU; None where the build had a GPU, or does not say.
+    """
 
     counts: Mapping[str, int]
     rejects: Mapping[str, Mapping[str, int]]
     tokens: Mapping[str, Mapping[str, int]]
     seconds: Mapping[str, float]
     config: Mapping[str, Any]
+    threads: int | None = None
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Measured:
         """The measurements in a manifest."""
         seconds = {name: stage["seconds"] for name, stage in manifest["stages"].items()}
-        return cls(manifest["counts"], manifest["rejects"], manifest["tokens"], seconds, manifest["config"])
+        environment = manifest.get("environment", {})
+        threads = environment.get("threads") if environment.get("gpu") is None else None
+        return cls(manifest["counts"], manifest["rejects"], manifest["tokens"], seconds, manifest["config"], threads)
 
 
 @dataclass(frozen=True, slots=True)

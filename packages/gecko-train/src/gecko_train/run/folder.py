@@ -210,7 +210,10 @@ def _check(path: Path, recipe: Recipe) -> None:
         earlier = Recipe.model_validate(Recipe.upgrade(earlier)).model_dump(mode="json")
     difference = _first_difference(earlier, recipe.model_dump(mode="json"))
     if difference is not None:
-        raise ConfigError(f"{path}: holds a run of another recipe ({difference}); choose another folder with --out")
+        raise ConfigError(
+            f"{path}: holds a run of another recipe ({difference}); give the same settings to go on with "
+            "it, or another folder with --out"
+        )
 
 
 def _checksum(result: Mapping[str, Any]) -> str:

@@ -55,6 +55,16 @@ def test_columns_are_renamed(tmp_path):
     assert (row.query, row.positive.text, row.positive.title) == ("a title", "an abstract", None)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_file_without_rows_is_named(tmp_path, stream):
+    (tmp_path / "a.csv").write_text("query,positive\n")
+    with pytest.raises(DataError, match=r"a\.csv: no rows in it; a set needs at least one"):
+        load(source="pairs", path=str(tmp_path / "a.csv"), stream=stream, rows=1 if stream else None)
+    write_lines(tmp_path / "b.jsonl", [{"query": "q", "positive": "p", "lang": "de"}])
+    with pytest.raises(DataError, match=r"b\.jsonl: no row has lang: en; correct `where`"):
+        load(source="pairs", path=str(tmp_path / "b.jsonl"), options={"where": {"lang": "en"}})
+
+
 @pytest.mark.parametrize("options", [{"columns": {"negative": "hard_negatve"}}, {"where": {"language": "en"}}])
 def test_a_named_column_that_no_record_has_is_refused(tmp_path, options):
     write_lines(tmp_path / "a.jsonl", [{"query": "q", "positive": "p", "hard_negative": "n"}] * 2)

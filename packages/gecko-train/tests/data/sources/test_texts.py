@@ -53,6 +53,9 @@ def test_queries_of_the_users_own(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"question": "x"}\n')
     with pytest.raises(DataError, match=r"bad\.jsonl:1: no text in a column `query` or `text`"):
         list(read_queries(str(tmp_path / "bad.jsonl")))
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"empty\.txt: holds no query; write one a line"):
+        load({"kinds": ["passages", "queries"], "queries": str(tmp_path / "empty.txt")})
     with pytest.raises(ConfigError, match=r"give their file in the options \(queries: FILE\)"):
         load({"kinds": ["queries"]})
     with pytest.raises(ConfigError, match="source 'texts' without a path and without a corpus"):

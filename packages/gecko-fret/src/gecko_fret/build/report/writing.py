@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gecko_core.errors import DataError
 from gecko_core.io import render, write_text
-from gecko_fret.build.folder import Workspace
+from gecko_fret.build.folder import Workspace, no_fret_folder
 from gecko_fret.build.report.apart import distinct_real
 from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.build.report.sections import SECTIONS
@@ -51,7 +50,7 @@ def write_report(
     workspace = Workspace(out)
     manifest = workspace.read_manifest()
     if manifest is None:
-        raise DataError(f"{out}: not a FRet folder (no manifest.json); make one with: gecko-fret build --out {out}")
+        raise no_fret_folder(out)
     queries = None if real is None else distinct_real([query.text for query in read_queries(real)], str(real))
     if embedder is None and (embed or queries is not None):
         embedder = _embedder(workspace, manifest, device)

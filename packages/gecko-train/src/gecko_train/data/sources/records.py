@@ -85,7 +85,24 @@ def _records(config: SetConfig, options: FileOptions | HubOptions) -> Iterator[R
         owner, _, name = path.removeprefix(HUB).partition("/")
         name, _, part = name.partition("/")
         records = read_hub(f"{owner}/{name}", options.split, config=part or None, streaming=config.stream)
-    return select(records, options.where, options.columns)
+    return _some(select(records, options.where, options.columns), path, options.where)
+
+
+def _some(records: Iterable[Record], path: str, where: dict[str, Any]) -> Iterator[Record]:
+    """The records.
+
+    Raises:
+        DataError: there are none.
+    """
+    empty = True
+    for record in records:
+        empty = False
+        yield record
+    if empty and where:
+        values = ", ".join(f"{key}: {value}" for key, value in where.items())
+        raise DataError(f"{path}: no row has {values}; correct `where` in the set's options")
+    if empty:
+        raise DataError(f"{path}: no rows in it; a set needs at least one")
 
 
 def read_files(path: Path, file: str = "train") -> Iterator[Record]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import SetConfig
 from gecko_train.data.adapters.registry import ADAPTERS
 from gecko_train.data.blocks import BlockSet
@@ -61,5 +61,7 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
     def read() -> Iterator[TrainingRow]:
         return itertools.islice(context.left(source.rows(config, context)), config.limit)
 
-    next(read(), None)  # a path or column that is wrong shows now, not in the middle of training
+    # A path or column that is wrong shows now, not in the middle of training; and so does a set without rows.
+    if next(read(), None) is None:
+        raise DataError(f"training set {name}: no rows; a set needs at least one")
     return StreamedSet(name, read, config.rows or 1, seed=context.seed, window=config.shuffle_rows)

@@ -108,7 +108,10 @@ def _queries(options: TextsOptions, corpus: Corpus) -> Iterator[str]:
 
     found: list[Iterable[str]] = []
     if options.queries is not None:
-        found.append(read_queries(options.queries))
+        queries = list(read_queries(options.queries))
+        if not queries:
+            raise DataError(f"{options.queries}: holds no query; write one a line")
+        found.append(queries)
     if "titles" in options.kinds:
         found.append(long_enough(corpus.titles))
     if "sentences" in options.kinds:
