@@ -42,8 +42,10 @@ WAYS = {
     "OpenVINO, int8 (static)": ("openvino", "openvino int8"),
     "gecko-core, fp32": ("own", "gecko float32"),
     "gecko-core, default": ("own", "gecko auto"),
+    "gecko-core, int8": ("own", "gecko int8"),
 }
 LENGTHS = ("16", "64", "170", "256", "512")
+LONGEST = 512  # tokens of a text, for all
 TOKENS = 12_000  # about so many of each distribution
 RESULTS = Path(__file__).parent / "results" / "rivals.md"
 
@@ -173,18 +175,24 @@ def encoder(library: str, form: str, path: str, work: Path) -> Callable[[list[st
     if library == "gecko":
         from gecko_core import Gecko
 
-        return Gecko.from_pretrained(path, device="cpu", dtype=None if form == "auto" else form).encode
+        model = Gecko.from_pretrained(path, device="cpu", dtype=None if form == "auto" else form)
+        model.max_seq_length = LONGEST
+        return model.encode
     from sentence_transformers import SentenceTransformer
 
     if library == "torch":
         import torch
 
-        return SentenceTransformer(path, device="cpu", model_kwargs={"torch_dtype": getattr(torch, form)}).encode
+        theirs = SentenceTransformer(path, device="cpu", model_kwargs={"torch_dtype": getattr(torch, form)})
+        theirs.max_seq_length = LONGEST
+        return theirs.encode
     folder, file = exported(library, form, path, work)
     kwargs: dict[str, Any] = {"file_name": file}
     if library == "openvino" and form != "int8":
         kwargs["ov_config"] = {"INFERENCE_PRECISION_HINT": form}
-    return SentenceTransformer(folder, device="cpu", backend=library, model_kwargs=kwargs).encode  # type: ignore[arg-type]
+    theirs = SentenceTransformer(folder, device="cpu", backend=library, model_kwargs=kwargs)  # type: ignore[arg-type]
+    theirs.max_seq_length = LONGEST
+    return theirs.encode
 
 
 def exported(library: str, form: str, path: str, work: Path) -> tuple[str, str]:
@@ -231,6 +239,7 @@ def distributions(options: argparse.Namespace) -> dict[str, list[str]]:
     from gecko_core import Gecko
 
     model = Gecko.from_pretrained(options.model, device="cpu")
+    model.max_seq_length = LONGEST
     draw = random.Random(0)
     known = sorted({word for text in passages(2000) for word in text.split() if word.isalpha() and word.islower()})
     words = [word for word, row in zip(known, model.tokenize(known), strict=True) if len(row) == 3]
@@ -292,7 +301,7 @@ def report(options: argparse.Namespace, texts: Any, rates: Any, cosines: Any, pr
         f"{date.today()}; {processor()} ({platform.machine()}), {os.cpu_count()} cores; Python "
         f"{platform.python_version()}; {', '.join(versions)}. `benchmarks/rivals.py`: texts/s as a multiple of "
         f"sentence-transformers in fp32 in the same round, median of {options.rounds} rounds; about {options.tokens:,} "
-        "tokens of each distribution. A number is a length that all texts have.",
+        f"tokens of each distribution, texts cut at {LONGEST}. A number is a length that all texts have.",
         "",
         "| | " + " | ".join(texts) + " |",
         "|---" * (len(texts) + 1) + "|",

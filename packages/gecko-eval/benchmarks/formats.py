@@ -1,8 +1,8 @@
 """What the format of matrix products costs in quality, and how long it takes: the same tasks in fp32, bf16 and int8.
 
-    GECKO_DATA_DIR=... uv run python packages/gecko-eval/benchmarks/formats.py [--tasks SciFact STSBenchmark ...] [--write]
+    GECKO_DATA_DIR=... uv run python packages/gecko-eval/benchmarks/formats.py [--tasks SciFact ...] [--write]
 
-The model's weights are the same; `auto` takes bf16 where the processor has it. Scores are the tasks' main ones, in percent.
+The weights are the same; `auto` takes bf16 where the processor has it. Scores are the tasks' main ones, in percent.
 `--write` writes results/formats.md.
 """
 

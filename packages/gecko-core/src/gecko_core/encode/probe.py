@@ -32,13 +32,13 @@ from gecko_core.io import read_json, write_json
 
 CHOICES = ("auto", "torch", "explain")
 #: The usual ways: most keys for which attention is two products, by dtype.
-USUAL = {"float32": 256, "bfloat16": 1024}
+USUAL = {"float32": 128, "bfloat16": 1024}
 # Another way must take less than this share of the usual one's time.
 CLEARLY = 0.9
-_LENGTHS = (32, 128, 512)
+_LENGTHS = (32, 128, 256, 512)
 _TOKENS = 1024
 _ROUNDS = 2
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Measured(BaseModel):
@@ -124,14 +124,13 @@ def choose(measured: Measured) -> Choices:
 
 
 def _most_keys(dtype: str, times: dict[int, tuple[float, float]]) -> int:
-    most = 0
-    for length in sorted(times):
+    most, lengths = 0, sorted(times)
+    for length, following in zip(lengths, [*lengths[1:], 3 * lengths[-1]], strict=True):
         fused, products = times[length]
         usual = length <= USUAL[dtype]
-        if products < fused / CLEARLY if usual else products < CLEARLY * fused:
-            most = 2 * length
-        else:
+        if not (products < fused / CLEARLY if usual else products < CLEARLY * fused):
             break
+        most = (length + following) // 2
     return most
 
 
