@@ -20,8 +20,6 @@ from gecko_core.errors import ConfigError, ModelError
 from gecko_core.head import Dense
 from gecko_kernels import masked_mean_pool, packed_mean_pool
 
-_MULTIPLE = 128  # packed batches are filled up to a multiple of so many tokens
-
 
 class Network(nn.Module):
     """Token ids to pooled vectors, trainable like any ``nn.Module``.
@@ -100,7 +98,8 @@ class Network(nn.Module):
         config: Any = self.backbone.config
         if not self.can_pack:
             raise ModelError(f"{config.model_type}: this backbone cannot run without padding")
-        batch = packed(rows, self.vocabulary, self.device, self.adapter.padding_position(config), _MULTIPLE)
+        position = self.adapter.padding_position(config)
+        batch = packed(rows, self.vocabulary, self.device, position, few_shapes=True)
         hidden = self.adapter.packed_states(self.backbone, batch)
         return self._headed(cast(Tensor, packed_mean_pool(hidden, batch.bounds)))
 

@@ -29,7 +29,7 @@ def rows_of(lengths=LENGTHS):
 
 def batch_of(gecko, rows):
     position = gecko.adapter.padding_position(gecko.backbone.config)
-    return packed(rows, 80, padding_position=position, multiple=16)
+    return packed(rows, 80, padding_position=position, few_shapes=True)
 
 
 def exact(gecko, rows):

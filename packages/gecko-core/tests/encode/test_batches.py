@@ -155,3 +155,12 @@ def test_one_text_gives_one_vector(tiny):
 def test_batch_tokens_are_bounded(tiny, batch_tokens):
     with pytest.raises(ConfigError, match="batch_tokens must be at least 1 and at most 2,147,483,647"):
         tiny.encode(["a gecko"], batch_tokens=batch_tokens)
+
+
+def test_encoding_leaves_every_module_in_its_mode(own):
+    expected = own.encode(["a gecko"])
+    own.train()
+    own.backbone.embeddings.eval()
+    before = {name: module.training for name, module in own.named_modules()}
+    assert abs(own.encode(["a gecko"]) - expected).max() < 1e-6  # without dropout
+    assert {name: module.training for name, module in own.named_modules()} == before

@@ -38,11 +38,17 @@ def test_layout():
 
 
 def test_a_batch_is_filled_up_with_tokens_of_no_text():
-    batch = packed([[5, 6, 7], [8, 9]], vocabulary=80, multiple=8)
-    assert batch.input_ids.tolist() == [5, 6, 7, 8, 9, 0, 0, 0]
-    assert batch.position_ids.tolist() == [0, 1, 2, 0, 1, 0, 0, 0]
-    assert batch.bounds.tolist() == [0, 3, 5]
-    assert batch.tiles[-1].tokens.stop == 5
+    batch = packed([[5] * 14, [8, 9, 4]], vocabulary=80, few_shapes=True)
+    assert batch.input_ids.tolist() == [5] * 14 + [8, 9, 4, 0]
+    assert batch.position_ids.tolist() == [*range(14), 0, 1, 2, 0]
+    assert batch.bounds.tolist() == [0, 14, 17]
+    assert batch.tiles[-1].tokens.stop == 17
+
+
+def test_batches_come_in_few_sizes():
+    sizes = {len(packed([[4] * length], vocabulary=80, few_shapes=True).input_ids) for length in range(1, 2049)}
+    assert len(sizes) <= 8 * 8 + 8
+    assert {1, 9, 15, 16, 18, 1920, 2048} <= sizes
 
 
 def test_tiles_hold_texts_of_nearly_one_length():

@@ -115,3 +115,12 @@ def test_int8_where_there_is_none(why, backbone_folder, own, tmp_path, monkeypat
     else:
         with pytest.raises(ConfigError, match="int8 needs an x86 CPU with VNNI"):
             Gecko.from_pretrained(folder, dtype="int8")
+
+
+@needs_int8
+def test_int8_of_broken_weights(own):
+    own.int8 = True
+    with torch.no_grad():
+        own.backbone.encoder.layer[0].output.dense.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        own.encode(["a gecko"])

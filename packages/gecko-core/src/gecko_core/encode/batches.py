@@ -118,8 +118,10 @@ def encode_windows(
     budget = batch_tokens or default_batch_tokens(model.device)
     bar = make_progress(progress)
     bar.start("encoding", len(texts), unit="texts")
-    training = model.training
-    model.eval()
+    # Not model.eval() and model.train(): each takes a tenth of the time of a short query.
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         with torch.inference_mode(), probed_autocast(model):
             for start in range(0, len(texts), WINDOW):
@@ -127,7 +129,8 @@ def encode_windows(
                 _check_finite(vectors, start)
                 yield normalize(vectors[:, :truncate_dim], dim=-1)
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
         bar.finish()
 
 

@@ -62,7 +62,8 @@ class Compute(TorchFunctionMode):
 
     def attention(self, qkv: Tensor) -> Tensor:
         """Attention within each text of a packed batch, both ways: queries, keys, values (T, 3, H, d) -> (T, H * d)."""
-        out = qkv.new_zeros(qkv.shape[0], qkv.shape[2], qkv.shape[3])  # zero where a token belongs to no text
+        out = qkv.new_empty(qkv.shape[0], qkv.shape[2], qkv.shape[3])
+        out[self.tiles[-1].tokens.stop :] = 0  # where a token belongs to no text
         for number, tile in enumerate(self.tiles):
             q, k, v = _in_tile(qkv, tile).permute(2, 0, 3, 1, 4)
             self._attend(number, (q, k, v), out, reach=-1, factor=qkv.shape[3] ** -0.5)
@@ -85,8 +86,14 @@ class Compute(TorchFunctionMode):
             self.biases[name] = _bias(tile, reach, query.shape[1] if fast else 1, dtype, self.positions)
         attend = two_products if fast else _fused
         attended = attend(query, key, value, self.biases[name], factor, dropout)
+        if tile.seen is None:
+            out[tile.tokens].unflatten(0, tile.rows.shape).copy_(attended.transpose(1, 2))
+            return
         rows = attended.transpose(1, 2).flatten(0, 1)
-        out[tile.tokens] = rows if tile.seen is None else rows.index_select(0, tile.places)
+        if rows.requires_grad:
+            out[tile.tokens] = rows.index_select(0, tile.places)
+        else:
+            torch.index_select(rows, 0, tile.places, out=out[tile.tokens])
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

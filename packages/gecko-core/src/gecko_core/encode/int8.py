@@ -118,16 +118,17 @@ class Int8Product:
     def quantized(self, x: Tensor) -> Tensor:
         """Return inputs as the unsigned integers of this layer."""
         # Truncated, with a half added: rounded to the nearest.
-        return x.float().mul(1 / self.scale).add_(self.zero + 0.5).clamp_(0, 255).to(torch.uint8)
+        scaled = x.mul(1 / self.scale) if x.dtype == torch.float32 else x.float().mul_(1 / self.scale)
+        return scaled.add_(self.zero + 0.5).clamp_(0, 255).to(torch.uint8)
 
     def __call__(self, x: Tensor, *, gelu: str | None = None, add: Tensor | None = None) -> Tensor:
         """See :class:`gecko_core.encode.products.Product`; ``x`` may come in unsigned integers."""
-        after, dtype = self._following, self._dtype
-        scale, zero = (1.0, 0) if after is None else (after.scale, after.zero)
-        y = torch.ops.onednn.qlinear_pointwise(
-            x if x.dtype == torch.uint8 else self.quantized(x),
-            *(self.scale, self.zero, self._weight, self._scales, self._zeros, self._bias),
-            *(scale, zero, dtype if after is None else torch.uint8),
-            *("none" if gelu is None else "gelu", [], gelu or ""),
-        )
-        return y if add is None else add + y
+        inputs = (x if x.dtype == torch.uint8 else self.quantized(x), self.scale, self.zero)
+        weight = (self._weight, self._scales, self._zeros)
+        linear = torch.ops.onednn.qlinear_pointwise
+        if add is not None:
+            plain = (1.0, 0, self._dtype, 1.0, 0)  # no scale and zero point of the result, nor of `add`
+            return linear.binary(*inputs, *weight, add, self._bias, *plain, "add", 1.0, "none", [], "")
+        after = self._following
+        result = (1.0, 0, self._dtype) if after is None else (after.scale, after.zero, torch.uint8)
+        return linear(*inputs, *weight, self._bias, *result, "none" if gelu is None else "gelu", [], gelu or "")

@@ -35,7 +35,7 @@ def packed(
     vocabulary: int,
     device: torch.device | str = "cpu",
     padding_position: int | None = None,
-    multiple: int = 1,
+    few_shapes: bool = False,
 ) -> Packed:
     """Lay texts end to end.
 
@@ -45,8 +45,9 @@ def packed(
         device: where the tensors go.
         padding_position: for the RoBERTa family, which counts positions from this number plus one and leaves padding
             tokens out.
-        multiple: tokens of id 0 that belong to no text fill the batch up to a multiple of this. oneDNN keeps code for
-            every shape it has met, about a megabyte each: without a limit to their number a long run's memory grows.
+        few_shapes: tokens of id 0 that belong to no text fill the batch up to one of eight sizes between a power of two
+            and the next. oneDNN keeps code for every shape it has met, about a megabyte each: without a limit to their
+            number a long run's memory grows.
             For the same reason tiles come in few sizes.
 
     Returns:
@@ -67,7 +68,7 @@ def packed(
     if padding_position is not None:
         counted = np.concatenate([[0], np.cumsum(ids != padding_position)])
         positions = (counted[1:] - counted[starts]) * (ids != padding_position) + padding_position
-    filler = np.zeros(-len(ids) % multiple, dtype=np.int64)
+    filler = np.zeros(_few_sizes(len(ids), 8) - len(ids) if few_shapes else 0, dtype=np.int64)
     ids, positions = np.concatenate([ids, filler]), np.concatenate([positions, filler])
     input_ids, position_ids, ends = (torch.from_numpy(array).to(device) for array in (ids, positions, bounds))
     return Packed(input_ids, position_ids, ends, tuple(_tiles(lengths, bounds, device)))

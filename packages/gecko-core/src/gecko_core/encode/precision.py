@@ -84,6 +84,8 @@ def _int8_ranges(model: Gecko) -> Ranges:
         with torch.inference_mode():
             with int8_products(recording):
                 exact = model(rows=rows)
+            if not bool(torch.isfinite(exact).all()):
+                raise ModelError("the model's vectors are not finite: its weights are broken; fetch the model again")
             with int8_products(recording.ranges):
                 rounded = model(rows=rows)
         lowest = min(_lowest_cosine(exact[:, :dim], rounded[:, :dim]) for dim in model.dims)
