@@ -151,7 +151,8 @@ def worker(kind: str, path: str, work: str) -> int:
     library, _, form = kind.partition(" ")
     if library == "export":
         if not form.startswith(("torch", "gecko")):
-            exported(*form.split(), path, Path(work))
+            backend, _, what = form.partition(" ")
+            exported(backend, what, path, Path(work))
         return 0
     encode = encoder(library, form, path, Path(work))
     encode(["warm"])
