@@ -59,12 +59,13 @@ def encoding() -> dict[str, Ways]:
     from test_encoding_speed import passages
 
     from gecko_core import Gecko
+    from gecko_core.encode.int8 import has_int8_products
     from gecko_core.folder import resolve
 
     path, texts = str(resolve("all-minilm-l6-v2").path), passages(96)
     model, exact = Gecko.from_pretrained(path, device="cpu"), Gecko.from_pretrained(path, device="cpu", dtype="float32")
     rival = SentenceTransformer(path, device="cpu")
-    return {
+    rows: dict[str, Ways] = {
         "encode, default, against sentence-transformers' default": (
             lambda: model.encode(texts), lambda: rival.encode(texts),
         ),
@@ -72,6 +73,10 @@ def encoding() -> dict[str, Ways]:
             lambda: exact.encode(texts), lambda: rival.encode(texts),
         ),
     }  # fmt: skip
+    if has_int8_products():
+        small = Gecko.from_pretrained(path, dtype="int8")
+        rows["encode, int8, against encode, fp32"] = (lambda: small.encode(texts), lambda: exact.encode(texts))
+    return rows
 
 
 def loss() -> dict[str, Ways]:

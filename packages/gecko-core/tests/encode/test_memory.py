@@ -35,9 +35,8 @@ def test_freed_memory_is_used_again():
     done, faults = run()
     assert done
     assert faults < 15_000  # 25 times 24 MB are 150,000 pages of 4 kB
-    done, more = run(GECKO_COMPUTE="torch")
-    assert not done
-    assert more > 60_000
+    # How many there are otherwise is up to what lies on top of the heap by chance, 6,000 to 150,000.
+    assert not run(GECKO_COMPUTE="torch")[0]
 
 
 def test_what_the_environment_says_stays():
