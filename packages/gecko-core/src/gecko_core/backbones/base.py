@@ -73,11 +73,16 @@ def hidden_size(config: Any) -> int:
     return int(getattr(config, "d_model", None) or config.hidden_size)
 
 
-def attends_by_sdpa(config: Any) -> bool:
-    """Whether attention is PyTorch's ``scaled_dot_product_attention``, called as transformers 5 does."""
+def takes_long_rows() -> bool:
+    """Whether transformers' models take one row of more tokens than they have positions: from version 5 on."""
     import transformers
 
-    return int(transformers.__version__.split(".")[0]) >= 5 and getattr(config, "_attn_implementation", "") == "sdpa"
+    return int(transformers.__version__.split(".")[0]) >= 5
+
+
+def attends_by_sdpa(config: Any) -> bool:
+    """Whether attention is PyTorch's ``scaled_dot_product_attention``, called as transformers 5 does."""
+    return takes_long_rows() and getattr(config, "_attn_implementation", "") == "sdpa"
 
 
 def run_packed(model: nn.Module, batch: Packed, masks: Tensor | dict[str, Tensor], **options: Any) -> Tensor:

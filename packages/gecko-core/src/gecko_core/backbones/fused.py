@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from gecko_core.backbones.base import takes_long_rows
 from gecko_core.devices import compute_dtype
 from gecko_core.encode.cpu import Compute
 from gecko_core.encode.int8 import Int8Product, Ranges, Recorded, Recording, has_int8_products, int8_mode
@@ -87,6 +88,8 @@ def fuses(model: nn.Module) -> bool:
     """Whether :func:`fused_states` can run this backbone as things are now."""
     config: Any = model.config
     if config.model_type not in FAMILIES or torch.is_grad_enabled() or model.training or compute_choice() == "torch":
+        return False
+    if not takes_long_rows():  # the embeddings' modules
         return False
     if _activation(config) not in GELU or getattr(config, "position_embedding_type", "absolute") != "absolute":
         return False

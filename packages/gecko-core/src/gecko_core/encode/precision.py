@@ -70,8 +70,8 @@ def check_int8(model: Gecko) -> None:
         if not (model.runs_packed and model.adapter.fuses(model.backbone)):
             config: Any = model.backbone.config
             raise ConfigError(
-                f"int8 needs an x86 CPU with VNNI and an encoder of BERT's kind in fp32 (this is {config.model_type} "
-                f"on {model.device}); use float32 or the default"
+                f"int8 needs an x86 CPU with VNNI, transformers 5 and an encoder of BERT's kind in fp32 (this is "
+                f"{config.model_type} on {model.device}); use float32 or the default"
             )
 
 
