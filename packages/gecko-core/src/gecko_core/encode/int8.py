@@ -2,7 +2,7 @@
 
 ``y = scale_x * scale_w[o] * sum_k (x_q - zero) * w_q``, x_q unsigned with one scale and zero point for all inputs of a
 layer, w_q signed with one scale for each output (Jacob et al. 2018, section 2). The ranges are fixed, not those of the
-batch: a text's vector does not depend on the texts beside it. What lies outside is clipped.
+batch: a text's vector depends on the texts beside it in the last digits only. What lies outside is clipped.
 
 oneDNN's product has no public name in PyTorch; :func:`has_int8_products` looks for the private one.
 """

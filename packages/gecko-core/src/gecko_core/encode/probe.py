@@ -184,11 +184,9 @@ def explained(measured: Measured, chosen: Choices, threads: int, how: str) -> st
     lines.append(f"  fp32 products: {times}; taken: {plain}, without gradients {ready}")
     for name, by_length in measured.attention.items():
         times = ", ".join(f"{length}: {fused:.2f} / {two:.2f} ms" for length, (fused, two) in by_length.items())
-        lines.append(
-            f"  attention in {name} by length, fused / two products: {times}; ",
-        )
         most = chosen.two_products[name]
-        lines[-1] += f"taken: two products up to {most} keys" if most else "taken: fused"
+        taken = f"two products up to {most} keys" if most else "fused"
+        lines.append(f"  attention in {name} by length, fused / two products: {times}; taken: {taken}")
     return "\n".join(lines)
 
 
