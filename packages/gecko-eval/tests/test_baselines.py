@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from gecko_core.errors import DataError, ModelError
-from gecko_eval.baselines import Bm25, _split, bm25_search, evaluate_bm25, load_model, similarity_of, training_record
+from gecko_eval.baselines import (
+    Bm25,
+    _split,
+    bm25_search,
+    evaluate_bm25,
+    label_of,
+    load_model,
+    similarity_of,
+    training_record,
+)
 from gecko_eval.data.beir import load_beir
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.mteb.local import local_set
@@ -191,3 +200,14 @@ def test_made_up_weights_are_found_in_a_subfolder_too(tmp_path):
 def test_bm25_without_words_says_so():
     with pytest.raises(DataError, match="no document holds a word"):
         bm25_search(["", "the of"], ["a query"], 10)
+
+
+def test_a_run_of_gecko_train_goes_by_its_own_name(tmp_path, monkeypatch):
+    (tmp_path / "notes" / "model").mkdir(parents=True)
+    assert label_of(str(tmp_path / "notes" / "model")) == "notes"
+    assert label_of(f"{tmp_path}/notes/model/") == "notes"
+    assert label_of(str(tmp_path / "notes")) == "notes"
+    monkeypatch.chdir(tmp_path / "notes")
+    assert label_of("model") == "notes"
+    assert label_of("all-minilm-l6-v2") == "all-minilm-l6-v2"
+    assert label_of("some/model") == "model"  # of the hub

@@ -165,3 +165,16 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     assert ended.value.code == 130
     said = f"interrupted; what is done is in {tmp_path / 'mine'}. The same command goes on from there.\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("command", ["run", "finetune"])
+def test_a_dry_run_shows_the_steps_and_leaves_no_folder(tmp_path, corpus_file, tiny_backbone, command):
+    recipe = tmp_path / "mine.yaml"
+    sets = [{"source": "title-body"}]
+    recipe.write_text(json.dumps({"name": "mine", "corpus": {"path": str(corpus_file)}, "finetune": {"sets": sets}}))
+    before = files(tmp_path)
+    result = gecko_train(command, recipe, "--student", tiny_backbone, "--dry-run", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("mine -> runs/mine (not begun); nothing is run or written now\n[1/")
+    assert "title-body" in result.stdout
+    assert files(tmp_path) == before

@@ -238,3 +238,16 @@ def test_what_cannot_be_meant_is_refused(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_recipe(find_recipe("quickstart"), [override])
     assert "\n" not in str(caught.value)
+
+
+def test_a_section_without_sets_has_the_sets_of_a_recipe_without_the_section():
+    default, given = parse_recipe({}), parse_recipe({"prefinetune": {"trainer": {"max_steps": 3}}, "finetune": {}})
+    assert given.prefinetune.sets == default.prefinetune.sets
+    assert given.prefinetune.objective == default.prefinetune.objective
+    assert given.finetune == default.finetune
+    some = parse_recipe({"prefinetune": {"objective": {"temperature": 0.5}}}).prefinetune.objective
+    assert (some.temperature, some.hard_negatives, some.same_tower) == (0.5, 0, False)
+    with pytest.raises(ConfigError, match=r"prefinetune\.objective"):
+        parse_recipe({"prefinetune": {"objective": 5}})
+    with pytest.raises(ConfigError, match=r"prefinetune\.sets"):
+        parse_recipe({"prefinetune": {"sets": []}})

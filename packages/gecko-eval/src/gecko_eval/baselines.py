@@ -249,7 +249,7 @@ def load_model(
     """
     if name == "bm25":
         return Bm25()
-    label = Path(name.removeprefix("st:")).name or name
+    label = label_of(name.removeprefix("st:"))
     if name.startswith("st:"):
         from gecko_core.folder import resolve
 
@@ -260,6 +260,18 @@ def load_model(
     return GeckoEmbedder(
         Gecko.from_pretrained(name, device=device, dtype=dtype), label, progress, record=training_record(name)
     )
+
+
+def label_of(name: str) -> str:
+    """What a model is called in tables: the last part of its name.
+
+    A folder called ``model``, as gecko-train leaves one in each run, goes by the folder that it is in.
+    """
+    path = Path(name)
+    if path.is_dir():
+        path = path.resolve()
+        path = path.parent if path.name == "model" else path
+    return path.name or name
 
 
 def training_record(name: str) -> dict[str, Any]:

@@ -36,6 +36,9 @@ Student = Annotated[str | None, typer.Option(help="Start model: folder, packaged
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seed passages that the LLM writes queries for.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of everything.")]
 Tiny = Annotated[bool, typer.Option("--tiny", help="Smallest possible budget: shows that every stage runs.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, show what would run and what it costs, then exit.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 
 # The smallest run that still goes through every stage.
@@ -113,53 +116,55 @@ def _quoted(value: str | Path) -> str:
 @app.callback(invoke_without_command=True)
 def main_command(
     context: typer.Context, corpus: Corpus = None, out: Out = None, llm: Llm = None, student: Student = None,
-    seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, debug: Debug = False,
+    seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, dry_run: DryRun = False,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Distil an LLM into an embedding model. Without a command: run the quickstart recipe."""
     if context.invoked_subcommand is None:
         options = Options(
             corpus=corpus, out=out, llm=llm, student=student, seeds=seeds, seed=seed, overrides=set_, tiny=tiny
         )
-        _run("quickstart", options, debug)
+        _run("quickstart", options, dry_run, debug)
 
 
 @app.command()
 def run(
     recipe: RecipeName,
     corpus: Corpus = None, out: Out = None, llm: Llm = None, student: Student = None,
-    seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, debug: Debug = False,
+    seeds: Seeds = None, seed: Seed = None, set_: Set = None, tiny: Tiny = False, dry_run: DryRun = False,
+    debug: Debug = False,
 ) -> None:  # fmt: skip
     """Run a recipe: corpus, pre-finetuning, FRet, fine-tuning, evaluation after each. Goes on where it was stopped."""
     options = Options(
         corpus=corpus, out=out, llm=llm, student=student, seeds=seeds, seed=seed, overrides=set_, tiny=tiny
     )
-    _run(recipe, options, debug)
+    _run(recipe, options, dry_run, debug)
 
 
 @app.command()
 def prefinetune(
     recipe: RecipeName, corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None,
-    set_: Set = None, debug: Debug = False,
+    set_: Set = None, dry_run: DryRun = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Only the recipe's pre-finetuning: its student on its sets, saved to OUT/model."""
     options = Options(corpus=corpus, out=out, student=student, seed=seed, overrides=set_)
-    _run_stage("prefinetune", recipe, options, debug)
+    _run_stage("prefinetune", recipe, options, dry_run, debug)
 
 
 @app.command()
 def finetune(
     recipe: RecipeName, corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None,
-    set_: Set = None, debug: Debug = False,
+    set_: Set = None, dry_run: DryRun = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Only the recipe's fine-tuning: its student on its sets (give a FRet set its path), saved to OUT/model."""
     options = Options(corpus=corpus, out=out, student=student, seed=seed, overrides=set_)
-    _run_stage("finetune", recipe, options, debug)
+    _run_stage("finetune", recipe, options, dry_run, debug)
 
 
 @app.command()
 def mntp(
     recipe: RecipeName, corpus: Corpus = None, out: Out = None, student: Student = None, seed: Seed = None,
-    set_: Set = None, debug: Debug = False,
+    set_: Set = None, dry_run: DryRun = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Only masked next-token prediction (LLM2Vec): the recipe's student, a language model, on its corpus."""
     from gecko_core.errors import exit_on_error
@@ -167,6 +172,11 @@ def mntp(
     options = Options(corpus=corpus, out=out, student=student, seed=seed, overrides=set_)
     with exit_on_error(debug):
         resolved = options.recipe(recipe)
+        if dry_run:
+            from gecko_train.run.plan import plan_mntp
+
+            plan_mntp(resolved)
+            return
         from gecko_train.run.journey import run_mntp
 
         run_mntp(resolved)
@@ -218,22 +228,34 @@ def soup(
         typer.echo(f"model: {out}")
 
 
-def _run(recipe: str, options: Options, debug: bool) -> None:
+def _run(recipe: str, options: Options, dry_run: bool, debug: bool) -> None:
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
         resolved = options.recipe(recipe)
+        if dry_run:
+            from gecko_train.run.plan import plan_recipe
+
+            plan_recipe(resolved)
+            return
         from gecko_train.run.journey import run_recipe
 
         with _told_how_to_go_on(resolved.folder):
             run_recipe(resolved)
 
 
-def _run_stage(stage: Literal["prefinetune", "finetune"], recipe: str, options: Options, debug: bool) -> None:
+def _run_stage(
+    stage: Literal["prefinetune", "finetune"], recipe: str, options: Options, dry_run: bool, debug: bool
+) -> None:
     from gecko_core.errors import exit_on_error
 
     with exit_on_error(debug):
         resolved = options.recipe(recipe)
+        if dry_run:
+            from gecko_train.run.plan import plan_stage
+
+            plan_stage(resolved, stage)
+            return
         from gecko_train.run.journey import run_stage
 
         with _told_how_to_go_on(resolved.folder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -205,6 +205,18 @@ class TrainerConfig(Section):
         description="stop after so many evaluations that are no better than the best before, the start included",
     )
 
+    def described(self, unit: str) -> str:
+        """How long it trains, as a line of a plan.
+
+        Args:
+            unit: what a batch is made of; "blocks" where the batch size does not apply.
+        """
+        passes = "one pass" if self.epochs == 1 else f"{self.epochs:g} passes"
+        length = f"{self.max_steps} steps" if self.max_steps else f"{passes} over the {unit}"
+        size = "" if unit == "blocks" else f" of {self.batch_size} {unit}"
+        batches = size if self.max_steps else f", batches{size}" if size else ""
+        return f"{length}{batches}, learning rate {self.learning_rate:g}"
+
     @model_validator(mode="after")
     def _frozen_once(self) -> TrainerConfig:
         if self.frozen_layers and self.lora is not None:
@@ -350,8 +362,17 @@ class FinetuneConfig(StageConfig):
         return self.interpolate == "auto" or self.evaluates_known_items
 
 
-def _stage(source: str, **objective: Any) -> Callable[[], StageConfig]:
-    return lambda: StageConfig.model_validate({"sets": [{"source": source}], "objective": objective})
+#: What a section of a recipe trains on where it does not name its sets.
+_SETS: dict[str, dict[str, Any]] = {
+    "prefinetune": {"sets": [{"source": "title-body"}], "objective": {"same_tower": False, "hard_negatives": 0}},
+    "finetune": {"sets": [{"source": "fret"}]},
+}
+
+
+def _on_default_sets(section: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    given = section.get("objective", {})
+    objective = {**default.get("objective", {}), **given} if isinstance(given, dict) else given
+    return {**default, **section, "objective": objective}
 
 
 class Recipe(Section):
@@ -364,11 +385,22 @@ class Recipe(Section):
     student: StudentConfig = Field(default_factory=StudentConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     mntp: MntpConfig = Field(default_factory=MntpConfig)
-    prefinetune: StageConfig = Field(default_factory=_stage("title-body", same_tower=False, hard_negatives=0))
+    prefinetune: StageConfig = Field(default_factory=lambda: StageConfig.model_validate(_SETS["prefinetune"]))
     fret: FretConfig = Field(default_factory=FretConfig)
-    finetune: FinetuneConfig = Field(
-        default_factory=lambda: FinetuneConfig.model_validate({"sets": [{"source": "fret"}]})
-    )
+    finetune: FinetuneConfig = Field(default_factory=lambda: FinetuneConfig.model_validate(_SETS["finetune"]))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_sets(cls, values: Any) -> Any:
+        """A section that says how to train and not on what, as ``--set prefinetune.trainer.max_steps=3`` makes it."""
+        if not isinstance(values, dict):
+            return values
+        missing = {
+            name: _on_default_sets(values[name], default)
+            for name, default in _SETS.items()
+            if isinstance(values.get(name), dict) and "sets" not in values[name]
+        }
+        return values | missing
 
     @property
     def folder(self) -> Path:

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from gecko_fret.build.cost import describe_cost
     from gecko_fret.build.folder import Workspace
     from gecko_fret.build.pipeline import Build, Engine, FretSummary, build_fret, read_corpus
     from gecko_fret.build.report import write_report
 
-__all__ = ["Build", "Engine", "FretSummary", "Workspace", "build_fret", "read_corpus", "write_report"]
+__all__ = [
+    "Build",
+    "Engine",
+    "FretSummary",
+    "Workspace",
+    "build_fret",
+    "describe_cost",
+    "read_corpus",
+    "write_report",
+]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -21,6 +31,7 @@ __getattr__, __dir__ = lazy_exports(
         "FretSummary": "gecko_fret.build.pipeline",
         "Workspace": "gecko_fret.build.folder",
         "build_fret": "gecko_fret.build.pipeline",
+        "describe_cost": "gecko_fret.build.cost",
         "read_corpus": "gecko_fret.build.pipeline",
         "write_report": "gecko_fret.build.report",
     },

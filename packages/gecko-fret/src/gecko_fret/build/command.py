@@ -75,7 +75,7 @@ def run_build(options: BuildOptions) -> int:
     corpus = read_corpus(config.corpus)
     plan = describe_cost(config, corpus, options.like)
     if options.dry_run:
-        print(plan)
+        print(plan if options.like else f"{plan}\n--like FOLDER takes the rates of a finished build")
         return 0
     print(plan, file=sys.stderr, flush=True)
     flag = StopFlag()

@@ -96,7 +96,7 @@ def _assumed(plan: Plan) -> list[str]:
     cpu, gpu = format_seconds(plan.seconds(read, written)), format_seconds(plan.seconds(60_000, 6_000))
     return [
         f"time      at most {cpu} of the LLM if it reads {read} and writes {written} tokens/s, as SmolLM2-135M does on "
-        f"{_cores(cores)}; {gpu} at 60000 and 6000; --like FOLDER takes the rates of a finished build"
+        f"{_cores(cores)}; {gpu} at 60000 and 6000"
     ]
 
 

@@ -107,7 +107,8 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
             earlier = llm_passes(ScoreConfig.model_validate({"judges": PAPER_JUDGES} | like.config["score"]))
             share = pairs * passes / (like.counts["scored_pairs"] * earlier)
             read, seconds = share * like.tokens[self.name]["prompt_tokens"], share * like.seconds[self.name]
-        line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read"
+        less = ", less where queries share passages" if config.score.blocks and not like else ""
+        line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read{less}"
         return StepCost(line, pairs * passes, read, seconds=seconds)
 
     def layout(self, config: FretConfig) -> Layout[ScoredPair]:

@@ -52,6 +52,22 @@ class RunFolder:
         self._inputs[name], self._outputs[name] = dict(inputs), list(outputs)
 
     @classmethod
+    def look(cls, path: str | Path, recipe: Recipe) -> RunFolder:
+        """The folder as ``claim`` finds it, to read from: nothing is made or locked.
+
+        Args:
+            path: the folder.
+            recipe: the recipe that would run there.
+
+        Raises:
+            ConfigError: it holds another run or something else.
+        """
+        path = Path(path)
+        recipe = _as_begun(path, recipe)
+        _check(path, recipe)
+        return cls(path, recipe, writes=False)
+
+    @classmethod
     @contextmanager
     def claim(cls, path: str | Path, recipe: Recipe) -> Iterator[RunFolder]:
         """Take the folder for this recipe, new or begun earlier. A run of an earlier version goes on as it was.

@@ -97,15 +97,30 @@ def run_stage(recipe: Recipe, stage: Literal["prefinetune", "finetune"], console
     Raises:
         ConfigError: a FRet set has no path, or the output folder is another run's.
     """
+    steps = steps_of_stage(recipe, stage)
+    console = console or make_console()
+    with RunFolder.claim(recipe.folder, recipe) as folder:
+        Journey(for_one_stage(folder.recipe), folder, console, steps).run()
+        if folder.writes:
+            console.print(f"model: {folder.path / steps[0].model.folder}", highlight=False, soft_wrap=True)
+
+
+def steps_of_stage(
+    recipe: Recipe, stage: Literal["prefinetune", "finetune"]
+) -> Sequence[TrainAlone | InterpolateAlone]:
+    """The steps of one stage alone.
+
+    Args:
+        recipe: the recipe.
+        stage: the section with the sets.
+
+    Raises:
+        ConfigError: a FRet set has no path.
+    """
     step = TrainAlone(stage)
     if "fret" in run_inputs(step.model.config(recipe).sets):
         raise ConfigError(f"{stage}.sets: source 'fret' needs a path here; give the folder `gecko-fret build` wrote")
-    console = console or make_console()
-    with RunFolder.claim(recipe.folder, recipe) as folder:
-        steps: list[Step] = [step] if stage == "prefinetune" else [step, InterpolateAlone(step.model)]
-        Journey(for_one_stage(folder.recipe), folder, console, steps).run()
-        if folder.writes:
-            console.print(f"model: {folder.path / step.model.folder}", highlight=False, soft_wrap=True)
+    return [step] if stage == "prefinetune" else [step, InterpolateAlone(step.model)]
 
 
 def run_mntp(recipe: Recipe, console: Console | None = None) -> None:
@@ -173,19 +188,31 @@ class Journey:
         """Whether a step was finished once, and what it made is gone."""
         return self.folder.is_kept(step.name) and self.folder.finished(step.name) is None
 
-    def run(self) -> dict[str, dict[str, Any]]:
-        """Run the steps that are not finished; returns the results of all."""
+    def check(self) -> None:
+        """Check what the steps that have not run would stop at.
+
+        Raises:
+            GeckoError: what is missing, in one line.
+        """
         for step in self.steps:
             if not self.folder.is_kept(step.name):
                 step.check(self.recipe)
-        shown = [step.name for step in self.steps if step.title]
+
+    def shown(self) -> list[tuple[int, Step, int]]:
+        """The steps that the screen counts: number from 1, step, how many there are."""
+        titled = [step for step in self.steps if step.title]
+        return [(number, step, len(titled)) for number, step in enumerate(titled, 1)]
+
+    def run(self) -> dict[str, dict[str, Any]]:
+        """Run the steps that are not finished; returns the results of all."""
+        self.check()
+        headings = {step.name: f"[{number}/{of}] {step.title}" for number, step, of in self.shown()}
         for number, step in enumerate(self.steps):
             if self.folder.writes and self._is_lost(step):
                 for later in self.steps[number:]:  # what was made of it is made again, too
                     self.folder.forget(later.name)
             if step.title:
-                heading = f"[{shown.index(step.name) + 1}/{len(shown)}] {step.title}"
-                self.results[step.name] = self._run_shown(step, heading)
+                self.results[step.name] = self._run_shown(step, headings[step.name])
             else:
                 self.results[step.name] = self.folder.stage(step.name, partial(step.work, self))
         return self.results

@@ -40,6 +40,14 @@ class Step(ABC):
             GeckoError: what is missing, in one line.
         """
 
+    def plan(self, journey: Journey) -> list[str]:
+        """What ``work`` would do, in lines for the screen; no model is loaded, nothing is written.
+
+        Raises:
+            GeckoError: as ``work`` does, where it is known by now.
+        """
+        return []
+
     def outputs(self, recipe: Recipe) -> list[str]:
         """Files and model folders that the step makes, below the run's folder."""
         return []

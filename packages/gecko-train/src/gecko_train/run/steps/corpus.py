@@ -9,6 +9,7 @@ from gecko_core.errors import ConfigError
 from gecko_core.randomness import Stream, stream_generator
 from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import Recipe
+from gecko_train.data.holdout import HeldOut
 from gecko_train.run.folder import RunFolder
 from gecko_train.run.inputs import Inputs, corpus_input
 from gecko_train.run.steps.base import Step
@@ -36,8 +37,7 @@ class ReadCorpus(Step):
         """See ``Step``."""
         corpus = read_corpus(journey.recipe, journey.folder)
         held_out = journey.hold_out(corpus)
-        queries = len(held_out.test.queries)
-        known = len(held_out.titles.queries) if held_out.titles else 0
+        queries, known = len(held_out.test.queries), _known(held_out)
         return {
             "name": corpus.name,
             "hash": corpus.hash,
@@ -45,10 +45,26 @@ class ReadCorpus(Step):
             "queries": queries,
             "documents": len(held_out.test.docs),
             **({"known_items": known} if known else {}),
-            "note": f"{corpus.name}: {len(corpus)} passages; {queries} of them set apart as the test, "
-            + (f"{known} to choose by, " if known else "")
-            + f"{len(held_out.training)} left for training",
+            "note": _note(corpus, held_out),
         }
+
+    def plan(self, journey: Journey) -> list[str]:
+        """See ``Step``."""
+        corpus = read_corpus(journey.recipe, journey.folder)
+        return [_note(corpus, journey.hold_out(corpus))]
+
+
+def _known(held_out: HeldOut) -> int:
+    return len(held_out.titles.queries) if held_out.titles else 0
+
+
+def _note(corpus: Corpus, held_out: HeldOut) -> str:
+    known = _known(held_out)
+    return (
+        f"{corpus.name}: {len(corpus)} passages; {len(held_out.test.queries)} of them set apart as the test, "
+        + (f"{known} to choose by, " if known else "")
+        + f"{len(held_out.training)} left for training"
+    )
 
 
 def read_corpus(recipe: Recipe, folder: RunFolder) -> Corpus:

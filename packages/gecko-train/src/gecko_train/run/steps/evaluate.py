@@ -36,6 +36,11 @@ class Evaluate(Step):
         """See ``Step``."""
         return {} if self.model.stage else student_input(recipe.student)
 
+    def plan(self, journey: Journey) -> list[str]:
+        """See ``Step``."""
+        test, dims = journey.held_out.test, journey.recipe.student.dims
+        return [f"{len(test.queries)} queries, {len(test.docs)} documents, at {', '.join(map(str, dims))} dims"]
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         from gecko_eval.in_training import evaluate_retrieval

@@ -34,6 +34,14 @@ class BuildFret(Step):
         except GeckoError as error:
             raise type(error)(f"fret.{error}") from None
 
+    def plan(self, journey: Journey) -> list[str]:
+        """See ``Step``."""
+        from gecko_fret.build import describe_cost
+
+        recipe = journey.recipe
+        models = f"LLM {recipe.fret.llm.model}, embedder {recipe.fret.embedder.model}"
+        return [models, *describe_cost(recipe.fret, journey.held_out.training).splitlines()]
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         from gecko_fret import build_fret, load_fret

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A model that can be saved: one as it is, with its own prompts (share 0), or a share of the way to the trained."""
@@ -47,6 +51,16 @@ class Interpolate(Step):
     def outputs(self, recipe: Recipe) -> list[str]:
         """See ``Step``."""
         return [self.model.folder]
+
+    def plan(self, journey: Journey) -> list[str]:
+        """See ``Step``."""
+        share = journey.recipe.finetune.interpolate
+        if share != "auto":
+            return [f"{share:g} of the way to the trained model is saved"]
+        return [
+            f"the models at {', '.join(map(_percent, (0, *SHARES)))} of the way are measured on items set apart; saved "
+            "is the share that they support"
+        ]
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``; what training left stays where it is, so that a killed run can begin this step again."""

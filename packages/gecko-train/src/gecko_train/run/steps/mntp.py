@@ -36,6 +36,11 @@ class Mntp(Step):
         """See ``Step``."""
         return [self.model.folder]
 
+    def plan(self, journey: Journey) -> list[str]:
+        """See ``Step``."""
+        corpus = self.corpus(journey)
+        return [f"{corpus.name}: {len(corpus)} passages", journey.recipe.mntp.trainer.described("sequences")]
+
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
         from gecko_train.mntp import LanguageHead, Sequences, train_mntp

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gecko_core.errors import ConfigError
 from gecko_core.io import write_json
 from gecko_fret.corpus import load_corpus
-from gecko_train.config import FinetuneConfig, Recipe
+from gecko_train.config import FinetuneConfig, Recipe, SetConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.frozen import check_frozen_layers
@@ -54,6 +54,12 @@ class Train(Step):
     def outputs(self, recipe: Recipe) -> list[str]:
         """See ``Step``."""
         return [self.model.trained(recipe).folder]
+
+    def plan(self, journey: Journey) -> list[str]:
+        """See ``Step``."""
+        config = self.model.config(journey.recipe)
+        in_blocks = any(entry.blocks is not None for entry in config.sets)
+        return [*map(_described, config.sets), config.trainer.described("blocks" if in_blocks else "rows")]
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
@@ -103,6 +109,12 @@ class Train(Step):
     def save(self, journey: Journey, record: Mapping[str, Any], summary: TrainingSummary) -> None:
         """Save the trained model with the record of all steps so far."""
         journey.save(self.model.trained(journey.recipe), journey.card({self.name: record}))
+
+
+def _described(entry: SetConfig) -> str:
+    path = f" {entry.path}" if entry.path else ""
+    most = f", at most {entry.limit} rows" if entry.limit else ""
+    return f"{entry.source}{path}{most}"
 
 
 class TrainAlone(Train):

@@ -1,0 +1,93 @@
+"""What `--dry-run` shows, beside what a run then does."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gecko_core.errors import ConfigError, DataError
+from gecko_train.config import parse_recipe
+from gecko_train.run.journey import run_recipe, run_stage
+from gecko_train.run.plan import plan_mntp, plan_recipe, plan_stage
+
+TRAINER = {"batch_size": 8, "max_steps": 2, "precision": "fp32"}
+
+
+@pytest.fixture
+def recipe(tiny_backbone, corpus_file, tmp_path):
+    return {
+        "name": "tiny",
+        "output": str(tmp_path / "run"),
+        "corpus": {"path": str(corpus_file)},
+        "student": {"model": str(tiny_backbone), "backbone": True, "dims": [32, 16], "max_seq_length": 64},
+        "evaluation": {"queries": 10, "max_documents": 30},
+        "prefinetune": {"trainer": TRAINER},
+        "finetune": {"enabled": False},
+    }
+
+
+def shown(plan, recipe, *arguments):
+    screen = io.StringIO()
+    plan(parse_recipe(recipe), *arguments, Console(file=screen, width=500))
+    return screen.getvalue()
+
+
+def test_the_plan_has_the_headings_of_the_run_and_writes_nothing(recipe, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    plan = shown(plan_recipe, recipe)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert plan.startswith(f"tiny -> {tmp_path / 'run'} (not begun); nothing is run or written now\n")
+    assert "10 queries, 30 documents, at 32, 16 dims" in plan
+    assert "title-body\n      2 steps of 8 rows, learning rate 2e-05" in plan
+    screen = io.StringIO()
+    run_recipe(parse_recipe(recipe), Console(file=screen, width=500))
+    headings = [line for line in screen.getvalue().splitlines() if line.startswith("[")]
+    assert [line for line in plan.splitlines() if line.startswith("[")] == headings
+    of_corpus = next(line for line in screen.getvalue().splitlines() if "left for training" in line)
+    assert plan.splitlines()[2] == of_corpus.rpartition(" (")[0]
+
+
+def test_finished_steps_are_told_until_one_that_is_done_again(recipe, tmp_path):
+    run_recipe(parse_recipe(recipe), Console(quiet=True))
+    finished = shown(plan_recipe, recipe)
+    assert "(finished)" in finished.splitlines()[0]
+    assert finished.count(": done before") == 4
+    for weights in (tmp_path / "run" / "prefinetune" / "model").glob("*.safetensors"):
+        weights.unlink()
+    again = shown(plan_recipe, recipe)
+    assert "(begun)" in again.splitlines()[0]
+    assert again.count(": done before") == 2
+    assert "2 steps of 8 rows" in again
+
+
+def test_a_fret_step_has_the_plan_of_its_build(recipe):
+    recipe["finetune"] = {"trainer": {"batch_size": 8, "epochs": 1}}
+    recipe["fret"] = {"llm": {"model": "smollm2-135m-instruct"}, "generate": {"seeds": 5}}
+    plan = shown(plan_recipe, recipe)
+    assert "LLM smollm2-135m-instruct, embedder all-minilm-l6-v2" in plan
+    assert "from 5 seeds" in plan
+    assert "one pass over the rows, batches of 8 rows" in plan
+    assert "measured on items set apart" in plan
+    assert "--like" not in plan  # no option of this command
+    recipe["finetune"]["interpolate"] = 0.5
+    assert "0.5 of the way to the trained model is saved" in shown(plan_recipe, recipe)
+
+
+def test_what_would_stop_the_run_stops_the_plan(recipe, tmp_path):
+    with pytest.raises(DataError, match="gone"):
+        shown(plan_recipe, recipe | {"corpus": {"path": str(tmp_path / "gone.jsonl")}})
+    sets = [{"source": "pairs", "path": str(tmp_path / "none.jsonl")}]
+    with pytest.raises(DataError, match=r"prefinetune\.sets\.0"):
+        shown(plan_recipe, recipe | {"prefinetune": {"sets": sets}})
+    with pytest.raises(ConfigError, match="needs a path here"):
+        shown(plan_stage, recipe, "finetune")
+    run_stage(parse_recipe(recipe), "prefinetune", Console(quiet=True))
+    assert "(finished)" in shown(plan_stage, recipe, "prefinetune")
+    with pytest.raises(ConfigError, match="another recipe"):
+        shown(plan_recipe, recipe | {"seed": 7})
+
+
+def test_masked_next_token_prediction_alone(recipe):
+    plan = shown(plan_mntp, recipe | {"mntp": {"enabled": True}})
+    assert plan.splitlines()[1] == "[1/1] masked next-token prediction"
+    assert "1000 steps of 32 sequences" in plan
