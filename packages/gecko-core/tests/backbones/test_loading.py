@@ -83,20 +83,26 @@ def test_layers_under_the_name_of_a_task_model_are_counted(backbone_folder, tmp_
 
 
 @pytest.mark.parametrize(
-    ("model_type", "extra"),
+    ("model_type", "prefix", "extra"),
     [
-        ("bert", ["cls.predictions.bias", "classifier.layers.0.weight", "embeddings.position_ids", "pooler.x.weight"]),
-        ("llama", ["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight"]),
-        ("t5", ["decoder.block.0.layer.0.SelfAttention.q.weight", "lm_head.weight"]),
+        (
+            "bert",
+            "",
+            ["cls.predictions.bias", "classifier.layers.0.weight", "embeddings.position_ids", "pooler.x.weight"],
+        ),
+        ("llama", "model.", ["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight"]),
+        ("t5", "", ["decoder.block.0.layer.0.SelfAttention.q.weight", "lm_head.weight"]),
     ],
 )
-def test_heads_and_buffers_are_passed_over(backbone_folder, tmp_path, model_type, extra):
+def test_heads_and_buffers_are_passed_over(backbone_folder, tmp_path, model_type, prefix, extra):
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "model"
     shutil.copytree(backbone_folder(model_type), folder)
-    weights = load_file(folder / "model.safetensors") | {name: torch.zeros(3) for name in extra}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = {prefix + name: tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(
+        weights | {name: torch.zeros(3) for name in extra}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
     assert Gecko.from_backbone(folder, dims=(32,), device="cpu").encode(["a gecko"]).shape == (1, 32)
 
 
