@@ -33,6 +33,7 @@ choose_bars()
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 DOCS = "python-docs"
+SHORT = 50  # words of a passage in the smallest runs
 START = "zero-shot"
 #: Of the option --part.
 PART = "passages of a part that is written, and an eighth of the queries of one that is judged; a GPU wants more"
@@ -97,7 +98,7 @@ def earlier(path: Path, raw: Mapping[str, Any], free: Iterable[str] = ()) -> dic
 def judged_set(name: str, queries: int = 0) -> Judged:
     """A BEIR folder, or ``python-docs``: titles as queries, and the interpreter's documentation without them.
 
-    ``python-docs-300`` has so many of its passages.
+    ``python-docs-300`` has so many of its passages, of each its first words: it is what the smallest runs take.
 
     Args:
         name: folder.
@@ -326,7 +327,8 @@ def _python_docs(queries: int, most: int) -> Judged:
     corpus = python_docs()
     if most:
         rows = generator("passages", 0).permutation(len(corpus))[:most].tolist()
-        corpus = Corpus([corpus[row] for row in sorted(rows)], name=DOCS)
+        first = [replace(corpus[row], text=" ".join(corpus[row].text.split()[:SHORT])) for row in sorted(rows)]
+        corpus = Corpus(first, name=DOCS)
     pairs = corpus.pairs()
     chosen = [pairs[row] for row in generator("judged titles", 0).permutation(len(pairs)).tolist()]
     asked = [(title, passage) for title, passage in chosen if corpus.get(passage.id).title][:queries]
