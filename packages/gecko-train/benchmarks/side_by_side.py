@@ -10,23 +10,29 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+#: Pairs of the Python documentation: a title with its text, a title with the first sentence of it.
+SOURCES = ("python-docs", "first-sentences")
 LEARNING_RATE, TEMPERATURE, TASK = 2e-5, 0.02, "search result"
 
 
 def pairs(source: str, seed: int = 0) -> list[Any]:
-    """Title-body rows of the Python documentation, or title-abstract rows of SciFact (GECKO_DATA_DIR)."""
+    """Rows of a source: ``SOURCES``, or a set below GECKO_DATA_DIR whose corpus has titles, such as SciFact."""
     import numpy as np
 
     from gecko_core.io import find_data, read_table
-    from gecko_fret.corpus import load_corpus
+    from gecko_fret.corpus import load_corpus, split_sentences
     from gecko_train.data.rows import Document, TrainingRow
     from gecko_train.data.sources.title_body import title_body_rows
 
-    if source == "python-docs":
+    if source in SOURCES:
         rows = list(title_body_rows(load_corpus(None)))
+        if source == "first-sentences":
+            first = [next(iter(split_sentences(row.positive.text))) for row in rows]
+            rows = [replace(row, positive=Document(text)) for row, text in zip(rows, first, strict=True)]
     else:
         passages = [record.fields for record in read_table(find_data(source) / "corpus.jsonl.gz")]
         rows = [

@@ -5,8 +5,8 @@
     python packages/gecko-train/benchmarks/speed.py --device cuda --batch 512 --steps 20 --warm 8
 
 Every measurement is a process of its own, so that peak memory (on a GPU, the device's) is its own too. Real length
-distribution: title-body pairs of the Python documentation (or `--source scifact`). The first steps of each process
-are not counted (`--warm`).
+distributions: title-body pairs of the Python documentation, its titles with first sentences, the abstracts of SciFact
+(`--source python-docs first-sentences scifact`). The first steps of each process are not counted (`--warm`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODELS = {"minilm": ("all-MiniLM-L6-v2", (384, 128)), "smollm2": ("SmolLM2-135M,
 def measure(given: argparse.Namespace) -> None:
     """One process: train a few steps, print a line of JSON."""
     steps = given.steps + given.warm
-    mixture, batches = side.plan(side.pairs(given.source), given.batch, steps)
+    mixture, batches = side.plan(side.pairs(given.source[0]), given.batch, steps)
     dims = MODELS[given.model][1]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -53,9 +53,9 @@ def peak(device: str) -> float:
     return torch.cuda.max_memory_allocated(device) / 1e9
 
 
-def run(given: argparse.Namespace, library: str) -> dict:
-    command = [sys.executable, __file__, "--library", library]
-    for key in ("model", "precision", "source", "batch", "steps", "length", "folder", "layers", "device", "warm"):
+def run(given: argparse.Namespace, source: str, library: str) -> dict:
+    command = [sys.executable, __file__, "--library", library, "--source", source]
+    for key in ("model", "precision", "batch", "steps", "length", "folder", "layers", "device", "warm"):
         command += [f"--{key}", str(getattr(given, key))]
     done = subprocess.run(command, capture_output=True, text=True)
     line = next((one for one in done.stdout.splitlines() if one.startswith("RESULT ")), None)
@@ -65,30 +65,42 @@ def run(given: argparse.Namespace, library: str) -> dict:
 
 
 def compare(given: argparse.Namespace) -> str:
-    rounds: dict[str, list[dict]] = {"gecko-train": [], "sentence-transformers": []}
-    for number in range(given.rounds):
-        for library in rounds if number % 2 == 0 else reversed(rounds):
-            rounds[library].append(run(given, library))
-            seconds = sum(rounds[library][-1]["seconds"][given.warm :])
-            print(number, library, f"{seconds:.1f} s", file=sys.stderr, flush=True)
-    tokens = sum(rounds["gecko-train"][0]["tokens"][given.warm :])
-    speed = {name: [tokens / sum(one["seconds"][given.warm :]) for one in found] for name, found in rounds.items()}
-    peak = {name: max(one["peak"] for one in found) for name, found in rounds.items()}
-    ratios = [a / b for a, b in zip(*speed.values(), strict=True)]
     name = MODELS[given.model][0].format(given.layers)
     lines = [
-        "| model | precision | trainer | tokens/s, by round | peak memory, GB | time ratio, by round |",
-        "|---|---|---|---|---:|---|",
-        f"| {name} | {given.precision} | gecko-train | {_row(speed['gecko-train'])} | {peak['gecko-train']:.2f} | "
-        f"{', '.join(f'{one:.2f}' for one in ratios)} |",
-        f"| {name} | {given.precision} | sentence-transformers | {_row(speed['sentence-transformers'])} | "
-        f"{peak['sentence-transformers']:.2f} | 1 |",
-        "",
-        f"{given.source} pairs, batch {given.batch}, at most {given.length} tokens per text, {given.steps} steps a "
-        f"round ({tokens:,} tokens without padding), no gradient caching on either side; gecko-train waited for data "
-        f"{max(one['waiting'] for one in rounds['gecko-train']):.2%} of its time. {side.machine(given.device)}.",
+        "| model | precision | pairs | tokens of a text | trainer | tokens/s, by round | peak memory, GB | "
+        "time ratio, by round |",
+        "|---|---|---|---:|---|---|---:|---|",
     ]
-    return "\n".join(lines) + "\n"
+    waiting = 0.0
+    for source in given.source:
+        rounds: dict[str, list[dict]] = {"gecko-train": [], "sentence-transformers": []}
+        for number in range(given.rounds):
+            for library in rounds if number % 2 == 0 else reversed(rounds):
+                rounds[library].append(run(given, source, library))
+                seconds = sum(rounds[library][-1]["seconds"][given.warm :])
+                print(source, number, library, f"{seconds:.1f} s", file=sys.stderr, flush=True)
+        tokens = sum(rounds["gecko-train"][0]["tokens"][given.warm :])
+        speed = {key: [tokens / sum(one["seconds"][given.warm :]) for one in found] for key, found in rounds.items()}
+        ratios = [f"{a / b:.2f}" for a, b in zip(*speed.values(), strict=True)]
+        mean = tokens / (2 * given.batch * given.steps)
+        for library, found in rounds.items():
+            memory = max(one["peak"] for one in found)
+            ratio = ", ".join(ratios) if library == "gecko-train" else "1"
+            lines.append(
+                f"| {name} | {given.precision} | {source} | {mean:.0f} | {library} | {_row(speed[library])} | "
+                f"{memory:.2f} | {ratio} |"
+            )
+        waiting = max(waiting, *(one["waiting"] for one in rounds["gecko-train"]))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Batch {given.batch}, at most {given.length} tokens per text, {given.steps} steps a round (tokens without "
+            f"padding), no gradient caching on either side; gecko-train waited for data {waiting:.2%} of its time at "
+            f"most. {side.machine(given.device)}.",
+            "",
+        ]
+    )
 
 
 def _row(values: list[float]) -> str:
@@ -99,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=MODELS, default="minilm")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
-    parser.add_argument("--source", default="python-docs")
+    parser.add_argument("--source", nargs="+", default=["python-docs"], help=f"of {', '.join(side.SOURCES)}, or a set")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--warm", type=int, default=1, help="steps before those; on a GPU the first compile kernels")
