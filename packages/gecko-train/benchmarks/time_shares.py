@@ -48,8 +48,8 @@ def main() -> None:
     lines = [
         "# Where the time of training goes",
         "",
-        f"`benchmarks/time_shares.py`: all-MiniLM-L6-v2, {given.precision}, batch {given.batch}, texts of {given.length} "
-        f"tokens at most, {given.steps} steps. {side.machine()}.",
+        f"`benchmarks/time_shares.py`: all-MiniLM-L6-v2, {given.precision}, batch {given.batch}, texts of "
+        f"{given.length} tokens at most, {given.steps} steps. {side.machine()}.",
         "",
         "| | " + " | ".join(found) + " |",
         "|---" * (len(found) + 1) + "|",
