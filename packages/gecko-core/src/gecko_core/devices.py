@@ -61,7 +61,9 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     """
     chosen = torch.float32 if dtype is None else _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if chosen not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ConfigError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
+        raise ConfigError(
+            f"dtype must be float32, bfloat16 or float16 (for encoding with a saved model also int8), not {dtype!r}"
+        )
     return chosen
 
 

@@ -183,7 +183,7 @@ class Gecko(Network):
             dims: Matryoshka widths; where the largest is not the backbone's own width, a linear projection to it is
                 added.
             device: the GPU where there is one, else the CPU.
-            dtype: as in :meth:`from_pretrained`.
+            dtype: as in :meth:`from_pretrained`, but for int8.
             max_seq_length: 512 (or what a sentence-transformers folder says), capped by the backbone.
             seed: of the projection's weights.
 

@@ -1,4 +1,6 @@
 import copy
+import json
+import shutil
 
 import pytest
 import torch
@@ -104,6 +106,87 @@ def test_changed_weights_are_made_ready_anew(how, load, sentences):
                     {k: v * 0.5 if v is weight else v for k, v in changed.backbone.state_dict(keep_vars=True).items()}
                 )
     assert abs(gecko.encode(sentences) - other.encode(sentences)).max() < 1e-6
+
+
+@pytest.mark.parametrize("part", ["bias", "columns", "rows", "embeddings"])
+def test_changes_of_a_part_behind_pytorchs_back(part, load, sentences):
+    gecko, other = load("bert"), load("bert")
+    gecko.encode(sentences)
+    for changed in (gecko, other):
+        dense = changed.backbone.encoder.layer[0].output.dense
+        if part == "bias":
+            dense.bias.data.add_(torch.linspace(-1, 1, 32))
+        elif part == "columns":
+            dense.weight.data[:, 1:] = 0
+        elif part == "rows":
+            dense.weight.data[1:] = 0
+        else:
+            changed.backbone.embeddings.word_embeddings.weight.data.mul_(-1)
+    assert abs(gecko.encode(sentences) - other.encode(sentences)).max() < 1e-6
+
+
+def _forward_of_an_instance(layer):
+    forward = layer.output.forward
+    layer.output.forward = lambda *inputs: forward(*inputs) * torch.linspace(-1, 1, 32)
+
+
+def _another_class(layer):
+    class Scaled(type(layer)):
+        def forward(self, *inputs, **options):
+            return super().forward(*inputs, **options) * torch.linspace(-1, 1, 32)
+
+    layer.__class__ = Scaled
+
+
+def _another_activation(layer):
+    layer.intermediate.intermediate_act_fn = torch.nn.ReLU()
+
+
+def _dropout(layer):
+    layer.output.dropout.train()
+
+
+@pytest.mark.parametrize("change", [_forward_of_an_instance, _another_class, _another_activation, _dropout])
+def test_what_is_not_as_published_runs_as_it_is(change, load, sentences, monkeypatch):
+    gecko = load("bert")
+    before = gecko.encode(sentences)
+    change(gecko.backbone.encoder.layer[1])
+    with torch.no_grad():
+        assert not fuses(gecko.backbone)
+    if change is not _dropout:
+        found = gecko.encode(sentences)
+        assert abs(found - before).max() > 1e-4
+        monkeypatch.setenv("GECKO_COMPUTE", "torch")
+        assert abs(gecko.encode(sentences) - found).max() < 3e-6
+
+
+def test_hooks_on_all_modules_see_the_layers(load, sentences):
+    gecko, seen = load("bert"), set()
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.add(type(module).__name__))
+    try:
+        gecko.encode(sentences)
+    finally:
+        handle.remove()
+    assert "BertLayer" in seen
+
+
+@pytest.mark.parametrize("pad", [0, 1, 5])
+@pytest.mark.parametrize("kind", ["mpnet", "roberta"])
+def test_positions_whatever_the_padding_token(kind, pad, backbone_folder, tmp_path):
+    """MPNet counts from 1 always, RoBERTa from its padding token."""
+    folder = tmp_path / "model"
+    shutil.copytree(backbone_folder(kind), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": pad}))
+    gecko = Gecko.from_backbone(folder, dims=(32,), device="cpu", dtype="float32")
+    longest = gecko.max_seq_length
+    rows = [[token + 6 for token in row] for row in rows_of([longest, 9, 9, 1])]
+    rows = [[min(token, 79) for token in row] for row in rows]
+    with torch.inference_mode():
+        found = fused_states(gecko.backbone, batch_of(gecko, rows))[: sum(map(len, rows))]
+    torch.testing.assert_close(found.double(), exact(gecko, rows), atol=2e-5, rtol=1e-4)
+    if kind == "roberta":
+        assert longest == config["max_position_embeddings"] - pad - 1
 
 
 def test_only_where_it_can(load, monkeypatch):

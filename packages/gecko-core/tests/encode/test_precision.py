@@ -53,6 +53,41 @@ def test_the_check_is_made_again_when_weights_change(own, fast_bf16):
     assert own.bf16_checked is not first
 
 
+@pytest.mark.parametrize("how", ["loaded", "replaced", "behind PyTorch's back"])
+def test_the_check_is_made_again_for_other_weights_of_the_same_age(how, own, fast_bf16):
+    own.auto_bf16 = True
+    own.encode(["a gecko"])
+    first = own.bf16_checked
+    changed = {name: tensor * 2 for name, tensor in own.state_dict().items()}
+    if how == "loaded":
+        own.load_state_dict(changed, assign=True)
+    elif how == "replaced":
+        dense = own.backbone.encoder.layer[0].output.dense
+        dense.weight = torch.nn.Parameter(dense.weight.detach() * 2)
+    else:
+        own.backbone.encoder.layer[0].output.LayerNorm.weight.data.mul_(4)
+    own.encode(["a gecko"])
+    assert own.bf16_checked is not first
+
+
+def test_dropout_has_no_part_in_the_check(backbone_folder, fast_bf16):
+    kinds = [Gecko.from_backbone(backbone_folder("bert"), dims=(32, 8), device="cpu", dtype="float32") for _ in "ab"]
+    for model in kinds:
+        model.auto_bf16 = True
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.5
+    kinds[1].train()
+    kinds[1].backbone.embeddings.eval()
+    random = torch.get_rng_state()
+    assert kinds[0].identity() == kinds[1].identity()
+    assert kinds[0].bf16_checked[1] == kinds[1].bf16_checked[1]
+    assert torch.equal(torch.get_rng_state(), random)
+    assert kinds[1].training
+    assert not kinds[1].backbone.embeddings.training
+    assert kinds[1].backbone.encoder.training
+
+
 needs_int8 = pytest.mark.skipif(
     not (has_int8_products() and takes_long_rows()), reason="needs an x86 CPU with VNNI, and transformers 5"
 )

@@ -21,8 +21,8 @@ def cache(monkeypatch, tmp_path):
 
 
 def measured(products=None, **attention):
-    times = {32: (1.0, 0.5), 128: (1.0, 0.5), 512: (1.0, 0.5)}
-    return Measured(products=products or {"PyTorch": 1.0}, attention={"float32": times | attention})
+    times = {str(length): (1.0, 0.5) for length in probe._LENGTHS} | attention
+    return Measured(products=products or {"PyTorch": 1.0}, attention={"float32": times})
 
 
 def test_it_is_measured_once_and_kept(cache, monkeypatch):
@@ -46,7 +46,31 @@ def test_another_number_of_threads_is_measured_for_itself(cache, monkeypatch):
     assert len(list(cache.iterdir())) == 2
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"products": {}}', '{"products": {"a": "NaN"}, "attention": {}}'])
+WHOLE = measured().model_dump()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"products": {}}',
+        '{"products": {"a": "NaN"}, "attention": {}}',
+        *map(
+            json.dumps,
+            [
+                WHOLE | {"products": {}},
+                WHOLE | {"products": {"PyTorch": 1.0, "another": 1.0}},
+                WHOLE | {"products": {"PyTorch": -1.0}},
+                WHOLE | {"attention": {}},
+                WHOLE | {"attention": {"float32": {}}},
+                WHOLE | {"attention": WHOLE["attention"] | {"float16": {}}},
+            ],
+        ),
+        pytest.param(" " * 70_000, id="large"),
+    ],
+)
 def test_a_damaged_file_is_measured_again(cache, content, monkeypatch):
     monkeypatch.setattr(probe, "measure", measured)
     choices()
@@ -58,6 +82,32 @@ def test_a_damaged_file_is_measured_again(cache, content, monkeypatch):
     choices()
     (again,) = cache.iterdir()
     assert json.loads(again.read_text())["products"] == {"PyTorch": 1.0}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_read(cache, kind, monkeypatch):
+    monkeypatch.setattr(probe, "measure", measured)
+    path = probe._path(torch.get_num_threads())
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    assert isinstance(choices(), Choices)
+
+
+def test_what_a_killed_process_left_is_removed(cache, monkeypatch):
+    monkeypatch.setattr(probe, "measure", measured)
+    path = probe._path(torch.get_num_threads())
+    path.parent.mkdir()
+    old, new = (path.with_name(f"{path.stem}-{number}.json") for number in (1, 2))
+    for left in (old, new):
+        left.write_text("{")
+    os.utime(old, (0, 0))
+    choices()
+    assert sorted(cache.iterdir()) == sorted([path, new])
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.isdir("/proc"), reason="needs a folder that cannot be made")
@@ -105,11 +155,11 @@ def test_the_usual_product_stays_unless_another_is_clearly_faster(amd, times, pl
 def test_two_products_up_to_the_length_where_they_lose():
     slow = (1.0, 2.0)
     found = [
-        choose(Measured(products={"PyTorch": 1.0}, attention={"float32": {32: a, 128: b, 512: c}})).two_products
+        choose(measured(**{"32": a, "128": b, "256": c, "512": c})).two_products
         for a, b, c in [((1, 0.5),) * 3, ((1, 0.5), (1, 1.05), (1, 0.95)), ((1, 0.5), slow, (1, 0.5)), (slow,) * 3]
     ]
-    # 512 is beyond the usual 128: there they must be clearly faster.
-    assert found == [{"float32": 1024}, {"float32": 320}, {"float32": 80}, {"float32": 0}]
+    # 256 is beyond the usual 128: there they must be clearly faster.
+    assert found == [{"float32": 1024}, {"float32": 192}, {"float32": 80}, {"float32": 0}]
 
 
 def test_what_is_measured():
@@ -126,7 +176,7 @@ def test_explained():
     assert "measured now, in 5 ms" in lines[0]
     assert "PyTorch 2.00 ms, oneDNN 1.00 ms" in lines[1]
     assert lines[1].endswith("taken: oneDNN, without gradients oneDNN")
-    assert lines[2].endswith("32: 1.00 / 0.50 ms, 128: 1.00 / 0.50 ms, 512: 1.00 / 0.50 ms; taken: fused")
+    assert lines[2].endswith("256: 1.00 / 0.50 ms, 512: 1.00 / 0.50 ms; taken: fused")
 
 
 def test_explain_prints_it_once(tmp_path):

@@ -93,8 +93,23 @@ def test_slow_and_wordless_tokenizers(tiny, monkeypatch):
     class Slow:
         pad_token_id = 7
 
+        def num_special_tokens_to_add(self):
+            return 1
+
         def __call__(self, texts, truncation, max_length, padding):
             return {"input_ids": [[len(word) for word in text.split()][:max_length] for text in texts]}
 
     assert token_ids(Slow(), ["a bc def", ""], 2) == [[1, 2], [7]]
     assert token_ids(Slow(), [], 2) == []
+
+
+def test_a_length_that_special_tokens_fill(own):
+    """The tokenizer would cut off nothing, and a long text would run past the positions."""
+    special = own.tokenizer.num_special_tokens_to_add()
+    own.max_seq_length = special
+    with pytest.raises(
+        ConfigError, match=rf"at most {special} tokens has no room.* max_seq_length to {special + 1} or"
+    ):
+        own.encode(["a gecko"])
+    own.max_seq_length = special + 1
+    assert [len(row) for row in own.tokenize(["a gecko on the wall"])] == [special + 1]

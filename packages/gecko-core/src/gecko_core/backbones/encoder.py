@@ -19,7 +19,7 @@ class EncoderAdapter(Adapter):
     model_types = frozenset(
         {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta", "camembert", "modernbert"}
     )
-    # These number positions from padding_idx + 1, so two rows of the position table are never reached.
+    # These number positions from padding_idx + 1, so the first rows of the position table are never reached.
     _offset_types = frozenset({"mpnet", "roberta", "xlm-roberta", "camembert"})
 
     def prepare(self, model: nn.Module) -> None:
@@ -34,8 +34,8 @@ class EncoderAdapter(Adapter):
 
     def max_length(self, config: Any) -> int | None:
         """See :class:`Adapter`."""
-        positions = int(config.max_position_embeddings)
-        return positions - 2 if config.model_type in self._offset_types else positions
+        padding = self.padding_position(config)
+        return int(config.max_position_embeddings) - (0 if padding is None else padding + 1)
 
     def packs(self, config: Any) -> bool:
         """See :class:`Adapter`; MPNet's attention adds a bias by place in the batch."""
@@ -47,6 +47,8 @@ class EncoderAdapter(Adapter):
 
     def padding_position(self, config: Any) -> int | None:
         """See :class:`Adapter`."""
+        if config.model_type == "mpnet":
+            return 1  # transformers counts MPNet's positions from 1 whatever its padding token is
         return int(config.pad_token_id) if config.model_type in self._offset_types else None
 
     def packed_states(self, model: nn.Module, batch: Packed) -> Tensor:

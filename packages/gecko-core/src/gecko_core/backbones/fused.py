@@ -7,14 +7,16 @@ comes out differs from the modules' own results by rounding only.
 Within :func:`gecko_core.encode.int8.int8_products` the products are in int8, attention in the dtype that the processor
 is fast at, and all else in fp32.
 
-The weights made ready are kept with the model and made anew when its own have changed. Changes that PyTorch does not
-count (``weight.data.mul_(...)``) are noticed by a sample of the numbers.
+Only layers that are transformers' own are fused: where a class, a ``forward`` or an activation is another, or a hook is
+set, the modules run. The weights made ready are kept with the model and made anew when its own have changed
+(:mod:`gecko_core.encode.state`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -29,6 +31,7 @@ from gecko_core.encode.int8 import Int8Product, Ranges, Recorded, Recording, has
 from gecko_core.encode.packing import Packed
 from gecko_core.encode.probe import choices, compute_choice
 from gecko_core.encode.products import GELU, OneDnnProduct, Product, TorchProduct, joined, onednn_has_products
+from gecko_core.encode.state import weights_state
 
 # Where a family keeps its stack of layers, and a layer its parts.
 _BERT = {
@@ -41,6 +44,7 @@ _BERT = {
     "inner": "intermediate.dense",
     "outer": "output.dense",
     "last_norm": "output.LayerNorm",
+    "activation": "intermediate.intermediate_act_fn",
 }
 _MPNET = _BERT | {
     "query": "attention.attn.q",
@@ -59,6 +63,7 @@ _DISTILBERT = {
     "inner": "ffn.lin1",
     "outer": "ffn.lin2",
     "last_norm": "output_layer_norm",
+    "activation": "ffn.activation",
 }
 FAMILIES = {
     **dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), _BERT),
@@ -67,7 +72,8 @@ FAMILIES = {
 }
 _PRODUCTS = ("query", "key", "value", "out", "inner", "outer")
 _JOINED = {"qkv": ("query", "key", "value"), "out": ("out",), "inner": ("inner",), "outer": ("outer",)}
-_SAMPLE = 16  # numbers of each weight
+# Where the classes come from whose forward passes are known.
+_KNOWN = ("torch.nn.", "transformers.models.", "transformers.activations", "transformers.modeling_")
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,13 @@ class _Layer:
     gelu: str
 
 
-_ready: WeakKeyDictionary[nn.Module, tuple[Any, Tensor, list[_Layer]]] = WeakKeyDictionary()
+_ready: WeakKeyDictionary[nn.Module, tuple[Any, list[_Layer]]] = WeakKeyDictionary()
 
 
 def fuses(model: nn.Module) -> bool:
     """Whether :func:`fused_states` can run this backbone as things are now."""
     config: Any = model.config
-    if config.model_type not in FAMILIES or torch.is_grad_enabled() or model.training or compute_choice() == "torch":
+    if config.model_type not in FAMILIES or torch.is_grad_enabled() or compute_choice() == "torch":
         return False
     if not takes_long_rows():  # the embeddings' modules
         return False
@@ -95,8 +101,10 @@ def fuses(model: nn.Module) -> bool:
         return False
     if config.model_type != "mpnet" and getattr(config, "_attn_implementation", "sdpa") != "sdpa":
         return False  # somebody's choice; MPNet has none
+    if _globally_hooked() or not all(map(_as_published, model.modules())):
+        return False
     layers = list(_layers(model))
-    if not layers or not all(map(_plain, layers)) or any(map(_hooked, model.modules())):
+    if not layers or not all(_plain(layer, _activation(config)) for layer in layers):
         return False
     weight = layers[0]["query"].weight
     if int8_mode() is not None and not (has_int8_products() and weight.dtype == torch.float32):
@@ -148,17 +156,14 @@ def _position_bias(model: Any) -> Callable[[int], Tensor]:
 
 def _prepared(model: nn.Module) -> list[_Layer]:
     parts = list(_layers(model))
-    weights = [layer[name].weight for layer in parts for name in _PRODUCTS]
-    biases = [layer[name].bias for layer in parts for name in _PRODUCTS if layer[name].bias is not None]
     mode = int8_mode()
-    state = (_dtype(weights[0]), choices().prepared, mode, [_version(tensor) for tensor in (*weights, *biases)])
     if isinstance(mode, Recording):
         return _made_ready(model, parts)
-    sample = torch.stack([_sampled(tensor) for tensor in weights])
+    state = (_dtype(parts[0]["query"].weight), choices().prepared, mode, weights_state(model))
     kept = _ready.get(model)
-    if kept is None or kept[0] != state or not torch.equal(kept[1], sample):
-        kept = _ready[model] = (state, sample, _made_ready(model, parts))
-    return kept[2]
+    if kept is None or kept[0] != state:
+        kept = _ready[model] = (state, _made_ready(model, parts))
+    return kept[1]
 
 
 def _made_ready(model: nn.Module, layers: list[dict[str, Any]]) -> list[_Layer]:
@@ -200,16 +205,36 @@ def _layers(model: Any) -> Iterator[dict[str, Any]]:
         yield {part: attrgetter(path)(layer) for part, path in names.items() if part != "layers"}
 
 
-def _plain(layer: dict[str, nn.Module]) -> bool:
+def _plain(layer: dict[str, nn.Module], activation: str) -> bool:
     """Whether these are PyTorch's own modules with weights of their own, not adapters, shards or quantised ones."""
-    kinds = [nn.LayerNorm if part.endswith("norm") else nn.Linear for part in layer]
-    return all(type(module) is kind for module, kind in zip(layer.values(), kinds, strict=True)) and all(
+    kinds = {part: nn.LayerNorm if part.endswith("norm") else nn.Linear for part in layer}
+    kinds["activation"] = _class_of(activation)
+    return all(type(module) is kinds[part] for part, module in layer.items()) and all(
         type(weight) in (Tensor, nn.Parameter) for module in layer.values() for weight in module.parameters()
     )
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+@cache
+def _class_of(activation: str) -> type[nn.Module]:
+    from transformers.activations import ACT2FN
+
+    return type(ACT2FN[activation])
+
+
+def _as_published(module: nn.Module) -> bool:
+    """Whether a module computes what its class, known here, says; without dropout."""
+    return not (
+        module.training
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or "forward" in module.__dict__
+        or not type(module).__module__.startswith(_KNOWN)
+    )
+
+
+def _globally_hooked() -> bool:
+    hooks = nn.modules.module
+    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
 
 
 def _activation(config: Any) -> Any:
@@ -218,12 +243,3 @@ def _activation(config: Any) -> Any:
 
 def _dtype(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
-
-
-def _version(tensor: Tensor) -> tuple[int, int, int]:
-    return id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
-
-
-def _sampled(weight: Tensor) -> Tensor:
-    flat = weight.detach().flatten()
-    return flat[:: max(1, len(flat) // _SAMPLE)][:_SAMPLE].float()

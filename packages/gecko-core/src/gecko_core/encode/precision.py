@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from gecko_core.devices import compute_dtype
 from gecko_core.encode.int8 import Ranges, Recording, int8_products
+from gecko_core.encode.state import weights_state
 from gecko_core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def probed_autocast(model: Gecko) -> AbstractContextManager[Any]:
         ModelError: int8 moves the vectors too far.
     """
     if model.int8:
-        return int8_products(_int8_ranges(model))
+        with _evaluating(model):
+            return int8_products(_int8_ranges(model))
     wanted = model.auto_bf16 and model.dtype == torch.float32 and compute_dtype(model.device) == torch.bfloat16
     if not wanted or not _keeps_vectors(model):
         return nullcontext()
@@ -70,7 +73,8 @@ def check_int8(model: Gecko) -> None:
         if not (model.runs_packed and model.adapter.fuses(model.backbone)):
             config: Any = model.backbone.config
             raise ConfigError(
-                f"int8 needs an x86 CPU with VNNI, transformers 5 and an encoder of BERT's kind in fp32 (this is "
+                f"int8 needs an x86 CPU with VNNI, transformers 5 and an encoder of BERT's kind in fp32, with GELU, as "
+                "transformers publishes it, without hooks, padding or GECKO_COMPUTE=torch (this is "
                 f"{config.model_type} on {model.device}); use float32 or the default"
             )
 
@@ -103,18 +107,29 @@ def _keeps_vectors(model: Gecko) -> bool:
     state = _state(model)
     if model.bf16_checked is None or model.bf16_checked[0] != state:
         rows = sorted(model.tokenize(PROBE), key=len, reverse=True)
-        exact = model(rows=rows).float()
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            rounded = model(rows=rows).float()
+        with _evaluating(model):
+            exact = model(rows=rows).float()
+            with torch.autocast(model.device.type, dtype=torch.bfloat16):
+                rounded = model(rows=rows).float()
         lowest = min(_lowest_cosine(exact[:, :dim], rounded[:, :dim]) for dim in model.dims)
         model.bf16_checked = (state, lowest >= LOWEST_COSINE)
     return model.bf16_checked[1]
 
 
 def _state(model: Gecko) -> Any:
-    # Every in-place change of a parameter, such as an optimizer's, increments its version.
-    versions = sum(0 if p.is_inference() else p._version for p in model.parameters())
-    return model.device, versions, model.max_seq_length
+    return model.device, model.max_seq_length, weights_state(model)
+
+
+@contextmanager
+def _evaluating(model: Gecko) -> Iterator[None]:
+    """Without dropout: what is measured on the probe is a property of the weights."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _lowest_cosine(a: Tensor, b: Tensor) -> float:

@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,8 +37,10 @@ USUAL = {"float32": 128, "bfloat16": 1024}
 CLEARLY = 0.9
 _LENGTHS = (32, 128, 256, 512)
 _TOKENS = 1024
-_ROUNDS = 2
+_ROUNDS = 4
 _FORMAT = 2
+_MOST_BYTES = 65_536
+_LEFT_SECONDS = 3600
 
 
 class Measured(BaseModel):
@@ -50,8 +52,19 @@ class Measured(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    products: dict[str, float]
-    attention: dict[str, dict[int, tuple[float, float]]]
+    products: dict[str, PositiveFloat]
+    attention: dict[str, dict[int, tuple[PositiveFloat, PositiveFloat]]]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Measured:
+        known = {"PyTorch", "oneDNN", "oneDNN, prepared"}
+        if "PyTorch" not in self.products or not known.issuperset(self.products):
+            raise ValueError("products of other ways than those that are measured")
+        if "float32" not in self.attention or not USUAL.keys() >= self.attention.keys():
+            raise ValueError("attention in other dtypes than those that are measured")
+        if any(sorted(times) != list(_LENGTHS) for times in self.attention.values()):
+            raise ValueError("attention at other lengths than those that are measured")
+        return self
 
 
 @dataclass(frozen=True)
@@ -223,7 +236,9 @@ def _path(threads: int) -> Path | None:
 
 def _read(path: Path | None) -> Measured | None:
     try:
-        return None if path is None else Measured.model_validate(read_json(path))
+        if path is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return None
+        return Measured.model_validate(read_json(path))
     except (GeckoError, OSError, ValueError):  # none yet, or damaged: to be measured again
         return None
 
@@ -235,6 +250,9 @@ def _keep(path: Path | None, measured: Measured) -> Measured:
     mine = path.with_name(f"{path.stem}-{os.getpid()}.json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{path.stem}-*.json"):  # by processes that were killed here
+            if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+                left.unlink(missing_ok=True)
         write_json(mine, measured.model_dump())
         try:
             os.link(mine, path)

@@ -70,12 +70,21 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: 
         texts: well-formed texts.
         max_length: most tokens of a text, special ones included; the rest is cut off.
         lowercase: lower-case texts first.
+
+    Raises:
+        ConfigError: special tokens alone fill ``max_length``.
     """
     if lowercase:
         texts = [text.lower() for text in texts]
     if not texts:
         return []
     core = getattr(tokenizer, "backend_tokenizer", None)
+    special = tokenizer.num_special_tokens_to_add() if core is None else core.num_special_tokens_to_add(False)
+    if max_length <= special:  # tokenizers would cut off nothing
+        raise ConfigError(
+            f"a text of at most {max_length} tokens has no room beside the tokenizer's {special} special ones; set "
+            f"max_seq_length to {special + 1} or more"
+        )
     if core is not None:
         wanted = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}
         if core.truncation != wanted:
