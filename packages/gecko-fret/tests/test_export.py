@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_fret import load_fret
+from gecko_fret import export, load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.dataset import FretData
@@ -145,3 +145,36 @@ def test_a_layout_is_one_function_and_one_line(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(LAYOUTS, "queries", queries_only)
     assert export_fret(folder, tmp_path / "q.txt", "queries") == len(load_fret(folder))
     assert (tmp_path / "q.txt").read_text().splitlines() == [row.query for row in load_fret(folder)]
+
+
+def test_two_files_of_one_export_stay_together(folder, tmp_path, monkeypatch):
+    out = tmp_path / "tevatron"
+    export_fret(folder, out, "tevatron")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write = export._write_jsonl
+
+    def interrupted(path, rows):
+        if path.name == "train.jsonl":
+            raise KeyboardInterrupt
+        return write(path, rows)
+
+    monkeypatch.setattr(export, "_write_jsonl", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_fret(folder, out, "tevatron", prompts=True, overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        export_fret(folder, tmp_path / "new", "tevatron")
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert not (tmp_path / "new").exists()
+    export_fret(folder, out, "tevatron", prompts=True, overwrite=True)
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert after.keys() == before.keys()
+    assert all(after[name] != before[name] for name in before)
+
+
+def test_a_folder_with_other_files_is_not_replaced(folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dev.jsonl").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds other files than an export's \(dev\.jsonl"):
+        export_fret(folder, tmp_path / "mine", "tevatron", overwrite=True)
+    assert (tmp_path / "mine" / "dev.jsonl").read_text() == "mine"

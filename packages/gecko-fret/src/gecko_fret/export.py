@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gecko_core import format_document, format_query
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import whole_path
+from gecko_core.io import whole_folder, whole_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
 from gecko_fret.steps.parts import write_parquet
@@ -90,6 +90,10 @@ def _check_place(to: Path, folder: Path, ending: str | None, overwrite: bool) ->
         raise ConfigError(f"{to}: this layout is written as NAME{ending}; choose such a name")
     if to.exists() and not overwrite and not (to.is_dir() and not any(to.iterdir())):
         raise ConfigError(f"{to}: exists; choose another name or give --overwrite")
+    if ending is None and to.is_dir():  # it is replaced as a whole
+        others = sorted(entry.name for entry in to.iterdir() if entry.name not in _TEVATRON)
+        if others:
+            raise ConfigError(f"{to}: holds other files than an export's ({others[0]}, ...); choose another folder")
 
 
 def sentence_transformers(data: FretData, to: Path, render: Render) -> int:
@@ -130,7 +134,7 @@ def flag_embedding(data: FretData, to: Path, render: Render) -> int:
 
 
 def tevatron(data: FretData, to: Path, render: Render) -> int:
-    """Write a folder with train.jsonl, which names documents by id, and corpus.jsonl."""
+    """Write a folder with train.jsonl, which names documents by id, and corpus.jsonl. What was there goes."""
 
     def line(row: FretRow, positive: Passage) -> dict[str, Any]:
         return {
@@ -141,8 +145,9 @@ def tevatron(data: FretData, to: Path, render: Render) -> int:
         }
 
     documents = ({"docid": p.id, "title": "", "text": render.document(p)} for p in data.corpus)
-    _write_jsonl(to / "corpus.jsonl", documents)
-    return _write_jsonl(to / "train.jsonl", (line(row, positive) for row, positive in _answered(data)))
+    with whole_folder(to) as folder:  # the two files belong together
+        _write_jsonl(folder / "corpus.jsonl", documents)
+        return _write_jsonl(folder / "train.jsonl", (line(row, positive) for row, positive in _answered(data)))
 
 
 def _answered(data: FretData) -> Iterator[tuple[FretRow, Passage]]:
@@ -163,6 +168,7 @@ def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 #: How names of files end, by layout; the others write folders.
 _ENDINGS = {"sentence-transformers": ".parquet", "flagembedding": ".jsonl"}
+_TEVATRON = ("corpus.jsonl", "train.jsonl")
 #: Values of ``--layout``. To add a layout, write its function and put it here.
 LAYOUTS: dict[str, Callable[[FretData, Path, Render], int]] = {
     "sentence-transformers": sentence_transformers,

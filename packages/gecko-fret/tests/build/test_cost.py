@@ -155,3 +155,30 @@ def test_an_unfinished_build_gives_no_rates(tmp_path):
             (tmp_path / "manifest.json").write_text(content)
         with pytest.raises(DataError, match="holds no finished build"):
             read_measured(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "nothing", [["attempts"], ["scored_pairs"], ["rows"], ["attempts", "queries", "retrieved", "scored_pairs", "rows"]]
+)
+def test_a_build_that_had_nothing_to_do_in_a_step(tmp_path, nothing):
+    counts = MANIFEST["counts"] | dict.fromkeys(nothing, 0)
+    rejects = {} if "retrieved" in nothing else MANIFEST["rejects"]
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST | {"counts": counts, "rejects": rejects}))
+    text = describe_cost(paper({"generate": {"attempts": 3}}), TWO, tmp_path)
+    assert ("a million rows" in text) == ("rows" not in nothing)
+    assert ("without write" in text) == ("attempts" in nothing)
+    bound = describe_cost(paper({"generate": {"attempts": 3}}), TWO)
+    if "attempts" in nothing:
+        assert next(line for line in text.splitlines() if line.startswith("write")) in bound
+    assert ("and score: nothing of it was done there" in text) == (len(nothing) > 1)
+
+
+@pytest.mark.parametrize("lost", ["counts", "stages", "tokens", "config"])
+def test_a_manifest_that_lacks_something(tmp_path, lost):
+    manifest = {key: value for key, value in MANIFEST.items() if key != lost}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=lost):
+        read_measured(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST | {"counts": {"rows": 3}}))
+    with pytest.raises(DataError, match=r"manifest\.json: lacks 'attempts'; take the rates of another build"):
+        read_measured(tmp_path)

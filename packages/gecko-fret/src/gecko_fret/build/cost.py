@@ -21,6 +21,10 @@ from gecko_fret.steps.plan import Measured, Plan
 _READ_BY_A_CORE, _WRITTEN_BY_A_CORE = 500, 100
 
 
+#: What every build counts.
+_COUNTED = ("attempts", "queries", "retrieved", "scored_pairs", "rows")
+
+
 @dataclass(frozen=True, slots=True)
 class Scaled:
     """A finished build scaled to another number of rows."""
@@ -41,7 +45,14 @@ def read_measured(folder: str | Path) -> Measured:
     manifest = Workspace(folder).read_manifest()
     if manifest is None or not manifest.get("complete"):
         raise DataError(f"{folder}: holds no finished build whose rates could be used; finish one there first")
-    return Measured.from_manifest(manifest)
+    try:
+        measured = Measured.from_manifest(manifest)
+        missing = next((name for name in _COUNTED if name not in measured.counts), None)
+    except KeyError as error:
+        missing = str(error.args[0])
+    if missing is not None:
+        raise DataError(f"{Workspace(folder).manifest_path}: lacks {missing!r}; take the rates of another build")
+    return measured
 
 
 def estimate(
@@ -105,11 +116,17 @@ def _cores(count: int) -> str:
 
 
 def _measured(plan: Plan, measured: Measured, like: str | Path | None) -> list[str]:
-    million, cores = scale_to_rows(1e6, measured), usable_cores()
+    cores = usable_cores()
     differ = measured.threads is not None and measured.threads != cores
     note = f", which had {_cores(measured.threads or 1)} where this process has {cores}" if differ else ""
+    unknown = [name for name, cost in plan.costs.items() if not cost.measured]
+    without = f", without {' and '.join(unknown)}: nothing of it was done there" if unknown else ""
+    time = f"time      about {format_seconds(plan.measured_seconds)} at the speed of {like}{note}{without}"
+    if not measured.counts["rows"]:
+        return [time]
+    million = scale_to_rows(1e6, measured)
     return [
-        f"time      about {format_seconds(plan.measured_seconds)} at the speed of {like}{note}",
+        time,
         f"a million rows like those: {million.attempts:.3g} attempts, {million.pairs:.3g} pairs, "
         f"{million.read:.3g} tokens read, {million.written:.3g} written, {format_seconds(million.seconds)}",
     ]

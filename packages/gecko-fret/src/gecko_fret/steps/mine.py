@@ -279,7 +279,8 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
 
     def estimate(self, plan: Plan) -> None:
         """See ``Step.estimate``."""
-        kept = plan.like.counts["rows"] / RETRIEVE.passed(plan.like) if plan.like else 1.0
+        passed = RETRIEVE.passed(plan.like) if plan.like else 0
+        kept = plan.like.counts["rows"] / passed if plan.like and passed else 1.0
         plan.rows["rows"] = plan.rows["passed"] * kept
 
     def layout(self, config: FretConfig) -> Layout[MinedRow]:

@@ -26,6 +26,10 @@ class Measured:
     config: Mapping[str, Any]
     threads: int | None = None
 
+    def rate(self, part: float, of: str) -> float:
+        """The share ``part`` of what the build counted as ``of``; 1, the most that it can be, where that is nothing."""
+        return part / self.counts[of] if self.counts[of] else 1.0
+
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Measured:
         """The measurements in a manifest."""
@@ -39,7 +43,8 @@ class Measured:
 class StepCost:
     """What one step costs: requests to the LLM, tokens read and written (shared prefixes left out), measured seconds.
 
-    ``line`` describes the step in the plan.
+    ``line`` describes the step in the plan. Not ``measured``: the finished build had nothing to do in this step, so that
+    its time is not known.
     """
 
     line: str
@@ -47,6 +52,7 @@ class StepCost:
     read: float = 0.0
     written: float = 0.0
     seconds: float = 0.0
+    measured: bool = True
 
 
 @dataclass(slots=True)

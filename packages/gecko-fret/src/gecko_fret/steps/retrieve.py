@@ -153,7 +153,7 @@ class RetrieveStep(PartStep[Query, Retrieved]):
 
     def estimate(self, plan: Plan) -> None:
         """See ``Step.estimate``; ``passed`` are the queries that find their seed."""
-        kept = self.passed(plan.like) / plan.like.counts["queries"] if plan.like else 1.0
+        kept = plan.like.rate(self.passed(plan.like), "queries") if plan.like else 1.0
         plan.rows["retrieved"] = plan.rows["queries"]
         plan.rows["passed"] = plan.rows["queries"] * kept
 

@@ -102,14 +102,15 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         config, like = plan.config, plan.like
         pairs = plan.rows["scored_pairs"] = plan.rows["passed"] * min(config.retrieve.candidates, plan.passages)
         (passes, read), seconds = llm_reads(plan, pairs), 0.0
-        if like:
+        known = like is not None and like.counts["scored_pairs"] > 0
+        if like is not None and known:
             # Manifests of version 0.1 name no judges: there were only the paper's.
             earlier = llm_passes(ScoreConfig.model_validate({"judges": PAPER_JUDGES} | like.config["score"]))
             share = pairs * passes / (like.counts["scored_pairs"] * earlier)
             read, seconds = share * like.tokens[self.name]["prompt_tokens"], share * like.seconds[self.name]
         less = ", less where queries share passages" if config.score.blocks and not like else ""
         line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read{less}"
-        return StepCost(line, pairs * passes, read, seconds=seconds)
+        return StepCost(line, pairs * passes, read, seconds=seconds, measured=known)
 
     def layout(self, config: FretConfig) -> Layout[ScoredPair]:
         """See ``scored_layout``."""

@@ -254,16 +254,17 @@ class WriteStep(PartStep[str, Attempt]):
             tokens += plan.text_tokens(config.passage_tokens) + 2 * (TEMPLATE_TOKENS + config.max_new_tokens)
         read = float(round(attempts * tokens))
         written, seconds = float(attempts * config.max_new_tokens), 0.0
-        if like:
+        known = like is not None and like.counts["attempts"] > 0
+        if like is not None and known:
             share = attempts / like.counts["attempts"]
             read = share * like.tokens[self.name]["prompt_tokens"]
             written = share * like.tokens[self.name]["generated_tokens"]
             seconds = share * like.seconds[self.name]
         line = (
             f"{attempts} attempts from {seeds} seeds, {len(load_prompts(config.prompt).kinds)} kinds of task: "
-            f"{read:.0f} tokens read, {plan.bound} {written:.0f} written"
+            f"{read:.0f} tokens read, {'about' if known else 'at most'} {written:.0f} written"
         )
-        return StepCost(line, requests, read, written, seconds)
+        return StepCost(line, requests, read, written, seconds, measured=known)
 
     def part_count(self, build: BuildContext) -> int:
         """Parts that the seeds fill; none where the LLM writes nothing."""
