@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from gecko_fret.build import command as build_command
-from gecko_fret.build.pipeline import FretSummary
+from gecko_fret.build.summary import FretSummary
 from gecko_fret.cli import app
 
 

@@ -11,7 +11,8 @@ from gecko_fret._core import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_fret.build.needs import check_fret
-    from gecko_fret.build.pipeline import FretSummary, build_fret
+    from gecko_fret.build.pipeline import build_fret
+    from gecko_fret.build.summary import FretSummary
     from gecko_fret.config import FretConfig, load_config
     from gecko_fret.corpus import Corpus, Passage, load_corpus
     from gecko_fret.dataset import Candidate, FretData, FretRow, load_fret
@@ -40,7 +41,7 @@ __getattr__, __dir__ = lazy_exports(
         "FretConfig": "gecko_fret.config",
         "FretData": "gecko_fret.dataset",
         "FretRow": "gecko_fret.dataset",
-        "FretSummary": "gecko_fret.build.pipeline",
+        "FretSummary": "gecko_fret.build.summary",
         "Passage": "gecko_fret.corpus",
         "build_fret": "gecko_fret.build.pipeline",
         "check_fret": "gecko_fret.build.needs",

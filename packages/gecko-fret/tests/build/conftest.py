@@ -1,10 +1,56 @@
-"""A corpus and a server's answers that belong together: judges find what titles were taken from."""
+"""Small builds with fake models; a corpus and a server's answers that fit: judges find what titles were taken from."""
 
+import hashlib
+import json
 import re
 
 import pytest
 
+from gecko_fret.build.pipeline import build_fret
+from gecko_fret.config import parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.models import Models
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The settings of a small build."""
+    return {
+        "llm": {"model": "fake"},
+        "generate": {"seeds": 20, "attempts": 2, "part_size": 6, "max_copied": 1.0},
+        "retrieve": {"candidates": 6, "part_size": 5},
+        "corpus": {"part_size": 15},
+        "mine": {"fuse": "rrf"},
+    }
+
+
+@pytest.fixture
+def run(small, small_corpus, fake_llm, fake_embedder):
+    """Runs a small build: run(out, changes=None, ...), where changes are by section or by section and name."""
+
+    def run(out, changes=None, *, corpus=small_corpus, llm=None, **options):
+        raw = json.loads(json.dumps(small))
+        for key, value in (changes or {}).items():
+            section, _, name = key.partition(".")
+            if name or isinstance(value, dict):
+                raw.setdefault(section, {}).update({name: value} if name else value)
+            else:
+                raw[section] = value
+        models = Models(llms={"fake": llm or fake_llm()}, embedder=fake_embedder())
+        return build_fret(parse_config(raw), out, corpus=corpus, models=models, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data_files():
+    """Reads the contents of everything that must be the same for the same inputs: data_files(out)."""
+
+    def data_files(out):
+        paths = sorted([*out.rglob("*.parquet"), *out.rglob("*.npy"), *out.rglob("report.*")])
+        return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+    return data_files
 
 
 @pytest.fixture

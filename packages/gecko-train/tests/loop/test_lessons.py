@@ -124,3 +124,13 @@ def test_the_first_steps_need_one_gradient():
     short.step(1, 0.0, 0.0, "a")
     with pytest.raises(DataError, match="step 2: no step so far"):
         short.step(2, 0.0, 0.0, "a")
+
+
+def test_a_set_that_cannot_fill_a_batch_is_named(trainer, tiny_model, tmp_path):
+    other = (Document("something else"),)
+    rows = [TrainingRow("t", "the same query", Document(f"answer {n}"), other) for n in range(20)]
+    made = trainer(tiny_model, [RowSet.from_rows("same", rows)], tmp_path, max_steps=1)
+    made.train()
+    shown = made.console.file.getvalue()
+    assert "note: set same: a batch has at most 1 of its 20 rows, not 8: no two rows" in shown
+    assert "a batch of one row has no other rows' passages as negatives" in shown

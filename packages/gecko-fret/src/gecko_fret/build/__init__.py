@@ -9,8 +9,10 @@ from gecko_core.lazy import lazy_exports
 if TYPE_CHECKING:
     from gecko_fret.build.cost import describe_cost
     from gecko_fret.build.folder import Workspace
-    from gecko_fret.build.pipeline import Build, Engine, FretSummary, build_fret, read_corpus
+    from gecko_fret.build.pipeline import build_fret, read_corpus
     from gecko_fret.build.report import write_report
+    from gecko_fret.build.run import Build, Engine
+    from gecko_fret.build.summary import FretSummary
 
 __all__ = [
     "Build",
@@ -26,9 +28,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Build": "gecko_fret.build.pipeline",
-        "Engine": "gecko_fret.build.pipeline",
-        "FretSummary": "gecko_fret.build.pipeline",
+        "Build": "gecko_fret.build.run",
+        "Engine": "gecko_fret.build.run",
+        "FretSummary": "gecko_fret.build.summary",
         "Workspace": "gecko_fret.build.folder",
         "build_fret": "gecko_fret.build.pipeline",
         "describe_cost": "gecko_fret.build.cost",

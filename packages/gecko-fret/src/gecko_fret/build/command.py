@@ -16,7 +16,9 @@ from gecko_core.io import format_seconds
 from gecko_fret.build.cost import describe_cost
 from gecko_fret.build.fingerprints import check_config
 from gecko_fret.build.folder import Workspace
-from gecko_fret.build.pipeline import Engine, FretSummary, build_fret, read_corpus
+from gecko_fret.build.pipeline import build_fret, read_corpus
+from gecko_fret.build.run import Engine
+from gecko_fret.build.summary import FretSummary
 from gecko_fret.config import load_config
 
 INTERRUPTED = 130

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from gecko_fret.config import FretConfig
-from gecko_fret.steps import STEPS, BuildContext
+from gecko_fret.steps import STEPS, BuildContext, Step
 
 
 def fingerprints(build: BuildContext) -> dict[str, str]:
@@ -51,6 +52,33 @@ def check_config(config: FretConfig) -> None:
     """
     for step in STEPS:
         step.check(config)
+
+
+def compare_steps(
+    config: FretConfig,
+    previous: Mapping[str, Mapping[str, Any]],
+    wanted: Mapping[str, str],
+    contents: Mapping[str, str],
+) -> tuple[dict[str, dict[str, Any]], list[Step[Any]]]:
+    """The manifest's record of every step, and the steps whose fingerprint, or a model of theirs, is not the folder's.
+
+    Args:
+        config: the build's configuration.
+        previous: the records that the folder has; those of version 0.1 say nothing of the models' contents.
+        wanted: fingerprints of the steps.
+        contents: of the models that the steps use.
+    """
+    stages: dict[str, dict[str, Any]] = {}
+    changed: list[Step[Any]] = []
+    for step in STEPS:
+        record = dict(previous.get(step.name, {}))
+        same = record.get("models", contents[step.name]) == contents[step.name]
+        upstream_changed = any(earlier in changed for earlier in step.depends_on(config))
+        if record.get("fingerprint") != wanted[step.name] or not same or upstream_changed:
+            record = {"fingerprint": wanted[step.name], "done": False, "seconds": 0.0}
+            changed.append(step)
+        stages[step.name] = {**record, "models": contents[step.name]}
+    return stages, changed
 
 
 def _digest(value: Any) -> str:

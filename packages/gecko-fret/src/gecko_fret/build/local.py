@@ -14,7 +14,7 @@ from gecko_fret.llm.lanes import lane
 from gecko_fret.steps import PartStep
 
 if TYPE_CHECKING:
-    from gecko_fret.build.pipeline import Build
+    from gecko_fret.build.run import Build
 
 #: Parts in the making where servers are waited for. A part ends with its slowest request, and one that was asked again
 #: after a pause is slow; the requests of the next parts keep the server busy meanwhile. A kill loses that many parts.

@@ -17,7 +17,7 @@ from gecko_fret.models import Models
 from gecko_fret.steps import STEPS, BuildContext, PartStep
 
 if TYPE_CHECKING:
-    from gecko_fret.build.pipeline import Build
+    from gecko_fret.build.run import Build
 
 _log = logging.getLogger(__name__)
 _PACE = ("requests_per_minute", "tokens_per_minute")

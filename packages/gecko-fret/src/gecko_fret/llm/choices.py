@@ -150,6 +150,43 @@ def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
     )
 
 
+def cut_at_stop(choice: Choice, stop: Sequence[str]) -> Choice:
+    """An answer of the completions API, cut where a server should have stopped.
+
+    Args:
+        choice: a choice without an echoed prompt.
+        stop: strings that end the answer; without one of them in it the answer stays as it is.
+    """
+    if not any(mark in choice.text for mark in stop):
+        return choice
+    return without_thinking(choice, stop)
+
+
+def alternatives_of_next_token(answer: Mapping[str, Any]) -> Mapping[str, float]:
+    """The likeliest tokens in the place of the first one that was written, with their log-probabilities.
+
+    Raises:
+        Unusable: an answer of another form, or without them.
+    """
+    tops = read_choice(answer).tops
+    if not tops or not tops[0]:
+        raise Unusable("no log-probabilities of the answer")
+    return tops[0]
+
+
+def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]:
+    """The likeliest tokens in the place where the answer begins, after thinking and white space.
+
+    Raises:
+        Unusable: an answer of another form, or without them.
+    """
+    choice = without_thinking(read_choice(answer))
+    for token, tops in zip(choice.tokens, choice.tops, strict=False):
+        if token.strip() and tops:
+            return tops
+    raise Unusable("no log-probabilities of the answer")
+
+
 def _tokens_between(choice: Choice, start: int, end: int) -> tuple[int, int]:
     """Numbers of the tokens that begin in [start, end) of the text."""
     at, begins = 0, []

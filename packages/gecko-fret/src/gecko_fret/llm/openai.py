@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -13,9 +13,17 @@ from gecko_core.errors import BackendError
 from gecko_core.randomness import seed_of
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.chat import chat_messages, render_chat
-from gecko_fret.llm.choices import Choice, read_choice, read_choices, without_thinking
+from gecko_fret.llm.choices import (
+    alternatives_of_first_word,
+    alternatives_of_next_token,
+    cut_at_stop,
+    read_choice,
+    read_choices,
+    without_thinking,
+)
 from gecko_fret.llm.client import ApiClient, Refused, Unusable
 from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.echo import EchoedPrompt
 from gecko_fret.llm.labels import LabelReading, from_alternatives, from_samples
 from gecko_fret.llm.lanes import usage_here
 from gecko_fret.llm.loading import load_tokenizer
@@ -29,9 +37,6 @@ _CHARACTERS_PER_TOKEN = 4  # where no tokenizer is named: what English text aver
 _LABEL_TOKENS = 4  # of an answer over chat: a space or a line break may come before the label
 _FORM_TOKENS = 24  # of an answer by a JSON schema: names, quotes and white space around what is written
 _PPM = 1_000_000
-_BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt, in the order in which they are tried
-_BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
-_SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 
 
 def cut_by_characters(texts: Sequence[str], max_tokens: int) -> list[str]:
@@ -189,7 +194,7 @@ class OpenAILLM:
 
     def _written(self, answer: dict[str, Any], stop: Sequence[str], form: JsonForm | None) -> Completion:
         whole = read_choice(answer)
-        choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else _stopped(whole, stop)
+        choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else cut_at_stop(whole, stop)
         text = read_form(choice.text, form) if form else None
         values = [value for value in choice.logprobs if value is not None]
         mean = sum(values) / len(values) if values else 0.0
@@ -234,7 +239,7 @@ class OpenAILLM:
         """Likelihood and labels of one request; in one pass where both are asked for and shown together."""
         known = self.capabilities
         logprob, number, tops = math.nan, 0, None
-        prompt = _Prompt.of(request, row, labelled=bool(labels), names=self._names)
+        prompt = EchoedPrompt.of(request, row, labelled=bool(labels), names=self._names)
         if request.continuation and known.echo:
             logprob, number, tops = await self._echo(prompt, max(known.alternatives, 1) if labels else 1)
         elif request.continuation:
@@ -255,7 +260,7 @@ class OpenAILLM:
             self.usage.labels_bound_ppm += round(reading.bound * _PPM)
         return Scored(logprob, number, reading.probabilities, reading.bound)
 
-    async def _echo(self, prompt: _Prompt, alternatives: int) -> tuple[float, int, Mapping[str, float] | None]:
+    async def _echo(self, prompt: EchoedPrompt, alternatives: int) -> tuple[float, int, Mapping[str, float] | None]:
         """The continuation's mean log-probability and number of tokens, and the likeliest tokens after the prompt."""
         body = self._common(1) | {"prompt": prompt.whole, "echo": True, "logprobs": alternatives}
         total, number, tops = await self._client.ask(
@@ -265,7 +270,7 @@ class OpenAILLM:
 
     async def _of_completions(
         self,
-        prompt: _Prompt,
+        prompt: EchoedPrompt,
         labels: Sequence[str],
         tokens: LabelTokens | None,
         tops: Mapping[str, float] | None,
@@ -289,13 +294,13 @@ class OpenAILLM:
                 values.append(mean * number)
         return LabelReading(softmax(values), 0.0, len(labels))
 
-    async def _likeliest(self, prompt: _Prompt) -> Mapping[str, float]:
+    async def _likeliest(self, prompt: EchoedPrompt) -> Mapping[str, float]:
         """The likeliest tokens after a prompt, none where the server shows none."""
         if not self.capabilities.alternatives:
             return {}
         body = self._common(1) | {"prompt": prompt.whole, "logprobs": self.capabilities.alternatives}
         return await self._client.ask(
-            "completions", self._allowed(body), lambda answer: self._counted(answer, _next_token)
+            "completions", self._allowed(body), lambda answer: self._counted(answer, alternatives_of_next_token)
         )
 
     async def _likeliest_of_chat(self, request: ScoreRequest) -> Mapping[str, float]:
@@ -304,7 +309,7 @@ class OpenAILLM:
         return await self._client.ask(
             "chat",
             self._allowed(body | self._messages(request.dialogue, _text(request))),
-            lambda answer: self._counted(answer, _first_word),
+            lambda answer: self._counted(answer, alternatives_of_first_word),
         )
 
     async def _sampled(self, request: ScoreRequest, labels: Sequence[str]) -> LabelReading:
@@ -372,152 +377,5 @@ class OpenAILLM:
         return written
 
 
-class _Prompt:
-    """A prompt of the completions API, as ids or as text, and where its continuation is.
-
-    Args:
-        whole: the prompt.
-        start: where the continuation starts, in tokens or in characters.
-        end: where it ends.
-        names: from ids to what they show; not asked for text.
-    """
-
-    def __init__(self, whole: list[int] | str, start: int, end: int, names: Callable[[Sequence[int]], list[str]]):
-        self.whole, self._start, self._end, self._names = whole, start, end, names
-
-    @classmethod
-    def of(
-        cls,
-        request: ScoreRequest,
-        row: Tokenised | None,
-        *,
-        labelled: bool,
-        names: Callable[[Sequence[int]], list[str]],
-    ) -> _Prompt:
-        """The prompt of a request; without labels it ends with the continuation."""
-        if row is not None:
-            return cls(row.ids if labelled else row.ids[: row.end], row.start, row.end, names)
-        before = request.prefix + request.context
-        until = before + request.continuation
-        return cls(until + request.tail if labelled else until, len(before), len(until), names)
-
-    def followed_by(self, label: int | str) -> _Prompt:
-        """The prompt with a label after it as its continuation."""
-        start = len(self.whole)
-        if isinstance(self.whole, str):
-            return _Prompt(self.whole + str(label), start, start + len(str(label)), self._names)
-        return _Prompt([*self.whole, int(label)], start, start + 1, self._names)
-
-    def read(self, answer: dict[str, Any]) -> tuple[float, int, Mapping[str, float] | None]:
-        """Sum of the continuation's log-probabilities and its number of tokens, from an answer with an echo.
-
-        The third is the likeliest tokens after the prompt; None where the answer does not show them.
-
-        Raises:
-            Unusable: they are not all there, or stand in other places than the prompt's tokens.
-        """
-        choice = read_choice(answer)
-        if len(choice.logprobs) < 2:
-            raise Unusable("no prompt log-probabilities (echo), needed to score")
-        if isinstance(self.whole, str):
-            inside, after = self._by_offset(choice, self.whole)
-        else:
-            inside, after = self._by_place(choice, self.whole)
-        values = [value for value in inside if value is not None]
-        if not values or len(values) < len(inside):
-            raise Unusable("null log-probabilities; if every answer has them, name the tokenizer (llm.tokenizer)")
-        total = sum(values)
-        if not math.isfinite(total):
-            raise Unusable("log-probabilities that are not finite")
-        aligned = after and len(choice.tops) == len(choice.logprobs) and bool(choice.tops[-1])
-        return total, len(values), choice.tops[-1] if aligned else None
-
-    def _by_place(self, choice: Choice, ids: list[int]) -> tuple[list[float | None], bool]:
-        begin = _tokens_before(choice, self._start, ids[self._start : self._end], self._names)
-        more = len(choice.logprobs) - len(ids) - begin
-        if more not in (0, 1):  # the token that was written is shown, or it is not
-            raise Unusable(f"{len(choice.logprobs)} log-probabilities of {len(ids)} tokens")
-        return list(choice.logprobs[self._start + begin : self._end + begin]), more == 1
-
-    def _by_offset(self, choice: Choice, text: str) -> tuple[list[float | None], bool]:
-        if not len(choice.tokens) == len(choice.logprobs) == len(choice.offsets):
-            raise Unusable("log-probabilities that do not fit the tokens")
-        # Servers may count a begin mark into the offsets, and may or may not show the token that was written.
-        shown = "".join(choice.tokens)
-        begin = 0 if choice.text.startswith(shown) else len(shown) - len(choice.text)
-        shift = choice.offsets[0] + begin
-        start, end = self._start + shift, self._end + shift
-        inside = [number for number, at in enumerate(choice.offsets) if start <= at < end]
-        placed = [
-            _stands_at(choice.tokens[number], text, choice.offsets[number] - shift)
-            for number in inside
-            if _comparable(choice.tokens[number])
-        ]
-        if sum(placed) * 2 < len(placed):  # offsets in bytes, for instance
-            raise Unusable("tokens that do not stand where their offsets say; name the tokenizer (llm.tokenizer)")
-        return [choice.logprobs[number] for number in inside], choice.offsets[-1] == len(text) + shift
-
-
-def _tokens_before(choice: Choice, start: int, ids: list[int], names: Callable[[Sequence[int]], list[str]]) -> int:
-    """How many tokens the server put before the prompt's own, such as a begin mark; 0 where its tokens do not tell.
-
-    Args:
-        choice: an answer with an echo.
-        start: the place of ``ids`` in the prompt.
-        ids: tokens of the prompt.
-        names: from ids to what they show.
-    """
-    if len(choice.tokens) != len(choice.logprobs):
-        return 0
-    wanted = [(f"{_BY_ID}{token}", _plain(name)) for token, name in zip(ids, names(ids), strict=False)]
-    for begin in _BEGINS:
-        shown = choice.tokens[start + begin : start + begin + len(wanted)]
-        pairs = list(zip(shown, wanted, strict=False))
-        told = [(token, name) for token, name in pairs if _comparable(name[1])]
-        same = all(token == name[0] or _plain(token) == name[1] for token, name in told)
-        if told and same and len(shown) == len(wanted):
-            return begin
-    return 0
-
-
-def _plain(token: str) -> str:
-    """A token as text, whatever stands for its spaces."""
-    return token.translate(_SPACES).strip()
-
-
-def _comparable(token: str) -> bool:
-    """Whether a token shows as something that all servers show alike: no white space, no part of a character."""
-    return bool(_plain(token)) and _plain(token).isascii() and not token.startswith(("bytes:", "<0x", _BY_ID))
-
-
-def _stands_at(token: str, text: str, at: int) -> bool:
-    shown = token.translate(_SPACES)
-    return at >= 0 and (text.startswith(shown, at) or (not shown[0].isspace() and text.startswith(f" {shown}", at)))
-
-
 def _text(request: ScoreRequest) -> str:
     return request.prefix + request.context + request.continuation + request.tail
-
-
-def _stopped(choice: Choice, stop: Sequence[str]) -> Choice:
-    """An answer of the completions API, cut where a server should have stopped."""
-    if not any(mark in choice.text for mark in stop):
-        return choice
-    return without_thinking(choice, stop)
-
-
-def _next_token(answer: dict[str, Any]) -> Mapping[str, float]:
-    """The likeliest tokens in the place of the first one that was written."""
-    tops = read_choice(answer).tops
-    if not tops or not tops[0]:
-        raise Unusable("no log-probabilities of the answer")
-    return tops[0]
-
-
-def _first_word(answer: dict[str, Any]) -> Mapping[str, float]:
-    """The likeliest tokens in the place where the answer begins, after thinking and white space."""
-    choice = without_thinking(read_choice(answer))
-    for token, tops in zip(choice.tokens, choice.tops, strict=False):
-        if token.strip() and tops:
-            return tops
-    raise Unusable("no log-probabilities of the answer")

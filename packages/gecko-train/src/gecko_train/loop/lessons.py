@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gecko_core.errors import DataError
+from gecko_train.data.mixture import Mixture
 from gecko_train.loss.objective import Objective
 
 #: Steps without any gradient after which training stops.
@@ -43,6 +44,18 @@ def check_sets(sets: Sequence[Any], objectives: Sequence[Objective]) -> list[str
         on = [place for place, objective in enumerate(objectives) if name in objective.names]
         if name != "contrastive" and all(name in lacking[place] for place in on):
             raise DataError(f"set {sets[on[0]].name}: {lacking[on[0]][name]}")
+    return lines
+
+
+def small_batch_notes(mixture: Mixture) -> list[str]:
+    """A note for each set of which no batch can have ``batch_size`` rows."""
+    lines = []
+    for name, rows, count in mixture.small_batches():
+        alone = "; a batch of one row has no other rows' passages as negatives" if rows == 1 else ""
+        lines.append(
+            f"set {name}: a batch has at most {rows} of its {count} rows, not {mixture.batch_size}: no two rows of a "
+            f"batch may share a query or a passage{alone}"
+        )
     return lines
 
 

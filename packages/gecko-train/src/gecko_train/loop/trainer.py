@@ -6,68 +6,54 @@ step. So a killed run that starts again from its last checkpoint ends, on a CPU,
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from gecko_core import Gecko
 from gecko_core.encode import model_identity, plan_batches
-from gecko_core.errors import ConfigError, DataError, ModelError
-from gecko_core.io import remove_leftovers, write_json
+from gecko_core.errors import ConfigError
+from gecko_core.io import remove_leftovers
 from gecko_eval.in_training import best_step
-from gecko_train.config import StageConfig, TrainerConfig
-from gecko_train.data.blocks import BlockLayout
-from gecko_train.data.mixture import Mixture, PlannedBatch
-from gecko_train.data.rows import TrainingRow
-from gecko_train.data.teacher import TeacherVectors, teacher_texts
-from gecko_train.data.texts import BatchTexts, BlockTexts, batch_texts, block_texts, teacher_rows
+from gecko_train.config import TrainerConfig
+from gecko_train.data.mixture import Mixture
+from gecko_train.data.teacher import TeacherVectors
 from gecko_train.loop import checkpoint as checkpoints
+from gecko_train.loop.batch import PreparedBatch, prepare_batch
 from gecko_train.loop.dropout import attention_dropout
+from gecko_train.loop.finite import check_step, check_weights
 from gecko_train.loop.flops import peak_flops, step_flops
 from gecko_train.loop.frozen import freeze_layers, freeze_pooler, unfreeze
+from gecko_train.loop.global_loss import global_loss
 from gecko_train.loop.grad_cache import backward_through_batch, split_batch
-from gecko_train.loop.lessons import FirstSteps, check_sets
+from gecko_train.loop.lessons import FirstSteps, check_sets, small_batch_notes
 from gecko_train.loop.lora import add_lora, merge_lora
 from gecko_train.loop.parallel import (
     average_gradients,
     clip_together,
     copy_weights,
-    gather_rows,
     gather_shards,
-    of_first_rank,
     same_number,
     shard,
-    slice_sizes,
     without_reduction,
 )
+from gecko_train.loop.patience import Patience
+from gecko_train.loop.resume import check_same_run
 from gecko_train.loop.schedule import autocast_for, forward_dtype, learning_rate_factor, make_optimizer
+from gecko_train.loop.teacher import ask_teacher, batch_vectors
+from gecko_train.loop.trackers import check_trackers
 from gecko_train.loop.watch import TrainingSummary, Watch, read_metrics, summarise
-from gecko_train.loss.base import Block
 from gecko_train.loss.objective import Objective
 
 # Tokens of one forward pass beyond which the device gets no faster; shorter pieces carry less padding, if any.
 _QUICK_TOKENS = {"cpu": 4_096}
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    batch: PlannedBatch
-    rows: list[TrainingRow]  # this rank's
-    texts: BatchTexts | BlockTexts
-    tokens: list[list[int]]
-    layout: BlockLayout | None = None  # of a whole block
 
 
 class Trainer:
@@ -132,7 +118,6 @@ class Trainer:
             "inputs": dict(inputs or {}),
         }
         self.on_checkpoint = on_checkpoint
-        self._judged: dict[int, float | None] = {}  # of all evaluations so far, where patience asks for them
         self.console = console
         check_trackers(config.trackers)
         # Autocast is ours (below): accelerate would patch the model's forward, which the saved model must not keep.
@@ -148,6 +133,7 @@ class Trainer:
         self.total_steps = config.max_steps or max(1, round(config.epochs * mixture.steps_per_epoch))
         self.device = self.accelerator.device if config.parallel == "fsdp" else model.device
         self.sharded = config.parallel == "fsdp" and self.world_size > 1
+        self._patience = Patience(config.patience, self.device)
         dtype = forward_dtype(self.device, config.precision)
         self.autocast = autocast_for(self.device, dtype)
         self._peak = peak_flops(self.device, dtype, config.peak_tflops)
@@ -171,20 +157,21 @@ class Trainer:
 
     def _train(self) -> TrainingSummary:
         if self._is_main:
-            self._say_small_batches()
-        self._ask_teacher()
+            self._say_notes()
+        if self.teacher is not None:
+            ask_teacher(self.teacher, self.mixture.sets, self.objectives, self.accelerator.wait_for_everyone)
         wrapped, optimizer = self._prepare()
         done = self._resume(wrapped, optimizer)
         if self.config.patience and self.on_checkpoint and not done:
-            self._keep_score(0, next(iter(self._evaluate(0, wrapped).values()), None))
+            self._patience.keep(0, next(iter(self._evaluate(0, wrapped).values()), None))
         history: list[dict[str, Any]] = []
         first_steps = FirstSteps(self.total_steps)
         # The watch of other ranks would write the same files.
         watch = self._watch(done) if self._is_main else None
         with ThreadPoolExecutor(1) as pool, watch or nullcontext():
-            upcoming: Future[_Prepared] | None = None
+            upcoming: Future[PreparedBatch] | None = None
             for step in range(done, self.total_steps):
-                if self._is_patience_over():
+                if self._patience.is_over:
                     break
                 begun = time.perf_counter()
                 prepared = upcoming.result() if upcoming else self._fetch(step)
@@ -198,7 +185,7 @@ class Trainer:
                 seconds = time.perf_counter() - begun
                 metrics |= {"seconds": seconds, "waited": waited, **self._speed(metrics["tokens"], prepared, seconds)}
                 if saves:
-                    self._check_weights(step + 1, wrapped)
+                    check_weights(step + 1, self._unwrapped(wrapped))
                 scores = self._evaluate(step + 1, wrapped) if saves else {}
                 history.append(metrics | scores)
                 if watch:
@@ -210,25 +197,16 @@ class Trainer:
         lines = read_metrics(self.folder / "metrics.jsonl") if self._is_main else history
         return summarise(lines, done, best, stopped_early=done < self.total_steps)
 
-    def _say_small_batches(self) -> None:
-        """Say of which sets no batch can have ``batch_size`` rows, and which teach nothing."""
+    def _say_notes(self) -> None:
+        """Say which sets teach nothing, and of which no batch can have ``batch_size`` rows."""
         progress = self.console or Console(stderr=True, markup=False)
-        for line in self._useless:
+        for line in (*self._useless, *small_batch_notes(self.mixture)):
             progress.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
-        for name, rows, count in self.mixture.small_batches():
-            alone = "; a batch of one row has no other rows' passages as negatives" if rows == 1 else ""
-            progress.print(
-                f"note: set {name}: a batch has at most {rows} of its {count} rows, not {self.mixture.batch_size}: no "
-                f"two rows of a batch may share a query or a passage{alone}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
 
     # ---- one step ----
 
     def _step(
-        self, step: int, prepared: _Prepared, wrapped: nn.Module, optimizer: torch.optim.Optimizer
+        self, step: int, prepared: PreparedBatch, wrapped: nn.Module, optimizer: torch.optim.Optimizer
     ) -> dict[str, Any]:
         objective = self.objectives[prepared.batch.set_index]
         lengths = [len(ids) for ids in prepared.tokens]
@@ -245,7 +223,10 @@ class Trainer:
                 return wrapped(rows=[prepared.tokens[index] for index in group]).float()
 
         def loss_of(sorted_embeddings: Tensor) -> Tensor:
-            loss, numbers = self._global_loss(sorted_embeddings[row_of], prepared, objective, teacher)
+            loss, numbers = global_loss(
+                sorted_embeddings[row_of], prepared, objective, teacher,
+                projection=self.projection, world_size=self.world_size,
+            )  # fmt: skip
             watched.update(numbers)
             return loss * self.world_size
 
@@ -266,8 +247,8 @@ class Trainer:
         else:
             average_gradients(self.projection, 1 / self.world_size)
             norm = clip_together([wrapped, self.projection], self.config.clip)
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            self._stop_at(step, prepared, value, norm)
+        rows_file = self.folder / f"not-finite-step-{step + 1}-rank-{self.rank}.json"
+        check_step(step + 1, value, norm, prepared.rows, rows_file)
         optimizer.step()
         return {
             "set": self.mixture.sets[prepared.batch.set_index].name,
@@ -294,120 +275,22 @@ class Trainer:
         teacher.rank, teacher.world_size = self.rank, self.world_size
         return teacher
 
-    def _ask_teacher(self) -> None:
-        """Compute the teacher's vectors of all sets that are not streamed, once."""
-        if self.teacher is None:
-            return
-        for row_set, objective in zip(self.mixture.sets, self.objectives, strict=True):
-            if objective.config.needs_teacher:
-                texts = teacher_texts(row_set, self.teacher, objective.documents)
-                self.teacher.add(texts, self.accelerator.wait_for_everyone)
-
-    def _teacher_vectors(self, prepared: _Prepared) -> Tensor | None:
-        """(b, 1 + M, E) of this rank's rows; (Q + N, E) of a whole block."""
+    def _teacher_vectors(self, prepared: PreparedBatch) -> Tensor | None:
         if self.teacher is None or not self.objectives[prepared.batch.set_index].config.needs_teacher:
             return None
-        rows = prepared.rows
-        if isinstance(prepared.texts, BatchTexts):
-            texts = batch_texts(rows, self.teacher, prepared.texts.documents.shape[1])
-            return teacher_rows(torch.from_numpy(self.teacher(texts.texts)), texts).to(self.device)
-        row_set: Any = self.mixture.sets[prepared.batch.set_index]
-        shared = row_set.documents(prepared.batch.documents)
-        block = block_texts(row_set.queries(prepared.batch.indices), shared, self.teacher)
-        vectors = torch.from_numpy(self.teacher(block.texts))
-        return torch.cat([vectors[block.queries], vectors[block.documents]]).to(self.device)
+        return batch_vectors(self.teacher, prepared, self.mixture.sets[prepared.batch.set_index]).to(self.device)
 
-    def _speed(self, tokens: int, prepared: _Prepared, seconds: float) -> dict[str, float]:
+    def _speed(self, tokens: int, prepared: PreparedBatch, seconds: float) -> dict[str, float]:
         work = step_flops(
             self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None, self.config.frozen_layers
         )
         return {"tokens_per_second": tokens * self.world_size / seconds, "mfu": work / seconds / self._peak}
 
-    def _global_loss(
-        self, embeddings: Tensor, prepared: _Prepared, objective: Objective, teacher: Tensor | None
-    ) -> tuple[Tensor, dict[str, float]]:
-        texts = prepared.texts
-        if isinstance(texts, BlockTexts):
-            return self._block_loss(embeddings, prepared, objective, teacher)
-        sizes = slice_sizes(len(prepared.batch.indices), self.world_size)
-        device = embeddings.device
-
-        def of_all_ranks(own: Tensor) -> Tensor:
-            return gather_rows(own.to(device), sizes)
-
-        return objective(
-            of_all_ranks(embeddings[texts.queries.to(device)]),
-            of_all_ranks(embeddings[texts.documents.to(device)]),
-            of_all_ranks(texts.query_ids),
-            of_all_ranks(texts.document_ids),
-            of_all_ranks(texts.scores),
-            None if teacher is None else of_all_ranks(teacher),
-            answered=of_all_ranks(texts.answered),
-            projection=self.projection,
-        )
-
-    def _block_loss(
-        self, embeddings: Tensor, prepared: _Prepared, objective: Objective, teacher: Tensor | None
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a block, of which every rank knows all but the embeddings."""
-        texts, layout, device = prepared.texts, prepared.layout, embeddings.device
-        assert layout is not None
-        count, shared = layout.targets.shape
-        queries = gather_rows(embeddings[texts.queries.to(device)], slice_sizes(count, self.world_size))
-        documents = gather_rows(embeddings[texts.documents.to(device)], slice_sizes(shared, self.world_size))
-
-        def tensor(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).to(device)
-
-        block = Block(
-            documents,
-            tensor(layout.rows),
-            tensor(layout.targets),
-            None if layout.likely is None else tensor(layout.likely),
-            None if teacher is None else teacher[:count],
-            None if teacher is None else teacher[count:],
-        )
-        return objective(
-            queries, documents[block.rows], tensor(layout.query_ids), tensor(layout.document_ids),
-            tensor(layout.scores), answered=tensor(layout.answered), block=block, projection=self.projection,
+    def _fetch(self, step: int) -> PreparedBatch:
+        return prepare_batch(
+            self.mixture, self.objectives, self.model, step,
+            rank=self.rank, world_size=self.world_size, max_length=self.config.max_seq_length,
         )  # fmt: skip
-
-    def _fetch(self, step: int) -> _Prepared:
-        batch = self.mixture.at(step)
-        row_set: Any = self.mixture.sets[batch.set_index]
-        columns = self.objectives[batch.set_index].documents
-        rows = row_set.rows(batch.slice(self.rank, self.world_size))
-        texts: BatchTexts | BlockTexts
-        layout = None
-        if batch.documents is None:
-            texts = batch_texts(rows, self.model, columns)
-        else:
-            if min(len(batch.indices), len(batch.documents)) < self.world_size:
-                raise ConfigError(f"set {row_set.name}: a block is too small for {self.world_size} ranks; use fewer")
-            layout = row_set.layout(batch.indices, batch.documents, columns)
-            queries, documents = row_set.queries(batch.indices), row_set.documents(batch.documents)
-            texts = block_texts(queries, documents, self.model, self.rank, self.world_size)
-        tokens = self.model.tokenize(texts.texts, max_length=self.config.max_seq_length)
-        return _Prepared(batch, rows, texts, tokens, layout)
-
-    def _stop_at(self, step: int, prepared: _Prepared, loss: float, norm: float) -> None:
-        path = self.folder / f"not-finite-step-{step + 1}-rank-{self.rank}.json"
-        write_json(path, [asdict(row) for row in prepared.rows], indent=1)
-        raise DataError(
-            f"step {step + 1}: the loss ({loss}) or the gradient norm ({norm}) is not finite; its rows are in {path}; "
-            "lower learning_rate or use precision: fp32"
-        )
-
-    def _check_weights(self, done: int, wrapped: nn.Module) -> None:
-        """Make sure that the last step left numbers: its gradient was finite, what it made of the weights may not be.
-
-        Raises:
-            DataError: it did not; no checkpoint has these weights.
-        """
-        try:
-            cast(Any, self._unwrapped(wrapped)).check_finite(f"step {done}")
-        except ModelError as error:
-            raise DataError(f"{error}; lower learning_rate or use precision: fp32") from None
 
     # ---- setting up, checkpoints ----
 
@@ -453,37 +336,13 @@ class Trainer:
         checkpoint = checkpoints.latest(folder)
         if checkpoint is None:
             return 0
-        saved = {key: checkpoint.state.get(key) for key in self.identity}
-        saved["stage"] = _under_current_names(saved["stage"])
-        what = {"plan": "with another data plan", "model": "of another model", "stage": "with other settings"}
-        for key, value in self.identity.items():
-            if saved[key] != value:
-                raise ConfigError(
-                    f"{checkpoint.path}: a checkpoint {what[key]}; choose another output folder with --out"
-                )
-        self._check_further(checkpoint)
+        check_same_run(checkpoint, self.identity, self.further)
         checkpoints.load(
             checkpoint, self._unwrapped(wrapped), optimizer, trained_only=self.config.lora is not None,
             beside=self.projection,
         )  # fmt: skip
-        self._judged = {int(step): score for step, score in checkpoint.state.get("scores", [])}
+        self._patience.recall(checkpoint.state)
         return checkpoint.step
-
-    def _check_further(self, checkpoint: checkpoints.Checkpoint) -> None:
-        what = {"data": "the texts, negatives or scores of its sets", "embedder": "tokenizer or settings of its model"}
-        for key, changed in what.items():
-            if key in checkpoint.state and checkpoint.state[key] != self.further[key]:
-                raise ConfigError(
-                    f"{checkpoint.path}: a checkpoint from before {changed} changed; restore them, or choose another "
-                    "output folder with --out"
-                )
-        inputs = self.further["inputs"]
-        for label, digest in checkpoint.state.get("inputs", {}).items():
-            if inputs and inputs.get(label) != digest:
-                raise ConfigError(
-                    f"{checkpoint.path}: a checkpoint from before {label} changed; restore it, or choose another "
-                    "output folder with --out"
-                )
 
     def _saves_after(self, done: int) -> bool:
         every = self.config.checkpoint_every
@@ -499,15 +358,6 @@ class Trainer:
             return {}
         return dict(scores) if isinstance(scores, Mapping) else {"score": float(scores)}
 
-    def _keep_score(self, done: int, score: float | None) -> None:
-        """Keep the score for the decision to stop, which must be the first rank's on all of them."""
-        if score is not None:
-            self._judged[done] = of_first_rank(score, self.device)
-
-    def _is_patience_over(self) -> bool:
-        patience, best = self.config.patience, best_step(self._judged)
-        return patience is not None and best is not None and sum(step > best for step in self._judged) >= patience
-
     def _save(self, done: int, wrapped: nn.Module, optimizer: torch.optim.Optimizer, score: float | None) -> None:
         folder = self.folder / "checkpoints"
         state: dict[str, Any] = {**self.identity, **self.further}
@@ -515,9 +365,8 @@ class Trainer:
         if score is not None:
             state["score"] = score
             best = best_step(_scores(checkpoints.checkpoints(folder)) | {done: score})
-            if self.config.patience:
-                self._keep_score(done, score)
-                state["scores"] = list(self._judged.items())
+            self._patience.keep(done, score)
+            state |= self._patience.record()
         checkpoints.save(
             folder, done, self._unwrapped(wrapped), optimizer, state, keep=self.config.keep_checkpoints, best=best,
             trained_only=self.config.lora is not None, writes=self._is_main, beside=self.projection,
@@ -542,25 +391,3 @@ class Trainer:
 
 def _scores(kept: Sequence[checkpoints.Checkpoint]) -> dict[int, float | None]:
     return {checkpoint.step: checkpoint.state.get("score") for checkpoint in kept}
-
-
-def _under_current_names(stage: Any) -> Any:
-    """A resolved stage that an earlier version may have written, under the names of this one; other text as it is."""
-    try:
-        return StageConfig.model_validate(StageConfig.upgrade(json.loads(stage))).model_dump_json()
-    except (TypeError, ValueError):
-        return stage
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Check that the trackers are installed: accelerate would only warn and track nothing.
-
-    Args:
-        names: as in ``trainer.trackers``.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise ConfigError(f"trackers: {name} is not installed; pip install 'gecko-train[{name}]', or leave it out")

@@ -10,6 +10,7 @@ from gecko_core.errors import DataError, ModelError
 from gecko_core.folder import check_model, resolve
 from gecko_core.io import HUB, below_data_dir, file_hash, find_data, unreadable
 from gecko_train.config import StageConfig, StudentConfig
+from gecko_train.loop.trackers import check_trackers
 
 Inputs = dict[str, Path]
 
@@ -57,10 +58,7 @@ def check_stage(name: str, stage: StageConfig) -> None:
             check_model(stage.teacher)
         except ModelError as error:
             raise ModelError(f"{name}.teacher: {error}") from None
-    if stage.trainer.trackers:
-        from gecko_train.loop.trainer import check_trackers
-
-        check_trackers(stage.trainer.trackers)
+    check_trackers(stage.trainer.trackers)
 
 
 def _paths(name: str, stage: StageConfig) -> dict[str, str]:
