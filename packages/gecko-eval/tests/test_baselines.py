@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from gecko_core.errors import DataError, ModelError
+from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_eval.baselines import (
     Bm25,
     _split,
@@ -200,6 +200,12 @@ def test_made_up_weights_are_found_in_a_subfolder_too(tmp_path):
 def test_bm25_without_words_says_so():
     with pytest.raises(DataError, match="no document holds a word"):
         bm25_search(["", "the of"], ["a query"], 10)
+
+
+@pytest.mark.parametrize("name", ["bm25", "st:all-minilm-l6-v2"])
+def test_a_dtype_is_for_our_own_models(name):
+    with pytest.raises(ConfigError, match=rf"{name}: dtype int8 is for models of gecko-core"):
+        load_model(name, dtype="int8")
 
 
 def test_a_run_of_gecko_train_goes_by_its_own_name(tmp_path, monkeypatch):

@@ -147,6 +147,7 @@ def test_whole_numbers_fit_into_64_bits():
         (["loop.batchsize=3"], "--set 'loop.batchsize=3': unknown key 'loop.batchsize'; did you mean 'batch_size'?"),
         (["name=b", "loop.batch_size=1", "loop.rate=1"], "--set 'loop.batch_size=1': loop.batch_size: input should be"),
         (["loop.batch_size=1", "loop.batch_size=0"], "--set 'loop.batch_size=0': loop.batch_size: "),
+        ([f"loop.batch_size={2**63}", "loop.rate=1"], f"--set 'loop.batch_size={2**63}': loop: batch_size: a whole"),
         (["sets=[{}]", "sets.0.rate=x"], "--set 'sets.0.rate=x': sets.0.rate: "),
         (["sets=[{rate: x}]", "sets.0.batch_size=4"], "--set 'sets=[{rate: x}]': sets.0.rate: "),
         ([Override("loop.batch_size=1", "--batch 1")], "--batch 1: loop.batch_size: "),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gecko_core.backbones import check_folder, quiet
-from gecko_core.errors import DataError, ModelError, first_line
+from gecko_core.errors import ConfigError, DataError, ModelError, first_line
 from gecko_core.io import read_json
 from gecko_core.lazy import import_without
 from gecko_core.text_words import search_terms
@@ -246,7 +246,10 @@ def load_model(
 
     Raises:
         ModelError: no such model, or one that cannot be loaded.
+        ConfigError: a ``dtype`` for a model that is no Gecko.
     """
+    if (name == "bm25" or name.startswith("st:")) and dtype not in (None, "float32"):
+        raise ConfigError(f"{name}: dtype {dtype} is for models of gecko-core; leave it out (--dtype) for this one")
     if name == "bm25":
         return Bm25()
     label = label_of(name.removeprefix("st:"))

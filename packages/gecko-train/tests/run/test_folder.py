@@ -39,16 +39,43 @@ def test_another_runs_folder_is_refused_and_left_alone(tmp_path):
     with RunFolder.claim(tmp_path / "run", parse_recipe({"finetune": {"sets": [{"source": "fret"}]}})):
         pass
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    other = parse_recipe({"finetune": {"sets": [{"source": "fret"}], "trainer": {"batch_size": 7}}})
+    other = parse_recipe({"prefinetune": {"sets": [{"source": "title-body"}], "trainer": {"batch_size": 7}}})
     with (
         pytest.raises(
             ConfigError,
-            match=r"another recipe .finetune\.trainer\.batch_size: 64 there, 7 here.; give the same settings",
+            match=r"another recipe .prefinetune\..*; give the same settings",
         ),
         RunFolder.claim(tmp_path / "run", other),
     ):
         pass
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_finetuning_may_be_corrected_until_it_has_begun(tmp_path):
+    """Hours of an LLM's work are in the folder when a set of the last step turns out to be wrong."""
+    path, one = tmp_path / "run", {"sets": [{"source": "fret"}]}
+    with RunFolder.claim(path, parse_recipe({"finetune": one})) as folder:
+        folder.stage("corpus", dict)
+    corrected = parse_recipe({"finetune": one | {"trainer": {"batch_size": 7}}})
+    assert RunFolder.look(path, corrected).finished("corpus") == {}
+    with RunFolder.claim(path, corrected):
+        pass
+    assert parse_recipe(yaml.safe_load((path / "recipe.yaml").read_text())) == corrected
+    for other in (
+        {"finetune": one, "seed": 3},
+        {"finetune": one | {"enabled": False}},
+        {"finetune": one | {"interpolate": None}},
+        {"finetune": one | {"known_items": {"titles": 3}}},
+        {"finetune": one | {"trainer": {"patience": 3}}},
+    ):
+        with pytest.raises(ConfigError, match="another recipe"):
+            RunFolder.look(path, parse_recipe(other))
+    for made in ("stages/finetune.json", "finetune/checkpoints"):
+        (path / made).mkdir(parents=True)
+        with pytest.raises(ConfigError, match=r"another recipe .finetune\.trainer\.batch_size: 7 there, 64 here"):
+            RunFolder.look(path, parse_recipe({"finetune": one}))
+        (path / made).rmdir()
+    RunFolder.look(path, parse_recipe({"finetune": one}))
 
 
 def test_a_run_of_an_earlier_version_is_the_same_run_under_the_new_names(tmp_path):
@@ -65,6 +92,8 @@ def test_a_run_of_an_earlier_version_is_the_same_run_under_the_new_names(tmp_pat
     with RunFolder.claim(tmp_path / "run", recipe) as folder:
         assert folder.writes
     objective["kl_weight"] = 0.25
+    (tmp_path / "run" / "stages").mkdir()
+    (tmp_path / "run" / "stages" / "finetune.json").write_text("{}")
     (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(values))
     with (
         pytest.raises(ConfigError, match=r"finetune\.objective\.kl\.weight: 0\.25 there, 0\.5 here"),

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_train.config import parse_recipe
 from gecko_train.run.journey import run_recipe, run_stage
 from gecko_train.run.plan import plan_mntp, plan_recipe, plan_stage
@@ -85,6 +85,37 @@ def test_what_would_stop_the_run_stops_the_plan(recipe, tmp_path):
     assert "(finished)" in shown(plan_stage, recipe, "prefinetune")
     with pytest.raises(ConfigError, match="another recipe"):
         shown(plan_recipe, recipe | {"seed": 7})
+
+
+FRET = {"source": "fret"}
+
+
+@pytest.mark.parametrize(
+    ("finetune", "message"),
+    [
+        ({"sets": [FRET, {"source": "tittle-body"}]}, r"finetune\.sets: unknown source 'tittle-body'"),
+        ({"sets": [FRET, {"source": "pairs"}]}, r"finetune\.sets: source 'pairs' needs a `path`"),
+        ({"sets": [FRET | {"options": {"nope": 1}}]}, r"finetune\.sets: options of source 'fret': unknown key 'nope'"),
+        ({"sets": [FRET | {"options": {"sources": ["log"]}}]}, r"this run's FRet will have no row of log; it has llm"),
+        ({"sets": [FRET, {"source": "title-body", "options": {"x": 1}}]}, r"options of source 'title-body'"),
+        ({"sets": [FRET | {"stream": True, "rows": 9}]}, r"looks at all its rows at once; leave `stream` out"),
+        ({"sets": [{"source": "texts", "options": {"queries": "gone.txt"}}]}, r"gone\.txt: no such file"),
+        ({"sets": [FRET], "objective": {"kl": {"weight": 1, "score": "nope"}}}, r"no score 'nope'; it has fused, "),
+        (
+            {"sets": [FRET], "objective": {"dims": [32, 777]}},
+            r"finetune\.objective\.dims: 777 is larger than the model's",
+        ),
+    ],
+)
+def test_what_fine_tuning_would_stop_at_after_the_llms_work(recipe, finetune, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        shown(plan_recipe, recipe | {"finetune": finetune})
+
+
+def test_a_start_model_that_is_not_there(recipe):
+    recipe["student"]["model"] = "nowhere/at/all"
+    with pytest.raises(ModelError, match=r"student\.model: "):
+        shown(plan_recipe, recipe)
 
 
 def test_masked_next_token_prediction_alone(recipe):

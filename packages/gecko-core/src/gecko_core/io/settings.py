@@ -330,7 +330,9 @@ def _to_blame(
 
 def _first(error: ValidationError) -> tuple[Any, ...]:
     first = error.errors()[0]
-    return first["loc"], first["type"], first["msg"], repr(first.get("input"))
+    given = first.get("input")
+    # Of a whole section the other keys do not matter.
+    return first["loc"], first["type"], first["msg"], None if isinstance(given, Mapping) else repr(given)
 
 
 def _shown(override: str) -> str:

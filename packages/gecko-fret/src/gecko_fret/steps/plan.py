@@ -43,8 +43,8 @@ class Measured:
 class StepCost:
     """What one step costs: requests to the LLM, tokens read and written (shared prefixes left out), measured seconds.
 
-    ``line`` describes the step in the plan. Not ``measured``: the finished build had nothing to do in this step, so that
-    its time is not known.
+    ``line`` describes the step in the plan. Not ``measured``: the finished build had nothing to do in this step, and
+    how long it takes is not known.
     """
 
     line: str

@@ -21,6 +21,9 @@ from gecko_train.config import Recipe, dump_recipe
 from gecko_train.run.inputs import Inputs, content_hash, weight_hashes
 
 _RECIPE = "recipe.yaml"
+# Of fine-tuning, what decides which items the first step sets apart.
+_APART = ("enabled", "interpolate", "known_items")
+_APART_BY = ("evaluate", "patience", "end_with")
 
 
 class RunFolder:
@@ -99,7 +102,7 @@ class RunFolder:
         with locked(path / ".lock", busy):
             remove_leftovers(path)
             begun = (path / _RECIPE).exists()
-            if not begun:
+            if not begun or _corrected(path, recipe):
                 write_text(path / _RECIPE, dump_recipe(recipe))
             try:
                 yield cls(path, recipe)
@@ -219,17 +222,35 @@ def _check(path: Path, recipe: Recipe) -> None:
         return  # a process that was killed while it wrote the recipe leaves a lock and a temporary file
     if not (path / _RECIPE).exists():
         raise ConfigError(f"{path}: holds files that are not a run of gecko-train; choose another folder with --out")
+    difference = _first_difference(_earlier(path), recipe.model_dump(mode="json"))
+    if difference is not None and not _corrected(path, recipe):
+        raise ConfigError(
+            f"{path}: holds a run of another recipe ({difference}); give the same settings to go on with "
+            "it, or another folder with --out"
+        )
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """The recipe that the folder was begun with, as this version writes it."""
     earlier = read_yaml(path / _RECIPE, "recipe")
     if _lacks_interpolation(earlier):
         earlier["finetune"]["interpolate"] = None
     with suppress(ValidationError):  # of a later version: the comparison names the first key that differs
         earlier = Recipe.model_validate(Recipe.upgrade(earlier)).model_dump(mode="json")
-    difference = _first_difference(earlier, recipe.model_dump(mode="json"))
-    if difference is not None:
-        raise ConfigError(
-            f"{path}: holds a run of another recipe ({difference}); give the same settings to go on with "
-            "it, or another folder with --out"
-        )
+    return earlier
+
+
+def _corrected(path: Path, recipe: Recipe) -> bool:
+    """Whether the recipe differs in fine-tuning alone, which has made nothing yet, and in nothing that is set apart."""
+    earlier, wanted = _earlier(path), recipe.model_dump(mode="json")
+    begun = any((path / made).exists() for made in ("stages/finetune.json", "finetune/checkpoints"))
+    if begun or not isinstance(earlier.get("finetune"), dict):
+        return False
+    before, now = earlier["finetune"], wanted["finetune"]
+    apart = [{key: section.get(key) for key in _APART} for section in (before, now)]
+    by = [{key: (section.get("trainer") or {}).get(key) for key in _APART_BY} for section in (before, now)]
+    others = [{**whole, "finetune": None} for whole in (earlier, wanted)]
+    return before != now and all(_first_difference(*pair) is None for pair in (apart, by, others))
 
 
 def _checksum(result: Mapping[str, Any]) -> str:

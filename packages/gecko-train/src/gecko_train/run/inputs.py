@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gecko_core.errors import DataError, ModelError
+from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.folder import check_model, resolve
 from gecko_core.io import HUB, below_data_dir, file_hash, find_data, unreadable
 from gecko_train.config import StageConfig, StudentConfig
+from gecko_train.data.sources.registry import check_set
 from gecko_train.loop.trackers import check_trackers
+from gecko_train.loss.objective import Objective
 
 Inputs = dict[str, Path]
 
@@ -36,15 +38,16 @@ def stage_inputs(name: str, stage: StageConfig) -> Inputs:
     return found | (_model(f"{name}.teacher", stage.teacher) if stage.teacher else {})
 
 
-def check_stage(name: str, stage: StageConfig) -> None:
+def check_stage(name: str, stage: StageConfig, dims: Sequence[int]) -> None:
     """Check that a stage's files are there, its teacher, and the libraries that its trainer needs.
 
     Args:
         name: section of the recipe.
         stage: the section.
+        dims: Matryoshka widths of the student.
 
     Raises:
-        ConfigError: a library is not installed.
+        ConfigError: a library is not installed; a source, an option or a width that there is not.
         DataError: a file or folder that is not there.
         ModelError: the teacher is not there, and the hub does not give it.
     """
@@ -59,6 +62,12 @@ def check_stage(name: str, stage: StageConfig) -> None:
         except ModelError as error:
             raise ModelError(f"{name}.teacher: {error}") from None
     check_trackers(stage.trainer.trackers)
+    for entry in stage.sets:
+        try:
+            check_set(entry)
+            Objective(stage.objective_of(entry), dims)
+        except (ConfigError, DataError) as error:
+            raise type(error)(f"{name}.{error}") from None
 
 
 def _paths(name: str, stage: StageConfig) -> dict[str, str]:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from gecko_core.io import find_data
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import RowSet, TrainingRow
-from gecko_train.data.sources.base import Source, SourceContext
+from gecko_train.data.sources.base import NoOptions, Source, SourceContext
 
 
 class Arrow(Source):
     """Rows as they were written; only those of a batch are read."""
 
+    options = NoOptions
     not_streamed = "is memory-mapped already"
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:

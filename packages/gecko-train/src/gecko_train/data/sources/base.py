@@ -78,18 +78,34 @@ class SourceContext:
         )
 
 
+class NoOptions(Section):
+    """Of a source that has none."""
+
+
 class Source(ABC):
     """Where the rows of a training set come from.
 
     Attributes:
+        options: model of the set's ``options``, which are checked before a run starts; None: not before rows are read.
         needs_path: whether a set of this source must name a ``path``.
         run_input: what a set without a path reads of the run: its ``corpus``, its ``fret`` folder, or nothing.
         not_streamed: why its rows cannot be read one after the other while training; empty where they can.
     """
 
+    options: ClassVar[type[Section] | None] = None
     needs_path: ClassVar[bool] = True
     run_input: ClassVar[Literal["corpus", "fret"] | None] = None
     not_streamed: str = ""
+
+    def check(self, config: SetConfig) -> None:
+        """Check, before anything is read, what the recipe says of a set.
+
+        Raises:
+            ConfigError: a wrong option.
+            DataError: a file that the options name is not there.
+        """
+        if self.options is not None:
+            parse_options(self.options, config)
 
     @abstractmethod
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gecko_core.io import Section, find_data
-from gecko_eval.data import load_beir
+from gecko_eval.data import find_qrels, load_beir
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
@@ -19,6 +19,12 @@ class BeirOptions(Section):
 
 class Beir(Source):
     """A row per relevant document of each query, in the order of the judgements; documents keep their titles."""
+
+    options = BeirOptions
+
+    def check(self, config: SetConfig) -> None:
+        """See ``Source``: the split's judgements, too."""
+        find_qrels(find_data(config.path or ""), parse_options(BeirOptions, config).split)
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``."""

@@ -14,13 +14,14 @@ from pydantic import Field
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import Section, find_data
 from gecko_core.randomness import Stream, stream_generator
-from gecko_fret import FretData, FretRow, load_fret
+from gecko_fret import FretConfig, FretData, FretRow, load_fret
 from gecko_fret.corpus import Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.data.scores import Targets, likely_answers
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
+from gecko_train.loss.objective import ObjectiveConfig
 
 _ALL = 2**31  # more candidates than a row has
 
@@ -38,6 +39,7 @@ class FretOptions(Section):
 class Fret(Source):
     """The FRet folder at ``path``, or the run's."""
 
+    options = FretOptions
     needs_path = False
     run_input = "fret"
     not_streamed = "looks at all its rows at once"
@@ -59,6 +61,32 @@ class Fret(Source):
             name, itertools.islice(context.left(lists), config.limit), config.blocks, seed=context.seed,
             hard_negatives=context.hard_negatives, share=context.false_negative_share, log_scores=lists.logarithms,
         )  # fmt: skip
+
+
+def check_run_set(config: SetConfig, objective: ObjectiveConfig, fret: FretConfig) -> None:
+    """Check what a set asks of the FRet data that the run itself will build.
+
+    Args:
+        config: a set of source ``fret`` without a path.
+        objective: the stage's, with what the set overrides.
+        fret: the build's configuration.
+
+    Raises:
+        ConfigError: the build will not have it.
+    """
+    sources = parse_options(FretOptions, config).sources or []
+    missing = [name for name in sources if name not in fret.generate.sources]
+    if missing:
+        raise ConfigError(
+            f"sets: options of source 'fret': sources: this run's FRet will have no row of {', '.join(missing)}; it "
+            f"has {', '.join(fret.generate.sources)} (fret.generate.sources)"
+        )
+    score, _ = objective.targets(config.blocks is not None)
+    known = [*dict.fromkeys(["fused", "probability", "similarity", *fret.score.all_judges])]
+    if score is not None and score not in known:
+        raise ConfigError(
+            f"objective: this run's FRet will have no score {score!r}; it has {', '.join(known)} (fret.score.judges)"
+        )
 
 
 def _folder(config: SetConfig, context: SourceContext) -> Path:

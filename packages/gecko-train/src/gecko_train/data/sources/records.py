@@ -51,13 +51,21 @@ class AdaptedRecords(Source):
         self.adapter = adapter
         self.not_streamed = "looks at all its rows at once" if adapter.whole else ""
 
-    def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
+    def check(self, config: SetConfig) -> None:
         """See ``Source``."""
-        override = config.objective
+        self._read_options(config)
+
+    def _read_options(self, config: SetConfig) -> FileOptions | HubOptions:
         options = _options(config)
         for key in ("min_score", "count_from"):
             if getattr(options, key) is not None and key not in self.adapter.reads:
                 raise ConfigError(f"sets: source {config.source!r} does not read the option {key!r}; leave it out")
+        return options
+
+    def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
+        """See ``Source``."""
+        override = config.objective
+        options = self._read_options(config)
         drawn = override.hard_negatives if override and "hard_negatives" in override.model_fields_set else 1
         settings = Settings(
             task=config.task or self.adapter.task,

@@ -38,6 +38,27 @@ def run_inputs(sets: Iterable[SetConfig]) -> set[str]:
     return {source.run_input for source in sources if source is not None and source.run_input is not None}
 
 
+def check_set(config: SetConfig) -> Source:
+    """Check what a recipe says of a set, as far as it can be told without reading it.
+
+    Returns:
+        Its source.
+
+    Raises:
+        ConfigError: unknown source, one that needs a path, cannot be streamed or made blocks of, or a wrong option.
+        DataError: a file that it names is not there.
+    """
+    source = SOURCES.get(config.source)
+    if source is None:
+        raise ConfigError(f"sets: unknown source {config.source!r}; the sources are {', '.join(SOURCES)}")
+    if source.needs_path and not config.path:
+        raise ConfigError(f"sets: source {config.source!r} needs a `path`")
+    if config.stream and source.not_streamed and config.blocks is None:
+        raise ConfigError(f"sets: source {config.source!r} {source.not_streamed}; leave `stream` out")
+    source.check(config)
+    return source
+
+
 def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet | BlockSet:
     """Load one set of a recipe: in memory, memory-mapped (source ``arrow``), streamed, or cut into blocks.
 
@@ -45,18 +66,12 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
         ConfigError: unknown source, one that needs a path or a corpus which is not there, or one that is not streamed.
         DataError: the data cannot be read as that source.
     """
-    source = SOURCES.get(config.source)
-    if source is None:
-        raise ConfigError(f"sets: unknown source {config.source!r}; the sources are {', '.join(SOURCES)}")
-    if source.needs_path and not config.path:
-        raise ConfigError(f"sets: source {config.source!r} needs a `path`")
+    source = check_set(config)
     name = config.name or (Path(config.path).name.split(".")[0] if config.path else config.source)
     if config.blocks is not None:
         return source.blocks(config, context, name)
     if not config.stream:
         return source.load(config, context, name)
-    if source.not_streamed:
-        raise ConfigError(f"sets: source {config.source!r} {source.not_streamed}; leave `stream` out")
 
     def read() -> Iterator[TrainingRow]:
         return itertools.islice(context.left(source.rows(config, context)), config.limit)

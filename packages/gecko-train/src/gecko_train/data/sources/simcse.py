@@ -34,6 +34,7 @@ class Simcse(Source):
     Language models have no dropout of their own: see ``trainer.attention_dropout``.
     """
 
+    options = SimcseOptions
     needs_path = False
     run_input = "corpus"
     not_streamed = "draws no texts twice, for which it looks at all of them"

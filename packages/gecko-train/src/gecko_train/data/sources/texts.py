@@ -45,9 +45,14 @@ class Texts(Source):
     terms with a teacher learn from them.
     """
 
+    options = TextsOptions
     needs_path = False
     run_input = "corpus"
     not_streamed = "draws no texts twice, for which it looks at all of them"
+
+    def check(self, config: SetConfig) -> None:
+        """See ``Source``: the file of queries, too."""
+        _read_options(config)
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``; one text a row."""
@@ -91,13 +96,20 @@ class Texts(Source):
 
 
 def _parsed(config: SetConfig, context: SourceContext) -> tuple[TextsOptions, Corpus]:
-    options = parse_options(TextsOptions, config)
+    options = _read_options(config)
     corpus = load_corpus(find_data(config.path)) if config.path else context.corpus
     if corpus is None:
         raise ConfigError("sets: source 'texts' without a path and without a corpus; give it a `path`")
+    return options, corpus
+
+
+def _read_options(config: SetConfig) -> TextsOptions:
+    options = parse_options(TextsOptions, config)
     if options.queries is None and "queries" in options.kinds:
         raise ConfigError("sets: kinds of source 'texts' name queries; give their file in the options (queries: FILE)")
-    return options, corpus
+    if options.queries is not None:
+        find_data(options.queries)
+    return options
 
 
 def _queries(options: TextsOptions, corpus: Corpus) -> Iterator[str]:

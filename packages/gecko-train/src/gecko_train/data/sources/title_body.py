@@ -9,12 +9,13 @@ from gecko_core.io import find_data
 from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, TrainingRow
-from gecko_train.data.sources.base import Source, SourceContext
+from gecko_train.data.sources.base import NoOptions, Source, SourceContext
 
 
 class TitleBody(Source):
     """The corpus at ``path``, or the run's."""
 
+    options = NoOptions
     needs_path = False
     run_input = "corpus"
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gecko_core.errors import ModelError
+from gecko_core.folder import check_model
 from gecko_train.config import Recipe
 from gecko_train.run.closing import METRICS
 from gecko_train.run.inputs import Inputs, student_input
@@ -35,6 +37,14 @@ class Evaluate(Step):
     def inputs(self, recipe: Recipe) -> Inputs:
         """See ``Step``."""
         return {} if self.model.stage else student_input(recipe.student)
+
+    def check(self, recipe: Recipe) -> None:
+        """See ``Step``: the start model."""
+        if not self.model.stage:
+            try:
+                check_model(recipe.student.model)
+            except ModelError as error:
+                raise ModelError(f"student.model: {error}") from None
 
     def plan(self, journey: Journey) -> list[str]:
         """See ``Step``."""

@@ -12,6 +12,7 @@ from gecko_core.io import write_json
 from gecko_fret.corpus import load_corpus
 from gecko_train.config import FinetuneConfig, Recipe, SetConfig
 from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.fret import check_run_set
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.frozen import check_frozen_layers
 from gecko_train.run.choice import judge_checkpoints
@@ -48,7 +49,13 @@ class Train(Step):
     def check(self, recipe: Recipe) -> None:
         """See ``Step``."""
         config = self.model.config(recipe)
-        check_stage(self.model.stage, config)
+        check_stage(self.model.stage, config, recipe.student.dims)
+        for entry in config.sets:
+            if entry.source == "fret" and not entry.path:
+                try:
+                    check_run_set(entry, config.objective_of(entry), recipe.fret)
+                except ConfigError as error:
+                    raise ConfigError(f"{self.model.stage}.{error}") from None
         check_frozen_layers(recipe.student.model, config.trainer.frozen_layers)
 
     def outputs(self, recipe: Recipe) -> list[str]:
