@@ -182,3 +182,12 @@ def test_a_manifest_that_lacks_something(tmp_path, lost):
     (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST | {"counts": {"rows": 3}}))
     with pytest.raises(DataError, match=r"manifest\.json: lacks 'attempts'; take the rates of another build"):
         read_measured(tmp_path)
+
+
+def test_a_build_whose_judges_asked_no_llm(tmp_path):
+    config = MANIFEST["config"] | {"score": {"judges": ["similarity", "bm25"]}}
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST | {"config": config}))
+    text = describe_cost(paper({}), TWO, tmp_path)
+    assert "without score: nothing of it was done there" in text
+    alike = parse_config({"score": {"judges": ["similarity", "bm25"]}})
+    assert "without" not in describe_cost(alike, TWO, tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from gecko_core.encode.quantization import Precision, quantize
 from gecko_core.encode.texts import checked_texts
 from gecko_core.errors import BackendError, ConfigError, first_line
 from gecko_core.io import Progress, make_progress
+from gecko_core.threads import usable_cores
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
@@ -57,7 +57,7 @@ class EncoderPool:
         # Workers on the CPU read the weights from shared memory: no copies.
         shared = self.model if self.model.device.type == "cpu" else copy.deepcopy(self.model).cpu()
         on_cpu = sum(name == "cpu" for name in self.devices)
-        threads = max(1, (os.cpu_count() or 1) // max(1, on_cpu))
+        threads = max(1, usable_cores() // max(1, on_cpu))
         try:
             for name in self.devices:
                 ours, theirs = context.Pipe()

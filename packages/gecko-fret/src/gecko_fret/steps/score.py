@@ -25,7 +25,7 @@ from gecko_fret.steps.judging import (
 )
 from gecko_fret.steps.measure import MEASURE, measures
 from gecko_fret.steps.parts import Layout
-from gecko_fret.steps.plan import Plan, StepCost
+from gecko_fret.steps.plan import Measured, Plan, StepCost
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 from gecko_fret.steps.sources import as_shown
 
@@ -102,15 +102,13 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         config, like = plan.config, plan.like
         pairs = plan.rows["scored_pairs"] = plan.rows["passed"] * min(config.retrieve.candidates, plan.passages)
         (passes, read), seconds = llm_reads(plan, pairs), 0.0
-        known = like is not None and like.counts["scored_pairs"] > 0
-        if like is not None and known:
-            # Manifests of version 0.1 name no judges: there were only the paper's.
-            earlier = llm_passes(ScoreConfig.model_validate({"judges": PAPER_JUDGES} | like.config["score"]))
-            share = pairs * passes / (like.counts["scored_pairs"] * earlier)
+        measured = _measured_passes(like) if like else 0
+        if like and measured:
+            share = pairs * passes / measured
             read, seconds = share * like.tokens[self.name]["prompt_tokens"], share * like.seconds[self.name]
         less = ", less where queries share passages" if config.score.blocks and not like else ""
         line = f"{plan.bound} {pairs:.0f} pairs x {passes}: {read:.0f} tokens read{less}"
-        return StepCost(line, pairs * passes, read, seconds=seconds, measured=known)
+        return StepCost(line, pairs * passes, read, seconds=seconds, measured=not passes or measured > 0)
 
     def layout(self, config: FretConfig) -> Layout[ScoredPair]:
         """See ``scored_layout``."""
@@ -141,6 +139,13 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
 
 
 SCORE = ScoreStep()
+
+
+def _measured_passes(like: Measured) -> int:
+    """Passes of the LLM over pairs in a finished build."""
+    # Manifests of version 0.1 name no judges: there were only the paper's.
+    earlier = llm_passes(ScoreConfig.model_validate({"judges": PAPER_JUDGES} | like.config["score"]))
+    return like.counts["scored_pairs"] * earlier
 
 
 def _skips(config: FretConfig) -> bool:
