@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gecko_core import format_document, format_query
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import whole_folder, whole_path
+from gecko_core.io import is_leftover, whole_folder, whole_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
 from gecko_fret.steps.parts import write_parquet
@@ -91,7 +91,9 @@ def _check_place(to: Path, folder: Path, ending: str | None, overwrite: bool) ->
     if to.exists() and not overwrite and not (to.is_dir() and not any(to.iterdir())):
         raise ConfigError(f"{to}: exists; choose another name or give --overwrite")
     if ending is None and to.is_dir():  # it is replaced as a whole
-        others = sorted(entry.name for entry in to.iterdir() if entry.name not in _TEVATRON)
+        others = sorted(
+            entry.name for entry in to.iterdir() if not (entry.name in _TEVATRON or is_leftover(entry.name))
+        )
         if others:
             raise ConfigError(f"{to}: holds other files than an export's ({others[0]}, ...); choose another folder")
 

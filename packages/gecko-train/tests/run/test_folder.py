@@ -39,11 +39,11 @@ def test_another_runs_folder_is_refused_and_left_alone(tmp_path):
     with RunFolder.claim(tmp_path / "run", parse_recipe({"finetune": {"sets": [{"source": "fret"}]}})):
         pass
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    other = parse_recipe({"prefinetune": {"sets": [{"source": "title-body"}], "trainer": {"batch_size": 7}}})
+    other = parse_recipe({"prefinetune": {"trainer": {"batch_size": 7}}, "finetune": {"sets": [{"source": "fret"}]}})
     with (
         pytest.raises(
             ConfigError,
-            match=r"another recipe .prefinetune\..*; give the same settings",
+            match=r"another recipe .prefinetune\.trainer\.batch_size: 64 there, 7 here.; give the same settings",
         ),
         RunFolder.claim(tmp_path / "run", other),
     ):

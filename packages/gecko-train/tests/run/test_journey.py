@@ -19,18 +19,13 @@ TRAINER = {"batch_size": 8, "max_steps": 3, "learning_rate": 1e-3, "checkpoint_e
 
 
 @pytest.fixture
-def recipe(tiny_backbone, corpus_file, tmp_path):
+def recipe(small_recipe, corpus_file, tmp_path):
     """Pre-finetuning and fine-tuning of the tiny backbone, the second on plain pairs instead of FRet."""
     pairs = tmp_path / "pairs.jsonl"
     passages = [json.loads(line) for line in corpus_file.read_text().splitlines()]
     rows = [{"query": passage["title"], "positive": passage["text"]} for passage in passages]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {
-        "name": "tiny",
-        "output": str(tmp_path / "run"),
-        "corpus": {"path": str(corpus_file)},
-        "student": {"model": str(tiny_backbone), "backbone": True, "dims": [32, 16], "max_seq_length": 64},
-        "evaluation": {"queries": 10, "max_documents": 30},
+    return small_recipe | {
         "prefinetune": {
             "sets": [{"source": "title-body"}],
             "trainer": TRAINER,

@@ -14,16 +14,8 @@ TRAINER = {"batch_size": 8, "max_steps": 2, "precision": "fp32"}
 
 
 @pytest.fixture
-def recipe(tiny_backbone, corpus_file, tmp_path):
-    return {
-        "name": "tiny",
-        "output": str(tmp_path / "run"),
-        "corpus": {"path": str(corpus_file)},
-        "student": {"model": str(tiny_backbone), "backbone": True, "dims": [32, 16], "max_seq_length": 64},
-        "evaluation": {"queries": 10, "max_documents": 30},
-        "prefinetune": {"trainer": TRAINER},
-        "finetune": {"enabled": False},
-    }
+def recipe(small_recipe):
+    return small_recipe | {"prefinetune": {"trainer": TRAINER}, "finetune": {"enabled": False}}
 
 
 def shown(plan, recipe, *arguments):
