@@ -166,7 +166,7 @@ def test_two_files_of_one_export_stay_together(folder, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert not (tmp_path / "new").exists()
-    (out / ".train.jsonl.7-host.tmp").touch()  # as a killed process of an earlier version left it
+    (out / ".train.jsonl.7-0123ab.tmp").touch()  # as a killed process of an earlier version left it
     export_fret(folder, out, "tevatron", prompts=True, overwrite=True)
     after = {path.name: path.read_bytes() for path in out.iterdir()}
     assert after.keys() == before.keys()
