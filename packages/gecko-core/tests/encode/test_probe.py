@@ -169,6 +169,32 @@ def test_what_is_measured():
     assert all(a > 0 and b > 0 for times in found.attention.values() for a, b in times.values())
 
 
+@pytest.mark.parametrize(
+    ("disturbed", "rounds"),
+    [
+        ([], 4),
+        ([9, 7, 5, 8], 6),  # on a busy machine until two rounds agree
+        ([60, 50, 40, 30], 4),  # or enough time is spent
+    ],
+)
+def test_rounds_of_a_busy_machine_are_not_what_counts(disturbed, rounds, monkeypatch):
+    clock, calls = [0.0], {"a": 0, "b": 0}
+
+    def way(name, ms):
+        def run():
+            number = calls[name] - 1  # the first call does not count
+            calls[name] += 1
+            clock[0] += (disturbed[number] * ms if 0 <= number < len(disturbed) else ms) / 1000
+
+        return run
+
+    monkeypatch.setattr(probe.time, "perf_counter", lambda: clock[0])
+    found = probe._milliseconds(way("a", 1.0), way("b", 2.0))
+    assert calls == {"a": rounds + 1, "b": rounds + 1}
+    shortest = min(disturbed) if rounds == len(disturbed) else 1
+    assert found == pytest.approx([shortest * 1.0, shortest * 2.0])
+
+
 def test_explained():
     found = measured(products={"PyTorch": 2.0, "oneDNN": 1.0, "oneDNN, prepared": 0.9})
     lines = explained(found, Choices(True, True, {"float32": 0}), 3, "measured now, in 5 ms").splitlines()
