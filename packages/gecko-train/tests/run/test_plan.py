@@ -1,6 +1,7 @@
 """What `--dry-run` shows, beside what a run then does."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -101,6 +102,17 @@ FRET = {"source": "fret"}
 )
 def test_what_fine_tuning_would_stop_at_after_the_llms_work(recipe, finetune, message):
     with pytest.raises((ConfigError, DataError), match=message):
+        shown(plan_recipe, recipe | {"finetune": finetune})
+
+
+@pytest.mark.parametrize("manifest", [None, {"format": 2, "complete": False, "stages": {}}])
+def test_a_fret_folder_of_another_build_is_read_before_the_first_step(recipe, manifest, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    if manifest:
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    finetune = {"sets": [FRET, FRET | {"path": str(folder)}]}
+    with pytest.raises(DataError, match=r"finetune\..*other: (not a FRet folder|the build is not finished)"):
         shown(plan_recipe, recipe | {"finetune": finetune})
 
 

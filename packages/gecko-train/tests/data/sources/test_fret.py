@@ -8,11 +8,13 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.text_identity import text_id
-from gecko_fret import Candidate, FretRow
+from gecko_fret import Candidate, FretConfig, FretRow
 from gecko_fret.corpus import Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.sources.base import SourceContext
+from gecko_train.data.sources.fret import check_fret_set
 from gecko_train.data.sources.registry import load_set
+from gecko_train.loss.objective import ObjectiveConfig
 
 PASSAGES = {f"p{n}": Passage(f"p{n}", f"title {n}" if n else None, f"text {n}") for n in range(6)}
 FUSED = {"p2": 2.0, "p0": 1.0, "p1": 0.7, "p3": 0.6, "p4": 0.5, "p5": 0.3}
@@ -48,6 +50,21 @@ def load(monkeypatch, tmp_path):
         return load_set(config, SourceContext(**context))
 
     return load
+
+
+@pytest.mark.parametrize(
+    ("options", "objective", "message"),
+    [
+        ({"sources": ["log"]}, {}, "has no row of log; it has llm"),
+        ({}, {"kl": {"weight": 1, "score": "nope"}}, "no candidate has a score 'nope'; the scores here: "),
+    ],
+)
+def test_what_a_folder_does_not_have_is_told_before_training(load, options, objective, message, tmp_path):
+    load([calibrated_row()])
+    given = SetConfig(source="fret", path=str(tmp_path), options=options)
+    with pytest.raises(ConfigError, match=message):
+        check_fret_set(given, ObjectiveConfig(**objective), FretConfig())
+    check_fret_set(given.model_copy(update={"options": {}}), ObjectiveConfig(), FretConfig())
 
 
 def texts(row):

@@ -63,17 +63,21 @@ class Fret(Source):
         )  # fmt: skip
 
 
-def check_run_set(config: SetConfig, objective: ObjectiveConfig, fret: FretConfig) -> None:
-    """Check what a set asks of the FRet data that the run itself will build.
+def check_fret_set(config: SetConfig, objective: ObjectiveConfig, fret: FretConfig) -> None:
+    """Check what a set asks of the FRet data at its path, or of those that the run itself will build.
 
     Args:
-        config: a set of source ``fret`` without a path.
+        config: a set of source ``fret``.
         objective: the stage's, with what the set overrides.
-        fret: the build's configuration.
+        fret: the run's configuration of its build.
 
     Raises:
-        ConfigError: the build will not have it.
+        ConfigError: the data have no such rows or scores, or the build will not have them.
+        DataError: the folder at the path is no FRet folder, is not finished, or is damaged.
     """
+    if config.path:
+        Fret().rows(config, SourceContext().reading(objective, config.blocks is not None))
+        return
     sources = parse_options(FretOptions, config).sources or []
     missing = [name for name in sources if name not in fret.generate.sources]
     if missing:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import write_json
 from gecko_fret.corpus import load_corpus
 from gecko_train.config import FinetuneConfig, Recipe, SetConfig
 from gecko_train.data.sources.base import SourceContext
-from gecko_train.data.sources.fret import check_run_set
+from gecko_train.data.sources.fret import check_fret_set
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.frozen import check_frozen_layers
 from gecko_train.run.choice import judge_checkpoints
@@ -51,11 +51,11 @@ class Train(Step):
         config = self.model.config(recipe)
         check_stage(self.model.stage, config, recipe.student.dims)
         for entry in config.sets:
-            if entry.source == "fret" and not entry.path:
+            if entry.source == "fret":
                 try:
-                    check_run_set(entry, config.objective_of(entry), recipe.fret)
-                except ConfigError as error:
-                    raise ConfigError(f"{self.model.stage}.{error}") from None
+                    check_fret_set(entry, config.objective_of(entry), recipe.fret)
+                except (ConfigError, DataError) as error:
+                    raise type(error)(f"{self.model.stage}.{error}") from None
         check_frozen_layers(recipe.student.model, config.trainer.frozen_layers)
 
     def outputs(self, recipe: Recipe) -> list[str]:
