@@ -1,4 +1,5 @@
 import io
+import json
 
 import pytest
 import torch
@@ -39,6 +40,27 @@ def test_embeddings_and_lowest_layers_stay_and_the_others_are_trained(tiny_model
     without_gradient = {name for name in before if name.endswith("key.bias")}
     assert changed | without_gradient == set(before) - still - pooler | without_gradient
     assert frozen(tiny_model) == pooler & frozen(tiny_model)
+
+
+def test_what_is_frozen_has_no_dropout_and_is_computed_once(tiny_model, row_set, tmp_path, monkeypatch):
+    seen, lowest = [], tiny_model.backbone.encoder.layer[0]
+    plain = type(lowest).forward
+
+    def forward(self, hidden, *arguments, **options):
+        if self is lowest:
+            seen.append(self.training)
+        return plain(self, hidden, *arguments, **options)
+
+    monkeypatch.setattr(type(lowest), "forward", forward)
+    train(tiny_model, row_set, tmp_path / "run", max_steps=4)
+    of_one_epoch = len(seen)
+    assert of_one_epoch
+    assert not any(seen)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all("work" not in line and line["mfu"] > 0 for line in lines)
+    seen.clear()
+    train(tiny_model, row_set, tmp_path / "longer", max_steps=8)
+    assert len(seen) == of_one_epoch
 
 
 def test_gradients_above_are_those_of_a_whole_backward_pass(tiny_model):
@@ -102,4 +124,9 @@ def test_a_frozen_layer_costs_its_forward_pass_alone(tiny_model):
     of_layer = sum(parameter.numel() for parameter in tiny_model.backbone.encoder.layer[0].parameters())
     assert step_flops(tiny_model, [10]) - step_flops(tiny_model, [10], frozen_layers=1) == (
         4 * of_layer * 10 + 8 * 32 * 100
+    )
+    # Of states that are kept, not even that.
+    of_attention = 4 * 32 * 100
+    assert step_flops(tiny_model, [10], frozen_layers=1) - step_flops(tiny_model, [10], frozen_layers=1, below=[]) == (
+        2 * of_layer * 10 + of_attention
     )

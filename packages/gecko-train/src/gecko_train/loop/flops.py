@@ -20,7 +20,13 @@ from gecko_train.loop.frozen import transformer_layers
 _RATED = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 125, "4090": 165}
 
 
-def step_flops(model: Gecko, lengths: Sequence[int], frozen: bool = False, frozen_layers: int = 0) -> float:
+def step_flops(
+    model: Gecko,
+    lengths: Sequence[int],
+    frozen: bool = False,
+    frozen_layers: int = 0,
+    below: Sequence[int] | None = None,
+) -> float:
     """FLOPs of one forward and backward pass.
 
     Args:
@@ -28,15 +34,19 @@ def step_flops(model: Gecko, lengths: Sequence[int], frozen: bool = False, froze
         lengths: tokens of each text.
         frozen: the backbone's weights get no gradient (LoRA).
         frozen_layers: lowest layers that no gradient reaches; what is left of them is the forward pass.
+        below: tokens of each text that passes through them; None: of all.
     """
     config: Any = model.backbone.config
     embedded = model.vocabulary * model.hidden_size  # looked up, not multiplied
     weights = max(1, sum(parameter.numel() for parameter in model.backbone.parameters()) - embedded)
     layers = getattr(config, "num_hidden_layers", None) or getattr(config, "num_layers", 0) or 0
     still = sum(p.numel() for layer in transformer_layers(model.backbone)[:frozen_layers] for p in layer.parameters())
-    per_token = (4 if frozen else 6) * (weights - still) + 2 * still
-    attention = (12 * (layers - frozen_layers) + 4 * frozen_layers) * model.hidden_size
-    return float(sum(per_token * n + attention * n * n for n in lengths))
+    per_token, per_pair = (4 if frozen else 6) * (weights - still), 12 * (layers - frozen_layers) * model.hidden_size
+    trained = sum(per_token * n + per_pair * n * n for n in lengths)
+    passed = sum(
+        2 * still * n + 4 * frozen_layers * model.hidden_size * n * n for n in (lengths if below is None else below)
+    )
+    return float(trained + passed)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, tflops: float | None = None) -> float:

@@ -25,6 +25,8 @@ def freeze_pooler(model: Gecko) -> None:
 def freeze_layers(model: Gecko, count: int) -> None:
     """Freeze the embeddings and the lowest layers; no gradient is computed in them.
 
+    So is MPNet's position bias, which all layers share: with it the lowest would change, too.
+
     Args:
         model: changed in place.
         count: layers, from the embeddings upwards; 0: nothing is frozen, the embeddings neither.
@@ -39,6 +41,22 @@ def freeze_layers(model: Gecko, count: int) -> None:
     _embeddings(model.backbone, layers).requires_grad_(False)
     for layer in layers[:count]:
         layer.requires_grad_(False)
+    for name, module in model.backbone.named_modules():
+        if name.endswith("relative_attention_bias"):
+            module.requires_grad_(False)
+
+
+def keep_still(model: Gecko, count: int) -> None:
+    """Take the embeddings and the lowest layers out of training mode: what is frozen has no dropout.
+
+    Args:
+        model: in training mode.
+        count: layers, as for :func:`freeze_layers`.
+    """
+    if count:
+        layers = transformer_layers(model.backbone)
+        for module in (_embeddings(model.backbone, layers), *layers[:count]):
+            module.eval()
 
 
 def check_frozen_layers(student: str, count: int) -> None:

@@ -30,7 +30,8 @@ from gecko_train.loop.batch import PreparedBatch, prepare_batch
 from gecko_train.loop.dropout import attention_dropout
 from gecko_train.loop.finite import check_step, check_weights
 from gecko_train.loop.flops import peak_flops, step_flops
-from gecko_train.loop.frozen import freeze_layers, freeze_pooler, unfreeze
+from gecko_train.loop.frozen import freeze_layers, freeze_pooler, keep_still, unfreeze
+from gecko_train.loop.frozen_states import FrozenStates
 from gecko_train.loop.global_loss import global_loss
 from gecko_train.loop.grad_cache import backward_through_batch, split_batch
 from gecko_train.loop.lessons import FirstSteps, check_sets, small_batch_notes
@@ -82,6 +83,7 @@ class Trainer:
     """
 
     projection: nn.Linear | None = None  # to the teacher's width, trained along
+    _frozen: FrozenStates | None = None
 
     def __init__(
         self,
@@ -134,9 +136,9 @@ class Trainer:
         self.device = self.accelerator.device if config.parallel == "fsdp" else model.device
         self.sharded = config.parallel == "fsdp" and self.world_size > 1
         self._patience = Patience(config.patience, self.device)
-        dtype = forward_dtype(self.device, config.precision)
-        self.autocast = autocast_for(self.device, dtype)
-        self._peak = peak_flops(self.device, dtype, config.peak_tflops)
+        self._dtype = forward_dtype(self.device, config.precision)
+        self.autocast = autocast_for(self.device, self._dtype)
+        self._peak = peak_flops(self.device, self._dtype, config.peak_tflops)
         if config.padding_free != "auto":
             model.padding_free = config.padding_free
         self._quick = _QUICK_TOKENS.get(self.device.type, 16_384)
@@ -183,7 +185,11 @@ class Trainer:
                 metrics = self._step(step, prepared, wrapped, optimizer)
                 first_steps.step(step + 1, metrics["loss"], metrics["gradient_norm"], metrics["set"])
                 seconds = time.perf_counter() - begun
-                metrics |= {"seconds": seconds, "waited": waited, **self._speed(metrics["tokens"], prepared, seconds)}
+                metrics |= {
+                    "seconds": seconds,
+                    "waited": waited,
+                    **self._speed(metrics["tokens"], metrics.pop("work"), seconds),
+                }
                 if saves:
                     check_weights(step + 1, self._unwrapped(wrapped))
                 scores = self._evaluate(step + 1, wrapped) if saves else {}
@@ -219,8 +225,9 @@ class Trainer:
         watched: dict[str, float] = {}
 
         def embed(group: Any) -> Tensor:
-            with self.autocast():
-                return wrapped(rows=[prepared.tokens[index] for index in group]).float()
+            rows = [prepared.tokens[index] for index in group]
+            with self.autocast(), self._frozen.given(rows) if self._frozen else nullcontext():
+                return wrapped(rows=rows).float()
 
         def loss_of(sorted_embeddings: Tensor) -> Tensor:
             loss, numbers = global_loss(
@@ -235,6 +242,8 @@ class Trainer:
             parameters["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
         wrapped.train()
+        keep_still(self.model, self.config.frozen_layers)
+        below = self._frozen.prepare(prepared.tokens) if self._frozen else lengths
         # A generator per (seed, step, rank): dropout differs between ranks and repeats after a resume.
         seed = (self.seed * 7_919 + step) * 4_099 + self.rank
         loss = backward_through_batch(
@@ -257,6 +266,7 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": sum(len(ids) for ids in prepared.tokens),
             "rows": len(prepared.batch.indices),
+            "work": step_flops(self.model, lengths, self.config.lora is not None, self.config.frozen_layers, below),
             **watched,
         }
 
@@ -280,10 +290,7 @@ class Trainer:
             return None
         return batch_vectors(self.teacher, prepared, self.mixture.sets[prepared.batch.set_index]).to(self.device)
 
-    def _speed(self, tokens: int, prepared: PreparedBatch, seconds: float) -> dict[str, float]:
-        work = step_flops(
-            self.model, [len(ids) for ids in prepared.tokens], self.config.lora is not None, self.config.frozen_layers
-        )
+    def _speed(self, tokens: int, work: float, seconds: float) -> dict[str, float]:
         return {"tokens_per_second": tokens * self.world_size / seconds, "mfu": work / seconds / self._peak}
 
     def _fetch(self, step: int) -> PreparedBatch:
@@ -310,6 +317,11 @@ class Trainer:
         freeze_layers(self.model, self.config.frozen_layers)
         if self.config.lora is not None:
             add_lora(self.model, self.config.lora, self.seed)
+        if self.config.frozen_layers and not (self.sharded or self.config.compile):
+            self._frozen = FrozenStates(
+                self.model, self.config.frozen_layers, self.folder,
+                dtype=self._dtype, autocast=self.autocast, together=1 if self.device.type == "cpu" else self._quick,
+            )  # fmt: skip
         if self.config.gradient_checkpointing:
             self.model.gradient_checkpointing()
         wrapped: nn.Module = shard(self.model, self.device) if self.sharded else self.model
