@@ -7,7 +7,9 @@ The shipped prompts, the packaged LLM, passages of the interpreter's documentati
 96 queries a passage. The naive way runs both prompts of a pair in full, padded to the longest of its batch, and makes
 the logits of every position. "Joint" is what a build does by default: `ql` is read on the way to `yes-no`, and an empty
 query of each passage calibrates the labels. One thread, whose CPU time is measured: other work on the machine then
-changes little. On a GPU there are 64 times as many passages, and it is the time that passes.
+changes little. On a GPU there are 64 times as many passages, and it is the time that passes. Beside the pairs: the
+floating-point operations of all products and of attention, as PyTorch counts them, in a second of it, as a share of
+what the largest product of the LLM's layers reaches by itself.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from machine import described, gpu_name, publish, table
+from torch.utils.flop_counter import FlopCounterMode
 
 from gecko_fret.config import FretConfig
 from gecko_fret.corpus import python_docs
@@ -102,6 +106,28 @@ def blocks(llm: TransformersLLM, calls: Calls) -> list[list[Scored]]:
     return [llm.score(requests, labels, blocks=True) for requests, labels in calls]
 
 
+def operations(way: Callable[..., list[list[Scored]]], llm: TransformersLLM, calls: Calls) -> float:
+    """Floating-point operations of all products and of attention."""
+    with FlopCounterMode(display=False) as counted:
+        way(llm, calls)
+    return float(counted.get_total_flops())
+
+
+def peak(llm: TransformersLLM, clock: Callable[[], float]) -> float:
+    """Operations per second of the largest product of a layer with 2,048 tokens."""
+    model = llm._decoder._model
+    width, inner = model.config.hidden_size, model.config.intermediate_size
+    kind = {"dtype": model.dtype, "device": llm.device}
+    x, weight, best = torch.randn(2048, width, **kind), torch.randn(inner, width, **kind), float("inf")
+    for _ in range(10):
+        began = clock()
+        for _ in range(larger(llm.device)):
+            product = torch.nn.functional.linear(x, weight)
+        product[0, 0].item()  # waits for the device
+        best = min(best, (clock() - began) / larger(llm.device))
+    return 2 * 2048 * width * inner / best
+
+
 def larger(device: torch.device) -> int:
     """Times as much work as on a CPU."""
     return 1 if device.type == "cpu" else ON_GPU
@@ -134,7 +160,8 @@ def main() -> None:
     naive_pairs, shared_pairs = NAIVE_PAIRS * times, SHARED_PAIRS * times
     kinds, draw = load_prompts("default").kinds, random.Random(1)
     unit = "pairs per second" if times > 1 else "pairs per CPU second"
-    rows, worst = [], 0.0
+    rows: list[list[Any]] = []
+    worst = best = 0.0
     for count, passages in DENSITIES:
         pairs = [(kinds[1], text, query) for text in texts[: passages * times] for query in draw.sample(queries, count)]
         mixed = [(kinds[place % len(kinds)], text, query) for place, (_, text, query) in enumerate(pairs)]
@@ -151,7 +178,9 @@ def main() -> None:
             for way, calls, _ in ways.values():
                 way(llm, [(requests[:NAIVE_BATCH], labels) for requests, labels in calls])
         seconds: dict[str, list[float]] = {name: [] for name in ways}
+        work = {name: operations(way, llm, calls) / number for name, (way, calls, number) in ways.items()}
         for _ in range(ROUNDS):
+            best = max(best, peak(llm, clock))
             for name, (way, calls, number) in ways.items():
                 began = clock()
                 way(llm, calls)  # its results are numbers: the device is done
@@ -160,11 +189,12 @@ def main() -> None:
             name: statistics.median(a / b for a, b in zip(seconds["naive"], values, strict=True))
             for name, values in seconds.items()
         }
+        rates = {name: work[name] / statistics.median(values) for name, values in seconds.items()}
         rows += [
-            [count, name, f"{1 / statistics.median(values):.1f}", f"{gains[name]:.1f}x"]
+            [count, name, f"{1 / statistics.median(values):.1f}", f"{gains[name]:.1f}x", rates[name]]
             for name, values in seconds.items()
         ]
-        print(*table(["queries", "way", unit, "gain"], rows[-len(ways) :]), sep="\n", flush=True)
+        print(*table(["queries", "way", unit, "gain", "operations/s"], rows[-len(ways) :]), sep="\n", flush=True)
         checked = judges.two(pairs[:NAIVE_PAIRS])
         exact, found = naive(llm, checked)[0], blocks(llm, checked)[0]
         worst = max(worst, *(abs(a.logprob - b.logprob) for a, b in zip(exact, found, strict=True)))
@@ -178,9 +208,12 @@ def main() -> None:
             "and `yes-no`. `joint`, the default: `ql` is read on the way to `yes-no`; last, where `yes-no` has no "
             "weight and is not asked. "
             f"{'Time' if times > 1 else 'CPU time'}, median of {ROUNDS} rounds, the ways in turn; the gain is the "
-            "median of the rounds' ratios.",
+            f"median of the rounds' ratios. The peak, of the layers' largest product: {best / 1e9:.0f} GFLOP/s.",
             "",
-            *table(["queries a passage", "way", unit, "gain"], rows),
+            *table(
+                ["queries a passage", "way", unit, "gain", "share of the peak"],
+                [[*row, f"{rate / 1e9:.0f} GFLOP/s, {100 * rate / best:.0f}%"] for *row, rate in rows],
+            ),
             "",
             "With a prompt each and four kinds of task `ql` has four instructions, and so four readings of a passage.",
             "",
