@@ -115,6 +115,9 @@ WHOLE = gzip.compress(b'{"query":"a b","positive":"c d"}\n' * 2000)
         ("a.csv", 'id,text\n1,"no second mark\n3,third\n', "not a row of a table"),
         ("a.csv", 'id,text\n1,"a" b\n', r"a\.csv:2: not a row of a table"),
         ("a.tsv", 'query\ttext\nx\t"no second mark\ny\tz\n', "not a row of a table"),
+        ("a.tsv", 'id\ttext\n1\t"To be\n2\tplain\n3\tsaid Hamlet."\n', r"a\.tsv:4: a cell in quotes holds a whole row"),
+        ("a.tsv", 'id\ttext\n1\t"To be\n2\tsaid Hamlet."\n', r"a\.tsv:3: a cell in quotes holds a whole row"),
+        ("a.tsv", 'text\n"To be\nsaid Hamlet."\n', r"a\.tsv:3: a cell in quotes holds a whole row"),
         ("a.csv", "id;text\n1;x\n", "no column 'text' .*columns are separated by ',' here, not by ';'"),
         ("a.csv", "text,text\n1,2\n", "names column 'text' twice"),
         ("a.xml", "x", r"unknown kind of file; \.jsonl, .* are read"),
@@ -165,6 +168,16 @@ def test_many_columns(tmp_path):
     keys = ", ".join(f'"{name}": 1' for name in [*names, "c99999"])
     with pytest.raises(DataError, match="the key 'c99999' occurs twice"):
         fields(written(tmp_path / "a.jsonl", f"{{{keys}}}\n"))
+
+
+@pytest.mark.parametrize("beside", [{}, {"text": ["x", "y"]}])
+def test_dates_that_python_has_not_are_left_out(tmp_path, beside):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    far = pa.array([0, 2**60], pa.timestamp("ms"))
+    parquet.write_table(pa.table({**beside, "made": far}), tmp_path / "a.parquet")
+    assert fields(tmp_path / "a.parquet") == ([{"text": "x"}, {"text": "y"}] if beside else [{}, {}])
 
 
 def test_a_column_of_parquet_that_is_there_twice(tmp_path):

@@ -14,6 +14,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,11 @@ def _separated(path: Path, delimiter: str, need: Sequence[str]) -> Iterator[Reco
                     f"{where}: {len(cells)} cells where the header has {len(header)}; put cells that hold the "
                     'separator or a quote into "double quotes"'
                 )
+            if delimiter == "\t" and (line := _line_like_a_row(cells)):
+                raise DataError(
+                    f"{where}: a cell in quotes holds a whole row ({line[:40]!r}); where its two quotes belong to the "
+                    "texts, write each twice and the cell in quotes, else write the table as .csv or .jsonl"
+                )
             number += 1
             yield Record(number, where, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
@@ -285,6 +291,21 @@ def _separated(path: Path, delimiter: str, need: Sequence[str]) -> Iterator[Reco
             f"{path}:{reader.line_num}: not a row of a table ({error}); a quote within a cell is written "
             "twice, one that opens a cell is closed"
         ) from None
+
+
+def _line_like_a_row(cells: Sequence[str]) -> str | None:
+    """A line within a cell that has the tabs of a row; most programs that write .tsv know no quotes.
+
+    Args:
+        cells: of a row whose quotes have been read as quotes.
+    """
+    for place, cell in enumerate(cells):
+        first, *lines = cell.split("\n")
+        for number, line in enumerate(lines, 1):
+            after = len(cells) - 1 - place if number == len(lines) else 0
+            if line.strip() and line.count("\t") + after == len(cells) - 1:
+                return line
+    return None
 
 
 def _check_header(path: Path, header: Sequence[str], delimiter: str, need: Sequence[str]) -> None:
@@ -312,13 +333,26 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
                 raise DataError(f"{path}: the schema names column {repeated[:80]!r} twice; rename one of them")
             columns = None if only is None else [name for name in names if name in only]
             for batch in file.iter_batches(columns=columns, batch_size=_PARQUET_ROWS):
-                for fields in batch.to_pylist():
+                for fields in _rows(batch):
                     number += 1
                     yield Record(number, f"{path}, row {number}", _without_nan(fields))
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # pyarrow raises others of damaged pages
             raise unreadable(path, error) from None
         raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
+
+
+def _rows(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a batch of Arrow's; columns of dates beyond the year 9999, which Python has not, are left out."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+        return rows
+    except (OverflowError, ValueError):
+        columns = {}
+        for name in batch.schema.names:
+            with suppress(OverflowError, ValueError):
+                columns[name] = batch.column(name).to_pylist()
+        return [{name: values[row] for name, values in columns.items()} for row in range(batch.num_rows)]
 
 
 def _without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:

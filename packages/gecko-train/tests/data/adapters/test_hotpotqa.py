@@ -34,3 +34,12 @@ def test_hotpotqa_in_hub_and_release_layout(read_records):
 def test_another_layout_is_refused(read_records, context, facts):
     with pytest.raises(DataError, match="set, row 1: "):
         read_records("hotpotqa", [{"question": "q", "context": context, "supporting_facts": facts}])
+
+
+def test_two_paragraphs_of_one_title_are_refused(read_records):
+    context = [["Mercury", ["A planet."]], ["Mercury", ["An element."]]]
+    record = {"question": "q", "supporting_facts": [["Mercury", 0]], "context": context}
+    with pytest.raises(DataError, match="two paragraphs in 'context' have the title 'Mercury'"):
+        read_records("hotpotqa", [record])
+    (row,) = read_records("hotpotqa", [record | {"context": [context[0], context[0]]}])
+    assert row.positive.text == "A planet."

@@ -87,3 +87,90 @@ def test_titles_are_text(read_records):
     ):
         with pytest.raises(DataError, match=f"set, row 1: {message}"):
             read_records("pairs", [{"query": "q", "positive": document}])
+
+
+def test_a_label_for_each_document_of_a_list(read_records):
+    """As sentence-transformers' mine_hard_negatives(output_format="labeled-list") writes them."""
+    record = {"query": "capital of France", "answer": ["Paris", "Rome", "Berlin"], "labels": [1, 0, 0]}
+    (row,) = read_records("pairs", [record | {"negative": "Oslo"}])
+    assert row.positive == Document("Paris")
+    assert sorted(document.text for document in row.negatives) == ["Berlin", "Oslo", "Rome"]
+    rows = read_records("pairs", [record | {"labels": [0.9, 0.2, 0.8]}], min_score=0.8)
+    assert [row.positive.text for row in rows] == ["Paris", "Berlin"]
+    assert read_records("pairs", [record | {"labels": [0, 0, 0]}]) == []
+    with pytest.raises(DataError, match="row 1: 2 values in 'labels' for 3 documents"):
+        read_records("pairs", [record | {"labels": [1, 0]}])
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["labels", "Label", "is_positive", "is_correct", "relevant", "rel", "relevance_label"],
+)
+def test_labels_by_other_names(read_records, column):
+    records = [{"query": "q", "text": "right", column: 1}, {"query": "q", "text": "wrong", column: 0}]
+    (row,) = read_records("pairs", records)
+    assert (row.positive.text, row.negatives) == ("right", (Document("wrong"),))
+
+
+@pytest.mark.parametrize("labelled", [{"gold_label": "contradiction"}, {"relevance_score": 0.1}, {"rel": "no"}])
+def test_labels_that_say_something_else_are_refused(read_records, labelled):
+    with pytest.raises(DataError, match="not every pair is a positive"):
+        read_records("pairs", [{"sentence1": "a", "sentence2": "b", **labelled}])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"is_impossible": True},
+        {"answerable": 0},
+        {"answers": {"text": [], "answer_start": []}},
+        {"answers": {"text": ["CANNOTANSWER"], "answer_start": [-1]}},
+        {"answers": [{"text": "", "answer_start": -1}]},
+        {"answers": ""},
+    ],
+)
+@pytest.mark.parametrize("source", ["pairs", "qa"])
+def test_questions_that_their_passage_does_not_answer_are_no_pairs(read_records, source, record):
+    question = {"question": "q", "context": "about something else"}
+    assert read_records(source, [question | record]) == []
+    assert len(read_records(source, [question | {"answers": {"text": ["something"], "answer_start": [6]}}])) == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"question": "q", "options": ["red", "green", "blue"], "answer": "C"},  # RACE
+        {"question": "q", "A": "red", "B": "green", "answer": "B"},  # MMLU
+    ],
+)
+@pytest.mark.parametrize("source", ["pairs", "qa"])
+def test_the_letter_of_an_option_is_no_passage(read_records, source, record):
+    with pytest.raises(DataError, match=r"'answer' is '[BC]', one of the options in"):
+        read_records(source, [record])
+
+
+@pytest.mark.parametrize("source", ["pairs", "qa"])
+def test_pythons_lists_as_text_are_refused(read_records, source):
+    with pytest.raises(DataError, match="row 1: a Python list written as text"):
+        read_records(source, [{"query": "q", "passage": "['one text', 'another']"}])
+    with pytest.raises(DataError, match="row 1: a Python dict written as text"):
+        read_records(source, [{"query": "q", "passage": "p", "answers": "{'text': [], 'answer_start': []}"}])
+    (row,) = read_records(source, [{"query": "q", "passage": "[1] see the footnote [2]"}])
+    assert row.positive.text == "[1] see the footnote [2]"
+
+
+def test_an_empty_cell_is_no_value(read_records):
+    (row,) = read_records("pairs", [{"query": "q", "positive": "", "passage": "right"}])
+    assert row.positive.text == "right"
+
+
+@pytest.mark.parametrize("source", ["pairs", "qa"])
+def test_passages_of_dpr(read_records, source):
+    record = {
+        "question": "q",
+        "answer": "Paris",
+        "positive_ctxs": [{"title": "T", "text": "right", "score": 1000}],
+        "hard_negative_ctxs": [{"title": "U", "text": "wrong"}],
+    }
+    (row,) = read_records(source, [record])
+    assert (row.positive, row.negatives) == (Document("right", "T"), (Document("wrong", "U"),))

@@ -27,6 +27,11 @@ def test_questions_with_their_passages(read_records, record, texts):
     assert [row.positive.text for row in read_records("qa", [record])] == texts
 
 
+def test_hard_negatives_are_kept(read_records):
+    (row,) = read_records("qa", [{"question": "q", "passage": "right", "hard_negatives": ["one", "two", "right"]}])
+    assert row.negatives == (Document("one"), Document("two"))
+
+
 def test_titles_of_passages_and_of_the_record(read_records):
     record = {"question": "q", "title": 1984, "contexts": [{"title": "T", "text": "a"}, {"text": "b"}]}
     assert [row.positive for row in read_records("qa", [record])] == [Document("a", "T"), Document("b", "1984")]

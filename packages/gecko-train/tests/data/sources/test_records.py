@@ -123,3 +123,32 @@ def test_a_set_draws_as_many_negatives_as_its_own_objective_has(tmp_path):
     three = load(source="classification", path=path, objective={"hard_negatives": 3})
     plain = load(source="classification", path=path, objective={"same_tower": False})
     assert ({len(row.negatives) for row in three}, {len(row.negatives) for row in plain}) == ({3}, {1})
+
+
+def test_a_folder_of_several_sets_is_refused(tmp_path):
+    record = [{"query": "q", "positive": "p"}]
+    for name in ("train.jsonl", "train.bak.jsonl", "training.jsonl"):
+        write_lines(tmp_path / name, record)
+    assert len(load(source="pairs", path=str(tmp_path))) == 1
+    write_lines(tmp_path / "train.jsonl.gz", record)
+    with pytest.raises(DataError, match=r"holds train\.jsonl, train\.jsonl\.gz; remove all but one"):
+        load(source="pairs", path=str(tmp_path))
+
+
+def test_all_shards_of_one_configuration(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([{"query": "q", "positive": "p"}])
+    for number in (0, 2):
+        (tmp_path / "pair").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "pair" / f"train-0000{number}-of-00003.parquet")
+    with pytest.raises(DataError, match=r"holds 2 train-\*\.parquet, and by their names the set has 00003"):
+        load(source="pairs", path=str(tmp_path))
+    pq.write_table(table, tmp_path / "pair" / "train-00001-of-00003.parquet")
+    assert len(load(source="pairs", path=str(tmp_path))) == 3
+    (tmp_path / "pair-extra").mkdir()
+    pq.write_table(table, tmp_path / "pair-extra" / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=r"lie in several folders \(pair, pair-extra\); name one as the path"):
+        load(source="pairs", path=str(tmp_path))
+    assert len(load(source="pairs", path=str(tmp_path / "pair"))) == 3

@@ -7,6 +7,7 @@ the wrong positive trains as smoothly as a right one.
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,17 +21,30 @@ from gecko_train.data.rows import Document, TrainingRow
 
 QUERY_FIELDS = ("query", "anchor", "question", "claim", "sentence1", "input")
 POSITIVE_FIELDS = (
-    "positive", "pos", "answer", "document", "passage", "positive_passages", "text", "sentence2", "context",
+    "positive", "pos", "positive_ctxs", "answer", "document", "passage", "positive_passages", "text", "sentence2",
+    "context",
 )  # fmt: skip
 NEGATIVE_FIELDS = (
     "negative", "negatives", "neg", "negs", "hard_negative", "hard_negatives", "negative_passage", "negative_passages",
-    "negative_document", "negative_documents", "negative_text", "negative_texts",
+    "negative_document", "negative_documents", "negative_text", "negative_texts", "hard_negative_ctxs", "negative_ctxs",
 )  # fmt: skip
 _NUMBERED_NEGATIVE = re.compile(r"(?:hard_)?neg(?:ative)?_?(\d{1,9})")
-#: Columns that say whether the pair of a record belongs together: 0 or 1.
-LABEL_FIELDS = ("label", "is_duplicate", "is_relevant", "is_selected", "is_match", "relevance")
+#: Columns that say whether the pair of a record belongs together, however their names are capitalised: 0 or 1, or a
+#: list of these where the documents are a list.
+LABEL_FIELDS = (
+    "label", "labels", "gold_label", "is_duplicate", "is_relevant", "is_selected", "is_match", "is_positive",
+    "is_correct", "relevance", "relevant", "rel", "relevance_label", "entailment_judgment",
+)  # fmt: skip
 #: Columns that say how much it does, on a scale of their own.
-SCORE_FIELDS = ("score", "similarity", "similarity_score", "relatedness_score")
+SCORE_FIELDS = ("score", "similarity", "similarity_score", "relatedness_score", "relevance_score")
+#: Columns of the options that an answer may name by its letter or number.
+OPTION_FIELDS = ("options", "choices", "endings", "A", "a")
+#: Columns that say whether the passage answers the question, and which value means that it does not.
+_UNANSWERABLE = {
+    "is_impossible": True, "unanswerable": True, "has_answer": False, "is_answerable": False, "answerable": False,
+}  # fmt: skip
+#: What QuAC has in the place of an answer.
+_NO_ANSWER = "CANNOTANSWER"
 _YES, _NO = ("1", "true"), ("0", "false")
 
 
@@ -143,7 +157,7 @@ def _key_of(record: Record, keys: tuple[str, ...]) -> str:
     """The first of some fields that has a value; where none has, the one that the set's options name."""
     named = record.fields.names if isinstance(record.fields, RenamedFields) else {}
     asked = next((key for key in keys if key in named), keys[0])
-    return next((key for key in keys if record.fields.get(key) is not None), asked)
+    return next((key for key in keys if record.fields.get(key) not in (None, "")), asked)
 
 
 def documents_of(value: Any, record: Record) -> list[Document]:
@@ -163,6 +177,7 @@ def _document_of(value: Any, record: Record) -> Document | None:
         return Document(text_of(inner, ("text",)), inner.optional_text("title"))
     if not isinstance(value, str):
         raise DataError(f"{record.where}: a document is a {type(value).__name__}; expected a text or title and text")
+    check_no_object(value, record)
     return Document(value) if value.strip() else None
 
 
@@ -179,19 +194,75 @@ def negatives_of(record: Record) -> tuple[Document, ...]:
     return tuple(document for key in keys for document in documents_of(record.fields[key], record))
 
 
+def check_no_object(text: str, record: Record) -> None:
+    """Check that a text is none of Python's lists or dicts, which programs that write CSV make of them.
+
+    Raises:
+        DataError: it is.
+    """
+    if text[:1] + text[-1:] in ("[]", "{}"):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            kind = type(ast.literal_eval(text)).__name__
+            raise DataError(f"{record.where}: a Python {kind} written as text ({text[:40]!r}); save it as JSON lines")
+
+
+def positive_documents(record: Record) -> list[Document]:
+    """The documents of the first of ``POSITIVE_FIELDS`` that has a value.
+
+    Raises:
+        DataError: none has; or its value is no document, or names an option of the record.
+    """
+    key = _key_of(record, POSITIVE_FIELDS)
+    value = required(record, key)
+    option = next((name for name in OPTION_FIELDS if record.fields.get(name) not in (None, "")), None)
+    if key == "answer" and option and isinstance(value, str) and len(value.strip()) <= 1:
+        raise DataError(
+            f"{record.where}: {name_of(record, key)} is {value!r}, one of the options in {name_of(record, option)} and "
+            "no text; write the option itself there"
+        )
+    return documents_of(value, record)
+
+
+def is_unanswerable(record: Record) -> bool:
+    """Whether the record says that its passage does not answer its question, as SQuAD 2.0, QuAC and others do.
+
+    Raises:
+        DataError: the answers are an object that was written as text.
+    """
+    if any(flag_of(record, key) is value for key, value in _UNANSWERABLE.items()):
+        return True
+    answers: Any = record.fields.get("answers", record.fields.get("answer"))
+    if isinstance(answers, str) and "answers" in record.fields:
+        check_no_object(answers, record)
+        return answers.strip() in ("", _NO_ANSWER)
+    if isinstance(answers, dict) and "text" in answers:
+        answers = answers["text"]
+    if not isinstance(answers, list):
+        return False
+    texts = [answer.get("text", answer) if isinstance(answer, dict) else answer for answer in answers]
+    return all(text in (None, "", _NO_ANSWER) or text == [] for text in texts)
+
+
+def label_of(record: Record) -> str | None:
+    """The first field with a value that labels or scores the record's pair."""
+    named = {key.lower(): key for key in reversed(record.fields)}
+    keys = (named.get(name) for name in (*LABEL_FIELDS, *SCORE_FIELDS))
+    return next((key for key in keys if key is not None and record.fields.get(key) is not None), None)
+
+
 def is_positive(record: Record, settings: Settings) -> bool | None:
     """Whether the record's own label or score says that its pair belongs together; None where it has neither.
 
     Raises:
         DataError: a label other than 0 and 1, or a score, without ``min_score``; or no number where there is one.
     """
-    key = next((key for key in (*LABEL_FIELDS, *SCORE_FIELDS) if record.fields.get(key) is not None), None)
+    key = label_of(record)
     if key is None:
         return None
     value = record.fields[key]
     if settings.min_score is not None:
         return number_of(record, key) >= settings.min_score
-    found = flag_of(record, key) if key in LABEL_FIELDS else None
+    found = flag_of(record, key) if key.lower() in LABEL_FIELDS else None
     if found is None:
         raise DataError(
             f"{record.where}: {name_of(record, key)} is {repr(value)[:40]}, and not every pair is a positive; say from "

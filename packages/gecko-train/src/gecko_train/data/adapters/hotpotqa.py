@@ -15,15 +15,20 @@ def hotpotqa_rows(records: Iterable[Record], settings: Settings) -> Iterator[Tra
     """Each supporting paragraph is a positive; the other paragraphs shown are hard negatives.
 
     Raises:
-        DataError: ``context`` or ``supporting_facts`` is laid out neither as on the hub nor as in the release.
+        DataError: ``context`` or ``supporting_facts`` is laid out neither as on the hub nor as in the release, or two
+            paragraphs share a title.
     """
     for record in records:
         question = text_of(record, ("question",))
         supporting = {title for title, _ in _pairs(record, "supporting_facts", "sent_id")}
-        documents = {
-            title: Document("".join(_sentences(record, sentences)).strip(), title)
-            for title, sentences in _pairs(record, "context", "sentences")
-        }
+        documents: dict[str, Document] = {}
+        for title, sentences in _pairs(record, "context", "sentences"):
+            document = Document("".join(_sentences(record, sentences)).strip(), title)
+            if documents.setdefault(title, document) != document:
+                raise DataError(
+                    f"{record.where}: two paragraphs in 'context' have the title {title[:80]!r}, and supporting facts "
+                    "are known by it; rename one or remove the row"
+                )
         negatives = tuple(
             document for title, document in documents.items() if title not in supporting and document.text
         )

@@ -13,20 +13,22 @@ from gecko_train.data.adapters.base import (
     Adapter,
     Settings,
     documents_of,
-    flag_of,
     is_positive,
+    is_unanswerable,
+    negatives_of,
+    positive_documents,
     text_of,
 )
 from gecko_train.data.adapters.pairs import pair_rows
 from gecko_train.data.rows import Document, TrainingRow
 
 _PASSAGES = ("context", "passage", "snippets", "contexts", "answer")
-#: Columns that say whether the passage answers the question, and which value means that it does not.
-_UNANSWERABLE = {"is_impossible": True, "unanswerable": True, "has_answer": False, "is_answerable": False}
 
 
 def question_answering_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
     """The positive is ``context`` (or passage), each of ``snippets``, ``contexts`` (joined) or else ``answer``.
+
+    Negatives are those of :func:`~gecko_train.data.adapters.base.negatives_of`.
 
     Left out are pairs labelled 0, as WikiQA lists wrong answers, and questions that their passage does not answer, as
     SQuAD 2.0 marks them (``is_impossible``, or empty ``answers``).
@@ -36,24 +38,16 @@ def question_answering_rows(records: Iterable[Record], settings: Settings) -> It
     """
     for record in records:
         question = text_of(record, QUERY_FIELDS)
-        if record.fields.get("positive_passages") or record.fields.get("positive"):
+        if any(record.fields.get(key) for key in ("positive_passages", "positive", "positive_ctxs")):
             yield from pair_rows([record], settings)
             continue
-        if is_positive(record, settings) is False or _unanswerable(record):
+        if is_positive(record, settings) is False or is_unanswerable(record):
             continue
-        title = record.optional_text("title")
+        title, wrong = record.optional_text("title"), negatives_of(record)
         for document in _passages(record):
             titled = replace(document, title=title) if document.title is None else document
-            yield TrainingRow(settings.task, question, titled, (), settings.symmetric)
-
-
-def _unanswerable(record: Record) -> bool:
-    if any(flag_of(record, key) is value for key, value in _UNANSWERABLE.items()):
-        return True
-    answers: Any = record.fields.get("answers", record.fields.get("answer"))
-    if isinstance(answers, dict) and "text" in answers:
-        answers = answers["text"]
-    return isinstance(answers, list) and not any(answers)
+            negatives = tuple(other for other in wrong if other.text != titled.text)
+            yield TrainingRow(settings.task, question, titled, negatives, settings.symmetric)
 
 
 def _passages(record: Record) -> list[Document]:
@@ -66,6 +60,8 @@ def _passages(record: Record) -> list[Document]:
         value = " ".join(value)  # the parts of one abstract
     elif key == "answer" and isinstance(value, list):
         value = value[:1]
+    elif key == "answer":
+        return positive_documents(record)
     documents = documents_of(value, record)
     if not documents:
         raise DataError(f"{record.where}: no {', '.join(_PASSAGES)}; add a column with the passage")

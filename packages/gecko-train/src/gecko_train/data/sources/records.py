@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,8 @@ from gecko_train.config import SetConfig
 from gecko_train.data.adapters.base import Adapter, RenamedFields, Settings
 from gecko_train.data.rows import TrainingRow
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
+
+_SHARD = re.compile(r".*-(\d+)-of-(\d+)")
 
 
 class RecordOptions(Section):
@@ -119,16 +122,45 @@ def read_files(path: Path, file: str = "train") -> Iterator[Record]:
     Raises:
         DataError: the folder has no such file, or a file cannot be read; the line names file and row.
     """
-    paths = [path]
-    if path.is_dir():
-        paths = sorted(entry for entry in path.iterdir() if entry.name.split(".")[0] == file and table_kind(entry))
-        paths = paths or sorted(path.glob(f"**/{file}-*.parquet"))
-        if not paths:
-            raise DataError(
-                f"{path}: no file {file}.jsonl, .csv, .tsv or .parquet in it; name one in the set's options (file: ...)"
-            )
+    paths = _tables(path, file) if path.is_dir() else [path]
     for table in paths:
         yield from read_table(table)
+
+
+def _tables(folder: Path, file: str) -> list[Path]:
+    """The file of a folder, or all its shards.
+
+    Raises:
+        DataError: there is none, there are several, or a shard is missing.
+    """
+    cure = "name one in the set's options (file: ...), or the file itself as the path"
+    whole = sorted(e for e in folder.iterdir() if table_kind(e) and _ending(e) == e.name.removeprefix(file).lower())
+    if len(whole) > 1:
+        raise DataError(f"{folder}: holds {', '.join(path.name for path in whole)}; remove all but one, or {cure}")
+    shards = sorted(folder.glob(f"**/{file}-*.parquet"))
+    if not (whole or shards):
+        raise DataError(f"{folder}: no file {file}.jsonl, .csv, .tsv or .parquet in it; {cure}")
+    if whole:
+        return whole
+    folders = sorted({path.parent.relative_to(folder).as_posix() for path in shards})
+    if len(folders) > 1:
+        raise DataError(
+            f"{folder}: {file}-*.parquet lie in several folders ({', '.join(folders)}); name one as the path"
+        )
+    numbered = [match for path in shards if (match := _SHARD.fullmatch(path.stem))]
+    of = {match[2] for match in numbered}
+    if numbered and (len(of) > 1 or len(numbered) != len(shards) or len(shards) != int(next(iter(of)))):
+        raise DataError(
+            f"{shards[0].parent}: holds {len(shards)} {file}-*.parquet, and by their names the set has "
+            f"{' or '.join(sorted(of))}; fetch those that are missing, or remove what is not of the set"
+        )
+    return shards
+
+
+def _ending(path: Path) -> str:
+    """The suffix of a table, with that of its compression."""
+    suffixes = path.suffixes
+    return "".join(suffixes[-2:] if suffixes[-1].lower() == ".gz" else suffixes[-1:]).lower()
 
 
 def select(records: Iterable[Record], where: dict[str, Any], columns: dict[str, str]) -> Iterator[Record]:
