@@ -90,7 +90,10 @@ def test_hostile_inputs(folder, tmp_path, capsys):
 def test_places_that_cannot_hold_the_output(folder, texts, tmp_path, capsys):
     (tmp_path / "d.npy").mkdir()
     assert "is a folder" in fails(capsys, texts, tmp_path / "d.npy", "--model", folder, "--overwrite")
+    assert "is a folder" in fails(capsys, texts, ".", "--model", folder)
     assert "cannot be written" in fails(capsys, texts, "/proc/o.npy", "--model", folder, "--device", "cpu")
+    (tmp_path / "link.npy").symlink_to(tmp_path / "target.npy")
+    assert "is a link" in fails(capsys, texts, tmp_path / "link.npy", "--model", "not/even/looked/at", "--overwrite")
     pytest.importorskip("pyarrow")
     import pyarrow
     import pyarrow.parquet
@@ -100,7 +103,10 @@ def test_places_that_cannot_hold_the_output(folder, texts, tmp_path, capsys):
     assert "is the input as well" in fails(capsys, both, both, "--model", folder, "--overwrite")
 
 
-@pytest.mark.parametrize(("device", "expected"), [("gpu?", "is not a device"), ("cuda:99", "CUDA devices")])
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("gpu?", "is not a device"), ("cuda:99", "CUDA devices"), ("meta", "this machine has none")],
+)
 def test_devices_that_are_not_there(folder, texts, tmp_path, capsys, device, expected):
     assert expected in fails(capsys, texts, tmp_path / "o.npy", "--model", folder, "--device", device)
 

@@ -133,3 +133,22 @@ def test_enriched_texts_are_encoded_in_the_place_of_theirs(tiny):
         tiny.encode_documents(b"a gecko", enriched=enriched)
     with pytest.raises(DataError, match="row 1: document is int"):
         tiny.encode_documents(["a gecko", 3], enriched=enriched)
+
+
+def test_numbers_that_cannot_be_meant(backbone_folder, own):
+    for length in (-5, 0, float("nan"), "9", True):
+        with pytest.raises(ConfigError, match="max_seq_length must be a positive whole number"):
+            Gecko.from_backbone(backbone_folder("bert"), dims=(32,), max_seq_length=length)
+    with pytest.raises(ConfigError, match="seed must be a whole number"):
+        Gecko.from_backbone(backbone_folder("bert"), dims=(16,), seed=10**30)
+    for tokens in ("5", True, 1.5):
+        with pytest.raises(ConfigError, match="batch_tokens must be"):
+            own.encode(["a gecko"], batch_tokens=tokens)
+    with pytest.raises(ConfigError, match="vectors of 32 components have no similarity to those of 8"):
+        own.similarity(np.ones((1, 32)), np.ones((1, 8)))
+
+
+def test_a_task_with_half_of_a_surrogate_pair(own):
+    assert own.format_queries(["q"], "\udcff") == ["task: \ufffd | query: q"]
+    with pytest.raises(DataError, match="task is int"):
+        own.format_queries(["q"], 7)

@@ -142,3 +142,10 @@ def test_wrong_arguments():
         top_k(queries, documents, 1, block=2)
     with pytest.raises(DataError, match="queries: row 0 is not finite"):
         top_k(documents[3:], documents, 1)
+
+
+def test_more_than_there_are():
+    vectors = np.eye(4, dtype=np.float32)
+    assert top_k(vectors, vectors, 2**31 - 1).rows.shape == (4, 4)
+    with pytest.raises(ConfigError, match="k must be a positive whole number of at most"):
+        top_k(vectors, vectors, 2**63)

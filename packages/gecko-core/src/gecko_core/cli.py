@@ -87,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_output(options: argparse.Namespace) -> None:
+    if options.output.is_dir():
+        raise ConfigError(f"{options.output}: is a folder; choose another name")
+    from gecko_core.io import refuse_link
+
+    refuse_link(options.output)
     if options.output.exists() and not options.overwrite:
         if any(".parts" in entry.name for entry in options.output.parent.glob(".*")):
             from gecko_core.encode.stream import clear_finished
@@ -95,8 +100,6 @@ def _check_output(options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.output}: exists; choose another name or give --overwrite")
     if options.output.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"{options.output}: embeddings are written as .npy or .parquet; choose one of these endings")
-    if options.output.is_dir():
-        raise ConfigError(f"{options.output}: is a folder; choose another name")
     if options.output.exists() and options.input.exists() and options.output.samefile(options.input):
         raise ConfigError(f"{options.output}: is the input as well; choose another name for the output")
     if not options.output.parent.is_dir():

@@ -42,9 +42,19 @@ def checked_device(device: str | torch.device | None) -> torch.device:
         raise ConfigError(f"{device!r} is not a device; use 'cpu', 'cuda:0' and the like") from None
     if checked.type == "cuda" and (checked.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"{device}: this machine has {torch.cuda.device_count()} CUDA devices")
-    if checked.type == "mps" and not torch.backends.mps.is_available():
+    if checked.type not in ("cpu", "cuda") and not _is_there(checked.type):
         raise ConfigError(f"{device}: this machine has none")
     return checked
+
+
+def _is_there(kind: str) -> bool:
+    """Whether this machine has a device of a kind that is neither a CPU nor CUDA's."""
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    try:
+        return bool(torch.get_device_module(kind).is_available())
+    except (RuntimeError, AttributeError):  # "meta", or a kind that PyTorch has no module for
+        return False
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:

@@ -38,6 +38,7 @@ from gecko_core.folder.names import resolve
 from gecko_core.folder.saving import write_folder
 from gecko_core.head import Dense, projection
 from gecko_core.network import Network
+from gecko_core.numbers import is_whole
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from gecko_core.io import Progress
 
 PromptStyle = Literal["gecko", "plain"]
+
+
+_LARGEST = 2**31 - 1
 
 
 class Gecko(Network):
@@ -128,6 +132,9 @@ class Gecko(Network):
     ) -> Gecko:
         """Load a Gecko folder, or any sentence-transformers folder with mean pooling, old schema or new.
 
+        ``encode_queries`` and ``encode_documents`` of such a folder are sentence-transformers' ``encode_query`` and
+        ``encode_document``. ``encode`` adds no prompt; sentence-transformers adds that of ``default_prompt_name``.
+
         Args:
             name: a folder, a packaged model, or a hub id.
             device: the GPU where there is one, else the CPU.
@@ -146,17 +153,18 @@ class Gecko(Network):
         folder = local_folder(resolved)
         layout = read_layout(folder)
         layout.check_cosine(folder)
-        backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype))
+        foreign = layout.gecko is None
+        backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype), as_published=foreign)
         layout.check_widths(folder, hidden_size(backbone.config))
         model = cls(
             backbone,
             adapter,
-            load_tokenizer(layout.transformer),
+            load_tokenizer(layout.transformer, as_published=foreign),
             head=[Dense.load(spec).to(dtype=as_dtype(dtype)) for spec in layout.dense],
-            max_seq_length=layout.max_seq_length,
+            max_seq_length=layout.max_seq_length or (adapter.max_length(backbone.config) if foreign else None),
             do_lower_case=layout.do_lower_case,
             prompts=layout.prompts,
-            truncate_dim=truncate_dim,
+            truncate_dim=layout.truncate_dim if truncate_dim is None else truncate_dim,
             base_model=resolved.name if resolved.path is None else resolved.path.name,
             auto_bf16=dtype is None,
             int8=int8,
@@ -191,6 +199,10 @@ class Gecko(Network):
             ModelError: the backbone cannot be found, read or used.
             ConfigError: an argument that cannot be used.
         """
+        if max_seq_length is not None and not is_whole(max_seq_length, 1, _LARGEST):
+            raise ConfigError(f"max_seq_length must be a positive whole number, not {max_seq_length!r}")
+        if not is_whole(seed, 0, _LARGEST):
+            raise ConfigError(f"seed must be a whole number from 0 to {_LARGEST:,}, not {seed!r}")
         where = checked_device(device)
         resolved = resolve(name)
         folder = local_folder(resolved)
@@ -243,6 +255,7 @@ class Gecko(Network):
         if self.prompt_style == "plain":
             prefix = self.prompts.get("query", "")
             return [prefix + text for text in checked]
+        (task,) = checked_texts([task], "task")
         return [format_query(text, task) for text in checked]
 
     def format_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None) -> list[str]:
@@ -377,9 +390,13 @@ class Gecko(Network):
         """Cosine similarities of (n, d) and (m, d) -> (n, m), of the kind of ``a``.
 
         Raises:
-            ConfigError: int8 or packed binary embeddings, whose numbers are no components of a vector.
+            ConfigError: int8 or packed binary embeddings, whose numbers are no components of a vector; or two widths.
         """
         left, right = (torch.as_tensor(check_floats(x, "similarity")).float() for x in (a, b))
+        if left.shape[-1] != right.shape[-1]:
+            raise ConfigError(
+                f"vectors of {left.shape[-1]} components have no similarity to those of {right.shape[-1]}"
+            )
         scores = normalize(left, dim=-1) @ normalize(right.to(left.device), dim=-1).T
         return scores if isinstance(a, Tensor) else scores.cpu().numpy()
 

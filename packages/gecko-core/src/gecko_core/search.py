@@ -17,11 +17,13 @@ from torch import Tensor
 
 from gecko_core.encode.quantization import check_floats
 from gecko_core.errors import ConfigError, DataError
+from gecko_core.numbers import is_whole
 
 __all__ = ["BLOCK", "Hits", "TopK", "top_k"]
 
 Vectors: TypeAlias = np.ndarray | Tensor
 BLOCK = 16_384  # documents multiplied at a time
+_MOST = 2**31 - 1
 _QUERIES = 1024  # queries multiplied at a time
 _COMPONENTS = 2_000_000  # numbers computed again at a time
 # What torch.set_float32_matmul_precision lets a product do to its inputs: nothing, TF32, bf16.
@@ -71,8 +73,10 @@ def top_k(
         ConfigError: shapes that do not fit, or int8 or packed binary embeddings.
         DataError: a row that is not finite; its number is named.
     """
-    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
+    if not is_whole(block, 1, _MOST):
         raise ConfigError(f"block must be a positive whole number, not {block!r}")
+    if is_whole(k, 1, _MOST) and isinstance(documents, np.ndarray | Tensor):
+        k = min(k, max(1, len(documents)))
     search = TopK(queries, k, exclude=exclude, ties=ties, device=device)
     for piece in [documents] if isinstance(documents, np.ndarray | Tensor) else documents:
         for start in range(0, len(piece), block):
@@ -95,8 +99,8 @@ class TopK:
         ties: Vectors | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise ConfigError(f"k must be a positive whole number, not {k!r}")
+        if not is_whole(k, 1, _MOST):
+            raise ConfigError(f"k must be a positive whole number of at most {_MOST:,}, not {k!r}")
         self.k, self.seen = int(k), 0
         self._queries = _matrix(queries, "queries", 0, device)
         self._exclude = None if exclude is None else _integers(exclude, "exclude")

@@ -79,6 +79,15 @@ def test_tiles_come_in_few_sizes():
     assert len(lengths) <= 8 * 8
 
 
+@pytest.mark.parametrize("count", range(1, 24))
+def test_any_number_of_texts_of_one_token(count):
+    """Their number is filled up to one of few sizes; the rows that are added hold no text."""
+    batch = packed([[7]] * count, 80, "cpu")
+    (tile,) = batch.tiles
+    assert (tile.seen is None) == (len(tile.rows) == count)
+    assert tile.places.tolist() == list(range(count))
+
+
 def test_roberta_leaves_padding_tokens_out_of_its_count():
     batch = packed([[5, 1, 7], [1], [8]], vocabulary=80, padding_position=1)
     assert batch.position_ids.tolist() == [2, 1, 3, 1, 2]

@@ -139,3 +139,94 @@ def test_of_unit_vectors_the_dot_product_is_the_cosine(folder):
     assert read_layout(folder).compares == "manhattan"
     edit(folder / "config_sentence_transformers.json", similarity_fn_name=None)
     assert read_layout(folder).compares == "cosine"
+
+
+@pytest.fixture
+def published(backbone_folder, tmp_path):
+    """Folders as sentence-transformers writes them: published(model_type, **prompts and such) -> the folder."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.models import Pooling, Transformer
+
+    def published(model_type, length=16, **options):
+        source = shutil.copytree(backbone_folder(model_type), tmp_path / f"source-{model_type}")
+        modules = [Transformer(str(source), max_seq_length=length), Pooling(32, "mean")]
+        model = sentence_transformers.SentenceTransformer(modules=modules, device="cpu", **options)
+        model.save(str(tmp_path / "published"))
+        return tmp_path / "published"
+
+    return published
+
+
+def theirs(folder):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "gemma3_text"])
+def test_a_published_model_with_a_causal_mask_is_refused(published, model_type):
+    """sentence-transformers runs it causally; its vectors would be others here."""
+    folder = published(model_type)
+    with pytest.raises(ModelError, match=r"a language model's causal mask, which a Gecko lifts; .* st:FOLDER"):
+        Gecko.from_pretrained(folder, device="cpu")
+    assert Gecko.from_backbone(folder, dims=(32,), device="cpu").dim == 32
+
+
+def test_the_side_that_is_cut_off(published, sentences):
+    folder = published("bert")
+    edit(folder / "tokenizer_config.json", truncation_side="left")
+    ours = Gecko.from_pretrained(folder, device="cpu", dtype="float32")
+    long = [text for text in sentences if len(text.split()) > 20]
+    assert (ours.encode(long) * theirs(folder).encode(long, normalize_embeddings=True)).sum(axis=1).min() > 0.9999
+    edit(folder / "tokenizer_config.json", truncation_side="right")
+    right = Gecko.from_pretrained(folder, device="cpu", dtype="float32")
+    assert (right.encode(long) * ours.encode(long)).sum(axis=1).min() < 0.99
+    assert right.identity() != ours.identity()
+    # Fresh embedders keep the beginning of a text, whatever the language model's tokenizer does.
+    edit(folder / "tokenizer_config.json", truncation_side="left")
+    assert Gecko.from_backbone(folder, dims=(32,), device="cpu").tokenizer.truncation_side == "right"
+
+
+def test_where_no_length_is_told_it_is_that_of_the_positions(published):
+    folder = published("modernbert", length=None)
+    edit(folder / "config.json", max_position_embeddings=1024)
+    edit(folder / "tokenizer_config.json", model_max_length=10**30)
+    if (folder / "sentence_bert_config.json").exists():
+        edit(folder / "sentence_bert_config.json", max_seq_length=None)
+    assert Gecko.from_pretrained(folder, device="cpu").max_seq_length == theirs(folder).max_seq_length == 1024
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"prompts": {"query": "title: ", "document": "text: "}},
+        {"prompts": {"query": "title: ", "passage": "text: ", "corpus": "search: "}},
+        {"prompts": {"query": "title: ", "a": "text: "}, "default_prompt_name": "a"},
+    ],
+)
+def test_prompts_are_found_as_sentence_transformers_finds_them(published, prompts, sentences):
+    folder = published("bert", **prompts)
+    ours = Gecko.from_pretrained(folder, device="cpu", dtype="float32")
+    model = theirs(folder)
+    if not hasattr(model, "encode_query"):
+        pytest.skip("needs sentence-transformers 5")
+    for mine, other in (
+        (ours.encode_queries(sentences), model.encode_query(sentences, normalize_embeddings=True)),
+        (ours.encode_documents(sentences), model.encode_document(sentences, normalize_embeddings=True)),
+    ):
+        assert (mine * other).sum(axis=1).min() > 0.9999
+
+
+def test_a_width_that_the_folder_names_is_the_default(folder, sentences):
+    edit(folder / "config_sentence_transformers.json", truncate_dim=8)
+    assert Gecko.from_pretrained(folder, device="cpu").encode(sentences[:2]).shape == (2, 8)
+    assert Gecko.from_pretrained(folder, device="cpu", truncate_dim=32).encode(sentences[:2]).shape == (2, 32)
+
+
+@pytest.mark.parametrize("name", ["config_args", "config_kwargs", "model_kwargs", "tokenizer_args"])
+def test_arguments_that_would_change_the_vectors_are_refused(folder, name):
+    edit(folder / "sentence_bert_config.json", **{name: {"num_hidden_layers": 1}})
+    with pytest.raises(ModelError, match=f"sentence_bert_config.json: .*{name}: 'num_hidden_layers' is not supported"):
+        read_layout(folder)
+    edit(folder / "sentence_bert_config.json", **{name: {"torch_dtype": "float16", "trust_remote_code": False}})
+    read_layout(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -41,6 +42,17 @@ class Adapter:
 
         Raises:
             ModelError: the model cannot be a backbone.
+        """
+
+    def check_published(self, config: Any, folder: Path) -> None:
+        """Make sure that :meth:`prepare` leaves a finished embedder as its makers ran it.
+
+        Args:
+            config: as it was published.
+            folder: of the model, for the message.
+
+        Raises:
+            ModelError: it would compute other vectors.
         """
 
     def hidden_states(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from gecko_core.backbones.base import Adapter, attends_by_sdpa, run_packed
 from gecko_core.encode.cpu import window
 from gecko_core.encode.packing import Packed
+from gecko_core.errors import ModelError
 
 
 class DecoderAdapter(Adapter):
@@ -35,6 +37,18 @@ class DecoderAdapter(Adapter):
         for module in model.modules():
             if hasattr(module, "is_causal"):
                 module.is_causal = False
+
+    def check_published(self, config: Any, folder: Path) -> None:
+        """See :class:`Adapter`: it attends both ways by its own configuration."""
+        flagged = config.model_type in self._flagged_types
+        lifted = (
+            getattr(config, "use_bidirectional_attention", False) if flagged else not getattr(config, "is_causal", True)
+        )
+        if not lifted:
+            raise ModelError(
+                f"{folder}: an embedder with a language model's causal mask, which a Gecko lifts; load it with "
+                "sentence-transformers (gecko-eval: st:FOLDER), or train from it (Gecko.from_backbone)"
+            )
 
     def hidden_states(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """See :class:`Adapter`."""

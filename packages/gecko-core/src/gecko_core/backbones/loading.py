@@ -27,13 +27,16 @@ from gecko_core.errors import ModelError
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
-def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None) -> tuple[nn.Module, Adapter]:
+def load_backbone(
+    folder: Path, dtype: torch.dtype, gguf_file: str | None = None, *, as_published: bool = False
+) -> tuple[nn.Module, Adapter]:
     """Load a bare backbone, bidirectional and in eval mode.
 
     Args:
         folder: a Hugging Face model folder.
         dtype: dtype of the weights.
         gguf_file: name of the GGUF file in ``folder`` to read instead of config.json and safetensors.
+        as_published: refuse one that its makers ran otherwise, see :meth:`Adapter.check_published`.
 
     Returns:
         The backbone, and the adapter that runs it.
@@ -59,6 +62,8 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
         model_class = adapter.model_class()
         if not gguf_file:
             extra["config"] = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            if as_published:
+                adapter.check_published(extra["config"], folder)
             extra["attn_implementation"] = named_attention(model_class, extra["config"])
         loaded = model_class.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=not gguf_file, **extra
@@ -85,12 +90,13 @@ def load_backbone(folder: Path, dtype: torch.dtype, gguf_file: str | None = None
     return model.eval(), adapter
 
 
-def load_tokenizer(folder: Path, gguf_file: str | None = None) -> Any:
-    """Load the folder's tokenizer, set to pad on the right.
+def load_tokenizer(folder: Path, gguf_file: str | None = None, *, as_published: bool = False) -> Any:
+    """Load the folder's tokenizer, set to pad and to cut off on the right.
 
     Args:
         folder: a Hugging Face model folder.
         gguf_file: name of the GGUF file in ``folder`` that holds the tokenizer.
+        as_published: cut off on the side that its makers chose.
 
     Returns:
         A transformers tokenizer with a padding token.
@@ -108,6 +114,8 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None) -> Any:
     with model_errors(folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         tokenizer.padding_side = "right"
+        if not as_published:
+            tokenizer.truncation_side = "right"
         if tokenizer.pad_token_id is None:
             # Decoders seldom have one. Which token it is does not matter: the mask hides it.
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token

@@ -14,6 +14,7 @@ from gecko_core.encode.precision import probed_autocast
 from gecko_core.encode.quantization import check_truncate_dim
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.io import Progress, make_progress
+from gecko_core.numbers import is_whole
 
 if TYPE_CHECKING:
     from gecko_core.model import Gecko
@@ -112,8 +113,8 @@ def encode_windows(
         ConfigError: an option that cannot be used.
         ModelError: an embedding is not finite; names the row.
     """
-    if batch_tokens is not None and not 1 <= batch_tokens <= _LARGEST_BATCH:
-        raise ConfigError(f"batch_tokens must be at least 1 and at most {_LARGEST_BATCH:,}, not {batch_tokens}")
+    if batch_tokens is not None and not is_whole(batch_tokens, 1, _LARGEST_BATCH):
+        raise ConfigError(f"batch_tokens must be at least 1 and at most {_LARGEST_BATCH:,}, not {batch_tokens!r}")
     check_truncate_dim(truncate_dim, model.dim)
     budget = batch_tokens or default_batch_tokens(model.device)
     bar = make_progress(progress)

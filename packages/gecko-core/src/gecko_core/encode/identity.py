@@ -50,4 +50,4 @@ def _tokenizer(tokenizer: Any) -> Any:
     content = json.loads(core.to_str())
     content.pop("truncation", None)  # set at every call
     content.pop("padding", None)
-    return [content, tokenizer.pad_token_id]
+    return [content, tokenizer.pad_token_id, *(["left"] if tokenizer.truncation_side == "left" else [])]

@@ -88,11 +88,11 @@ def _tiles(lengths: np.ndarray, bounds: np.ndarray, device: torch.device | str) 
         seen[: len(in_tile)] = place < in_tile[:, None]
         rows = np.full(seen.shape, bounds[first])
         rows[seen] = np.arange(bounds[first], bounds[last])
-        places = seen.reshape(-1).nonzero()[0]
+        places, full = seen.reshape(-1).nonzero()[0], bool(seen.all())
         seen[len(in_tile) :, 0] = True  # a row that sees nothing would be NaN
         yield Tile(
             rows=torch.from_numpy(rows).to(device),
-            seen=None if seen.all() else torch.from_numpy(seen).to(device),
+            seen=None if full else torch.from_numpy(seen).to(device),
             places=torch.from_numpy(places).to(device),
             tokens=slice(int(bounds[first]), int(bounds[last])),
         )

@@ -37,6 +37,7 @@ from gecko_core.io import (
     write_json,
     write_text,
 )
+from gecko_core.numbers import is_whole
 from gecko_core.prompts import DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def clear_finished(path: str | Path) -> None:
 def _check_options(path: Path, window: int, kind: str) -> None:
     if path.suffix not in (".npy", ".parquet"):
         raise ConfigError(f"{path}: embeddings are written as .npy or .parquet; choose one of these endings")
-    if not 1 <= window <= _LARGEST_WINDOW:
-        raise ConfigError(f"window must be 1 to {_LARGEST_WINDOW:,} rows, not {window}")
+    if not is_whole(window, 1, _LARGEST_WINDOW):
+        raise ConfigError(f"window must be 1 to {_LARGEST_WINDOW:,} rows, not {window!r}")
     if kind not in ("text", "query", "document"):
         raise ConfigError(f"kind must be text, query or document, not {kind!r}")
     if path.suffix == ".parquet":

@@ -86,7 +86,12 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: 
             f"max_seq_length to {special + 1} or more"
         )
     if core is not None:
-        wanted = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}
+        wanted = {
+            "max_length": max_length,
+            "stride": 0,
+            "strategy": "longest_first",
+            "direction": tokenizer.truncation_side,
+        }
         if core.truncation != wanted:
             core.enable_truncation(**wanted)
         if core.padding is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, RootModel, field_validator
+from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
 from gecko_core.backbones.files import ModelFile, checked_model_values, read_model_file
 from gecko_core.encode.quantization import Ranges, checked_dims
@@ -22,6 +22,10 @@ FORMAT = 1
 
 
 _File = TypeVar("_File", bound=ModelFile)
+_ARGUMENTS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
+# Arguments that change no vector but by rounding, or that are set here.
+_HARMLESS = {"torch_dtype", "dtype", "attn_implementation", "device_map", "low_cpu_mem_usage", "use_safetensors"}
+_HARMLESS |= {"use_fast", "padding_side", "trust_remote_code", "use_cache", "token", "cache_dir", "local_files_only"}
 
 
 class _Module(ModelFile):
@@ -46,11 +50,27 @@ class _Modules(RootModel[list[_Module]]):
 class _Config(ModelFile):
     prompts: dict[str, str | None] | None = None
     similarity_fn_name: str | None = None
+    truncate_dim: int | None = Field(default=None, ge=1)
 
 
 class _BertConfig(ModelFile):
     max_seq_length: int | float | None = Field(default=None, ge=1)
     do_lower_case: bool | None = False
+    # What sentence-transformers hands to transformers, by its names before and since version 5.4.
+    model_args: dict[str, Any] | None = None
+    model_kwargs: dict[str, Any] | None = None
+    tokenizer_args: dict[str, Any] | None = None
+    processor_kwargs: dict[str, Any] | None = None
+    config_args: dict[str, Any] | None = None
+    config_kwargs: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _changes_no_vector(self) -> _BertConfig:
+        for name in _ARGUMENTS:
+            unknown = sorted(set(getattr(self, name) or {}) - _HARMLESS)
+            if unknown:
+                raise ValueError(f"{name}: {unknown[0]!r} is not supported; load the model with sentence-transformers")
+        return self
 
 
 class _TokenizerConfig(ModelFile):
@@ -93,6 +113,7 @@ class Layout:
         prompts: prefixes by name, without the empty ones.
         gecko: contents of gecko.json, None for a third-party folder.
         compares: how its vectors are compared where that ranks texts otherwise than cosine does; "cosine" elsewhere.
+        truncate_dim: width of its embeddings, where that is less than the model's.
     """
 
     transformer: Path
@@ -102,6 +123,7 @@ class Layout:
     prompts: dict[str, str] = field(default_factory=dict)
     gecko: GeckoConfig | None = None
     compares: str = "cosine"
+    truncate_dim: int | None = None
 
     def check_cosine(self, folder: Path) -> None:
         """Make sure that the model's makers compare vectors by cosine, as a Gecko does.
@@ -166,6 +188,7 @@ def read_layout(folder: Path) -> Layout:
         prompts=prompts,
         gecko=read_model_file(gecko, GeckoConfig) if gecko.is_file() else None,
         compares=_measure(config, normalized="Normalize" in kinds),
+        truncate_dim=config.truncate_dim,
     )
 
 

@@ -43,7 +43,7 @@ def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    _refuse_links(path)
+    refuse_link(path)
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -73,7 +73,7 @@ def whole_path(path: str | Path, *, folder: Path | None = None, cure: str = _CUR
         DataError: the disk is full, the place cannot be written, or ``path`` is a link or no file.
     """
     path = Path(path)
-    _refuse_links(path)
+    refuse_link(path)
     temporary = temporary_name(path, "tmp", folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
         DataError: the disk is full, the place cannot be written, or ``path`` is a link.
     """
     path = Path(path)
-    _refuse_links(path)
+    refuse_link(path)
     temporary = temporary_name(path, "tmp")
     bring_back(path)
     try:
@@ -206,7 +206,7 @@ def remove_folder(path: str | Path) -> None:
         DataError: it cannot be deleted, or is a link.
     """
     path = Path(path)
-    _refuse_links(path)
+    refuse_link(path)
     temporary = temporary_name(path, "tmp")
     try:
         clear_leftovers(path, path.parent)
@@ -231,7 +231,7 @@ class AppendedLines:
 
     def __init__(self, path: str | Path):
         self._path = Path(path)
-        _refuse_links(self._path)
+        refuse_link(self._path)
         try:
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
@@ -351,7 +351,12 @@ def _exchange(one: Path, other: Path) -> bool:
     return done == 0
 
 
-def _refuse_links(path: Path) -> None:
+def refuse_link(path: Path) -> None:
+    """Make sure that a place to write at is no link.
+
+    Raises:
+        DataError: it is one.
+    """
     if path.is_symlink():
         raise DataError(f"{path}: is a link, and nothing is written through links; remove it, or name its target")
 

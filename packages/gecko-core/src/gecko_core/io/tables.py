@@ -300,7 +300,7 @@ def _line_like_a_row(cells: Sequence[str]) -> str | None:
         cells: of a row whose quotes have been read as quotes.
     """
     for place, cell in enumerate(cells):
-        first, *lines = cell.split("\n")
+        _, *lines = cell.split("\n")
         for number, line in enumerate(lines, 1):
             after = len(cells) - 1 - place if number == len(lines) else 0
             if line.strip() and line.count("\t") + after == len(cells) - 1:

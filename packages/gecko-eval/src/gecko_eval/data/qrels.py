@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from gecko_core.io import read_lines
 
 _HEADER_ENDS = {"score", "relevance", "rel", "grade", "label"}
 _LARGEST_GRADE = 2**31 - 1  # trec_eval's
+_WHOLE = re.compile(r"[+-]?[0-9]+")  # Python's int() also takes 1_0 and other scripts' digits
 
 
 def find_qrels(folder: Path, split: str) -> Path:
@@ -82,10 +84,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _grade(text: str, where: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise DataError(f"{where}: the score {text!r} is not a whole number") from None
-    if abs(value) > _LARGEST_GRADE:
-        raise DataError(f"{where}: the score {text} is too large; {_LARGEST_GRADE} is the most")
+    if not _WHOLE.fullmatch(text):
+        raise DataError(f"{where}: the score {text[:40]!r} is not a whole number")
+    if len(text) > len(str(_LARGEST_GRADE)) + 1 or abs(value := int(text)) > _LARGEST_GRADE:
+        raise DataError(f"{where}: the score {text[:40]} is too large; {_LARGEST_GRADE} is the most")
     return value

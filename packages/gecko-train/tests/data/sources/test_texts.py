@@ -11,7 +11,7 @@ from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import load_set
-from gecko_train.data.sources.texts import read_queries
+from gecko_train.data.sources.texts import Texts
 from gecko_train.data.teacher import TeacherVectors
 
 CORPUS = Corpus(
@@ -46,20 +46,33 @@ def test_texts_that_are_set_apart_as_queries_are_left_out():
 
 def test_queries_of_the_users_own(tmp_path):
     (tmp_path / "log.txt").write_text("kell\n\nwhat is a bank \n")
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps({"query": f"q{n}"}) + "\n" for n in range(2)))
     rows = list(load({"kinds": ["queries"], "queries": str(tmp_path / "log.txt")}))
     assert [row.query for row in rows] == ["kell", "what is a bank"]
-    assert list(read_queries(str(tmp_path / "log.jsonl"))) == ["q0", "q1"]
-    (tmp_path / "bad.jsonl").write_text('{"question": "x"}\n')
-    with pytest.raises(DataError, match=r"bad\.jsonl:1: no text in a column `query` or `text`"):
-        list(read_queries(str(tmp_path / "bad.jsonl")))
-    (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(DataError, match=r"empty\.txt: holds no query; write one a line"):
-        load({"kinds": ["passages", "queries"], "queries": str(tmp_path / "empty.txt")})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({"query": f"q  {n}"}) + "\n" for n in range(2)))
+    rows = list(load({"kinds": ["queries"], "queries": str(tmp_path / "log.jsonl")}))
+    assert [row.query for row in rows] == ["q 0", "q 1"]
     with pytest.raises(ConfigError, match=r"give their file in the options \(queries: FILE\)"):
         load({"kinds": ["queries"]})
     with pytest.raises(ConfigError, match="source 'texts' without a path and without a corpus"):
         load_set(SetConfig(source="texts"), SourceContext())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("bad.jsonl", '{"question": "x"}\n', r"bad\.jsonl:1: no text in 'query' or 'text'"),
+        ("blank.jsonl", '{"query": " ", "text": "a passage"}\n', r"blank\.jsonl:1: no text in 'query'"),
+        ("empty.txt", "\n", r"empty\.txt: holds no query; write one a line"),
+        ("log.ndjson", '{"query": "x"}\n', r"log\.ndjson: queries are not read from '\.ndjson'"),
+    ],
+)
+def test_a_file_that_holds_no_queries_is_refused_before_training(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    config = SetConfig(source="texts", options={"kinds": ["passages", "queries"], "queries": str(tmp_path / name)})
+    with pytest.raises(DataError, match=message):
+        load_set(config, SourceContext(CORPUS))
+    with pytest.raises(DataError, match=message):
+        Texts().check(config)
 
 
 @pytest.fixture

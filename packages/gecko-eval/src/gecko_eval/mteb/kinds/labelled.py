@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -75,4 +76,6 @@ class LabelledKind(Kind):
 def _plain(key: str, value: Any) -> Any:
     if key == "label":
         return str(value)
-    return float(value) if isinstance(value, (int, float)) else value
+    with suppress(OverflowError):  # of hundreds of digits: loading the set says so
+        return float(value) if isinstance(value, (int, float)) else value
+    return value

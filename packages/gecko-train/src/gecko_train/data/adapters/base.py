@@ -287,6 +287,6 @@ def number_of(record: Record, key: str) -> float:
     """
     value = record.fields.get(key)
     with suppress(ValueError, OverflowError):
-        if isinstance(value, str | int | float) and math.isfinite(float(value)):
+        if isinstance(value, str | int | float) and "_" not in str(value) and math.isfinite(float(value)):
             return float(value)
     raise DataError(f"{record.where}: {name_of(record, key)} is {repr(value)[:40]}; expected a number")

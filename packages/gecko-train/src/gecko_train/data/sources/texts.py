@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import Field
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import Section, find_data, read_lines, read_table, table_kind
+from gecko_core.io import Section, find_data
 from gecko_core.search import top_k
 from gecko_fret.corpus import Corpus, count_words, load_corpus, split_sentences
+from gecko_fret.query_files import read_queries
 from gecko_train.config import SetConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, TrainingRow
@@ -27,7 +28,8 @@ class TextsOptions(Section):
 
     Attributes:
         kinds: passages of the corpus, their sentences and titles, and the lines of ``queries``.
-        queries: a text file with a query a line, or a table with a column ``query`` or ``text``, such as a query log.
+        queries: a file with a query a line (.txt), or a table with a column ``query`` or ``text``, such as a query log;
+            see :func:`gecko_fret.query_files.read_queries`.
         min_words: shorter sentences and titles are left out.
         candidates: in blocks, how many passages next to each text, by the teacher, may share a block with it.
     """
@@ -52,7 +54,9 @@ class Texts(Source):
 
     def check(self, config: SetConfig) -> None:
         """See ``Source``: the file of queries, too."""
-        _read_options(config)
+        options = _read_options(config)
+        if options.queries is not None:
+            read_queries(options.queries)
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``; one text a row."""
@@ -120,29 +124,9 @@ def _queries(options: TextsOptions, corpus: Corpus) -> Iterator[str]:
 
     found: list[Iterable[str]] = []
     if options.queries is not None:
-        queries = list(read_queries(options.queries))
-        if not queries:
-            raise DataError(f"{options.queries}: holds no query; write one a line")
-        found.append(queries)
+        found.append(query.text for query in read_queries(options.queries))
     if "titles" in options.kinds:
         found.append(long_enough(corpus.titles))
     if "sentences" in options.kinds:
         found.append(long_enough(sentence for text in corpus.texts for sentence in split_sentences(text)))
     return iter(dict.fromkeys(itertools.chain.from_iterable(found)))
-
-
-def read_queries(path: str) -> Iterator[str]:
-    """The queries of a text file (one a line) or of a table's column ``query`` or ``text``.
-
-    Raises:
-        DataError: the file cannot be read, or a row has no such column.
-    """
-    file = find_data(path)
-    if not table_kind(file):
-        yield from (line.strip() for _, line in read_lines(file) if line.strip())
-        return
-    for record in read_table(file):
-        text = record.fields.get("query") or record.fields.get("text")
-        if not isinstance(text, str):
-            raise DataError(f"{record.where}: no text in a column `query` or `text`; name the column so")
-        yield text
