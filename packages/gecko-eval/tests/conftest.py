@@ -26,6 +26,9 @@ class WordHashModel:
     def weights_hash(self) -> str:
         return hashlib.sha256(self.salt.encode()).hexdigest()
 
+    def identity(self) -> str:
+        return hashlib.sha256(f"{self.weights_hash()} {self.prompt_style}".encode()).hexdigest()
+
     def _word(self, word: str) -> np.ndarray:
         if word not in self._words:
             seed = int.from_bytes(hashlib.sha256((self.salt + word).encode()).digest()[:8], "little")

@@ -1,11 +1,13 @@
 import importlib.util
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 from gecko_core.errors import ConfigError, DataError, ModelError
+from gecko_core.folder import resolve
 from gecko_eval.baselines import (
     Bm25,
     _split,
@@ -40,6 +42,27 @@ def test_bm25_through_mteb_equals_bm25_in_the_loop(beir_folder):
     task = local_set(beir_folder).load()
     result = mteb.evaluate(Bm25(), task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     assert result.get_score() == pytest.approx(evaluate_bm25(load_beir(beir_folder)).ndcg_at_10, abs=1e-5)
+
+
+def test_bm25_finds_nothing_without_a_known_word_and_ranks_ties_as_trec_eval_does(tmp_path):
+    import mteb
+
+    docs = {f"d{n}": "a harbour seal" for n in range(4)} | {"other": "night trains"}
+    queries = {"unknown": "submarine", "stop words": "of the", "tied": "harbour", "own": "night"}
+    judged = {"unknown": "d0", "stop words": "other", "tied": "d2", "own": "other"}
+    for name, texts in (("corpus", docs), ("queries", queries)):
+        lines = [json.dumps({"_id": key, "text": text}) + "\n" for key, text in texts.items()]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    (tmp_path / "qrels").mkdir()
+    rows = "".join(f"{query}\t{doc}\t1\n" for query, doc in judged.items())
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    data = load_beir(tmp_path)
+    scores = evaluate_bm25(data)
+    found = dict(zip(data.query_ids, scores.per_query["mrr_at_10"], strict=True))
+    assert found == {"unknown": 0, "stop words": 0, "tied": 0.5, "own": 1}
+    task = local_set(tmp_path).load()
+    result = mteb.evaluate(Bm25(), task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    assert result.get_score() == pytest.approx(scores.ndcg_at_10, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +119,6 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
     import mteb
     from sentence_transformers import SentenceTransformer
 
-    from gecko_core.folder import resolve
     from gecko_eval.mteb.encoder import MtebEncoder
 
     gecko, other = load_model("all-minilm-l6-v2"), load_model("st:all-minilm-l6-v2")
@@ -115,12 +137,60 @@ def test_a_real_model_scores_the_same_as_gecko_as_sentence_transformer_and_throu
     assert (gecko.dims, other.dims) == ((384,), (384,))
 
 
+@pytest.fixture
+def edited(tmp_path):
+    """A copy of MiniLM's folder: edited(file, change) with change(JSON) -> JSON."""
+
+    def edited(file, change):
+        folder = tmp_path / "copy"
+        if not folder.exists():
+            shutil.copytree(resolve("all-minilm-l6-v2").path, folder, copy_function=os.link)
+        content = change(json.loads((folder / file).read_text(encoding="utf-8")))
+        (folder / file).unlink()
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+        return folder
+
+    return edited
+
+
+def swapped(tokenizer):
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["reef"], vocabulary["birch"] = vocabulary["birch"], vocabulary["reef"]
+    return tokenizer
+
+
+@needs_minilm
+@pytest.mark.parametrize("prefix", ["", "st:"])
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config_sentence_transformers.json", lambda c: c | {"prompts": {"query": "find: "}}),
+        ("config.json", lambda c: c | {"hidden_act": "relu"}),
+        ("config.json", lambda c: c | {"layer_norm_eps": 1e-3}),
+        ("tokenizer.json", swapped),
+    ],
+)
+def test_another_folder_of_the_same_weights_is_another_model(edited, prefix, file, change):
+    folder = edited(file, lambda content: content)
+    before = load_model(f"{prefix}{folder}", device="cpu").key
+    assert load_model(f"{prefix}{folder}", device="cpu").key == before
+    edited(file, change)
+    assert load_model(f"{prefix}{folder}", device="cpu").key != before
+
+
+@needs_minilm
+def test_another_pooling_is_another_model(edited):
+    folder = edited("1_Pooling/config.json", lambda content: content)
+    before = load_model(f"st:{folder}", device="cpu").key
+    edited("1_Pooling/config.json", lambda c: c | {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True})
+    assert load_model(f"st:{folder}", device="cpu").key != before
+
+
 @needs_minilm
 def test_a_dot_product_model_is_scored_by_the_dot_product_as_mteb_does(data_root, tmp_path):
     import mteb
     from sentence_transformers import SentenceTransformer
 
-    from gecko_core.folder import resolve
     from gecko_eval.mteb.encoder import make_encoders
 
     whole = SentenceTransformer(str(resolve("all-minilm-l6-v2").path), device="cpu")

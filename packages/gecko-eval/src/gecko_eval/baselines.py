@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gecko_core.backbones import check_folder, quiet
+from gecko_core.encode import config_content, tokenizer_content
 from gecko_core.errors import ConfigError, DataError, ModelError, first_line
 from gecko_core.io import read_json
 from gecko_core.lazy import import_without
@@ -80,7 +81,7 @@ class Bm25:
 
 
 def bm25_search(docs: list[str], queries: list[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, scores), both (n_queries, min(k, n_docs)), best first."""
+    """(indices, scores), both (n_queries, min(k, n_docs)), best first; score 0 is that of documents not found."""
     index = _build(docs)
     tokens = _split(queries)
     documents, scores = index.retrieve(tokens, k=min(k, len(docs)), show_progress=False)
@@ -105,13 +106,15 @@ def _build(docs: list[str]) -> Any:
 
 
 def evaluate_bm25(data: RetrievalSet) -> RetrievalScores:
-    """BM25 on a judged set, scored as ``evaluate_retrieval`` scores a model."""
+    """BM25 on a judged set, with the rankings and scores that ``gecko-eval run --model bm25`` has of it."""
     titles = data.titles or [""] * len(data.docs)
     docs = [f"{title} {text}".strip() for title, text in zip(titles, data.docs, strict=True)]
-    indices, _ = bm25_search(docs, list(data.queries), 101)
-    rankings = [[data.doc_ids[i] for i in row] for row in indices]
-    if data.ignore_identical_ids:
-        rankings = [[d for d in row if d != q] for q, row in zip(data.query_ids, rankings, strict=True)]
+    found = zip(data.query_ids, *bm25_search(docs, list(data.queries), 1000), strict=True)  # mteb asks for as many
+    rankings = []
+    for query, rows, scores in found:
+        # trec_eval's order: of equal scores the larger id comes first.
+        ranked = sorted(((s, data.doc_ids[i]) for i, s in zip(rows, scores, strict=True) if s > 0), reverse=True)
+        rankings.append([doc for _, doc in ranked if not (data.ignore_identical_ids and doc == query)])
     per_query = ranking_metrics(rankings, data.judgements)
     return RetrievalScores(**{m: float(per_query[m].mean()) for m in METRICS}, per_query=per_query)
 
@@ -145,7 +148,8 @@ class SentenceTransformerEmbedder:
         self.prompts: dict[str, TaskPrompt] = {}
         self.precision = str(next(self.model.parameters()).dtype).removeprefix("torch.")
         measure = () if self.similarity == "cosine" else (self.similarity,)  # the cache's vectors are normalised or not
-        digest = hashlib.sha256(repr((self.model.prompts, self.model.max_seq_length, *measure)).encode())
+        what = (self.model.prompts, self.model.max_seq_length, *measure, *_contents(self.model))
+        digest = hashlib.sha256(repr(what).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())
         self.key = digest.hexdigest()
@@ -174,6 +178,20 @@ class SentenceTransformerEmbedder:
             ),
             dtype=np.float32,
         )
+
+
+def _contents(model: Any) -> Iterator[Any]:
+    """What decides a sentence-transformers model's vectors beside its weights: modules, configurations, tokenizer."""
+    from transformers import PreTrainedModel
+
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            yield sorted(config_content(module.config).items(), key=str)
+        elif hasattr(module, "get_config_dict"):
+            yield type(module).__name__, sorted(module.get_config_dict().items(), key=str)
+    tokenizer = getattr(model, "tokenizer", None)  # models of other things than texts have none
+    if hasattr(tokenizer, "get_vocab"):
+        yield tokenizer_content(tokenizer)
 
 
 def similarity_of(model: Any, name: str) -> Literal["cosine", "dot"]:

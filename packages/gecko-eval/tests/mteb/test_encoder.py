@@ -82,13 +82,6 @@ def test_names_follow_weights_prompts_and_dim(make_word_model):
     assert all(name.startswith("gecko-eval/same-label-") for name, _ in seen)
 
 
-def test_another_tokenizer_is_another_model(make_word_model):
-    one, other = make_word_model(), make_word_model()
-    one.tokenize = lambda texts: [[len(text)] for text in texts]
-    other.tokenize = lambda texts: [[len(text.lower().split())] for text in texts]
-    assert GeckoEmbedder(one, "words").key != GeckoEmbedder(other, "words").key
-
-
 def test_a_second_checkpoint_never_gets_the_first_ones_score(make_word_model, data_root, tmp_path):
     import mteb
 

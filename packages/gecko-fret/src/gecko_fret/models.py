@@ -78,6 +78,15 @@ class Models:
                 self._contents[model] = model_content(model)
             self._asked.append(self._contents[model])
 
+    def weights_fingerprint(self, model: str) -> str:
+        """Hash of a model's weight files, or its hub id; all that decides its answers counts as asked for.
+
+        Raises:
+            ModelError: the name resolves nowhere, or the folder has no weights.
+        """
+        self._ask(model)
+        return weights_fingerprint(model)
+
     def llm(self, config: LLMConfig) -> LLM:
         """The LLM of a configuration section.
 
@@ -170,8 +179,7 @@ class Models:
         """What decides the embeddings, known without loading the model."""
         if self._ready_embedder is not None:
             return f"{self._ready_embedder.weights_hash()}:{self._ready_embedder.prompt_style}"
-        self._ask(config.model)
-        return f"{weights_fingerprint(config.model)}:{config.prompt_style}"
+        return f"{self.weights_fingerprint(config.model)}:{config.prompt_style}"
 
     def interrupt(self) -> None:
         """Wait for no server any more: whatever asks one gets an error. For threads that are to end."""

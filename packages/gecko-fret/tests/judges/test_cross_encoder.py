@@ -7,6 +7,7 @@ import torch
 from gecko_core.errors import ConfigError, ModelError
 from gecko_fret.config import parse_config
 from gecko_fret.judges import CrossEncoderJudge
+from gecko_fret.llm.loading import model_content
 from gecko_fret.models import Models
 from gecko_fret.prompting import prompt_text
 
@@ -68,6 +69,10 @@ def test_weights_and_length_decide_and_speed_does_not(reranker):
         config = parse_config({"score": {"cross_encoder": {"model": folder} | section}})
         return CrossEncoderJudge.fingerprint(config, Models())
 
+    models = Models()
+    with models.asking() as asked:  # tokenizer and configuration count as well
+        CrossEncoderJudge.fingerprint(parse_config({"score": {"cross_encoder": {"model": folder}}}), models)
+    assert asked == [model_content(folder)]
     assert fingerprint() == fingerprint(batch_size=4, device="cpu")
     assert fingerprint() != fingerprint(max_length=64)
     assert fingerprint() != fingerprint(model="someone/another")

@@ -5,6 +5,7 @@ from gecko_core import Gecko
 from gecko_core.errors import ConfigError, ModelError
 from gecko_fret.config import parse_config
 from gecko_fret.judges import OtherEmbedder
+from gecko_fret.llm.loading import model_content
 from gecko_fret.models import Models
 
 MODEL = {"embedder": {"model": "all-minilm-l6-v2"}}
@@ -51,6 +52,10 @@ def test_weights_library_and_prompts_decide(tmp_path):
     def fingerprint(**embedder):
         return str(OtherEmbedder.fingerprint(parse_config({"score": {"embedder": embedder}}), Models()))
 
+    models = Models()
+    with models.asking() as asked:  # tokenizer and configuration count as well
+        OtherEmbedder.fingerprint(parse_config({"score": {"embedder": {"model": "all-minilm-l6-v2"}}}), models)
+    assert asked == [model_content("all-minilm-l6-v2")]
     here = fingerprint(model="all-minilm-l6-v2")
     assert here == fingerprint(model="all-minilm-l6-v2", device="cpu")
     changed = [

@@ -23,6 +23,16 @@ def test_the_content_of_a_folder_counts_and_not_its_place(tmp_path):
     assert content_hash(one / "a.txt") != content_hash(one / "deep" / "b.txt")
 
 
+def test_hidden_texts_are_passages_and_a_configuration_makes_no_model(tmp_path):
+    corpus = make(tmp_path / "corpus", a_txt="x", config_json="{}", README_md="a passage")
+    before = content_hash(corpus)
+    make(corpus, README_md="another passage")
+    assert content_hash(corpus) != before
+    before = content_hash(corpus)
+    (corpus / ".hidden.md").write_text("a hidden passage")
+    assert content_hash(corpus) != before
+
+
 def test_what_describes_a_model_or_a_build_does_not_count(tmp_path):
     model = make(tmp_path / "model", config_json="{}", model_safetensors="w", README_md="card")
     before = content_hash(model)
@@ -53,6 +63,7 @@ def test_a_stage_reads_its_sets_its_teacher_and_what_it_is_evaluated_on(tmp_path
                 "sets": [
                     {"source": "triplets", "path": "rows.jsonl"},
                     {"source": "triplets", "path": "hub:a/b", "name": "b"},
+                    {"source": "texts", "options": {"kinds": ["queries"], "queries": "log.txt"}},
                 ],
                 "teacher": str(tmp_path / "teacher"),
                 "objective": {"matching": {"weight": 1.0}},
@@ -61,7 +72,12 @@ def test_a_stage_reads_its_sets_its_teacher_and_what_it_is_evaluated_on(tmp_path
         }
     )
     inputs = stage_inputs("finetune", recipe.finetune)
-    assert sorted(inputs) == ["finetune.sets.0", "finetune.teacher", "finetune.trainer.evaluate.sets.0"]
+    assert sorted(inputs) == [
+        "finetune.sets.0",
+        "finetune.sets.2.options.queries",
+        "finetune.teacher",
+        "finetune.trainer.evaluate.sets.0",
+    ]
     assert student_input(recipe.student) == {"student.model": tmp_path / "teacher"}
     assert student_input(recipe.student.model_copy(update={"model": "no-such-model-at-all"})) == {}
     assert corpus_input(None) == corpus_input("hub:a/b") == {}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gecko_core.devices import compute_dtype, has_fast_bf16, weights_dtype
     from gecko_core.encode.attention import BiasOfLastMask, attention_bias, two_products
     from gecko_core.encode.batches import WINDOW, plan_batches
-    from gecko_core.encode.identity import model_identity
+    from gecko_core.encode.identity import config_content, model_identity, tokenizer_content
     from gecko_core.encode.pool import EncoderPool
     from gecko_core.encode.precision import probed_autocast, product_format
     from gecko_core.encode.probe import two_products_are_faster
@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "attention_bias",
     "compute_dtype",
+    "config_content",
     "dequantize",
     "encode_stream",
     "has_fast_bf16",
@@ -37,6 +38,7 @@ __all__ = [
     "quantize",
     "ranges_of",
     "read_rows",
+    "tokenizer_content",
     "two_products",
     "two_products_are_faster",
     "weights_dtype",
@@ -53,10 +55,12 @@ __getattr__, __dir__ = lazy_exports(
         "WINDOW": "gecko_core.encode.batches",
         "attention_bias": "gecko_core.encode.attention",
         "compute_dtype": "gecko_core.devices",
+        "config_content": "gecko_core.encode.identity",
         "dequantize": "gecko_core.encode.quantization",
         "encode_stream": "gecko_core.encode.stream",
         "has_fast_bf16": "gecko_core.devices",
         "model_identity": "gecko_core.encode.identity",
+        "tokenizer_content": "gecko_core.encode.identity",
         "plan_batches": "gecko_core.encode.batches",
         "probed_autocast": "gecko_core.encode.precision",
         "product_format": "gecko_core.encode.precision",

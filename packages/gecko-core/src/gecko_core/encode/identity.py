@@ -27,12 +27,11 @@ def model_identity(model: Gecko, *, weights: bool = True) -> str:
         weights: whether they count, and the arithmetic, which is chosen by them; False for a model in training.
     """
     products = product_format(model) if weights else ""
-    config = {key: value for key, value in model.backbone.config.to_dict().items() if key not in _NOT_OF_VECTORS}
     what: list[Any] = [
         model.weights_hash() if weights else "",
-        config,
+        config_content(model.backbone.config),
         [repr(layer) for layer in model.head],
-        _tokenizer(model.tokenizer),
+        tokenizer_content(model.tokenizer),
         model.prompt_style,
         {side: model.prompts.get(side, "") for side in ("query", "document")} if model.prompt_style == "plain" else {},
         model.max_seq_length,
@@ -43,7 +42,13 @@ def model_identity(model: Gecko, *, weights: bool = True) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _tokenizer(tokenizer: Any) -> Any:
+def config_content(config: Any) -> dict[str, Any]:
+    """Return what of a backbone's configuration decides its vectors."""
+    return {key: value for key, value in config.to_dict().items() if key not in _NOT_OF_VECTORS}
+
+
+def tokenizer_content(tokenizer: Any) -> list[Any]:
+    """Return what decides a tokenizer's tokens."""
     core = getattr(tokenizer, "backend_tokenizer", None)
     if core is None:  # of Python: its class, vocabulary and special tokens are what can be had
         return [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.special_tokens_map]

@@ -11,6 +11,8 @@ from typing import Any
 from gecko_core.errors import DataError
 from gecko_core.io import read_table
 
+_LARGEST = 2**63  # data sets keep whole numbers in 64 bits
+
 
 @dataclass(frozen=True)
 class Column:
@@ -78,6 +80,8 @@ def _checked(fields: Mapping[str, Any], column: Column, where: str) -> Any:
         raise DataError(f"{where}: the key {key!r} is {fault}")
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{where}: the {key} is infinite; give a number")
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise DataError(f"{where}: the {key} is too large; {_LARGEST - 1} is the most")
     if column.allowed and value not in column.allowed:
         raise DataError(f"{where}: the {key} is {value}; {column.hint}")
     return value

@@ -75,10 +75,7 @@ class GeckoEmbedder:
         self.prompts: dict[str, TaskPrompt] = {}
         self.precision = _precision(model)
         self.prompted = "the model's own" if model.prompt_style == "plain" else ""
-        what = (
-            *(model.weights_hash(), model.prompt_style, self.precision, prompt_fingerprint()),
-            *(getattr(model, "max_seq_length", None), repr(getattr(model, "head", None)), _tokens_of_probe(model)),
-        )
+        what = (model.identity(), self.precision, prompt_fingerprint())
         self.key = hashlib.sha256(repr(what).encode()).hexdigest()
 
     def with_prompts(self, texts: list[str], titles: list[str] | None, task: Any, side: str | None) -> list[str]:
@@ -93,12 +90,6 @@ class GeckoEmbedder:
     def embed(self, texts: list[str]) -> np.ndarray:
         """See ``TextEmbedder``."""
         return np.asarray(self.model.encode(texts, task=None, progress=self.progress), dtype=np.float32)
-
-
-def _tokens_of_probe(model: Gecko) -> Any:
-    """The tokens of a few hard texts: two folders of the same weights may differ in them."""
-    tokenize = getattr(model, "tokenize", None)
-    return tokenize(["Ünïcode, CASE and 12,407.50; 守宫 ヤモリ", "gecko " * 600]) if tokenize else None
 
 
 def _precision(model: Gecko) -> str:

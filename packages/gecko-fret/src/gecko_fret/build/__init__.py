@@ -9,6 +9,7 @@ from gecko_core.lazy import lazy_exports
 if TYPE_CHECKING:
     from gecko_fret.build.cost import describe_cost
     from gecko_fret.build.folder import Workspace
+    from gecko_fret.build.inputs import input_files
     from gecko_fret.build.pipeline import build_fret, read_corpus
     from gecko_fret.build.report import write_report
     from gecko_fret.build.run import Build, Engine
@@ -21,6 +22,7 @@ __all__ = [
     "Workspace",
     "build_fret",
     "describe_cost",
+    "input_files",
     "read_corpus",
     "write_report",
 ]
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy_exports(
         "Workspace": "gecko_fret.build.folder",
         "build_fret": "gecko_fret.build.pipeline",
         "describe_cost": "gecko_fret.build.cost",
+        "input_files": "gecko_fret.build.inputs",
         "read_corpus": "gecko_fret.build.pipeline",
         "write_report": "gecko_fret.build.report",
     },

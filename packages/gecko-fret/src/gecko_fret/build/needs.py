@@ -24,12 +24,15 @@ def check_fret(config: FretConfig) -> None:
         ModelError: a model or a library that is not there.
     """
     check_config(config)
-    if config.llm in (*scorers(config), *writers(config)) and config.llm.backend in LOCAL:
-        _check("llm", config.llm.model, config.llm.device)
-    for number, llm in enumerate(writers(config)):
-        if llm != config.llm and llm.backend in LOCAL:
-            _check(f"generators.{number}", llm.model, llm.device)
+    for key, model, device in _llms(config):
+        _check(key, model, device)
     check_models(config)
+
+
+def models_of(config: FretConfig) -> Iterator[tuple[str, str]]:
+    """Keys and names of the models that a build runs itself."""
+    for key, model, _ in (*_llms(config), *_loaded_later(config, None)):
+        yield key, model
 
 
 def check_models(config: FretConfig, models: Models | None = None) -> None:
@@ -45,6 +48,14 @@ def check_models(config: FretConfig, models: Models | None = None) -> None:
     """
     for key, model, device in _loaded_later(config, models):
         _check(key, model, device)
+
+
+def _llms(config: FretConfig) -> Iterator[tuple[str, str, str | None]]:
+    if config.llm in (*scorers(config), *writers(config)) and config.llm.backend in LOCAL:
+        yield "llm", config.llm.model, config.llm.device
+    for number, llm in enumerate(writers(config)):
+        if llm != config.llm and llm.backend in LOCAL:
+            yield f"generators.{number}", llm.model, llm.device
 
 
 def _loaded_later(config: FretConfig, models: Models | None) -> Iterator[tuple[str, str, str | None]]:

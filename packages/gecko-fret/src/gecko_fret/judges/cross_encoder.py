@@ -11,7 +11,6 @@ from gecko_core.errors import ConfigError, ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_fret.config import CrossEncoderConfig, FretConfig
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup
-from gecko_fret.llm.loading import weights_fingerprint
 from gecko_fret.models import Models
 from gecko_fret.prompting import prompt_text
 
@@ -58,7 +57,7 @@ class CrossEncoderJudge(Judge):
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
         """Its weights, and how much it reads."""
         section = config.score.cross_encoder
-        return [weights_fingerprint(str(section.model)), section.max_length]
+        return [models.weights_fingerprint(str(section.model)), section.max_length]
 
 
 def load_cross_encoder(config: CrossEncoderConfig) -> Any:

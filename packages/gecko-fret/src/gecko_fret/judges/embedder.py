@@ -12,7 +12,6 @@ from gecko_core.errors import ConfigError, ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_fret.config import FretConfig, JudgeEmbedderConfig
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup
-from gecko_fret.llm.loading import weights_fingerprint
 from gecko_fret.models import Models
 
 
@@ -77,7 +76,7 @@ class OtherEmbedder(Judge):
     def fingerprint(cls, config: FretConfig, models: Models) -> list[Any]:
         """Its weights, library and prompts."""
         section = config.score.embedder
-        return [weights_fingerprint(str(section.model)), section.model_dump(exclude={"model", "device"})]
+        return [models.weights_fingerprint(str(section.model)), section.model_dump(exclude={"model", "device"})]
 
 
 def load_encoder(config: JudgeEmbedderConfig) -> Encoder:

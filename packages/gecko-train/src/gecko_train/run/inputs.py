@@ -9,8 +9,9 @@ from pathlib import Path
 from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.folder import check_model, resolve
 from gecko_core.io import HUB, below_data_dir, file_hash, find_data, unreadable
+from gecko_fret.corpus import TEXT_SUFFIXES
 from gecko_train.config import StageConfig, StudentConfig
-from gecko_train.data.sources.registry import check_set
+from gecko_train.data.sources.registry import check_set, option_files
 from gecko_train.loop.trackers import check_trackers
 from gecko_train.loss.objective import Objective
 
@@ -73,6 +74,8 @@ def check_stage(name: str, stage: StageConfig, dims: Sequence[int]) -> None:
 def _paths(name: str, stage: StageConfig) -> dict[str, str]:
     """Files and folders of this machine that the recipe names, by their keys."""
     paths = {f"{name}.sets.{number}": entry.path for number, entry in enumerate(stage.sets) if entry.path}
+    for number, entry in enumerate(stage.sets):
+        paths |= {f"{name}.sets.{number}.options.{key}": path for key, path in option_files(entry).items()}
     judged = stage.trainer.evaluate.sets if stage.trainer.evaluate else []
     paths |= {f"{name}.trainer.evaluate.sets.{number}": path for number, path in enumerate(judged)}
     return {label: path for label, path in paths.items() if not path.startswith(HUB)}
@@ -81,8 +84,8 @@ def _paths(name: str, stage: StageConfig) -> dict[str, str]:
 def content_hash(path: Path) -> str | None:
     """sha256 over names and bytes of a file, or of the files below a folder; None where there is nothing.
 
-    Hidden files do not count, nor the card of a model. Of a FRet folder only passages and rows do: its manifest and its
-    report say when and how fast they were made, too.
+    Hidden files that are no texts do not count, nor the card of a model. Of a FRet folder only passages and rows do:
+    its manifest and its report say when and how fast they were made, too.
 
     Raises:
         DataError: a file cannot be read.
@@ -121,11 +124,13 @@ def _made(place: Path) -> list[Path]:
 
 
 def _lines(root: Path, folders: Iterable[Path]) -> Iterable[str]:
+    is_model = (root / "config.json").exists() and any(root.glob("*.safetensors"))
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(root)
-            hidden = any(part.startswith(".") for part in name.parts)
-            card = path.name == "README.md" and (root / "config.json").exists()
+            is_text = path.suffix.lower() in TEXT_SUFFIXES  # which are read as passages, hidden or not
+            hidden = any(part.startswith(".") for part in name.parts) and (is_model or not is_text)
+            card = path.name == "README.md" and is_model
             if path.is_file() and not hidden and not card:
                 yield f"{name.as_posix()} {file_hash(path)}"
 

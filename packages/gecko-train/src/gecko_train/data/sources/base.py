@@ -107,6 +107,10 @@ class Source(ABC):
         if self.options is not None:
             parse_options(self.options, config)
 
+    def files(self, config: SetConfig) -> dict[str, str]:
+        """Files that the set's options name, by the option; beside its ``path``."""
+        return {}
+
     @abstractmethod
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """All rows of the set, in a fixed order.

@@ -38,6 +38,15 @@ def run_inputs(sets: Iterable[SetConfig]) -> set[str]:
     return {source.run_input for source in sources if source is not None and source.run_input is not None}
 
 
+def option_files(config: SetConfig) -> dict[str, str]:
+    """Files that a set's options name, by the option; none of what :func:`check_set` refuses."""
+    source = SOURCES.get(config.source)
+    try:
+        return source.files(config) if source is not None else {}
+    except ConfigError:
+        return {}
+
+
 def check_set(config: SetConfig) -> Source:
     """Check what a recipe says of a set, as far as it can be told without reading it.
 

@@ -58,6 +58,11 @@ class Texts(Source):
         if options.queries is not None:
             read_queries(options.queries)
 
+    def files(self, config: SetConfig) -> dict[str, str]:
+        """See ``Source``."""
+        queries = parse_options(TextsOptions, config).queries
+        return {"queries": queries} if queries else {}
+
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``; one text a row."""
         options, corpus = _parsed(config, context)

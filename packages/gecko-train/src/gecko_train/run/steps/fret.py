@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gecko_core.errors import DataError, GeckoError
 from gecko_train.config import Recipe
 from gecko_train.data.sources.registry import run_inputs
+from gecko_train.run.inputs import Inputs
 from gecko_train.run.steps.base import FINETUNED, Step
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ class BuildFret(Step):
             check_fret(recipe.fret)
         except GeckoError as error:
             raise type(error)(f"fret.{error}") from None
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """See ``Step``."""
+        from gecko_fret.build import input_files
+
+        return {f"fret.{key}": path for key, path in input_files(recipe.fret).items()}
 
     def plan(self, journey: Journey) -> list[str]:
         """See ``Step``."""
