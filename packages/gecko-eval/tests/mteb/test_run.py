@@ -101,7 +101,7 @@ def test_bm25_runs_beside_models_and_compares_with_them(embedder, data_root, tmp
     found = rows[0].comparison
     assert found.wins + found.losses + found.ties == 12
     assert (found.mean_a, found.mean_b) == pytest.approx((rows[0].score_a, rows[0].score_b), abs=1e-5)
-    with pytest.raises(DataError, match="no scored task in common at 32 dims"):
+    with pytest.raises(DataError, match="no task is scored at 32 dims"):
         compare_results(load_results(tmp_path / "words"), load_results(tmp_path / "bm25"), 32)
 
 

@@ -224,19 +224,22 @@ def compare_results(
         One row per common task. ``note`` says what the interval is over (300 queries, 10 draws, ...).
 
     Raises:
-        DataError: the two have no task in common.
+        DataError: the two have no task in common, or one of them none at its dim.
         ConfigError: ``samples`` is out of range.
     """
     if not 1 <= samples <= _MOST_SAMPLES:
         raise ConfigError(f"samples must be 1 to {_MOST_SAMPLES:,}, found {samples}")
     rows = []
     wanted_a, wanted_b = dim if isinstance(dim, tuple) else (dim, dim)
+    for results, wanted in ((a, wanted_a), (b, wanted_b)):
+        if wanted is not None and all(_dim_of(task, wanted) is None for task in results["tasks"].values()):
+            raise DataError(f"{results['folder']}: no task is scored at {wanted} dims")
     for task in sorted(a["tasks"].keys() & b["tasks"].keys()):
         dim_a, dim_b = _dim_of(a["tasks"][task], wanted_a), _dim_of(b["tasks"][task], wanted_b)
         if dim_a is not None and dim_b is not None:
             rows.append(_compare_one(task, (a, dim_a), (b, dim_b), samples))
     if not rows:
-        asked = dict.fromkeys(str(d) for d in (wanted_a, wanted_b) if d)
+        asked = dict.fromkeys(str(d) for d in (wanted_a, wanted_b) if d is not None)
         where = f" at {' and '.join(asked)} dims" if asked else ""
         raise DataError(f"{a['folder']} and {b['folder']} have no scored task in common{where}")
     return _with_holm(rows)
