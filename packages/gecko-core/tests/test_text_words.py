@@ -1,10 +1,11 @@
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gecko_core.text_words import search_terms, text_words
+from gecko_core.text_words import search_terms, text_words, text_words_2
 
 
 def test_marks_belong_to_their_words():
@@ -28,6 +29,36 @@ def test_marks_belong_to_their_words():
 def test_scripts_without_spaces_give_characters_and_pairs_of_them(text, words, terms):
     assert text_words(text) == words
     assert search_terms(text) == terms
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("हिन्\u200dदी", "हिन्दी"),
+        ("می\u200cروم", "میروم"),
+        ("ක්\u200dරීඩා", "ක්රීඩා"),
+        ("ﾊﾟｿｺﾝのｶﾞｲﾄﾞ", "パソコンのガイド"),
+        ("カﾞ", "ガ"),
+        ("ＡＢＣ１２", "ABC12"),
+        ("물", unicodedata.normalize("NFD", "물")),
+    ],
+)
+def test_joiners_and_width_distinguish_no_words(text, same):
+    assert text_words(text) == text_words(same) != []
+    assert search_terms(text) == search_terms(same) != []
+
+
+def test_korean_words_of_one_syllable_are_terms():
+    assert search_terms("물 한 잔, ㅋ a") == ["물", "한", "잔"]
+
+
+def test_symbols_that_only_look_like_letters_stay_as_they_are():
+    assert search_terms("2½ x² ﬁn") == ["2½", "x²", "ﬁn"]
+
+
+def test_the_words_of_begun_folders_are_cut_at_joiners():
+    assert text_words_2("हिन्\u200dदी ＡＢ") == ["हिन्", "दी", "ａｂ"]
+    assert text_words_2("दिन C++ 国連") == text_words("दिन C++ 国連")
 
 
 @settings(deadline=None)

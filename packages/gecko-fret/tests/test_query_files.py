@@ -33,10 +33,24 @@ def test_paths_below_the_data_folder(tmp_path, monkeypatch):
     assert read_queries("mine.txt")[0].text == "a query"
 
 
+@pytest.mark.parametrize("name", ["q.txt", "q.TEXT", "q.log", "q", "q.2024.txt"])
+def test_lines_are_read_of_plain_text(tmp_path, name):
+    (tmp_path / name).write_text("{curly} braces in a query\n{}[] what is it\n")
+    assert [query.text for query in read_queries(tmp_path / name)] == ["{curly} braces in a query", "{}[] what is it"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("q.txt", "\n \n", "q.txt: holds no query"),
+        ("q.ndjson", '{"query": "a"}\n', "not read from '.ndjson'; save a table as one of .jsonl"),
+        ("q.json", '[{"query": "a"}]\n', "not read from '.json'"),
+        ("q.xml", "<query>a</query>\n", "not read from '.xml'; .* queries one a line as .txt"),
+        ("q.csv.txt", "id,query\n1,a\n", "not read from '.csv.txt'"),
+        ("q.parquet.gz", "a", "not read from '.parquet'"),
+        ("q.txt", 'a\n {"query": "b"}\n', "q.txt:2: a JSON object in a file of plain lines; save the file as .jsonl"),
+        ("q.jsonl", '{"query": "", "text": "a passage"}\n', "q.jsonl:1: no text in 'query'"),
+        ("q.jsonl", '{"query": null, "text": "a passage"}\n', "q.jsonl:1: no text in 'query'"),
         ("q.jsonl", '{"question": "a"}\n', r"q.jsonl:1: no text in 'query' or 'text' \(columns: question\)"),
         ("q.csv", "query\n1\n \n", "q.csv.*: no text in 'query'"),
         ("absent.txt", None, "absent.txt: no such file"),

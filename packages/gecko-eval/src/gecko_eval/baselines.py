@@ -24,7 +24,7 @@ from gecko_eval.mteb.tasks import TaskPrompt
 
 #: Robertson's weights in Lucene's variant, as most published BM25 numbers.
 BM25_SETTINGS = {"method": "lucene", "k1": 1.2, "b": 0.75}
-_TERMS = "search_terms"
+_TERMS = "search_terms 2"
 
 
 class Bm25:

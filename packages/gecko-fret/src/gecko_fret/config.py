@@ -42,10 +42,10 @@ class CorpusConfig(Section):
     )
     limit: int | None = Field(default=None, ge=1)
     part_size: int = Field(default=1024, ge=1, description="passages per part, of the corpus and of its embeddings")
-    text_rules: Literal[1, 2] | None = Field(
+    text_rules: Literal[1, 2, 3] | None = Field(
         default=None,
-        description="what equal texts, words and sentences are: 1 as in version 0.1, 2 in all scripts by Unicode; "
-        "unset: what the output folder was begun with, 2 in a new one",
+        description="what equal texts, words, sentences and headings are: 1 as in version 0.1, 2 in all scripts by "
+        "Unicode, 3 headings by CommonMark, too; unset: what the output folder was begun with, 3 in a new one",
     )
 
     @property
@@ -115,6 +115,7 @@ class GenerateConfig(Section):
     contrast: float | None = Field(
         default=None,
         ge=0,
+        le=1_000,
         description="contrastive decoding: this much of a token's log-prob without the passage is taken off; unset: 0 "
         "with mine.fuse: rrf and for backends that cannot, else 0.5",
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from gecko_core.errors import DataError
-from gecko_core.io import find_data, read_lines, read_table, table_kind
+from gecko_core.io import TABLE_SUFFIXES, find_data, read_lines, read_table, table_kind
 
 _COLUMNS = ("query", "text")
+_LINE_SUFFIXES = (".txt", ".text", ".log", "")
 
 
 class UserQuery(NamedTuple):
@@ -22,10 +25,12 @@ class UserQuery(NamedTuple):
 def read_queries(path: str | Path) -> list[UserQuery]:
     """The queries of a file: one a line, or a table (.jsonl, .csv, .tsv, .parquet) with a column `query` or `text`.
 
-    White space is made single, empty lines are passed over. The path may also be one below GECKO_DATA_DIR.
+    Lines are read of .txt, .text and .log and of names without an ending. White space is made single, empty lines are
+    passed over. The path may also be one below GECKO_DATA_DIR.
 
     Raises:
-        DataError: no such file, a row without its query, or no query at all; one line that names file and row.
+        DataError: no such file, one of another kind, a row without its query, a line that is a JSON object, or no query
+            at all; one line that names file and row.
     """
     place = find_data(path)
     if place.is_dir():
@@ -45,17 +50,42 @@ def queries_fingerprint(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _texts(place: Path) -> list[tuple[int, str]]:
-    if table_kind(place) is None:
-        return list(read_lines(place))
-    texts = []
+def _texts(place: Path) -> Iterator[tuple[int, str]]:
+    return _lines(place) if table_kind(place) is None else _cells(place)
+
+
+def _lines(place: Path) -> Iterator[tuple[int, str]]:
+    plain = place.with_suffix("") if place.suffix.lower() == ".gz" else place
+    ending, before = plain.suffix.lower(), plain.with_suffix("").suffix.lower()
+    if ending not in _LINE_SUFFIXES or before in TABLE_SUFFIXES:  # markup and headers would be taken for queries
+        tables = ", ".join(TABLE_SUFFIXES)
+        raise DataError(
+            f"{place}: queries are not read from '{before if ending in _LINE_SUFFIXES else ''}{ending}'; save a table "
+            f"as one of {tables}, queries one a line as .txt"
+        )
+    for number, line in read_lines(place):
+        if _is_object(line):
+            raise DataError(f"{place}:{number}: a JSON object in a file of plain lines; save the file as .jsonl")
+        yield number, line
+
+
+def _is_object(line: str) -> bool:
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _cells(place: Path) -> Iterator[tuple[int, str]]:
     for record in read_table(place):
-        values = [record.fields.get(name) for name in _COLUMNS]
-        value = next((value for value in values if value is not None), None)
+        # Where a row has a cell `query`, its `text` is the passage, also where that cell is empty.
+        column = next((name for name in _COLUMNS if name in record.fields), None)
+        value = None if column is None else record.fields[column]
         if not isinstance(value, str) or not value.strip():
             columns = ", ".join(sorted(map(str, record.fields))) or "none"
             raise DataError(
                 f"{record.where}: no text in 'query' or 'text' (columns: {columns}); every row needs its query"
             )
-        texts.append((record.number, value))
-    return texts
+        yield record.number, value

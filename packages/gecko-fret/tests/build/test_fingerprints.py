@@ -59,6 +59,7 @@ def test_fingerprints_are_those_of_earlier_versions(fingerprints_of):
     [
         ({"corpus": {"part_size": 9}}, "corpus"),
         ({"corpus": {"text_rules": 2}}, "corpus"),
+        ({"corpus": {"text_rules": 3}}, "corpus"),
         ({"corpus": {"text_rules": None}}, "corpus"),
         ({"generate": {"attempts": 3}}, "write"),
         ({"generate": {"write_task": False}}, "write"),

@@ -170,7 +170,7 @@ def test_a_folder_goes_on_with_the_rules_of_text_that_it_was_begun_with(run, tmp
     with pytest.raises(ConfigError, match="the corpus has changed"):
         run(out, {"corpus.text_rules": 2})
     run(tmp_path / "new")
-    assert rules(tmp_path / "new") == 2
+    assert rules(tmp_path / "new") == 3
 
 
 def test_a_build_that_cannot_begin_leaves_nothing(run, tmp_path):

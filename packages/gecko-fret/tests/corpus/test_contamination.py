@@ -4,6 +4,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_fret.corpus.contamination import Contamination, content_fingerprint
+from gecko_fret.text_rules import RULES
 
 WORDS = [f"word{i}" for i in range(40)]
 
@@ -33,6 +34,14 @@ def test_beir_folders_and_tables_are_read(tmp_path):
     assert all(check.find(text) for text in ("Who sat on the mat?", "the cat sat", "The dog ran"))
     with pytest.raises(DataError, match="no such evaluation set"):
         Contamination.load([str(tmp_path / "absent")])
+
+
+def test_evaluation_sets_are_read_by_the_rules_of_the_folder(tmp_path):
+    (tmp_path / "page.html").write_text("<td>Paris</td><td>2148000</td>")
+    first, latest = (Contamination.load([str(tmp_path / "page.html")], RULES[version]) for version in (2, 3))
+    texts = ("Paris2148000", "Paris 2148000")
+    assert [first.find(text) is None for text in texts] == [False, True]
+    assert [latest.find(text) is None for text in texts] == [True, False]
 
 
 def test_fingerprint_follows_the_content_not_the_place(tmp_path):

@@ -88,6 +88,14 @@ def test_folder_of_text_markdown_and_html(tmp_path):
     assert corpus[3].source == "sub"
 
 
+def test_markup_is_read_by_the_rules_of_the_folder(tmp_path):
+    (tmp_path / "a.md").write_text("# C#\n\nsome text", encoding="utf-8")
+    (tmp_path / "b.html").write_text("<td>Paris</td><td>7</td><pre># x\ny</pre>", encoding="utf-8")
+    old, new = (load_corpus(tmp_path, rules=RULES[version]) for version in (2, 3))
+    assert (old.titles, old.texts) == (["C", None], ["some text", "Paris7"])
+    assert (new.titles, new.texts) == (["C#", None], ["some text", "Paris 7\n\n# x\ny"])
+
+
 def test_long_rows_are_cut_only_on_request(tmp_path):
     path = tmp_path / "c.jsonl"
     text = " ".join(f"This is sentence {i} with eight words here." for i in range(100))

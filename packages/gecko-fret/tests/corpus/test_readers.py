@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import pytest
 
@@ -108,3 +109,12 @@ def test_page_that_is_nested_too_deeply_is_refused_by_name(tmp_path):
     (tmp_path / "deep.html").write_text("<div>" * 5000 + "text", encoding="utf-8")
     with pytest.raises(DataError, match=r"deep\.html: cannot be read as HTML \(Excessive depth"):
         list(read_passages(tmp_path))
+
+
+def test_a_name_that_is_not_utf_8_is_refused_by_name(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("text")
+    for place in (tmp_path, tmp_path / os.fsdecode(b"caf\xe9.txt")):
+        with pytest.raises(DataError, match=r"caf\\xe9\.txt: the name is not UTF-8; rename the file") as caught:
+            next(read_passages(place))
+        assert str(caught.value).isprintable()

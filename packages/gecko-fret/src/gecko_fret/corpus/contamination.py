@@ -45,7 +45,7 @@ class Contamination:
         Raises:
             DataError: a source cannot be read.
         """
-        return cls(((Path(source).name, text) for source in sources for text in _texts(source)), rules)
+        return cls(((Path(source).name, text) for source in sources for text in _texts(source, rules)), rules)
 
     def find(self, text: str) -> str | None:
         """Why ``text`` is contaminated, or None."""
@@ -84,9 +84,9 @@ def _paths(source: str) -> list[Path]:
     return beir or [folder]
 
 
-def _texts(source: str) -> Iterator[str]:
+def _texts(source: str, rules: TextRules) -> Iterator[str]:
     for path in _paths(source):
-        for passage in read_passages(path, split="never"):
+        for passage in read_passages(path, split="never", rules=rules):
             yield passage.text
 
 

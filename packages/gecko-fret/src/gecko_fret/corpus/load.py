@@ -36,7 +36,7 @@ def load_corpus(
         near_threshold: estimated Jaccard similarity from which two texts are near-duplicates.
         language: keep only passages in this language (ISO 639-1 code); see ``cleaning.looks_like``.
         limit: read only the first ``limit`` passages.
-        rules: what equal texts, words and sentences are.
+        rules: what equal texts, words, sentences and headings are.
 
     Raises:
         DataError: the corpus cannot be read or holds no passage; one line that names the file and the row.

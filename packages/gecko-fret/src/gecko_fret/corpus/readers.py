@@ -18,7 +18,8 @@ from gecko_core.io import (
     unreadable,
     user_path,
 )
-from gecko_fret.corpus.markup import html_to_markdown, markdown_sections
+from gecko_fret.corpus import markup_2
+from gecko_fret.corpus.markup import Section, html_sections, markdown_sections
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.splitting import count_words, split_text
 from gecko_fret.sentences import ends_sentence
@@ -27,6 +28,7 @@ from gecko_fret.text_rules import LATEST, TextRules
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm")
 _COLUMNS = ("id", "_id", "title", "text", "source")
 _MAX_TITLE_WORDS = 20
+_MARKUP = 3  # version of the text rules from which ``markup`` reads Markdown and HTML
 _GOING_ON = (*":;,：；、，،؛",)
 
 
@@ -43,7 +45,7 @@ def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATE
         spec: a folder of text files, a text file, a table (.jsonl, .csv, .tsv, each also as .gz; .parquet), or
             "hub:NAME[:SPLIT]".
         split: "auto" cuts text files into passages and keeps the rows of tables whole; "always"; "never".
-        rules: what a sentence is, where text is cut.
+        rules: what a sentence is, where text is cut, and how Markdown and HTML are read.
 
     Raises:
         DataError: the corpus cannot be read; one line that names the file and the row.
@@ -55,6 +57,7 @@ def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATE
     if not text.strip():
         raise DataError("the corpus has an empty name; give a folder, a file, hub:NAME or python-docs")
     path = user_path(spec)
+    _check_name(path)
     try:
         exists = path.exists()
     except OSError as error:  # a parent folder that may not be entered, or a name that is too long
@@ -82,11 +85,22 @@ def _read_folder(folder: Path, split: str, rules: TextRules) -> Iterator[Passage
     if not files:
         raise DataError(f"{folder}: no {', '.join(TEXT_SUFFIXES)} file in this folder")
     for path in files:
+        _check_name(path)
+    for path in files:
         yield from _read_text_file(path, path.relative_to(folder).as_posix(), split, rules)
 
 
+def _check_name(path: Path) -> None:
+    """Refuse a path that is not UTF-8: ids and sources are made of names, and are text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise DataError(f"{shown}: the name is not UTF-8; rename the file or folder") from None
+
+
 def _read_text_file(path: Path, name: str, split: str, rules: TextRules) -> Iterator[Passage]:
-    sections = _sections(path)
+    sections = _sections(path, rules)
     source = name.rpartition("/")[0] or None
     if split == "never":
         title = next((heading for heading, _ in sections if heading), None)
@@ -101,18 +115,22 @@ def _read_text_file(path: Path, name: str, split: str, rules: TextRules) -> Iter
             number += 1
 
 
-def _sections(path: Path) -> list[tuple[str | None, str]]:
+def _sections(path: Path, rules: TextRules) -> list[Section]:
     """(title, text) of a text file's sections."""
     text = "\n".join(line for _, line in read_lines(path, prose=True))
     suffix = path.suffix.lower()
     if suffix == ".txt":
         return [_plain_title(text)]
-    if suffix in (".html", ".htm"):
-        try:
-            text = html_to_markdown(text)
-        except ValueError as error:
-            raise DataError(f"{path}: cannot be read as HTML ({error}); correct the page or leave it out") from None
-    return markdown_sections(text)
+    if suffix not in (".html", ".htm"):
+        return (markup_2.markdown_sections if rules.version < _MARKUP else markdown_sections)(text)
+    try:
+        return _page_2(text) if rules.version < _MARKUP else html_sections(text)
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be read as HTML ({error}); correct the page or leave it out") from None
+
+
+def _page_2(text: str) -> list[Section]:
+    return markup_2.markdown_sections(markup_2.html_to_markdown(text))
 
 
 def _plain_title(text: str) -> tuple[str | None, str]:

@@ -20,12 +20,13 @@ from gecko_core.randomness import generator
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.prompting import load_prompts
-from gecko_fret.sentences import split_sentences, without_end
+from gecko_fret.sentences import without_end
 from gecko_fret.steps.base import BuildContext
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.first_pass import build_embedder
 from gecko_fret.steps.retrieve import RETRIEVE, Retrieved
 from gecko_fret.steps.sources import as_shown
+from gecko_fret.text_rules import LATEST, TextRules
 
 TITLES, SENTENCES, SEEDS = "titles", "sentences", "seeds"
 
@@ -66,7 +67,9 @@ def plan_items(build: BuildContext) -> list[Callable[[], KnownItem]]:
     titled = _found(build, TITLES, task, titles(build.corpus, _TRIED * half, config.seed), half, FEWEST_ITEMS // 2)
     rest = wanted - len(titled)
     fewest = max(FEWEST_ITEMS - len(titled), FEWEST_ITEMS // 2)
-    cut = _found(build, SENTENCES, task, sentences(build.corpus, _TRIED * rest, config.seed), rest, fewest)
+    cut = _found(
+        build, SENTENCES, task, sentences(build.corpus, _TRIED * rest, config.seed, config.corpus.rules), rest, fewest
+    )
     plans: list[Callable[[], KnownItem]] = [_later(_line_item, build, task, line) for line in (*titled, *cut)]
     plans += [_later(_seed_item, build, query, retrieved) for query, retrieved in _written(build)]
     return plans
@@ -80,19 +83,19 @@ def titles(corpus: Corpus, count: int, seed: int) -> list[tuple[str, Passage]]:
     return [pairs[place] for place in order.tolist()]
 
 
-def sentences(corpus: Corpus, count: int, seed: int) -> list[tuple[str, Passage]]:
+def sentences(corpus: Corpus, count: int, seed: int, rules: TextRules = LATEST) -> list[tuple[str, Passage]]:
     """A sentence of a passage, and the passage without it, at most ``count`` of each."""
     found: list[tuple[str, Passage]] = []
     for row in generator("known sentences", seed).permutation(len(corpus)).tolist():
         if len(found) >= count:
             break
-        cut = cut_sentence(corpus[row], generator("known sentence", seed, corpus[row].id))
+        cut = cut_sentence(corpus[row], generator("known sentence", seed, corpus[row].id), rules)
         if cut is not None:
             found.append(cut)
     return found
 
 
-def cut_sentence(passage: Passage, draws: np.random.Generator) -> tuple[str, Passage] | None:
+def cut_sentence(passage: Passage, draws: np.random.Generator, rules: TextRules = LATEST) -> tuple[str, Passage] | None:
     """A sentence of a passage drawn at random, and the passage without it.
 
     A passage of a single sentence gives a run of its words.
@@ -100,7 +103,7 @@ def cut_sentence(passage: Passage, draws: np.random.Generator) -> tuple[str, Pas
     Returns:
         None where too little would be left of the passage.
     """
-    parts = split_sentences(passage.text)
+    parts = rules.asked(passage.text)
     low, high = _SENTENCE_WORDS
     places = [
         place

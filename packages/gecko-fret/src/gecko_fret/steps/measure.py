@@ -90,8 +90,8 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         """See ``Step.check_corpus``: there must be enough items to fit on."""
         if not measures(build.config):
             return
-        seed = build.config.seed
-        found = len(titles(build.corpus, FEWEST_ITEMS, seed)) + len(sentences(build.corpus, FEWEST_ITEMS, seed))
+        corpus, seed, rules = build.corpus, build.config.seed, build.config.corpus.rules
+        found = len(titles(corpus, FEWEST_ITEMS, seed)) + len(sentences(corpus, FEWEST_ITEMS, seed, rules))
         if found < FEWEST_ITEMS:
             raise DataError(
                 f"{build.corpus.name}: the judges are measured on {FEWEST_ITEMS} or more titles and sentences whose "

@@ -17,9 +17,10 @@ from gecko_fret.config import FretConfig, GenerateConfig
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.query_files import queries_fingerprint, read_queries
-from gecko_fret.sentences import split_sentences, without_end
+from gecko_fret.sentences import without_end
 from gecko_fret.steps.base import BuildContext
 from gecko_fret.steps.write import WRITE, seed_count
+from gecko_fret.text_rules import LATEST, TextRules
 
 SENTENCE_TASK = "sentence similarity"
 #: Fewest words of a sentence: shorter ones seldom say what their passage is about.
@@ -123,14 +124,14 @@ def log_texts(settings: GenerateConfig, seed: int) -> list[SourceText]:
     return [SourceText(f"log:{q.number}", None, "log", settings.user_task, q.text) for q in chosen]
 
 
-def title_text(passage: Passage, settings: GenerateConfig, seed: int) -> SourceText:
+def title_text(passage: Passage, settings: GenerateConfig, seed: int, rules: TextRules = LATEST) -> SourceText:
     """The title of a passage that has one."""
     return SourceText(
         f"{passage.id}/title", passage.id, "titles", DEFAULT_TASK, " ".join((passage.title or "").split())
     )
 
 
-def sentence_text(passage: Passage, settings: GenerateConfig, seed: int) -> SourceText:
+def sentence_text(passage: Passage, settings: GenerateConfig, seed: int, rules: TextRules = LATEST) -> SourceText:
     """A sentence of the passage, drawn from those of sensible length, without the punctuation at its end.
 
     Where no sentence has such a length, a part of one between commas and the like; else the longest sentence, for the
@@ -140,7 +141,7 @@ def sentence_text(passage: Passage, settings: GenerateConfig, seed: int) -> Sour
     def fits(text: str) -> bool:
         return max(settings.min_words, _FEWEST_WORDS) <= count_words(text) <= settings.max_words
 
-    sentences = split_sentences(" ".join(passage.text.split()))
+    sentences = rules.asked(" ".join(passage.text.split()))
     found = [text for text in sentences if fits(text)]
     found = found or [part.strip() for text in sentences for part in _CLAUSE.split(text) if fits(part)]
     if found:
@@ -152,7 +153,7 @@ def sentence_text(passage: Passage, settings: GenerateConfig, seed: int) -> Sour
     )
 
 
-_READERS: dict[str, Callable[[Passage, GenerateConfig, int], SourceText]] = {
+_READERS: dict[str, Callable[[Passage, GenerateConfig, int, TextRules], SourceText]] = {
     "titles": title_text,
     "sentences": sentence_text,
 }
@@ -167,7 +168,7 @@ def _reader(build: BuildContext, chosen: dict[str, list[str]], ids: Sequence[str
 
 def _texts(corpus: Corpus, ids: Sequence[str], taken: dict[str, set[str]], config: FretConfig) -> list[SourceText]:
     return [
-        read(corpus.get(identifier), config.generate, config.seed)
+        read(corpus.get(identifier), config.generate, config.seed, config.corpus.rules)
         for identifier in ids
         for source, read in _READERS.items()
         if identifier in taken[source]
