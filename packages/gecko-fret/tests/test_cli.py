@@ -1,6 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import yaml
@@ -146,6 +149,28 @@ def test_first_ctrl_c_asks_for_a_stop_and_the_second_ends(capsys):
     assert "finishing the current part" in capsys.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         flag.on_signal(2, None)
+
+
+def test_ctrl_c_before_the_first_part_ends_at_once(capsys):
+    with pytest.raises(KeyboardInterrupt):
+        build_command.StopFlag().on_signal(2, None)
+    assert "finishing" not in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_server_is_asked_what_it_can_do_waits_for_no_answer(faked, server, tmp_path):
+    server.pause = 5.0
+
+    def interrupt():
+        while not server.bodies:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    served = ["llm.backend=openai", "llm.model=tiny", f"llm.url={server.url}", "mine.fuse=rrf"]
+    with pytest.raises(KeyboardInterrupt):
+        build_command.run_build(build_command.BuildOptions(None, tmp_path / "fret", served))
+    assert server.in_flight == 1  # the server has not answered
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_module_runs_as_a_command():

@@ -1,8 +1,9 @@
 import math
 
 import pytest
+from pydantic import ValidationError
 
-from gecko_fret.llm.choices import Choice, read_choice, read_choices, without_thinking
+from gecko_fret.llm.choices import Choice, _AnswerModel, read_choice, read_choices, without_thinking
 from gecko_fret.llm.client import Unusable
 
 
@@ -60,6 +61,74 @@ def test_the_impossible_and_the_more_than_certain_are_put_right():
     choice = {"text": "b", "logprobs": {"tokens": ["b"], "token_logprobs": [-math.inf], "top_logprobs": tops}}
     found = read_choice({"choices": [choice]})
     assert (found.tops, found.logprobs) == ([{"b": 0.0, "c": -1.0}], [-math.inf])
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        {"token_logprobs": [None, 3.0]},
+        {"token_logprobs": [0.002]},
+        {"content": [{"token": "a", "logprob": 3.0}]},
+        {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "b", "logprob": 0.5}]}]},
+        {"top_logprobs": [{"a": 0.5}]},
+    ],
+)
+def test_positive_log_probabilities_are_refused(logprobs):
+    with pytest.raises(Unusable, match="the server gave a positive log-probability, ") as caught:
+        read_choice({"choices": [{"text": "a", "logprobs": logprobs}]})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_above_zero_by_rounding_is_certain():
+    old = {"tokens": ["a", "b"], "token_logprobs": [None, 1e-3], "top_logprobs": [None, {"b": 1e-3}]}
+    found = read_choice({"choices": [{"text": "ab", "logprobs": old}]})
+    assert (found.logprobs, found.tops) == ([None, 0.0], [{}, {"b": 0.0}])
+    content = [{"token": "a", "logprob": 1e-6, "top_logprobs": [{"token": "a", "logprob": 1e-6}]}]
+    found = read_choice({"choices": [{"message": {"content": "a"}, "logprobs": {"content": content}}]})
+    assert (found.logprobs, found.tops) == ([0.0], [{"a": 0.0}])
+
+
+def test_choices_beyond_those_asked_for_are_not_read():
+    choices = [{"text": "a"}, {"text": "b"}, 7]
+    assert [choice.text for choice in read_choices({"choices": choices})] == ["a"]
+    assert [choice.text for choice in read_choices({"choices": choices}, 2)] == ["a", "b"]
+    with pytest.raises(Unusable, match="another form"):
+        read_choices({"choices": choices}, 3)
+    assert len(read_choices({"choices": [{}] * 200}, 200)) == 200
+    for choice in ({}, 1):
+        with pytest.raises(Unusable, match=r"another form \(129 choices, asked for: 1\)"):
+            read_choice({"choices": [choice] * 129})
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"logprobs": {"tokens": [1] * 1000}},
+        {"logprobs": {"token_logprobs": ["x"] * 1000}},
+        {"logprobs": {"text_offset": ["x"] * 1000}},
+        {"logprobs": {"content": [1] * 1000}},
+        {"logprobs": {"content": [{"token": "a", "top_logprobs": [1] * 1000}]}},
+        {"logprobs": {"top_logprobs": [1] * 1000}},
+        {"message": {"content": [1] * 1000}},
+    ],
+)
+def test_of_many_errors_the_first_alone_is_kept(choice):
+    with pytest.raises(ValidationError) as caught:
+        _AnswerModel.model_validate({"choices": [choice]})
+    assert caught.value.error_count() <= 2  # one each of a text and of its parts
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "said"),
+    [
+        ({"top_logprobs": [{str(number): "x" for number in range(1025)}]}, "1025 alternatives of one token"),
+        ({"tokens": ["a"] * (2**20 + 1)}, "at most 1048576 items"),
+        ({"token_logprobs": [None] * (2**20 + 1)}, "at most 1048576 items"),
+    ],
+)
+def test_lists_longer_than_any_answer_are_refused(logprobs, said):
+    with pytest.raises(Unusable, match=f"another form .*{said}"):
+        read_choice({"choices": [{"logprobs": logprobs}]})
 
 
 def test_halves_of_characters_can_be_written():

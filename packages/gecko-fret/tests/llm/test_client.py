@@ -3,6 +3,7 @@ import gzip
 import logging
 import time
 import traceback
+from email.utils import formatdate
 from types import SimpleNamespace
 
 import pytest
@@ -94,11 +95,30 @@ def test_every_fault_is_asked_again(client, server, fault):
     assert server.bodies[1] == server.bodies[2]
 
 
-def test_a_long_wait_is_left_to_the_user(client, server):
-    server.faults = ["wait long"] * 9
-    with pytest.raises(BackendError, match=r"HTTP 429, to be asked again after 86400\); finished parts are kept"):
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": formatdate(time.time() + 86_000, usegmt=True)}])
+def test_a_long_wait_is_left_to_the_user(client, server, monkeypatch, headers):
+    server.faults, misbehave = ["wait long"] * 9, server._misbehave
+
+    def by_date(*asked):
+        status, content, given = misbehave(*asked)
+        return status, content, given | headers
+
+    monkeypatch.setattr(server, "_misbehave", by_date)
+    told = (
+        r"HTTP 429, and the server asks to wait 8\d{4} s, longer than the 120 s that are waited at most; .*after that"
+    )
+    with pytest.raises(BackendError, match=told) as caught:
         ask(client(), BODY)
+    assert "attempts" not in str(caught.value)  # one request was sent
     assert len(server.bodies) == 1
+
+
+def test_a_wait_that_is_no_time_is_as_none(client, server, monkeypatch):
+    for wait in ("soon", "inf", "nan", "Fri, 99 Foo"):
+        answer = (429, b"{}", {"Retry-After": wait})
+        monkeypatch.setattr(server, "_misbehave", lambda *_, answer=answer: answer)
+        with pytest.raises(BackendError, match=rf"no answer in 1 attempts \(last: HTTP 429, .* after {wait}\)"):
+            ask(client(retries=0), BODY)
 
 
 def test_a_refusal_has_its_status_and_its_reason(client, server):
@@ -256,7 +276,14 @@ def test_compressed_answers_are_read(client, server, monkeypatch):
     assert ask(client(), BODY) == expected
 
 
-@pytest.mark.parametrize("place", ["http://[bad", "http://user:s3cret@h/x", ""])
+@pytest.mark.parametrize("status", [302, 304, 307, 308])
+def test_a_redirect_to_no_place_says_so(client, server, status):
+    server.faults, server.redirect_to = [status], ""
+    with pytest.raises(Refused, match=rf"redirects \(HTTP {status}\) and names no place; set llm.url to where"):
+        ask(client(), BODY)
+
+
+@pytest.mark.parametrize("place", ["http://[bad", "http://user:s3cret@h/x"])
 def test_a_redirect_to_anywhere_is_one_line_without_secrets(client, server, place):
     server.faults, server.redirect_to = [302], place
     with pytest.raises(Refused, match="redirects to") as caught:

@@ -32,6 +32,129 @@ def test_a_token_that_the_server_puts_before_the_prompt_moves_nothing(connect, r
     assert found.tokens == expected.tokens
 
 
+REQUEST = ScoreRequest("Passage: a cat sat. ", "the dog ran ", "what is the mat", " Relevance:")
+
+
+@pytest.fixture
+def echo(server, monkeypatch):
+    """Lets the server show an echo in another way: ``show`` changes its log-probabilities, ``read`` the tokens read."""
+    answer = server.answer
+
+    def echo(show, read=None):
+        def changed(path, body):
+            status, content = answer(path, body)
+            found = content["choices"][0].get("logprobs")
+            if body.get("echo") and found:
+                found["top_logprobs"] = None
+                show(found, body["prompt"])
+                content["usage"] = {} if read is None else {"prompt_tokens": len(body["prompt"]) + read}
+            return status, content
+
+        monkeypatch.setattr(server, "answer", changed)
+
+    return echo
+
+
+def hidden(found, prompt, begin=0, written=True):
+    """No token is shown, and maybe the log-probability of a begin mark, and that of the token that was written."""
+    values = found["token_logprobs"][: None if written else -1]
+    found |= {"tokens": None, "token_logprobs": [None, *[-0.1] * begin, *values[1:]]}
+
+
+def renamed(name):
+    def show(found, prompt):
+        found["tokens"] = [name(number, token) for number, token in enumerate(found["tokens"])]
+
+    return show
+
+
+def shifted(found, prompt):
+    found["tokens"] = ["x"] * 3 + found["tokens"][:-3]
+
+
+@pytest.mark.parametrize("show", [renamed(lambda number, token: f"other{number}"), shifted], ids=["others", "shifted"])
+@pytest.mark.parametrize("read", [None, 0])
+def test_tokens_that_are_not_the_prompts_are_refused(connect, echo, show, read):
+    echo(show, read)
+    with pytest.raises(BackendError, match=r"not the prompt's; llm\.tokenizer is not the served model's\)") as caught:
+        connect(retries=0).score([REQUEST])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda number, token: token,
+        lambda number, token: token.replace(" ", "Ġ").replace("\n", "Ċ"),
+        lambda number, token: "" if number % 3 == 0 else token,  # control tokens, say
+        lambda number, token: "bytes:\\x20" if number % 4 == 0 else token,
+        lambda number, token: "??" if number == 18 else token,
+    ],
+    ids=["as here", "byte-level", "empty", "bytes", "one of its own"],
+)
+def test_tokens_are_the_prompts_however_they_are_shown(connect, reference, echo, name):
+    echo(renamed(name))
+    assert connect().score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("first", [["<s>"], []], ids=["begin mark", "none"])
+def test_tokens_may_be_shown_as_ids(connect, reference, echo, first):
+    def show(found, prompt):
+        values = found["token_logprobs"][: len(prompt)]
+        found["tokens"] = [*first, *(f"token_id:{token}" for token in prompt)]
+        found["token_logprobs"] = [None, *[-0.1] * len(first), *values[1:]]
+
+    echo(show)
+    assert connect().score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("first", ["what", "the"])
+def test_a_prompt_that_repeats_itself_is_told_by_all_its_tokens(connect, reference, echo, first):
+    request = ScoreRequest("the mat", "the the", "the", "the the")
+    with_first = ScoreRequest(first, "the the", "the", "the the")
+
+    def show(found, prompt):
+        found["tokens"] = ["<s>", *found["tokens"]]
+        found["token_logprobs"] = [None, -0.1, *found["token_logprobs"][1:]]
+
+    echo(show)
+    for asked in (request, with_first):
+        assert connect().score([asked])[0].logprob == pytest.approx(reference.score([asked])[0].logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize(("begin", "written"), [(0, True), (1, True), (1, False), (2, False)])
+def test_without_tokens_the_number_that_was_read_tells(connect, reference, echo, begin, written):
+    expected = pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
+    echo(lambda *found: hidden(*found, begin, written), read=begin)
+    assert connect().score([REQUEST])[0].logprob == expected
+    for read in (None, -7):
+        echo(lambda *found: hidden(*found, begin, written), read=read)
+        with pytest.raises(BackendError, match=r"nothing says which is whose; leave llm\.tokenizer out"):
+            connect(retries=0).score([REQUEST])
+
+
+def test_as_many_values_as_tokens_are_theirs(connect, reference, echo):
+    echo(lambda *found: hidden(*found, 0, written=False))
+    assert connect().score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
+
+    def without_first(found, prompt):
+        found |= {"tokens": None, "token_logprobs": found["token_logprobs"][1:]}
+
+    echo(without_first, read=0)
+    with pytest.raises(BackendError, match="nothing says which is whose"):
+        connect(retries=0).score([REQUEST])
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_server_may_not_show_the_first_token(connect, reference, echo, written):
+    def show(found, prompt):
+        for name in ("tokens", "token_logprobs"):
+            found[name] = found[name][1 : None if written else -1]
+
+    echo(show)
+    assert connect().score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
+
+
 def test_offsets_in_bytes_are_noticed_where_text_is_sent(connect, server, monkeypatch):
     request, answer = ScoreRequest("", "a cat sat on the mat ", "what is the dog"), server.answer
 

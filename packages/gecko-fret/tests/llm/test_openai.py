@@ -479,7 +479,7 @@ PASSAGES = [
 QUERIES = ["what makes bread sour", "trains to the coast", "sort a list in place", "does walking lower blood pressure"]
 
 
-@pytest.mark.parametrize("value", [float("-inf"), float("nan"), -1e308])
+@pytest.mark.parametrize("value", [float("-inf"), float("nan"), -1e308, 3.0])
 def test_a_score_that_is_no_number_is_asked_for_again(connect, server, monkeypatch, value):
     request, answer = ScoreRequest("a cat ", "sat ", "on the mat"), server.answer
 

@@ -3,6 +3,8 @@ import math
 import pytest
 import torch
 
+from gecko_core.errors import ConfigError
+from gecko_fret.config import load_config
 from gecko_fret.llm.protocol import Sampling
 from gecko_fret.llm.sampling import StopWatch, contrasted, draw_tokens, end_tokens, uniform_numbers
 
@@ -63,6 +65,26 @@ def test_extreme_logits_give_a_token():
     there, without = torch.tensor([[1e4, -1e4, 0.0]]), torch.tensor([[-1e4, 1e4, 0.0]])
     sampling = Sampling(temperature=0.7, contrast=1.0, plausible=1.0)
     assert draw_tokens(there, torch.tensor([0.99]), sampling, without)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-40])
+def test_a_temperature_near_zero_takes_the_likeliest(temperature):
+    logits = torch.tensor([[30.0, 31.0, 29.0, 12.0], [-4.0, -90.0, -5.0, -math.inf]]).repeat(50, 1)
+    uniform = torch.linspace(0, 0.9999, 100, dtype=torch.float64)
+    chosen, _ = draw_tokens(logits, uniform, Sampling(temperature=temperature, top_p=1))
+    assert chosen.tolist() == [1, 0] * 50
+
+
+def test_a_contrast_as_large_as_the_configuration_allows_is_finite():
+    there, without = torch.randn(64, 50).mul(1e3), torch.randn(64, 50).mul(1e3)
+    scores = contrasted(there.log_softmax(-1), without.log_softmax(-1), 1_000.0, 1e-9)
+    assert not scores.isnan().any()
+    assert scores.amax(-1).isfinite().all()
+    drawn = draw_tokens(there, torch.full((64,), 0.5), Sampling(contrast=1_000.0, plausible=1e-9), without)[0]
+    assert torch.isfinite(scores.gather(1, drawn[:, None])).all()
+    for more in ("1001", "1e39", ".inf"):
+        with pytest.raises(ConfigError, match=r"generate\.contrast"):
+            load_config(None, [f"generate.contrast={more}"])
 
 
 def test_ends_are_special_tokens_that_end_a_turn(word_tokenizer):

@@ -2,7 +2,7 @@ import pytest
 
 from gecko_core.errors import ModelError
 from gecko_fret.control_tokens import as_plain_text
-from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
+from gecko_fret.llm.protocol import Dialogue, ScoreRequest, WriteRequest
 from gecko_fret.llm.segments import SegmentTokenizer, by_context, in_order, label_tokens
 
 
@@ -88,6 +88,57 @@ def test_marks_of_the_template_are_control_tokens(chat_segments):
     assert len(row) == 8
     assert len(chat_segments.encode(["<filename>"], special=True)[0]) == 1  # a prompt file may mean it
     assert chat_segments.encode([]) == []
+
+
+OWN = ["[TOOL_CALLS]", "[SYSTEM_PROMPT]", "[gMASK]", "<sop>", "<end_of_utterance>", "[[TOOL_CALLS]]", "||EMAIL||"]
+
+
+@pytest.fixture(scope="module")
+def own_segments(chat_segments):
+    """The same with marks of no family that is known, which its chat template has."""
+    import copy
+
+    tokenizer = copy.deepcopy(chat_segments.tokenizer)
+    tokenizer.add_tokens(OWN, special_tokens=True)
+    tokenizer.chat_template = (
+        "[gMASK]<sop>{% for m in messages %}[SYSTEM_PROMPT]{{ m.content }}<end_of_utterance>{% endfor %}"
+        "{% if add_generation_prompt %}[TOOL_CALLS]:{% endif %}{# [[TOOL_CALLS]] ||EMAIL|| #}"
+    )
+    return SegmentTokenizer(tokenizer, "tiny")
+
+
+def own_marks(segments, ids):
+    return [token for token in segments.tokenizer.convert_ids_to_tokens(ids) if token in OWN]
+
+
+@pytest.mark.parametrize("mark", OWN)
+def test_marks_of_the_tokenizers_own_are_text_though_the_template_names_them(own_segments, mark):
+    passage, query = as_plain_text(f"The mark {mark}{mark} ends it."), as_plain_text(f" what is {mark}")
+    (row,) = own_segments.score([ScoreRequest("p\n", passage, query, as_plain_text(mark))])
+    assert own_marks(own_segments, row.ids) == []
+    assert len(row.ids) == 2 + len(f"The mark {mark}{mark} ends it. what is {mark}{mark}")
+    (written,) = own_segments.write([WriteRequest("p\n", passage, 0)])
+    assert own_marks(own_segments, written) == []
+
+
+@pytest.mark.parametrize("mark", OWN)
+def test_in_a_chat_the_templates_marks_alone_are_control_tokens(own_segments, mark):
+    shown = ((f"Passage: {mark} a", f"{mark} b"), ("c", "d"))
+    prefix, body = own_segments.chat(Dialogue(f"Obey {mark}.", shown, f"Passage: {mark}x{mark}"))
+    turns = ["[SYSTEM_PROMPT]", "<end_of_utterance>"] * 5
+    expected = ["[gMASK]", "<sop>", *turns, "[SYSTEM_PROMPT]", "<end_of_utterance>", "[TOOL_CALLS]"]
+    assert own_marks(own_segments, own_segments.write([WriteRequest(prefix, body, 0)])[0]) == expected
+    (row,) = own_segments.score([ScoreRequest(prefix, body, mark)])
+    assert own_marks(own_segments, row.ids) == expected
+
+
+def test_a_template_for_other_chats_spoils_no_passage(own_segments):
+    import copy
+
+    tokenizer = copy.deepcopy(own_segments.tokenizer)
+    tokenizer.chat_template = "<sop>{{ raise_exception('tools only') }}"
+    segments = SegmentTokenizer(tokenizer, "tiny")
+    assert own_marks(segments, segments.write([WriteRequest("", "a <sop>", 0)])[0]) == []
 
 
 def test_texts_without_marks_are_tokenised_as_ever(chat_segments):

@@ -39,22 +39,23 @@ class BuildOptions:
 
 
 class StopFlag:
-    """Set by the first Ctrl-C; the second one ends the process at once."""
+    """Set by the first Ctrl-C; the second one ends the process at once, as does the first before there is any part."""
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.stopped = self._asked = False
 
     def __call__(self) -> bool:
-        """Return whether the build should stop."""
+        """Return whether the build should stop; a build asks before its first step and after every part."""
+        self._asked = True
         return self.stopped
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGINT.
 
         Raises:
-            KeyboardInterrupt: it is the second one.
+            KeyboardInterrupt: it is the second one, or there is no part to finish: a server is asked what it can do.
         """
-        if self.stopped:
+        if self.stopped or not self._asked:
             raise KeyboardInterrupt
         self.stopped = True
         print("\nfinishing the current part; Ctrl-C again ends at once", file=sys.stderr, flush=True)

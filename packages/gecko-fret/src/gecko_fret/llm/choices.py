@@ -6,14 +6,20 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gecko_fret.llm.client import Unusable
 
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
 _CLOSE = re.compile(r"</(think|thinking|thought|reasoning)>")
+_ROUNDING = 1e-3  # so far above 0 may be what is certain, where a server computes in few bits
+_MOST_CHOICES = 128  # of an answer, where fewer were asked for: OpenAI gives no more
+_MOST_TOKENS = 2**20  # of an answer with its prompt: above the window of any model
+_MOST_ALTERNATIVES = 1024  # of one token; 20 are asked for
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +54,21 @@ class _Model(BaseModel):
 def _is_logprob(value: float) -> float:
     if math.isnan(value) or value == math.inf:
         raise ValueError(f"{value} is no log-probability")
+    if value > _ROUNDING:
+        raise ValueError(f"the server gave a positive log-probability, {value:g}")
+    return min(value, 0.0)
+
+
+def _are_few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > _MOST_ALTERNATIVES:
+        raise ValueError(f"{len(value)} alternatives of one token")
     return value
 
 
 _Logprob = Annotated[float, AfterValidator(_is_logprob)]
+# pydantic would collect an error for every element, which takes minutes and gigabytes for some MB that are no answer.
+_List = Annotated[list[Value], Field(max_length=_MOST_TOKENS, fail_fast=True)]
+_Alternatives = Annotated[dict[str, _Logprob | None], BeforeValidator(_are_few)]
 
 
 class _AlternativeModel(_Model):
@@ -60,15 +77,15 @@ class _AlternativeModel(_Model):
 
 
 class _TokenModel(_AlternativeModel):
-    top_logprobs: list[_AlternativeModel] | None = None
+    top_logprobs: _List[_AlternativeModel] | None = None
 
 
 class _LogprobsModel(_Model):
-    content: list[_TokenModel] | None = None  # chat
-    tokens: list[str] | None = None  # completions, here and below
-    token_logprobs: list[_Logprob | None] | None = None
-    top_logprobs: list[dict[str, _Logprob | None] | None] | None = None
-    text_offset: list[int] | None = None
+    content: _List[_TokenModel] | None = None  # chat
+    tokens: _List[str] | None = None  # completions, here and below
+    token_logprobs: _List[_Logprob | None] | None = None
+    top_logprobs: _List[_Alternatives | None] | None = None
+    text_offset: _List[int] | None = None
 
 
 class _PartModel(_Model):
@@ -76,7 +93,7 @@ class _PartModel(_Model):
 
 
 class _MessageModel(_Model):
-    content: str | list[_PartModel] | None = None
+    content: str | _List[_PartModel] | None = None
     reasoning_content: Any = None
     reasoning: Any = None
 
@@ -89,17 +106,24 @@ class _ChoiceModel(_Model):
 
 
 class _AnswerModel(_Model):
-    choices: list[_ChoiceModel] = Field(min_length=1)
+    choices: list[_ChoiceModel] = Field(min_length=1, fail_fast=True)
 
 
-def read_choices(answer: Mapping[str, Any]) -> list[Choice]:
-    """All choices of an answer of either API.
+def read_choices(answer: Mapping[str, Any], most: int = 1) -> list[Choice]:
+    """The choices of an answer of either API.
+
+    Args:
+        answer: as it came.
+        most: as many as were asked for; what comes after them is not read.
 
     Raises:
         Unusable: an answer of another form, or with a log-probability that is none.
     """
+    found = answer.get("choices")
+    if isinstance(found, list) and len(found) > max(most, _MOST_CHOICES):
+        raise Unusable(f"an answer of another form ({len(found)} choices, asked for: {most})")
     try:
-        choices = _AnswerModel.model_validate(answer).choices
+        choices = _AnswerModel.model_validate({"choices": found[:most] if isinstance(found, list) else found}).choices
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))[:80]
@@ -228,7 +252,7 @@ def _of_pairs(tops: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for token, value in tops:
         if value is not None and value > -math.inf:
-            found[token] = max(min(value, 0.0), found.get(token, -math.inf))  # above 0 is rounding
+            found[token] = max(value, found.get(token, -math.inf))
     return found
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +30,7 @@ from gecko_fret.llm.pace import Budget, Limits, Pace, Pauses, Spent
 Value = TypeVar("Value")
 
 _BUSY = {408, 409, 425, 429}
+_LONGEST_WAIT = 120.0  # seconds; where a server asks for more, the openai client gives up at once
 _CLOSING = 2.0  # seconds for connections to end, which the end of the process ends anyway
 _MOST_BYTES = 32 * 2**20  # of an answer, decompressed; 8,192 tokens with 20 alternatives each have some 8 MB
 _MOST_COUNTED = 2**31  # a count of tokens above this is none
@@ -251,8 +254,12 @@ class ApiClient:
         status, url = int(error.status_code), self.url
         if 300 <= status < 400:
             where = self.hide(_without_query(error.response.headers.get("location", "")))
-            return Refused(f"{url}: the server redirects to {where}; set llm.url to where it really is", status)
+            place = f"to {where}" if where else f"(HTTP {status}) and names no place"
+            return Refused(f"{url}: the server redirects {place}; set llm.url to where it really is", status)
         if status >= 500 or status in _BUSY:
+            seconds = _asked_to_wait(error.response.headers)
+            if seconds > _LONGEST_WAIT:
+                return self._told_to_wait(f"HTTP {status}", seconds, status)
             wait = error.response.headers.get("retry-after")
             later = f", to be asked again after {self.hide(wait)}" if wait else ""
             return self._failed(attempts, f"HTTP {status}{later}", status)
@@ -262,12 +269,19 @@ class ApiClient:
             return Refused(f"{url}: the server does not accept the key of {key} ({reason})", status)
         return Refused(f"{url}: the server refused the request ({reason}); see llm.model and llm.url", status)
 
-    def _failed(self, attempts: int, problem: str, status: int = 0) -> BackendError:
-        message = (
-            f"{self.url}: no answer in {attempts} attempts (last: {self.hide(problem)}); finished parts are kept, run "
-            "the same command again when the server is back"
+    def _told_to_wait(self, problem: str, seconds: float, status: int) -> BackendError:
+        return _failure(
+            f"{self.url}: {problem}, and the server asks to wait {seconds:.0f} s, longer than the {_LONGEST_WAIT:.0f} "
+            "s that are waited at most; finished parts are kept, run the same command again after that time",
+            status,
         )
-        return Refused(message, status) if status in (500, 501) else BackendError(message)
+
+    def _failed(self, attempts: int, problem: str, status: int = 0) -> BackendError:
+        return _failure(
+            f"{self.url}: no answer in {attempts} attempts (last: {self.hide(problem)}); finished parts are kept, run "
+            "the same command again when the server is back",
+            status,
+        )
 
 
 def read_key(config: LLMConfig) -> str:
@@ -292,6 +306,21 @@ def _checked_key(key: str, where: str) -> str:
     if not all("!" <= character <= "~" for character in key):
         raise ConfigError(f"{where}: the key has spaces or characters that are not ASCII; copy it again")
     return key
+
+
+def _failure(message: str, status: int) -> BackendError:
+    return Refused(message, status) if status in (500, 501) else BackendError(message)
+
+
+def _asked_to_wait(headers: Mapping[str, str]) -> float:
+    """Seconds that a server asks to wait, by the headers that the openai client reads; 0 where it says none."""
+    for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with suppress(KeyError, ValueError):
+            seconds = float(headers[name]) / divisor
+            return seconds if math.isfinite(seconds) else 0.0
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
+        return parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()
+    return 0.0
 
 
 def _without_query(url: str) -> str:

@@ -11,8 +11,10 @@ from gecko_fret.llm.client import Unusable
 from gecko_fret.llm.protocol import ScoreRequest
 from gecko_fret.llm.segments import Tokenised
 
-_BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt, in the order in which they are tried
+_BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt; -1: it does not show the prompt's first
+_AROUND = 64  # tokens before a continuation that are compared with it: its own may be few, or in the prompt twice
 _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
+_BYTES = ("bytes:", "<0x")  # how parts of characters are shown
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 
 
@@ -66,7 +68,7 @@ class EchoedPrompt:
         if isinstance(self.whole, str):
             inside, after = self._by_offset(choice, self.whole)
         else:
-            inside, after = self._by_place(choice, self.whole)
+            inside, after = self._by_place(choice, self.whole, _tokens_read(answer))
         values = [value for value in inside if value is not None]
         if not values or len(values) < len(inside):
             raise Unusable("null log-probabilities; if every answer has them, name the tokenizer (llm.tokenizer)")
@@ -76,12 +78,37 @@ class EchoedPrompt:
         aligned = after and len(choice.tops) == len(choice.logprobs) and bool(choice.tops[-1])
         return total, len(values), choice.tops[-1] if aligned else None
 
-    def _by_place(self, choice: Choice, ids: list[int]) -> tuple[list[float | None], bool]:
-        begin = _tokens_before(choice, self._start, ids[self._start : self._end], self._names)
-        more = len(choice.logprobs) - len(ids) - begin
-        if more not in (0, 1):  # the token that was written is shown, or it is not
+    def _by_place(self, choice: Choice, ids: list[int], read: int | None) -> tuple[list[float | None], bool]:
+        if choice.tokens and len(choice.tokens) != len(choice.logprobs):
+            raise Unusable("log-probabilities that do not fit the tokens")
+        more = len(choice.logprobs) - len(ids)
+        begins = [begin for begin in _BEGINS if more - begin in (0, 1)]  # the token that was written is shown, or not
+        fitting = self._where_tokens_fit(choice.tokens, ids, begins) if choice.tokens else []
+        begins = fitting if len(fitting) == 1 else _by_number(fitting or begins, choice.logprobs, len(ids), read)
+        if not begins:
             raise Unusable(f"{len(choice.logprobs)} log-probabilities of {len(ids)} tokens")
-        return list(choice.logprobs[self._start + begin : self._end + begin]), more == 1
+        if len(begins) > 1:
+            raise Unusable(
+                f"{len(choice.logprobs)} log-probabilities of {len(ids)} tokens, and nothing says which is whose; "
+                "leave llm.tokenizer out, or take a server that shows the prompt's tokens"
+            )
+        return list(choice.logprobs[self._start + begins[0] : self._end + begins[0]]), more - begins[0] == 1
+
+    def _where_tokens_fit(self, shown: Sequence[str], ids: list[int], begins: list[int]) -> list[int]:
+        """Those numbers of tokens before the prompt at which its tokens are shown; none where none can be compared.
+
+        Raises:
+            Unusable: the tokens that are shown are others.
+        """
+        first = max(self._start - _AROUND, 0)
+        around = ids[first : self._end]
+        names = self._names(around)
+        agreed = {begin: _agreement(shown, first + begin, around, names) for begin in begins}
+        shares = {begin: same / told for begin, (same, told) in agreed.items() if told}
+        best = max(shares.values(), default=1.0)
+        if best <= 0.5:
+            raise Unusable("echoed tokens that are not the prompt's; llm.tokenizer is not the served model's")
+        return [begin for begin, share in shares.items() if share == best]
 
     def _by_offset(self, choice: Choice, text: str) -> tuple[list[float | None], bool]:
         if not len(choice.tokens) == len(choice.logprobs) == len(choice.offsets):
@@ -102,26 +129,41 @@ class EchoedPrompt:
         return [choice.logprobs[number] for number in inside], choice.offsets[-1] == len(text) + shift
 
 
-def _tokens_before(choice: Choice, start: int, ids: list[int], names: Callable[[Sequence[int]], list[str]]) -> int:
-    """How many tokens the server put before the prompt's own, such as a begin mark; 0 where its tokens do not tell.
+def _tokens_read(answer: Mapping[str, Any]) -> int | None:
+    """How many tokens the server says that it read; None where it does not say."""
+    usage = answer.get("usage")
+    return usage.get("prompt_tokens") if isinstance(usage, dict) else None
+
+
+def _by_number(begins: list[int], values: Sequence[float | None], size: int, read: int | None) -> list[int]:
+    """Those numbers of tokens before a prompt that are left where its tokens do not tell; one is no guess.
 
     Args:
-        choice: an answer with an echo.
-        start: the place of ``ids`` in the prompt.
-        ids: tokens of the prompt.
-        names: from ids to what they show.
+        begins: what the number of log-probabilities allows.
+        values: the log-probabilities; None is that of the first token that the model has read.
+        size: tokens of the prompt.
+        read: tokens that the server says it read.
     """
-    if len(choice.tokens) != len(choice.logprobs):
-        return 0
-    wanted = [(f"{_BY_ID}{token}", _plain(name)) for token, name in zip(ids, names(ids), strict=False)]
-    for begin in _BEGINS:
-        shown = choice.tokens[start + begin : start + begin + len(wanted)]
-        pairs = list(zip(shown, wanted, strict=False))
-        told = [(token, name) for token, name in pairs if _comparable(name[1])]
-        same = all(token == name[0] or _plain(token) == name[1] for token, name in told)
-        if told and same and len(shown) == len(wanted):
-            return begin
-    return 0
+    if values[0] is None or begins == [-1]:
+        begins = [begin for begin in begins if begin >= 0]
+    told = [begin for begin in begins if -1 not in begins and read == size + begin]
+    return told or begins
+
+
+def _agreement(shown: Sequence[str], at: int, ids: Sequence[int], names: Sequence[str]) -> tuple[int, int]:
+    """How many tokens of a prompt are shown from ``at`` on, and of how many that can be told."""
+    pairs = [(number, pair) for number, pair in enumerate(zip(ids, names, strict=False), at) if number >= 0]
+    told = [_is_shown(shown[number], *pair) for number, pair in pairs]
+    return sum(map(bool, told)), sum(one is not None for one in told)
+
+
+def _is_shown(shown: str, token: int, name: str) -> bool | None:
+    """Whether a token is what is shown; None where servers show it in ways of their own."""
+    if shown.startswith(_BY_ID):
+        return shown == f"{_BY_ID}{token}"
+    if not _comparable(name) or not _plain(shown) or shown.startswith(_BYTES):
+        return None
+    return _plain(shown) == _plain(name)
 
 
 def _plain(token: str) -> str:
@@ -131,7 +173,7 @@ def _plain(token: str) -> str:
 
 def _comparable(token: str) -> bool:
     """Whether a token shows as something that all servers show alike: no white space, no part of a character."""
-    return bool(_plain(token)) and _plain(token).isascii() and not token.startswith(("bytes:", "<0x", _BY_ID))
+    return bool(_plain(token)) and _plain(token).isascii() and not token.startswith((*_BYTES, _BY_ID))
 
 
 def _stands_at(token: str, text: str, at: int) -> bool:

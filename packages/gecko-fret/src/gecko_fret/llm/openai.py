@@ -12,7 +12,7 @@ from typing import Any
 from gecko_core.errors import BackendError
 from gecko_core.randomness import seed_of
 from gecko_fret.llm.capabilities import Capabilities
-from gecko_fret.llm.chat import chat_messages, render_chat
+from gecko_fret.llm.chat import chat_messages
 from gecko_fret.llm.choices import (
     alternatives_of_first_word,
     alternatives_of_next_token,
@@ -151,7 +151,7 @@ class OpenAILLM:
         """See ``ChatLLM``; over the chat API the server has the template, and requests bring their dialogue."""
         if self.capabilities.api == "chat":
             return dialogue.instruction, dialogue.asked
-        return render_chat(self._tokenizer.tokenizer, dialogue) if self._tokenizer else None
+        return self._tokenizer.chat(dialogue) if self._tokenizer else None
 
     # -- writing
 
@@ -333,7 +333,7 @@ class OpenAILLM:
 
     async def _samples(self, body: dict[str, Any], seed: int) -> list[str]:
         def read(answer: dict[str, Any]) -> list[str]:
-            return [without_thinking(choice).text for choice in read_choices(answer)]
+            return [without_thinking(choice).text for choice in read_choices(answer, body.get("n", 1))]
 
         return await self._client.ask(
             self.capabilities.api,

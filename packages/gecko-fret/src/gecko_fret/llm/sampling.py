@@ -52,7 +52,8 @@ def draw_tokens(
         chosen = logits.argmax(-1)
     else:
         top, tokens = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)  # sorting all of V would cost more
-        shares = (top.double() / sampling.temperature).softmax(-1)
+        below = top.double() - top[:, :1].double()  # divided by a tiny temperature, the likeliest stays at 0
+        shares = (below / sampling.temperature).softmax(-1)
         before = shares.cumsum(-1) - shares
         mass = shares.masked_fill(before >= sampling.top_p, 0.0).cumsum(-1)
         place = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).clamp(max=top.shape[1] - 1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from gecko_core.errors import ModelError
 from gecko_fret.control_tokens import CONTROL, JOINER
-from gecko_fret.llm.protocol import ScoreRequest, WriteRequest
+from gecko_fret.llm.chat import render_chat
+from gecko_fret.llm.protocol import Dialogue, ScoreRequest, WriteRequest
 
 Value = TypeVar("Value")
 
@@ -34,7 +37,8 @@ class SegmentTokenizer:
 
     Control tokens are read in what prompt files and chat templates say, and not in passages and queries: there the
     marks of all model families have a joiner (``gecko_fret.control_tokens``), at which they are cut. Marks that this
-    tokenizer has besides and no template can mean, such as <filename>, are cut wherever they stand after the prefix.
+    tokenizer has besides, such as <filename> or [TOOL_CALLS], are cut wherever they stand after the prefix but in what
+    its chat template writes there.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -43,7 +47,7 @@ class SegmentTokenizer:
 
     def __init__(self, tokenizer: Any, name: str):
         self.tokenizer, self._name = tokenizer, name
-        self._text_marks = _text_marks(tokenizer)
+        self._own_marks = _own_marks(tokenizer)
 
     def encode(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """Token ids; with ``special``, a begin mark where the model has one, but no end mark."""
@@ -81,6 +85,13 @@ class SegmentTokenizer:
             raise ModelError(f"LLM {self._name!r}: the labels {list(labels)} are not one token each; choose others")
         return tokens
 
+    def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
+        """Prefix and body of a dialogue by the model's chat template, see ``render_chat``; its texts are plain text."""
+        texts = [dialogue.instruction, *(text for turn in dialogue.shown for text in turn), dialogue.asked]
+        instruction, *turns, asked = (JOINER.join(self._cut(text)) for text in texts)
+        shown = tuple(zip(turns[::2], turns[1::2], strict=True))
+        return render_chat(self.tokenizer, replace(dialogue, instruction=instruction, shown=shown, asked=asked))
+
     def write(self, requests: Sequence[WriteRequest]) -> list[list[int]]:
         """Whole prompts of completions."""
         prefixes = self._prefixes([request.prefix for request in requests])
@@ -100,20 +111,42 @@ class SegmentTokenizer:
 
     def _pieces(self, text: str, prefix: bool) -> list[str]:
         """The text, cut after the first character of every mark that is text: it is no control token any more."""
-        if not prefix and self._text_marks is not None:
-            text = self._text_marks.sub(lambda found: found[0][0] + JOINER + found[0][1:], text)
-        return _CUT.split(text) if JOINER in text else [text]
+        own = not prefix and self._own_marks is not None and self._own_marks.search(text)
+        ending = self._ending if own and text.endswith(self._ending) else ""
+        text = text.removesuffix(ending)
+        pieces = _CUT.split(text) if JOINER in text else [text]
+        if own:
+            pieces = [part for piece in pieces for part in self._cut(piece)]
+        return [*pieces[:-1], pieces[-1] + ending]
+
+    def _cut(self, text: str) -> list[str]:
+        """The text, cut after the first character of every mark of this tokenizer, those within others too."""
+        at, cuts = 0, [0]
+        while self._own_marks is not None and (found := self._own_marks.search(text, at)):
+            at = found.start() + 1
+            cuts.append(at)
+        return [text[start:end] for start, end in pairwise([*cuts, len(text)])]
+
+    @cached_property
+    def _ending(self) -> str:
+        """What the chat template writes after what is asked: marks of this tokenizer are control tokens there."""
+        import jinja2
+
+        try:
+            rendered = render_chat(self.tokenizer, Dialogue("Answer.", (("a", "b"),), "a"))
+        except jinja2.exceptions.TemplateError:  # a template for other chats
+            return ""
+        return rendered[1].removeprefix("a") if rendered else ""
 
     def _prefixes(self, prefixes: Sequence[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(prefixes))
         return dict(zip(distinct, self.encode(distinct, special=True), strict=True))
 
 
-def _text_marks(tokenizer: Any) -> re.Pattern[str] | None:
-    """The tokenizer's added tokens that neither a chat template nor a prompt file can mean; None where it has none."""
-    template = str(getattr(tokenizer, "chat_template", None) or "")
+def _own_marks(tokenizer: Any) -> re.Pattern[str] | None:
+    """The tokenizer's added tokens that are no marks of model families; None where it has none."""
     added = (token for token in tokenizer.get_added_vocab() if len(token) > 1 and not token.isspace())
-    marks = [token for token in added if token not in template and not CONTROL.fullmatch(token)]
+    marks = [token for token in added if not CONTROL.fullmatch(token)]
     ordered = sorted(marks, key=lambda mark: (-len(mark), mark))
     return re.compile("|".join(map(re.escape, ordered))) if ordered else None
 

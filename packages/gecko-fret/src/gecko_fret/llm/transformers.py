@@ -15,7 +15,6 @@ from gecko_core.encode import plan_batches
 from gecko_core.folder import resolve
 from gecko_fret.llm.attention import grouped_attention
 from gecko_fret.llm.blocks import BlockScorer, group_rows
-from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.decoder import Decoder
 from gecko_fret.llm.loading import files_fingerprint, load_causal_lm, load_tokenizer, weights_fingerprint
@@ -129,7 +128,7 @@ class TransformersLLM:
 
     def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
         """See ``ChatLLM``."""
-        return render_chat(self._tokenizer, dialogue)
+        return self._segments.chat(dialogue)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from gecko_core.encode import plan_batches
 from gecko_core.errors import BackendError, ModelError, first_line
-from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.loading import plain_folder, weights_fingerprint
 from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
@@ -84,7 +83,7 @@ class VllmLLM:
 
     def chat(self, dialogue: Dialogue) -> tuple[str, str] | None:
         """See ``ChatLLM``."""
-        return render_chat(self._tokenizer.tokenizer, dialogue)
+        return self._tokenizer.chat(dialogue)
 
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
         """See ``LLM``."""
