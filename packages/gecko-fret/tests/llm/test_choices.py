@@ -69,12 +69,13 @@ def test_the_impossible_and_the_more_than_certain_are_put_right():
         {"token_logprobs": [None, 3.0]},
         {"token_logprobs": [0.002]},
         {"content": [{"token": "a", "logprob": 3.0}]},
+        {"token_logprobs": [None, 0.0, 3.0]},
         {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "b", "logprob": 0.5}]}]},
         {"top_logprobs": [{"a": 0.5}]},
     ],
 )
 def test_positive_log_probabilities_are_refused(logprobs):
-    with pytest.raises(Unusable, match="the server gave a positive log-probability, ") as caught:
+    with pytest.raises(Unusable, match="the server gave positive log-probabilities, such as ") as caught:
         read_choice({"choices": [{"text": "a", "logprobs": logprobs}]})
     assert "\n" not in str(caught.value)
 

@@ -127,10 +127,20 @@ def test_without_tokens_the_number_that_was_read_tells(connect, reference, echo,
     expected = pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
     echo(lambda *found: hidden(*found, begin, written), read=begin)
     assert connect().score([REQUEST])[0].logprob == expected
-    for read in (None, -7):
+    # Where nothing tells, the written token is taken to be shown.
+    for read in (None, -7) if written else ():
         echo(lambda *found: hidden(*found, begin, written), read=read)
-        with pytest.raises(BackendError, match=r"nothing says which is whose; leave llm\.tokenizer out"):
-            connect(retries=0).score([REQUEST])
+        assert connect(retries=0).score([REQUEST])[0].logprob == expected
+
+
+@pytest.mark.parametrize("begin", [0, 1])
+def test_one_mark_for_all_tokens_tells_nothing(connect, reference, echo, begin):
+    def show(found, prompt):
+        hidden(found, prompt, begin)
+        found["tokens"] = ["t"] * len(found["token_logprobs"])
+
+    echo(show)
+    assert connect().score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
 
 
 def test_as_many_values_as_tokens_are_theirs(connect, reference, echo):

@@ -54,9 +54,7 @@ class _Model(BaseModel):
 def _is_logprob(value: float) -> float:
     if math.isnan(value) or value == math.inf:
         raise ValueError(f"{value} is no log-probability")
-    if value > _ROUNDING:
-        raise ValueError(f"the server gave a positive log-probability, {value:g}")
-    return min(value, 0.0)
+    return value
 
 
 def _are_few(value: Any) -> Any:
@@ -234,13 +232,25 @@ def _choice(choice: _ChoiceModel, thought: bool) -> Choice:
             _whole_characters(text),
             finished,
             [token.token for token in tokens.content],
-            [token.logprob for token in tokens.content],
+            _logprobs([token.logprob for token in tokens.content]),
             [_of_list(token.top_logprobs or []) for token in tokens.content],
             thought=thought,
         )
     tops = [_of_pairs((top or {}).items()) for top in tokens.top_logprobs or []]
-    texts, values, offsets = tokens.tokens or [], tokens.token_logprobs or [], tokens.text_offset or []
+    texts, values, offsets = tokens.tokens or [], _logprobs(tokens.token_logprobs or []), tokens.text_offset or []
     return Choice(_whole_characters(text), finished, texts, values, tops, offsets, thought=thought)
+
+
+def _logprobs(values: Sequence[float | None]) -> list[float | None]:
+    """Log-probabilities, none above 0.
+
+    Raises:
+        Unusable: all have the other sign, as of a server that gives what is lost and not what is likely.
+    """
+    known = [value for value in values if value is not None]
+    if known and min(known) >= 0 and max(known) > _ROUNDING:
+        raise Unusable(f"the server gave positive log-probabilities, such as {max(known):g}, and no negative one")
+    return [None if value is None else min(value, 0.0) for value in values]
 
 
 def _of_list(tops: Iterable[_AlternativeModel]) -> dict[str, float]:
@@ -250,7 +260,8 @@ def _of_list(tops: Iterable[_AlternativeModel]) -> dict[str, float]:
 def _of_pairs(tops: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     """Alternatives by what they show; of those that show the same the likelier counts, of impossible ones none."""
     found: dict[str, float] = {}
-    for token, value in tops:
+    pairs = list(tops)
+    for (token, _), value in zip(pairs, _logprobs([value for _, value in pairs]), strict=True):
         if value is not None and value > -math.inf:
             found[token] = max(value, found.get(token, -math.inf))
     return found

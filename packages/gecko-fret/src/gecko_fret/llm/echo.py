@@ -83,11 +83,13 @@ class EchoedPrompt:
             raise Unusable("log-probabilities that do not fit the tokens")
         more = len(choice.logprobs) - len(ids)
         begins = [begin for begin in _BEGINS if more - begin in (0, 1)]  # the token that was written is shown, or not
-        fitting = self._where_tokens_fit(choice.tokens, ids, begins) if choice.tokens else []
+        shown = choice.tokens if len(set(choice.tokens)) > 1 else ()  # one for all is none
+        fitting = self._where_tokens_fit(shown, ids, begins) if shown else []
         begins = fitting if len(fitting) == 1 else _by_number(fitting or begins, choice.logprobs, len(ids), read)
-        if not begins:
-            raise Unusable(f"{len(choice.logprobs)} log-probabilities of {len(ids)} tokens")
+        # Where nothing tells, the written token is shown: an echo is the prompt and what was written after it.
         if len(begins) > 1:
+            begins = [begin for begin in begins if begin >= 0 and more - begin == 1]
+        if len(begins) != 1:
             raise Unusable(
                 f"{len(choice.logprobs)} log-probabilities of {len(ids)} tokens, and nothing says which is whose; "
                 "leave llm.tokenizer out, or take a server that shows the prompt's tokens"
