@@ -120,9 +120,10 @@ class FrozenStates:
                 self._model(rows=rows)
             except _Reached as reached:
                 output = reached.output
-        self._in_tuple = isinstance(output, tuple)
-        hidden: Tensor = output[0] if self._in_tuple else output
-        if hidden.requires_grad or (self._in_tuple and len(output) > 1):
+        # Before transformers 5 layers return tuples, with None where attention is not asked for.
+        self._beside = output[1:] if isinstance(output, tuple) else None
+        hidden: Tensor = output if self._beside is None else output[0]
+        if hidden.requires_grad or any(value is not None for value in self._beside or ()):
             return None
         lengths = [len(row) for row in rows]
         if len(hidden) == len(rows):
@@ -130,7 +131,7 @@ class FrozenStates:
         return list(hidden[0, : sum(lengths)].split(lengths))
 
     def _as_output(self, hidden: Tensor) -> Any:
-        return (hidden,) if self._in_tuple else hidden
+        return hidden if self._beside is None else (hidden, *self._beside)
 
     def _keep(self, name: bytes, states: Tensor) -> None:
         states = states.detach().to("cpu", self._dtype).contiguous()
