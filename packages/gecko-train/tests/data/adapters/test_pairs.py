@@ -136,6 +136,15 @@ def test_questions_that_their_passage_does_not_answer_are_no_pairs(read_records,
     assert len(read_records(source, [question | {"answers": {"text": ["something"], "answer_start": [6]}}])) == 1
 
 
+@pytest.mark.parametrize("source", ["pairs", "qa"])
+@pytest.mark.parametrize("answers", [[], "", None])
+def test_a_chosen_positive_needs_no_answer(read_records, source, answers):
+    """As DPR's layout has MS MARCO."""
+    (row,) = read_records(source, [{"question": "q", "answers": answers, "positive_ctxs": [{"text": "right"}]}])
+    assert row.positive == Document("right")
+    assert read_records(source, [{"question": "q", "positive": "right", "is_impossible": True}]) == []
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -24,6 +24,8 @@ POSITIVE_FIELDS = (
     "positive", "pos", "positive_ctxs", "answer", "document", "passage", "positive_passages", "text", "sentence2",
     "context",
 )  # fmt: skip
+#: Of these, what somebody has chosen as the positive, whatever is said of an answer.
+_CHOSEN = ("positive", "pos", "positive_ctxs", "positive_passages")
 NEGATIVE_FIELDS = (
     "negative", "negatives", "neg", "negs", "hard_negative", "hard_negatives", "negative_passage", "negative_passages",
     "negative_document", "negative_documents", "negative_text", "negative_texts", "hard_negative_ctxs", "negative_ctxs",
@@ -231,6 +233,8 @@ def is_unanswerable(record: Record) -> bool:
     """
     if any(flag_of(record, key) is value for key, value in _UNANSWERABLE.items()):
         return True
+    if any(record.fields.get(key) for key in _CHOSEN):  # DPR's layout of MS MARCO has empty `answers` beside them
+        return False
     answers: Any = record.fields.get("answers", record.fields.get("answer"))
     if isinstance(answers, str) and "answers" in record.fields:
         check_no_object(answers, record)
