@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gecko_fret.steps.index import ExactIndex, HnswIndex, distinct_rows, make_index, recall
+from gecko_fret.steps.index import GRAPH_PAYS_ABOVE, ExactIndex, HnswIndex, distinct_rows, make_index, recall
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +75,14 @@ def test_recall_of_exact_search_is_one(vectors):
     assert recall(ExactIndex([vectors]), [vectors], 10) == 1.0
 
 
-def test_kind_follows_size_and_wish(vectors):
-    def kind(name, above):
-        return type(make_index([vectors[:50]], name, hnsw_above=above, repeatable=True))
+def test_kind_follows_size_queries_and_wish(vectors):
+    def kind(name, above, queries=GRAPH_PAYS_ABOVE + 1):
+        return type(make_index([vectors[:50]], name, queries=queries, hnsw_above=above, repeatable=True))
 
     assert kind("auto", 49) is HnswIndex
     assert kind("auto", 50) is ExactIndex
+    assert kind("auto", 1, queries=GRAPH_PAYS_ABOVE) is ExactIndex
+    assert kind("hnsw", 1, queries=1) is HnswIndex
     assert kind("exact", 1) is ExactIndex
     assert kind("hnsw", 10**9) is HnswIndex
 

@@ -13,6 +13,9 @@ from gecko_core.search import top_k
 
 #: Share of the exact neighbours below which a graph is given up for exact search.
 LEAST_RECALL = 0.95
+#: Queries above which a graph over more than ``retrieve.hnsw_above`` passages is quicker made and asked than exact search
+#: is (benchmarks/results/search.md: about as many, whatever the number of passages, since both costs grow with it).
+GRAPH_PAYS_ABOVE = 100_000
 _MEASURED_AT = 20  # neighbours
 _HASHED = 65_536  # rows at a time
 _log = logging.getLogger(__name__)
@@ -186,10 +189,21 @@ def _hashes(vectors: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def make_index(blocks: Blocks, kind: str, *, hnsw_above: int, repeatable: bool, device: str | None = None) -> Index:
-    """Make the index that ``kind`` names (exact, hnsw); "auto" takes hnsw above ``hnsw_above`` rows."""
+def make_index(
+    blocks: Blocks, kind: str, *, queries: int, hnsw_above: int, repeatable: bool, device: str | None = None
+) -> Index:
+    """Make the index that ``kind`` names.
+
+    Args:
+        blocks: the vectors.
+        kind: "exact", "hnsw" or "auto": hnsw for more than ``hnsw_above`` rows and :data:`GRAPH_PAYS_ABOVE` queries.
+        queries: how many will be searched with.
+        hnsw_above: rows.
+        repeatable: build a graph on one thread.
+        device: where exact search multiplies.
+    """
     size = sum(len(block) for block in blocks)
-    if kind == "hnsw" or (kind == "auto" and size > hnsw_above):
+    if kind == "hnsw" or (kind == "auto" and size > hnsw_above and queries > GRAPH_PAYS_ABOVE):
         return HnswIndex(blocks, repeatable=repeatable, device=device)
     return ExactIndex(blocks, device)
 
