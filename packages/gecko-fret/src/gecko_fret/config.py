@@ -213,7 +213,9 @@ class RetrieveConfig(Section):
     )
     search: Literal["auto", "exact", "hnsw"] = "auto"
     hnsw_above: int = Field(
-        default=500_000, ge=1, description="auto: passages above which hnswlib replaces exact search where there are over 100,000 queries"
+        default=500_000,
+        ge=1,
+        description="auto: passages above which hnswlib replaces exact search where there are over 100,000 queries",
     )
     hnsw_repeatable: bool = Field(
         default=True, description="build the graph on one thread, so that it is the same every time"

@@ -13,8 +13,8 @@ from gecko_core.search import top_k
 
 #: Share of the exact neighbours below which a graph is given up for exact search.
 LEAST_RECALL = 0.95
-#: Queries above which a graph over more than ``retrieve.hnsw_above`` passages is quicker made and asked than exact search
-#: is (benchmarks/results/search.md: about as many, whatever the number of passages, since both costs grow with it).
+#: Queries above which a graph over more than ``retrieve.hnsw_above`` passages is made and asked in less time than exact
+#: search takes (benchmarks/results/search.md; more passages change little, since both costs grow with them).
 GRAPH_PAYS_ABOVE = 100_000
 _MEASURED_AT = 20  # neighbours
 _HASHED = 65_536  # rows at a time
