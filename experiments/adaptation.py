@@ -12,15 +12,17 @@ Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real 
 the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `larger`, the
 same where a larger embedder finds the candidates and its similarity is the judge beside the LLM; `words`, the same
 where BM25 finds a quarter of the candidates and is a judge, too; `teacher`, the rows of `all` with the similarities of
-the larger embedder as what is learnt.
+the larger embedder as what is learnt; `corpus`, no LLM: titles (or first sentences) with the rest of their passages.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
 `blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists; `frozen`, lists with the
-embeddings and two thirds of the layers as they are; `anchored`, lists with all vectors pulled to the student's own.
+embeddings and two thirds of the layers as they are; `anchored`, lists with all vectors pulled to the student's own;
+`pairs`, the contrastive loss of pre-finetuning.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,9 +63,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "blocks": {"contrastive_weight": 0, "block": {"weight": 1.0}},
     "frozen": {**LISTS, "contrastive_weight": 0},
     "anchored": {**LISTS, "contrastive_weight": 0, "matching": {"weight": 1.0}},
+    "pairs": {"temperature": 0.02, "same_tower": False, "hard_negatives": 0},
 }
 #: Rows of a batch, so that a step of every way reads about as many texts as one of blocks does.
-BATCH = {"hard": 48, "lists": 20, "both": 20, "blocks": 48, "frozen": 20, "anchored": 20}
+BATCH = {"hard": 48, "lists": 20, "both": 20, "blocks": 48, "frozen": 20, "anchored": 20, "pairs": 48}
 FROZEN = 4  # of six layers
 #: What is measured by default: queries and the way in which they are learnt from.
 VARIANTS = ("written hard", "written lists", "written blocks", "styled blocks", "free blocks", "log blocks",
@@ -75,7 +78,7 @@ SMALL = {
     "steps": 2,
     "items": 12,
     "dims": [384, 64],
-    "variants": ["written both", "all blocks"],
+    "variants": ["written both", "all blocks", "corpus pairs"],
 }
 
 
@@ -198,17 +201,19 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
     out = folder_of(given, judged, variant, seed)
     if (out / "model").exists():
         return out / "model"
-    folder = built(given, judged, data, clock)
-    there = {row.source for row in load_fret(folder)}
-    of_source: dict[str, Any] = {
-        "source": "fret",
-        "name": data,
-        "path": str(folder),
-        "options": {"sources": [name for name in SOURCES[data] if name in there]},
-    }
+    titled = _passages(given.work / judged.name / "corpus.jsonl", judged) if data == "corpus" else None
+    if titled:
+        of_source: dict[str, Any] = {"source": "title-body"}
+    else:
+        folder = built(given, judged, data, clock)
+        there = {row.source for row in load_fret(folder)}
+        options = {"sources": [name for name in SOURCES[data] if name in there]}
+        of_source = {"source": "fret", "name": data, "path": str(folder), "options": options}
     if way == "blocks":
         of_source["blocks"] = {}
-    stage: dict[str, Any] = {"sets": [of_source], "prompts": given.prompts, "objective": dict(WAYS[way])}
+    stage: dict[str, Any] = {
+        "sets": [of_source], "prompts": given.prompts, "objective": dict(WAYS[way]), "interpolate": "auto"
+    }  # fmt: skip
     if "kl" in WAYS[way]:
         stage["objective"]["kl"] = {**LISTS["kl"], "documents": given.documents}
     if data == "teacher" or way == "anchored":
@@ -217,7 +222,7 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
     if data == "teacher":
         stage["objective"]["block"] = {"weight": 1.0, "targets": "teacher"}
     return lab.finetuned(
-        out, given.student, stage, clock, name=variant, seed=seed, dims=given.dims,
+        out, given.student, stage, clock, name=variant, seed=seed, dims=given.dims, corpus=titled,
         batch_size=given.batch * BATCH[way], max_steps=given.steps, learning_rate=given.rate,
         frozen_layers=FROZEN if way == "frozen" else 0,
     )  # fmt: skip
@@ -272,10 +277,36 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         cost = across(found)
         if cost:
             lines += ["On corpora that the model was not adapted to:", "", *lab.table(["", "mean", "worst"], cost), ""]
+    lines += ceiling(given, sets)
     took = ", ".join(f"{name} {value:.0f}" for name, value in minutes.items())
     return [
         *lines, f"![Change by corpus and way]({given.name}.png)", "", f"Minutes of building and training: {took}.",
         "", "Made with:", "", *(f"- {made}: {', '.join(what)}" for made, what in sorted(places.items())),
+    ]  # fmt: skip
+
+
+def ceiling(given: argparse.Namespace, sets: list[str]) -> list[str]:
+    """What there is to learn: how much better than the student the judges of judges.py order its candidates."""
+    path = lab.RESULTS / "judges.json"
+    judges = read_json(path) if path.exists() else {"options": {}, "sets": {}}
+    asked = {"llm": given.llm, "embedder": given.student, "candidates": str(given.candidates)}
+    there = [name for name in sets if name in judges["sets"]]
+    if not there or any(judges["options"].get(key) != value for key, value in asked.items()):
+        return []
+    found = {name: judges["sets"][name]["ndcg_at_10"] for name in there}
+    rows = []
+    for way in ("calibrated", "similarity + ql, equal weights", "oracle"):
+        base = [of["similarity"] for of in found.values()]
+        cells = [lab.change(of[way], of["similarity"]) for of in found.values()]
+        rows.append([way, *cells, lab.change_of_mean([of[way] for of in found.values()], base)])
+    header = ["", *(f"{name} ({len(of['similarity'])})" for name, of in found.items()), "mean"]
+    return [
+        "## What there is to learn", "",
+        f"The {given.candidates} passages that are nearest to each real query by the student, in the order of the "
+        "judges instead ([judges.md](judges.md), with BM25 among them), against the student's own order. A student of "
+        "these judges that had learnt all they know of its candidates would gain as much; the oracle knows the answers.",
+        "",
+        *lab.table(header, rows), "",
     ]  # fmt: skip
 
 
@@ -359,6 +390,14 @@ def bars(axes: Any, found: dict[str, dict[str, dict[str, list[float]]]]) -> None
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(found)), list(found))
     axes.legend(fontsize=7, ncols=2)
+
+
+def _passages(path: Path, judged: lab.Judged) -> Path:
+    """The corpus as a file."""
+    rows = ({"id": p.id, "text": p.text, **({"title": p.title} if p.title else {})} for p in judged.corpus)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
 
 
 def _lines(path: Path, texts: list[str]) -> str:

@@ -167,6 +167,7 @@ def finetuned(
     name: str,
     seed: int,
     dims: Sequence[int] = (),
+    corpus: Path | None = None,
     **trainer: Any,
 ) -> Path:
     """The folder of a model that was fine-tuned, trained where it is missing; what training says is in OUT.log.
@@ -179,6 +180,7 @@ def finetuned(
         name: of the run.
         seed: of the training.
         dims: widths that are trained; default: the student's whole width.
+        corpus: file of the run's corpus, for a run that reads one; titles are then among what the model is chosen by.
         trainer: settings of the trainer.
     """
     import torch
@@ -193,10 +195,21 @@ def finetuned(
         "student": {"model": student, "dims": list(dims) or [gecko_core.Gecko.from_pretrained(student).dim]},
         "finetune": {**stage, "trainer": {"max_seq_length": 128, "checkpoint_every": 0, **budget, **trainer}},
     }
+    if corpus:  # a whole run, whose own test is not looked at
+        test = {"queries": 2, "max_documents": 10}
+        recipe |= {"corpus": {"path": str(corpus)}, "prefinetune": {"enabled": False}, "evaluation": test}
     out.parent.mkdir(parents=True, exist_ok=True)
     with (out.parent / f"{out.name}.log").open("a", encoding="utf-8") as log:
         console = Console(file=log, width=120)
-        clock.run(f"train {name}", lambda: gecko_train.run.run_stage(parse_recipe(recipe), "finetune", console))
+        run, parsed = gecko_train.run, parse_recipe(recipe)
+
+        def work() -> None:
+            if corpus:
+                run.run_recipe(parsed, console)
+            else:
+                run.run_stage(parsed, "finetune", console)
+
+        clock.run(f"train {name}", work)
     return out / "model"
 
 
