@@ -303,8 +303,9 @@ def ceiling(given: argparse.Namespace, sets: list[str]) -> list[str]:
     return [
         "## What there is to learn", "",
         f"The {given.candidates} passages that are nearest to each real query by the student, in the order of the "
-        "judges instead ([judges.md](judges.md), with BM25 among them), against the student's own order. A student of "
-        "these judges that had learnt all they know of its candidates would gain as much; the oracle knows the answers.",
+        "judges instead ([judges.md](judges.md), with BM25 among them), against the student's own order. A student "
+        "that had learnt all that these judges know of its candidates would gain as much; the oracle knows the "
+        "answers.",
         "",
         *lab.table(header, rows), "",
     ]  # fmt: skip
