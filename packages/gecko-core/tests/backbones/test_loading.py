@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gecko_core import Gecko
+from gecko_core.backbones.base import takes_long_rows
 from gecko_core.backbones.loading import gguf_options
 from gecko_core.errors import ConfigError, ModelError
 
@@ -199,3 +200,21 @@ def test_gguf_files_are_read_as_plain_weights(monkeypatch):
     assert gguf_options("a.gguf") == {"gguf_file": "a.gguf", "quantization_config": {"dequantize": True}}
     monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace())  # version 4 dequantises without being asked
     assert gguf_options("a.gguf") == {"gguf_file": "a.gguf"}
+
+
+@torch.inference_mode()
+def test_logits_of_attention_are_capped_where_the_model_caps_them(backbone_folder, tmp_path):
+    """PyTorch's fused attention leaves the cap of Gemma 2 out; with a low cap the states are others."""
+    folder = tmp_path / "model"
+    shutil.copytree(backbone_folder("gemma2"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    states = {}
+    for cap in (1e-3, None):
+        (folder / "config.json").write_text(json.dumps(config | {"attn_logit_softcapping": cap}))
+        gecko = Gecko.from_backbone(folder, device="cpu", dtype="float32")
+        assert gecko.can_pack == (cap is None and takes_long_rows() and gecko.backbone._supports_sdpa)
+        rows = gecko.collate([[5, 6, 7, 8, 9]])
+        states[cap] = gecko(**rows)
+        gecko.backbone.set_attn_implementation("eager")
+        torch.testing.assert_close(states[cap], gecko(**rows))
+    assert not torch.allclose(states[1e-3], states[None], atol=1e-3)

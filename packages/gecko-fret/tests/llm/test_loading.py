@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from gecko_core.errors import ModelError
-from gecko_fret.llm.loading import files_fingerprint, load_tokenizer, model_content, plain_folder, weights_fingerprint
+from gecko_fret.llm.attention import grouped_attention
+from gecko_fret.llm.loading import (
+    files_fingerprint,
+    load_causal_lm,
+    load_tokenizer,
+    model_content,
+    plain_folder,
+    weights_fingerprint,
+)
 
 
 def test_folder_is_taken_as_it_is(tmp_path, tiny_model, word_tokenizer):
@@ -62,3 +70,23 @@ def test_gguf_model_is_unpacked_once_into_a_folder(tmp_path, tiny_model, word_to
     assert "model.safetensors" in os.listdir(folder)
     assert "tokenizer.json" in os.listdir(folder)
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("cap", [1e-3, None])
+@torch.inference_mode()
+def test_logits_of_attention_are_capped_where_the_model_caps_them(cap, tmp_path, word_tokenizer):
+    """By fused attention, ours included, the cap of Gemma 2 was left out."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=len(word_tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, initializer_range=0.6, attn_logit_softcapping=cap,
+    )  # fmt: skip
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    ours = load_causal_lm(str(tmp_path), torch.float32).eval()
+    eager = Gemma2ForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
+    ids = torch.arange(3, 12)[None]
+    torch.testing.assert_close(ours(ids).logits, eager(ids).logits, atol=1e-4, rtol=1e-4)
+    fused = cap is None and ours._supports_sdpa  # which transformers takes for any Gemma 2 up to 5.23
+    assert ours.config._attn_implementation == (grouped_attention(torch.device("cpu")) if fused else "eager")

@@ -8,7 +8,13 @@ from gecko_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from gecko_core.backbones.base import Adapter
-    from gecko_core.backbones.files import check_folder, check_tokenizer_files, check_weights, model_errors
+    from gecko_core.backbones.files import (
+        check_folder,
+        check_tokenizer_files,
+        check_weights,
+        model_errors,
+        named_attention,
+    )
     from gecko_core.backbones.loading import gguf_options, quiet, quiet_bars
     from gecko_core.backbones.output import output_weight
     from gecko_core.backbones.registry import ADAPTERS, adapter_for
@@ -22,6 +28,7 @@ __all__ = [
     "check_weights",
     "gguf_options",
     "model_errors",
+    "named_attention",
     "output_weight",
     "quiet",
     "quiet_bars",
@@ -38,6 +45,7 @@ __getattr__, __dir__ = lazy_exports(
         "check_weights": "gecko_core.backbones.files",
         "gguf_options": "gecko_core.backbones.loading",
         "model_errors": "gecko_core.backbones.files",
+        "named_attention": "gecko_core.backbones.files",
         "output_weight": "gecko_core.backbones.output",
         "quiet": "gecko_core.backbones.loading",
         "quiet_bars": "gecko_core.backbones.loading",

@@ -233,8 +233,11 @@ def named_attention(model_class: Any, config: Any) -> str:
         config: the model's configuration.
 
     Returns:
-        ``sdpa`` where the model has it, else ``eager``: what transformers takes if nothing is named.
+        ``sdpa`` where the model has it, else ``eager``: what transformers takes if nothing is named. ``eager``, too,
+        where logits of the attention are capped (Gemma 2): PyTorch's fused attention leaves that out without a word.
     """
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        return "eager"
     mapping = getattr(model_class, "_model_mapping", None)
     own = mapping[type(config)] if mapping is not None else model_class
     own = own[0] if isinstance(own, tuple) else own

@@ -69,6 +69,8 @@ def load_backbone(
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=not gguf_file, **extra
         )
     model, info = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": [], "unexpected_keys": []})
+    if gguf_file:
+        model.set_attn_implementation(named_attention(model_class, model.config))
     missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
     if missing:
         raise ModelError(

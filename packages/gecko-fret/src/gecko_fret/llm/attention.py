@@ -67,3 +67,18 @@ def grouped_attention(device: torch.device) -> str:
     AttentionInterface.register(_NAME, GroupedAttention())
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     return _NAME
+
+
+def attention_for(config: Any, device: torch.device) -> str:
+    """Name of the attention that computes what the model's makers meant: fused where it can, else transformers' own.
+
+    Args:
+        config: the model's configuration.
+        device: where it runs.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from gecko_core.backbones import named_attention
+
+    named = named_attention(AutoModelForCausalLM, config)
+    return grouped_attention(device) if named == "sdpa" else named

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_core.io import whole_folder
+
+if TYPE_CHECKING:
+    import torch
 
 _WHOLE, _SAMPLES = 2**30, 256  # bytes up to which a file is read whole; MiB that are read of a larger one
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".pt"}
@@ -38,32 +41,39 @@ def load_tokenizer(model: str) -> Any:
         ) from None
 
 
-def load_causal_lm(model: str, dtype: Any, **options: Any) -> Any:
+def load_causal_lm(model: str, dtype: torch.dtype, device: torch.device | None = None) -> Any:
     """Load a causal language model of transformers.
 
     Args:
         model: a folder, a packaged model or a hub id.
-        dtype: the torch dtype of the weights.
-        options: further arguments of ``from_pretrained``.
+        dtype: of the weights.
+        device: what its attention is chosen for; where the model is moved is the caller's business. Default: the CPU.
 
     Raises:
         ModelError: it cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from gecko_core.backbones import check_weights, gguf_options
+    from gecko_fret.llm.attention import attention_for
 
+    device = device or torch.device("cpu")
     resolved = resolve(model)
-    if resolved.gguf_file:
-        options |= gguf_options(resolved.gguf_file)
-    else:
-        options["use_safetensors"] = True
-        if resolved.path is not None:
-            check_weights(resolved.path)
+    if not resolved.gguf_file and resolved.path is not None:
+        check_weights(resolved.path)
     try:
+        place = str(resolved.path or resolved.hub_id)
+        if resolved.gguf_file:  # its configuration takes as long to read as the model
+            options = gguf_options(resolved.gguf_file)
+            loaded = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, trust_remote_code=False, **options)
+            loaded.set_attn_implementation(attention_for(loaded.config, device))
+            return loaded
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         return AutoModelForCausalLM.from_pretrained(
-            str(resolved.path or resolved.hub_id), dtype=dtype, trust_remote_code=False, **options
-        )
+            place, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True,
+            attn_implementation=attention_for(config, device),
+        )  # fmt: skip
     except Exception as error:  # whatever a damaged folder makes of the library
         raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({first_line(error)})") from None
 

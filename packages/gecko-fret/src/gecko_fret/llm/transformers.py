@@ -13,7 +13,6 @@ from torch import Tensor
 from gecko_core.devices import checked_device, weights_dtype
 from gecko_core.encode import plan_batches
 from gecko_core.folder import resolve
-from gecko_fret.llm.attention import grouped_attention
 from gecko_fret.llm.blocks import BlockScorer, group_rows
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.decoder import Decoder
@@ -79,7 +78,7 @@ class TransformersLLM:
         """
         place = _place(config)
         dtype = weights_dtype(place) if config.dtype == "auto" else getattr(torch, config.dtype)
-        model = load_causal_lm(config.model, dtype, attn_implementation=grouped_attention(place))
+        model = load_causal_lm(config.model, dtype, place)
         resolved = resolve(config.model)
         weights = files_fingerprint(resolved.path, resolved.gguf_file) if resolved.path else str(resolved.hub_id)
         return cls(
