@@ -2,6 +2,7 @@ import pytest
 
 from gecko_core.errors import ModelError
 from gecko_fret.config import EmbedderConfig
+from gecko_fret.llm import is_served
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.models import Models, llm_settings
 
@@ -59,13 +60,28 @@ def test_settings_of_a_server_that_decide_no_answer_are_in_no_fingerprint():
         assert llm_settings(old.model_copy(update={key: value}))[key] == value
 
 
+def test_what_an_llm_is_asks_no_server():
+    """Up to Python 3.11 isinstance with a protocol reads its properties."""
+
+    class Served:
+        fingerprint = name = usage = None
+        truncate = generate = score = close = recall = record = charge = interrupt = None
+
+        @property
+        def capabilities(self):
+            raise AssertionError("the server was asked")
+
+    assert is_served(Served())
+    assert not is_served(object())
+
+
 def test_a_backend_that_reads_no_folder_names_its_model_as_it_likes(monkeypatch):
     monkeypatch.setattr("gecko_fret.models.llm_fingerprint", lambda config: f"{config.backend}:{config.model}")
     models = Models()
     with models.asking() as asked:
         config = LLMConfig(model="my words").model_copy(update={"backend": "first-words"})
         assert models.llm_fingerprint(config) == "first-words:my words"
-    assert asked == []
+    assert asked.models == asked.tokenizers == []
     with models.asking() as asked, pytest.raises(ModelError, match="no such folder"):
         models.llm_fingerprint(LLMConfig(model="my words"))
 

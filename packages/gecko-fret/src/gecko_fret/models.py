@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from gecko_fret.config import EmbedderConfig
-from gecko_fret.llm import LLM, LOCAL, SERVED, ServedLLM, llm_fingerprint, load_llm
+from gecko_fret.llm import LLM, LOCAL, SERVED, is_served, llm_fingerprint, load_llm
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.config import LLMConfig
-from gecko_fret.llm.loading import model_content, weights_fingerprint
+from gecko_fret.llm.loading import model_content, tokenizer_content, weights_fingerprint
 
 Model = TypeVar("Model")
 
@@ -43,6 +44,19 @@ _LLM_SPEED = {
 _LLM_SINCE = ("api", "extra_body", "omit", "response_schema", "samples", "thinking_tokens")
 
 
+@dataclass
+class Asked:
+    """Contents of models and, where a server has the model, of its tokenizer.
+
+    Attributes:
+        models: see :func:`~gecko_fret.llm.loading.model_content`.
+        tokenizers: see :func:`~gecko_fret.llm.loading.tokenizer_content`.
+    """
+
+    models: list[str] = field(default_factory=list)
+    tokenizers: list[str] = field(default_factory=list)
+
+
 class Models:
     """LLMs and the embedder of a build, loaded when first asked for and kept until ``close``.
 
@@ -59,13 +73,13 @@ class Models:
         self._embedders: dict[str, Any] = {}
         self._others: dict[str, Any] = {}
         self._records: dict[str, Any] = {}
-        self._asked: list[str] | None = None  # None: nobody listens
-        self._contents: dict[str, str] = {}
+        self._asked: Asked | None = None  # None: nobody listens
+        self._contents: dict[tuple[str, str], str] = {}
 
     @contextmanager
-    def asking(self) -> Iterator[list[str]]:
-        """Yield the contents (:func:`~gecko_fret.llm.loading.model_content`) of the models asked for by fingerprint."""
-        asked: list[str] = []
+    def asking(self) -> Iterator[Asked]:
+        """Yield the contents of what is asked for by fingerprint."""
+        asked = Asked()
         self._asked = asked
         try:
             yield asked
@@ -74,9 +88,13 @@ class Models:
 
     def _ask(self, model: str) -> None:
         if self._asked is not None:
-            if model not in self._contents:
-                self._contents[model] = model_content(model)
-            self._asked.append(self._contents[model])
+            self._asked.models.append(self._content(model, model_content))
+
+    def _content(self, name: str, of: Callable[[str], str]) -> str:
+        key = (of.__name__, name)
+        if key not in self._contents:
+            self._contents[key] = of(name)
+        return self._contents[key]
 
     def weights_fingerprint(self, model: str) -> str:
         """Hash of a model's weight files, or its hub id; all that decides its answers counts as asked for.
@@ -99,7 +117,7 @@ class Models:
         key = config.model_dump_json(exclude={"weight"})
         if key not in self._llms:
             llm = load_llm(config)
-            if isinstance(llm, ServedLLM):
+            if is_served(llm):
                 known = self._records.get(_server(config), {})
                 # Several sections may ask one server; what was spent on it counts on with the first of them.
                 llm.recall(known | {"spent": {}} if known and _server(config) in self._servers.values() else known)
@@ -115,7 +133,7 @@ class Models:
         """What is known of LLMs behind servers and what has been spent on them, for the manifest."""
         found: dict[str, Any] = {}
         for key, llm in self._llms.items():
-            if isinstance(llm, ServedLLM):
+            if is_served(llm):
                 server, record = self._servers[key], llm.record()
                 found[server] = _added(found[server], record) if server in found else record
         return found
@@ -129,7 +147,7 @@ class Models:
         """Count what other processes have spent; see ``spent``."""
         left = dict(spent)
         for key, llm in self._llms.items():
-            if self._servers[key] in left and isinstance(llm, ServedLLM):
+            if self._servers[key] in left and is_served(llm):
                 llm.charge(*left.pop(self._servers[key]))
 
     def capabilities(self, config: LLMConfig) -> Capabilities | None:
@@ -141,7 +159,7 @@ class Models:
         if config.backend not in SERVED or config.model in self._ready:
             return None
         llm = self.llm(config)
-        return llm.capabilities if isinstance(llm, ServedLLM) else None
+        return llm.capabilities if is_served(llm) else None
 
     def llm_fingerprint(self, config: LLMConfig) -> str:
         """What decides the LLM's answers (backend, weights, arithmetic), known without loading it."""
@@ -149,6 +167,8 @@ class Models:
             return self._ready[config.model].fingerprint
         if config.backend in LOCAL:
             self._ask(config.model)
+        elif config.tokenizer and self._asked is not None:
+            self._asked.tokenizers.append(self._content(config.tokenizer, tokenizer_content))
         return llm_fingerprint(config)
 
     def embedder(self, config: EmbedderConfig) -> Any:
@@ -184,7 +204,7 @@ class Models:
     def interrupt(self) -> None:
         """Wait for no server any more: whatever asks one gets an error. For threads that are to end."""
         for llm in self._llms.values():
-            if isinstance(llm, ServedLLM):
+            if is_served(llm):
                 llm.interrupt()
 
     def close(self) -> None:

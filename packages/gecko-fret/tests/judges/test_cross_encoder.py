@@ -72,7 +72,7 @@ def test_weights_and_length_decide_and_speed_does_not(reranker):
     models = Models()
     with models.asking() as asked:  # tokenizer and configuration count as well
         CrossEncoderJudge.fingerprint(parse_config({"score": {"cross_encoder": {"model": folder}}}), models)
-    assert asked == [model_content(folder)]
+    assert asked.models == [model_content(folder)]
     assert fingerprint() == fingerprint(batch_size=4, device="cpu")
     assert fingerprint() != fingerprint(max_length=64)
     assert fingerprint() != fingerprint(model="someone/another")

@@ -23,16 +23,21 @@ def fingerprints(build: BuildContext) -> dict[str, str]:
     return digests
 
 
-def model_contents(build: BuildContext) -> dict[str, str]:
-    """A hash per step over the files of the models that it uses, tokenizers and settings included.
+def model_contents(build: BuildContext) -> dict[str, tuple[str, str]]:
+    """Hashes per step over the files of the models that it uses, tokenizers and settings included.
 
     The fingerprints of version 0.1 know a model by the beginning and the end of its weights, and must stay as they are.
+
+    Returns:
+        The hash of each step, and the one that a folder has that was begun when a server's tokenizer
+        (``llm.tokenizer``) was known by its name alone.
     """
-    contents: dict[str, str] = {}
+    contents: dict[str, tuple[str, str]] = {}
     for step in STEPS:
         with build.models.asking() as asked:
             step.fingerprint(build)
-        contents[step.name] = _digest(asked)
+        earlier = _digest(asked.models)
+        contents[step.name] = (_digest([asked.models, asked.tokenizers]) if asked.tokenizers else earlier, earlier)
     return contents
 
 
@@ -58,7 +63,7 @@ def compare_steps(
     config: FretConfig,
     previous: Mapping[str, Mapping[str, Any]],
     wanted: Mapping[str, str],
-    contents: Mapping[str, str],
+    contents: Mapping[str, tuple[str, str]],
 ) -> tuple[dict[str, dict[str, Any]], list[Step[Any]]]:
     """The manifest's record of every step, and the steps whose fingerprint, or a model of theirs, is not the folder's.
 
@@ -66,18 +71,19 @@ def compare_steps(
         config: the build's configuration.
         previous: the records that the folder has; those of version 0.1 say nothing of the models' contents.
         wanted: fingerprints of the steps.
-        contents: of the models that the steps use.
+        contents: of the models that the steps use, see :func:`model_contents`.
     """
     stages: dict[str, dict[str, Any]] = {}
     changed: list[Step[Any]] = []
     for step in STEPS:
         record = dict(previous.get(step.name, {}))
-        same = record.get("models", contents[step.name]) == contents[step.name]
+        content, earlier = contents[step.name]
+        same = record.get("models", content) in (content, earlier)
         upstream_changed = any(earlier in changed for earlier in step.depends_on(config))
         if record.get("fingerprint") != wanted[step.name] or not same or upstream_changed:
             record = {"fingerprint": wanted[step.name], "done": False, "seconds": 0.0}
             changed.append(step)
-        stages[step.name] = {**record, "models": contents[step.name]}
+        stages[step.name] = {**record, "models": content}
     return stages, changed
 
 

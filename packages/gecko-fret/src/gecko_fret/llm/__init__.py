@@ -17,6 +17,7 @@ from gecko_fret.llm.protocol import (
     ServedLLM,
     Usage,
     WriteRequest,
+    is_served,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ __all__ = [
     "ServedLLM",
     "Usage",
     "WriteRequest",
+    "is_served",
     "llm_fingerprint",
     "load_llm",
 ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _WHOLE, _SAMPLES = 2**30, 256  # bytes up to which a file is read whole; MiB that are read of a larger one
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".pt"}
+_TOKENIZERS = {".json", ".model", ".txt", ".jinja", ".tiktoken"}
 _DECIDING = {*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py"}
 
 
@@ -140,6 +141,23 @@ def model_content(model: str) -> str:
     for path in files:
         digest.update(f"{path.relative_to(resolved.path).as_posix()}:{path.stat().st_size}:".encode())
         _add_content(digest, path)
+    return digest.hexdigest()
+
+
+def tokenizer_content(model: str) -> str:
+    """sha256 over the files of a folder that decide its tokens and its chat template; a hub id as it is.
+
+    Raises:
+        ModelError: the name resolves nowhere.
+    """
+    resolved = resolve(model)
+    if resolved.path is None or resolved.gguf_file:
+        return model_content(model)
+    digest = hashlib.sha256()
+    for path in sorted(resolved.path.iterdir()):
+        if path.is_file() and path.suffix in _TOKENIZERS and not path.name.endswith(".index.json"):
+            digest.update(f"{path.name}:{path.stat().st_size}:".encode())
+            _add_content(digest, path)
     return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -233,7 +233,6 @@ class ChatLLM(LLM, Protocol):
         ...
 
 
-@runtime_checkable
 class ServedLLM(LLM, Protocol):
     """An LLM behind a server of which is not known beforehand what it can do, and which may cost money."""
 
@@ -257,6 +256,14 @@ class ServedLLM(LLM, Protocol):
     def interrupt(self) -> None:
         """End calls that wait for the server with an error; there will be no others."""
         ...
+
+
+def is_served(llm: LLM) -> TypeGuard[ServedLLM]:
+    """Whether an LLM is one behind a server; nothing of it is read.
+
+    ``isinstance`` with a protocol reads every property up to Python 3.11, and ``capabilities`` asks the server.
+    """
+    return all(hasattr(type(llm), name) for name in ("capabilities", "recall", "record", "charge", "interrupt"))
 
 
 class Backend(LLM, Protocol):
