@@ -17,6 +17,9 @@ TYPES = sorted(model_type for adapter in ADAPTERS for model_type in adapter.mode
 # Classes that transformers 4 can build a tokenizer from; "TokenizersBackend" is transformers 5 only.
 KNOWN_TO_TRANSFORMERS_4 = {"PreTrainedTokenizerFast", "BertTokenizer", "Qwen2Tokenizer"}
 
+#: What a model was made from is the business of who saves it.
+_OF_THE_RUN = {"README.md", "gecko.json"}
+
 
 def load(path):
     return json.loads(path.read_text(encoding="utf-8"))
@@ -183,6 +186,15 @@ def test_saving_over_a_model_replaces_it(own, tmp_path):
     own.save_pretrained(tmp_path / "m")
     assert Gecko.from_pretrained(tmp_path / "m").weights_hash() == own.weights_hash()
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("model_type", ["bert", "modernbert", "t5", "qwen3", "gemma3_text"])
+def test_a_saved_model_that_is_loaded_and_saved_again_has_the_same_bytes(model_type, backbone_folder, tmp_path):
+    """A run that was killed loads what another wrote from memory, and ends with the same files."""
+    first = Gecko.from_backbone(backbone_folder(model_type), dims=(32, 8), device="cpu").save_pretrained(tmp_path / "a")
+    second = Gecko.from_pretrained(first, device="cpu").save_pretrained(tmp_path / "b")
+    for path in sorted(path for path in first.rglob("*") if path.is_file() and path.name not in _OF_THE_RUN):
+        assert (second / path.relative_to(first)).read_bytes() == path.read_bytes(), path.name
 
 
 def test_other_folders_and_files_are_left_alone(own, tmp_path):

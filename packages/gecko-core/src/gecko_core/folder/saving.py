@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -128,7 +128,7 @@ def _patch_config(path: Path, dims: tuple[int, ...], window: int | None) -> None
     config.pop("quantization_config", None)  # left behind by a GGUF file, whose weights are plain by now
     if "dtype" in config and "torch_dtype" not in config:
         config["torch_dtype"] = config["dtype"]  # the name that transformers before 4.56 reads
-    write_json(path, config)
+    _write_sorted(path, config)
 
 
 def _save_tokenizer(model: Gecko, folder: Path) -> None:
@@ -150,7 +150,12 @@ def _save_tokenizer(model: Gecko, folder: Path) -> None:
     if isinstance(config.get("extra_special_tokens"), list):
         # transformers 4 wants a mapping under this name and the list under the other.
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    write_json(path, config)
+    _write_sorted(path, config)
+
+
+def _write_sorted(path: Path, config: Mapping[str, Any]) -> None:
+    """Of a model that was saved, loaded and saved again the keys would come in another order, and so other bytes."""
+    write_json(path, dict(sorted(config.items())))
 
 
 @contextmanager
