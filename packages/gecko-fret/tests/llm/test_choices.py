@@ -3,8 +3,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.choices import Choice, _AnswerModel, read_choice, read_choices, without_thinking
-from gecko_fret.llm.client import Unusable
 
 
 def tokens(*words):

@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import json
 import logging
 import time
 import traceback
@@ -13,6 +14,7 @@ from gecko_fret.llm.choices import read_choice
 from gecko_fret.llm.client import ApiClient, Refused, prompt_tokens, read_key
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.pace import BudgetError, Spent
+from gecko_fret.llm.places import Places
 from gecko_fret.llm.protocol import Sampling, WriteRequest
 
 pytest.importorskip("openai")
@@ -258,7 +260,7 @@ def test_what_a_server_miscounts_is_what_was_expected(client, connect, server, m
     ids=["long", "long when unpacked"],
 )
 def test_an_answer_without_end_is_not_read_to_its_end(client, server, monkeypatch, content, headers):
-    monkeypatch.setattr("gecko_fret.llm.client._MOST_BYTES", 2**20)
+    monkeypatch.setattr("gecko_fret.llm.answers._MOST_BYTES", 2**20)
     monkeypatch.setattr(server, "_misbehave", lambda *_: (200, content, headers))
     with pytest.raises(BackendError, match="the answer has more than 1 MB"):
         ask(client(retries=1), BODY)
@@ -325,3 +327,46 @@ def test_an_interrupt_waits_for_no_answer(client, server):
     asked.close()
     assert server.in_flight == 1  # the server has not answered, and nobody waits for it
     assert asked._loop.is_closed()
+
+
+def test_a_request_that_is_asked_again_keeps_its_number(client, server, monkeypatch):
+    """So that it goes before those that were never asked, and a server that hangs is not asked everything first."""
+    numbers, of = [], Places.of
+
+    def noted(places, number):
+        numbers.append(number)
+        return of(places, number)
+
+    monkeypatch.setattr(Places, "of", noted)
+    server.faults = [503, "empty"]
+    ask(client(concurrency=1), *(BODY | {"prompt": prompt} for prompt in ("a cat", "the dog", "the mat")))
+    assert sorted(numbers) == [0, 0, 1, 1, 2]
+
+
+def test_silence_is_told(client, server, monkeypatch, caplog):
+    monkeypatch.setattr("gecko_fret.llm.client._SILENCE", 0.2)
+    server.faults = ["stall"]
+    with caplog.at_level(logging.WARNING):
+        assert ask(client(timeout_s=1.2, retries=1), BODY)
+    told = [record.getMessage() for record in caplog.records if "no answer for" in record.getMessage()]
+    assert 1 <= len(told) <= 4  # each after twice as long
+    assert told[0].startswith(f"{server.url}: no answer for 0 s; it is asked on (llm.timeout_s 1.2, llm.retries 1)")
+
+
+def test_another_model_behind_the_same_name_is_told(client, server, monkeypatch, caplog):
+    asked, misbehave = client(), server._misbehave
+
+    def named(name):
+        def answer(*given):
+            status, content, headers = misbehave(*given)
+            return status, json.dumps(json.loads(content) | {"model": name}).encode(), headers
+
+        monkeypatch.setattr(server, "_misbehave", answer)
+
+    with caplog.at_level(logging.WARNING):
+        for name in ("tiny-1", "tiny-1", None, "tiny\x1b[2-2", "tiny-1"):
+            named(name)
+            ask(asked, BODY)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "answers are from the model tiny [2-2 now and were from tiny-1; if that is another one, begin" in line
+    assert asked.models == ["tiny-1", "tiny [2-2"]

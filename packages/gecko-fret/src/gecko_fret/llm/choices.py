@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gecko_fret.llm.client import Unusable
+from gecko_fret.llm.answers import Unusable
 
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
 _CLOSE = re.compile(r"</(think|thinking|thought|reasoning)>")

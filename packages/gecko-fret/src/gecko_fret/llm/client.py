@@ -7,15 +7,16 @@ budget, answers that are whole but of no use, and that the key goes to one host 
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
+import logging
 import math
 import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
-from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from importlib import import_module
 from pathlib import Path
@@ -23,38 +24,22 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from gecko_core.errors import BackendError, ConfigError, ModelError, first_line
+from gecko_fret.llm.answers import Unusable, parsed, read_whole, usage_of
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.lanes import waiting
 from gecko_fret.llm.pace import Budget, Limits, Pace, Pauses, Spent
+from gecko_fret.llm.places import Places, Turn
 
 Value = TypeVar("Value")
+_log = logging.getLogger(__name__)
 
 _BUSY = {408, 409, 425, 429}
 _LONGEST_WAIT = 120.0  # seconds; where a server asks for more, the openai client gives up at once
+_SILENCE = 30.0  # seconds without any answer, after which that is said
 _CLOSING = 2.0  # seconds for connections to end, which the end of the process ends anyway
-_MOST_BYTES = 32 * 2**20  # of an answer, decompressed; 8,192 tokens with 20 alternatives each have some 8 MB
-_MOST_COUNTED = 2**31  # a count of tokens above this is none
+_NAME, _MOST_MODELS = 200, 10  # characters of a model's name in an answer; how many names are kept
 _CHARACTERS_PER_TOKEN = 4  # of English text, on average
 _TOKENS_PER_MESSAGE = 16  # the marks that a chat template puts around a message: more than any known one
-
-
-class _Turn:
-    """A request's right to be made ready; others get it when the request is sent, or has failed before that.
-
-    Making one ready takes the client a millisecond or two. Were all those of a part made ready at once, the server
-    would wait for them; were one made ready after the other, it would wait for each.
-    """
-
-    now: ContextVar[_Turn | None] = ContextVar("turn", default=None)
-
-    def __init__(self, turns: asyncio.Semaphore):
-        self._turns: asyncio.Semaphore | None = turns
-
-    def pass_on(self) -> None:
-        """Let another request be made ready; doing it twice does no harm."""
-        if self._turns is not None:
-            self._turns.release()
-            self._turns = None
 
 
 class Refused(BackendError):
@@ -70,10 +55,6 @@ class Refused(BackendError):
         self.status = status
 
 
-class Unusable(Exception):
-    """An answer without what was asked for; it is asked for again."""
-
-
 class ApiClient:
     """One server and one model.
 
@@ -83,6 +64,7 @@ class ApiClient:
 
     Attributes:
         budget: what has been spent.
+        models: names of models that its answers gave, those of earlier runs among them.
 
     Raises:
         ModelError: the ``openai`` package is not installed.
@@ -105,12 +87,14 @@ class ApiClient:
             ),
             spent,
         )
-        self._slots = asyncio.Semaphore(config.concurrency)
+        self._places, self._numbers = Places(config.concurrency), itertools.count()
         # So many are prepared or in flight; one at a time keeps their order, for the server's prefix cache.
         self._turns = asyncio.Semaphore(2 * config.concurrency - 1)
         self._client: Any = None
         self._running: list[Future[Any]] = []
         self._interrupted = False
+        self._heard = self._said = 0.0  # time of the last answer; silence that was told of, in seconds
+        self.models: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gecko-fret-http", daemon=True)
         self._thread.start()
@@ -130,12 +114,27 @@ class ApiClient:
             if self._interrupted:
                 running.cancel()
             with waiting():
-                return running.result()
+                return self._result(running)
         except BaseException:  # Ctrl-C: nobody waits for the answers any more
             running.cancel()
             raise
         finally:
             self._running.remove(running)
+
+    def _result(self, running: Future[Value]) -> Value:
+        """The result, with a line now and then while the server says nothing: each after twice as long."""
+        self._heard, self._said = time.monotonic(), 0.0
+        while True:
+            try:
+                return running.result(_SILENCE)
+            except FutureTimeout:
+                if running.done():  # by now, or with an error of this kind
+                    return running.result()
+            silent = time.monotonic() - self._heard
+            if silent >= max(_SILENCE, 2 * self._said):
+                self._said = silent
+                limits = f"llm.timeout_s {self._config.timeout_s:g}, llm.retries {self._config.retries}"
+                _log.warning("%s: no answer for %.0f s; it is asked on (%s)", self.url, silent, limits)
 
     def interrupt(self) -> None:
         """End all calls of ``run`` with an error, those to come as well."""
@@ -169,6 +168,7 @@ class ApiClient:
         """
         retries = self._config.retries
         attempts = 1 + (retries if most_retries is None else min(retries, most_retries))
+        number = next(self._numbers)
         most, likely, problem = *prompt_tokens(body), ""
         written = int(body.get(self._config.max_tokens_key) or 0) * int(body.get("n") or 1)
         for attempt in range(attempts):
@@ -180,12 +180,14 @@ class ApiClient:
                 await self._pace.wait(likely + written)
                 spent = Spent(likely, written)  # if it is cut off
                 try:
-                    content = await self._send(api, body, attempts - 1 - attempt)
+                    content = await self._send(api, body, attempts - 1 - attempt, number)
                 except BackendError:
                     spent = Spent()
                     raise
-                answer = _parsed(content)
-                spent = _usage(answer, likely, written)
+                self._heard, self._said = time.monotonic(), 0.0
+                answer = parsed(content)
+                self._note_model(answer.get("model"))
+                spent = usage_of(answer, likely, written)
                 self._pace.correct(likely + written, spent.prompt_tokens + spent.generated_tokens)
                 return read(answer)
             except Unusable as error:
@@ -193,6 +195,18 @@ class ApiClient:
             finally:
                 await self.budget.settle(most, written, spent)
         raise self._failed(attempts, problem)
+
+    def _note_model(self, name: Any) -> None:
+        """Keep the name of the model that an answer is from, and say it where that changes."""
+        if not isinstance(name, str) or not name or name in self.models:
+            return
+        if self.models:
+            _log.warning(
+                "%s: answers are from the model %s now and were from %s; if that is another one, begin the build anew",
+                self.url, self.hide(name)[:_NAME], ", ".join(self.models),
+            )  # fmt: skip
+        if len(self.models) < _MOST_MODELS:
+            self.models.append(self.hide(name)[:_NAME])
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -214,11 +228,11 @@ class ApiClient:
 
     # -- one request
 
-    async def _send(self, api: str, body: dict[str, Any], retries: int) -> bytes:
+    async def _send(self, api: str, body: dict[str, Any], retries: int, number: int) -> bytes:
         """The bytes of an answer; the client has done its retries when this raises."""
         await self._turns.acquire()
-        turn = _Turn(self._turns)
-        _Turn.now.set(turn)
+        turn = Turn(self._turns, number)
+        Turn.now.set(turn)
         try:
             return await self._sent(api, body, retries)
         finally:
@@ -227,7 +241,7 @@ class ApiClient:
     async def _sent(self, api: str, body: dict[str, Any], retries: int) -> bytes:
         openai = self._openai
         if self._client is None:
-            self._client = _make_client(openai, self._config, self._key, self._slots, self._pauses)
+            self._client = _make_client(openai, self._config, self._key, self._places, self._pauses)
         client = self._client if retries == self._config.retries else self._client.with_options(max_retries=retries)
         try:
             if api == "chat":
@@ -357,7 +371,7 @@ async def _all(jobs: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
         raise
 
 
-def _make_client(openai: Any, config: LLMConfig, key: str, slots: asyncio.Semaphore, pauses: Pauses) -> Any:
+def _make_client(openai: Any, config: LLMConfig, key: str, places: Places, pauses: Pauses) -> Any:
     """The client; no redirect is followed, because it would take prompts, and on Azure the key, to another host."""
 
     class WholeAnswer(openai.DefaultAsyncHttpxClient):
@@ -369,13 +383,14 @@ def _make_client(openai: Any, config: LLMConfig, key: str, slots: asyncio.Semaph
         async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
             if not key:
                 request.headers.pop("Authorization", None)
-            async with slots:
-                if (turn := _Turn.now.get()) is not None:
+            turn = Turn.now.get()
+            async with places.of(turn.number if turn else 0):
+                if turn:
                     turn.pass_on()
                 began = time.monotonic()
                 try:
                     async with asyncio.timeout(config.timeout_s):
-                        response = await _read_whole(await super().send(request, stream=True, **options))
+                        response = await read_whole(await super().send(request, stream=True, **options))
                 except TimeoutError:
                     raise late("the answer is not whole", request=request) from None
             if response.status_code < 300:
@@ -396,58 +411,3 @@ def _make_client(openai: Any, config: LLMConfig, key: str, slots: asyncio.Semaph
     if config.api_version:
         return openai.AsyncAzureOpenAI(azure_endpoint=str(config.url), api_version=config.api_version, **options)
     return openai.AsyncOpenAI(base_url=str(config.url), **options)
-
-
-async def _read_whole(response: Any) -> Any:
-    """The response with its content, which came as a stream.
-
-    Raises:
-        Unusable: there is no end of it.
-    """
-    content = bytearray()
-    try:
-        async for chunk in response.aiter_bytes():
-            content += chunk
-            if len(content) > _MOST_BYTES:
-                raise Unusable(f"the answer has more than {_MOST_BYTES // 2**20} MB")
-    finally:
-        await response.aclose()
-    framing = ("content-encoding", "content-length", "transfer-encoding")
-    return type(response)(
-        response.status_code,
-        headers=[(name, value) for name, value in response.headers.multi_items() if name.lower() not in framing],
-        content=bytes(content),
-        request=response.request,
-        extensions=response.extensions,
-    )
-
-
-def _parsed(content: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-        raise Unusable("an answer that is not whole JSON") from None
-    if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list) or not answer["choices"]:
-        raise Unusable("an answer without choices")
-    return answer | {"usage": _clean_usage(answer.get("usage"))}
-
-
-def _clean_usage(usage: Any) -> dict[str, Any]:
-    """The counts of tokens that are counts; a server that miscounts must not end a build."""
-    if not isinstance(usage, dict):
-        return {}
-    details = usage.get("completion_tokens_details")
-    clean: dict[str, Any] = _counts(usage, "prompt_tokens", "completion_tokens")
-    return clean | {
-        "completion_tokens_details": _counts(details if isinstance(details, dict) else {}, "reasoning_tokens")
-    }
-
-
-def _counts(values: dict[str, Any], *names: str) -> dict[str, int]:
-    return {name: values[name] for name in names if type(values.get(name)) is int and 0 <= values[name] < _MOST_COUNTED}
-
-
-def _usage(answer: dict[str, Any], prompt: int, generated: int) -> Spent:
-    """What the server says it took; what was expected where it says nothing."""
-    usage = answer["usage"]
-    return Spent(usage.get("prompt_tokens", prompt), usage.get("completion_tokens", generated))

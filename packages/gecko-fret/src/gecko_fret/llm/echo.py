@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.choices import Choice, read_choice
-from gecko_fret.llm.client import Unusable
 from gecko_fret.llm.protocol import ScoreRequest
 from gecko_fret.llm.segments import Tokenised
 

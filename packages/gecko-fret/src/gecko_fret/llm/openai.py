@@ -11,6 +11,7 @@ from typing import Any
 
 from gecko_core.errors import BackendError
 from gecko_core.randomness import seed_of
+from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.chat import chat_messages
 from gecko_fret.llm.choices import (
@@ -21,7 +22,7 @@ from gecko_fret.llm.choices import (
     read_choices,
     without_thinking,
 )
-from gecko_fret.llm.client import ApiClient, Refused, Unusable
+from gecko_fret.llm.client import ApiClient, Refused
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.echo import EchoedPrompt
 from gecko_fret.llm.labels import LabelReading, from_alternatives, from_samples
@@ -116,6 +117,7 @@ class OpenAILLM:
         # A build that was begun before there were schemas goes on as it was begun.
         self._knows_schemas = "response_schema" in record or not record.get("capabilities")
         self._client.budget.spent = Spent(**record.get("spent", {}))
+        self._client.models = list(record.get("models", []))
 
     def record(self) -> dict[str, Any]:
         """What the server can do, and what has been spent on it, as JSON values."""
@@ -124,7 +126,8 @@ class OpenAILLM:
         found = {"capabilities": self._capabilities.as_dict()} if self._capabilities else {}
         dollars = {"usd": round(budget.limits.cost(budget.spent), 6)} if budget.limits.has_prices else {}
         schemas = {"response_schema": self._config.response_schema} if self._knows_schemas else {}
-        return {**found, **schemas, "spent": spent, **dollars}
+        models = {"models": list(self._client.models)} if self._client.models else {}
+        return {**found, **schemas, **models, "spent": spent, **dollars}
 
     def charge(self, prompt_tokens: int, generated_tokens: int) -> None:
         """See ``ServedLLM``."""

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from gecko_core.errors import BackendError
+from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.choices import Choice, read_choice, without_thinking
-from gecko_fret.llm.client import ApiClient, Refused, Unusable
+from gecko_fret.llm.client import ApiClient, Refused
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.protocol import JsonForm
 from gecko_fret.llm.schema import read_form, response_format
