@@ -30,6 +30,7 @@ WAYS = {
     "all lists": "adapted, lists",
     "all hard": "adapted, positives and hard negatives",
     "all both": "adapted, lists and hard negatives together",
+    "corpus pairs": "titles with their passages, no LLM",
     "words lists": "BM25 finds a quarter of the candidates, lists",
     "words hard": "BM25 finds a quarter of the candidates, positives and hard negatives",
     "teacher blocks": "taught by all-mpnet-base-v2's similarities, blocks",
