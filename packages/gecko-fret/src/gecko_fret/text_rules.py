@@ -22,6 +22,7 @@ class TextRules:
         words: of a text, for telling how much of it stands in another.
         sentences: of a text, where passages are cut.
         asked: sentences of a text that stand for queries; those of version 2 for version 1, too.
+        own_titles: of the titles, those stand for queries that one passage alone has.
     """
 
     version: int
@@ -29,6 +30,7 @@ class TextRules:
     words: Callable[[str], list[str]]
     sentences: Callable[[str], list[str]]
     asked: Callable[[str], list[str]]
+    own_titles: bool = True
 
 
 def _words_1(text: str) -> list[str]:
@@ -36,10 +38,11 @@ def _words_1(text: str) -> list[str]:
 
 
 #: 1: version 0.1, which knows Latin, Cyrillic and Chinese only and takes "C++" for "C". 2: all scripts, by Unicode.
-#: 3: words with joiners are whole; initials, ordinals and Thai repeats end no sentence; CommonMark's fences and titles.
+#: 3: words with joiners are whole; initials, ordinals and Thai repeats end no sentence; CommonMark's fences and titles;
+#: a title that several passages have is no query.
 RULES = {
-    1: TextRules(1, words_key, _words_1, split_sentences_1, split_sentences),
-    2: TextRules(2, text_key, text_words_2, split_sentences, split_sentences),
+    1: TextRules(1, words_key, _words_1, split_sentences_1, split_sentences, own_titles=False),
+    2: TextRules(2, text_key, text_words_2, split_sentences, split_sentences, own_titles=False),
     3: TextRules(3, text_key, text_words, split_sentences_3, split_sentences_3),
 }
 LATEST = RULES[3]

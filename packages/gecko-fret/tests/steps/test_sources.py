@@ -64,9 +64,18 @@ def test_a_log_has_no_seeds_and_the_users_task(build):
 
 
 def test_passages_without_a_title_give_none(build):
-    corpus = Corpus([Passage(str(i), "A title of it" if i % 2 else None, LONG) for i in range(8)])
+    corpus = Corpus([Passage(str(i), f"A title of {i}" if i % 2 else None, LONG) for i in range(8)])
     found = texts(build(corpus, sources=["titles"], seeds=None))
     assert sorted(text.seed_id for text in found) == ["1", "3", "5", "7"]
+
+
+def test_a_title_that_several_passages_have_is_no_query(build):
+    """A document's title above all its parts finds none of them; folders of earlier rules go on with such titles."""
+    corpus = Corpus([Passage(str(i), "The manual " if i < 5 else f"Chapter {i}", LONG) for i in range(8)])
+    context = build(corpus, sources=["titles"], seeds=None)
+    assert sorted(text.seed_id for text in texts(context)) == ["5", "6", "7"]
+    context.config.corpus.text_rules = 2
+    assert len(texts(context)) == 8
 
 
 def sentence(text, identifier="p", seed=0, **settings):

@@ -185,6 +185,11 @@ class Corpus(Sequence[Passage]):
         keep = [row for row, identifier in enumerate(self.ids) if identifier not in left_out]
         return Corpus.from_table(self.table.take(pa.array(keep, pa.int64())), self.name)
 
+    def own_titles(self) -> set[str]:
+        """The titles that one passage alone has: others, such as a document's above all its parts, find no passage."""
+        repeats = Counter(text_key(title) for title in self.titles if title)
+        return {title for title in self.titles if title and repeats[text_key(title)] == 1}
+
     def pairs(self, min_words: int = 3) -> list[tuple[str, Passage]]:
         """(query text, the passage without that line) for pre-finetuning and known-item tests.
 
@@ -196,9 +201,7 @@ class Corpus(Sequence[Passage]):
         Args:
             min_words: fewest words of a query.
         """
-        repeats = Counter(text_key(title) for title in self.titles if title)
-        good = {title for title in self.titles if title and repeats[text_key(title)] == 1}
-        good = {title for title in good if _informative(title, min_words)}
+        good = {title for title in self.own_titles() if _informative(title, min_words)}
         pairs = []
         for passage in self:
             if passage.title in good:

@@ -104,7 +104,7 @@ def choose_passages(build: BuildContext, source: str, seeds: Sequence[str]) -> l
     if source not in config.generate.sources:
         return []
     most = _limit(config, source, len(corpus))
-    titled = {i for i, title in zip(corpus.ids, corpus.titles, strict=True) if title} if source == "titles" else None
+    titled = _titled(corpus, config.corpus.rules) if source == "titles" else None
     chosen = [identifier for identifier in seeds if titled is None or identifier in titled][:most]
     if len(chosen) < most and source in config.generate.per_source:
         ids, taken = corpus.ids, set(seeds)
@@ -114,6 +114,12 @@ def choose_passages(build: BuildContext, source: str, seeds: Sequence[str]) -> l
             if ids[row] not in taken and (titled is None or ids[row] in titled):
                 chosen.append(ids[row])
     return chosen
+
+
+def _titled(corpus: Corpus, rules: TextRules) -> set[str]:
+    """Ids of the passages whose title may serve as a query."""
+    wanted = corpus.own_titles() if rules.own_titles else set(filter(None, corpus.titles))
+    return {identifier for identifier, title in zip(corpus.ids, corpus.titles, strict=True) if title in wanted}
 
 
 def log_texts(settings: GenerateConfig, seed: int) -> list[SourceText]:
