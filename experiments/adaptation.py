@@ -369,6 +369,7 @@ def plot(given: argparse.Namespace, raw: dict[str, Any]) -> Any:
         bars(axes, {name: at(of["ndcg_at_10"], dim) for name, of in raw["sets"].items()})
         axes.set_title(f"{dim} dims")
         axes.set_ylabel("change of nDCG@10")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -390,7 +391,6 @@ def bars(axes: Any, found: dict[str, dict[str, dict[str, list[float]]]]) -> None
         axes.bar(x, y, width * 0.9, yerr=errors, label=variant, error_kw={"linewidth": 0.8})
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(found)), list(found))
-    axes.legend(fontsize=7, ncols=2)
 
 
 def _passages(path: Path, judged: lab.Judged) -> Path:
