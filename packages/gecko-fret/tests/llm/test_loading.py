@@ -90,3 +90,26 @@ def test_logits_of_attention_are_capped_where_the_model_caps_them(cap, tmp_path,
     torch.testing.assert_close(ours(ids).logits, eager(ids).logits, atol=1e-4, rtol=1e-4)
     fused = cap is None and ours._supports_sdpa  # which transformers takes for any Gemma 2 up to 5.23
     assert ours.config._attn_implementation == (grouped_attention(torch.device("cpu")) if fused else "eager")
+
+
+@torch.inference_mode()
+def test_attention_sinks_are_not_left_out(tmp_path, word_tokenizer):
+    """Fused attention, ours included, knows none; transformers has none for such models, so eager attention runs."""
+    transformers = pytest.importorskip("transformers", minversion="4.57")
+    torch.manual_seed(0)
+    config = transformers.GptOssConfig(
+        vocab_size=len(word_tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_local_experts=2, num_experts_per_tok=1,
+        initializer_range=0.6, sliding_window=64, layer_types=["full_attention", "sliding_attention"],
+    )  # fmt: skip
+    model = transformers.GptOssForCausalLM(config).eval()
+    for layer in model.model.layers:
+        layer.self_attn.sinks.fill_(2.0)
+    model.save_pretrained(tmp_path)
+    ours = load_causal_lm(str(tmp_path), torch.float32).eval()
+    ids = torch.arange(3, 12)[None]
+    with_sinks = ours(ids).logits
+    torch.testing.assert_close(with_sinks, model(ids).logits, atol=1e-4, rtol=1e-4)
+    for layer in ours.model.layers:
+        layer.self_attn.sinks.fill_(-torch.inf)
+    assert not torch.allclose(ours(ids).logits, with_sinks, atol=1e-3)
