@@ -211,9 +211,7 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
         of_source = {"source": "fret", "name": data, "path": str(folder), "options": options}
     if way == "blocks":
         of_source["blocks"] = {}
-    stage: dict[str, Any] = {
-        "sets": [of_source], "prompts": given.prompts, "objective": dict(WAYS[way]), "interpolate": "auto"
-    }  # fmt: skip
+    stage: dict[str, Any] = {"sets": [of_source], "prompts": given.prompts, "objective": dict(WAYS[way])}
     if "kl" in WAYS[way]:
         stage["objective"]["kl"] = {**LISTS["kl"], "documents": given.documents}
     if data == "teacher" or way == "anchored":

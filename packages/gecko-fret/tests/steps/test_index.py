@@ -77,7 +77,7 @@ def test_recall_of_exact_search_is_one(vectors):
 
 def test_kind_follows_size_queries_and_wish(vectors):
     def kind(name, above, queries=GRAPH_PAYS_ABOVE + 1):
-        return type(make_index([vectors[:50]], name, queries=queries, hnsw_above=above, repeatable=True))
+        return type(make_index([vectors[:50]], name, queries=lambda: queries, hnsw_above=above, repeatable=True))
 
     assert kind("auto", 49) is HnswIndex
     assert kind("auto", 50) is ExactIndex

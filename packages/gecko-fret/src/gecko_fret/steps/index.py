@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -190,20 +190,26 @@ def _hashes(vectors: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def make_index(
-    blocks: Blocks, kind: str, *, queries: int, hnsw_above: int, repeatable: bool, device: str | None = None
+    blocks: Blocks,
+    kind: str,
+    *,
+    queries: Callable[[], int],
+    hnsw_above: int,
+    repeatable: bool,
+    device: str | None = None,
 ) -> Index:
     """Make the index that ``kind`` names.
 
     Args:
         blocks: the vectors.
         kind: "exact", "hnsw" or "auto": hnsw for more than ``hnsw_above`` rows and :data:`GRAPH_PAYS_ABOVE` queries.
-        queries: how many will be searched with.
+        queries: counts what will be searched with, which takes a look at every part; called only where that decides.
         hnsw_above: rows.
         repeatable: build a graph on one thread.
         device: where exact search multiplies.
     """
     size = sum(len(block) for block in blocks)
-    if kind == "hnsw" or (kind == "auto" and size > hnsw_above and queries > GRAPH_PAYS_ABOVE):
+    if kind == "hnsw" or (kind == "auto" and size > hnsw_above and queries() > GRAPH_PAYS_ABOVE):
         return HnswIndex(blocks, repeatable=repeatable, device=device)
     return ExactIndex(blocks, device)
 

@@ -196,7 +196,7 @@ class RetrieveStep(PartStep[Query, Retrieved]):
             return make_index(
                 EMBED.embeddings(build).blocks(),
                 config.search,
-                queries=build.parts(FILTER).total(),
+                queries=build.parts(FILTER).total,
                 hnsw_above=config.hnsw_above,
                 repeatable=config.hnsw_repeatable,
                 device=build.config.embedder.device,
