@@ -1,10 +1,14 @@
 import asyncio
+import gc
 import gzip
 import itertools
 import json
 import logging
+import sys
+import threading
 import time
 import traceback
+from concurrent.futures import CancelledError
 from email.utils import formatdate
 from types import SimpleNamespace
 
@@ -225,6 +229,27 @@ def test_azure_has_its_own_client(client, server, monkeypatch):
     assert ask(asked, BODY)
     assert server.paths[0] == "/openai/deployments/tiny/completions?api-version=2026-01-01"
     assert server.headers[0]["api-key"] == "s3cret"
+
+
+def test_what_runs_at_the_close_is_ended(client, server, monkeypatch):
+    """What is left half way goes on in the middle of anything, when memory is collected, and fails there."""
+    left, asked = [], client(timeout_s=60)
+    monkeypatch.setattr(sys, "unraisablehook", left.append)
+    server.pause = 2
+
+    def wait():
+        with pytest.raises(CancelledError):
+            ask(asked, BODY, BODY)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    while not server.bodies:
+        time.sleep(0.01)
+    asked.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    gc.collect()
+    assert not left
 
 
 def test_closing_twice_does_no_harm(client):

@@ -209,16 +209,24 @@ class ApiClient:
             self.models.append(self.hide(name)[:_NAME])
 
     def close(self) -> None:
-        """Close the connections and end the thread."""
+        """End what still runs, close the connections and end the thread."""
         if self._loop.is_closed():
             return
-        if self._client is not None:
-            with suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(_CLOSING)
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(_CLOSING)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSING)
         if not self._thread.is_alive():
             self._loop.close()
+
+    async def _end(self) -> None:
+        """No task is left half way: it would go on, on a closed loop, wherever memory happens to be collected."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
 
     def hide(self, text: str) -> str:
         """Text on one line, without the key and without characters that a terminal obeys."""
