@@ -1,10 +1,11 @@
 """When to stop, and when a larger LLM is worth more than more queries: quality against minutes of LLM time.
 
-    GECKO_DATA_DIR=... uv run python experiments/cost.py --work /tmp/cost [--pairs smollm2-135m-instruct:BIGGER ...]
+    GECKO_DATA_DIR=... uv run python experiments/cost.py --work /tmp/cost [--pairs smollm2-135m-instruct BIGGER@64 ...]
 
-One LLM writes, one judges (`WRITER:JUDGE`, or a single name for both). A build is made for the most lists that are
-asked for; the student is then trained on its first 16, 64, 256, ... rows, as often on each. Minutes are those of the
-steps that ask an LLM (write, measure, score); of a part of the rows as large a part of write and score.
+One LLM writes, one judges (`WRITER:JUDGE`, or a single name for both; `@64`: at most so many lists). A build is made
+for the most lists that are asked for; the student is then trained on its first 16, 64, 256, ... rows, as often on
+each. Minutes are those of the steps that ask an LLM (write, measure, score); of a part of the rows as large a part of
+write and score.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SMALL = {"lists": [4, 8], "candidates": 4, "items": 12}
 
 def main() -> None:
     parser = lab.arguments(__doc__, SETS)
-    parser.add_argument("--pairs", nargs="+", default=["smollm2-135m-instruct"], help="WRITER:JUDGE, or one for both")
+    parser.add_argument("--pairs", nargs="+", default=["smollm2-135m-instruct"], help="WRITER:JUDGE or one name, @LISTS")
     parser.add_argument("--lists", nargs="+", type=int, default=[16, 64, 256, 1024])
     parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
@@ -43,7 +44,7 @@ def main() -> None:
         start = lab.kept(given.work / name / "start.json", lambda j=judged: scores(given.student, j))["ndcg_at_10"]
         found: dict[str, Any] = {}
         for pair in given.pairs:
-            found[pair] = [point(given, judged, pair, lists) for lists in given.lists]
+            found[pair] = [point(given, judged, pair, lists) for lists in lists_of(pair, given.lists)]
             shown = ", ".join(
                 f"{p['lists']} lists {p['minutes']:.1f} min {lab.mean(p['ndcg_at_10'])}" for p in found[pair]
             )
@@ -77,9 +78,10 @@ def point(given: argparse.Namespace, judged: lab.Judged, pair: str, lists: int) 
 
 def built(given: argparse.Namespace, judged: lab.Judged, pair: str) -> Path:
     """A FRet folder with enough rows; a build that was stopped goes on."""
-    writer, _, judge = pair.partition(":")
+    writer, _, judge = pair.partition("@")[0].partition(":")
     folder = given.work / judged.name / label(pair)
-    seeds = min(math.ceil(max(given.lists) * 0.75), len(judged.corpus))  # two attempts a seed, some of them rejects
+    most = max(lists_of(pair, given.lists))
+    seeds = min(math.ceil(most * 0.75), len(judged.corpus))  # two attempts a seed, some of them rejects
     config = parse_config(
         {
             "llm": {"model": judge or writer},
@@ -104,9 +106,15 @@ def minutes(folder: Path, rows: int) -> float:
     return float(seconds / 60)
 
 
+def lists_of(pair: str, lists: list[int]) -> list[int]:
+    """The numbers of lists that a pair is asked for."""
+    most = pair.partition("@")[2]
+    return [number for number in lists if not most or number <= int(most)]
+
+
 def label(pair: str) -> str:
     """A folder's name: the names of the models, without their folders."""
-    return "+".join(Path(name).name for name in pair.split(":"))
+    return "+".join(Path(name).name for name in pair.partition("@")[0].split(":"))
 
 
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
