@@ -31,7 +31,7 @@ SMALL = {"lists": [4, 8], "candidates": 4, "items": 12}
 
 def main() -> None:
     parser = lab.arguments(__doc__, SETS)
-    parser.add_argument("--pairs", nargs="+", default=["smollm2-135m-instruct"], help="WRITER:JUDGE or one name, @LISTS")
+    parser.add_argument("--pairs", nargs="+", default=["smollm2-135m-instruct"], help="WRITER:JUDGE or one; @LISTS")
     parser.add_argument("--lists", nargs="+", type=int, default=[16, 64, 256, 1024])
     parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--items", type=int, default=48, help="known items that the judges are measured on")
