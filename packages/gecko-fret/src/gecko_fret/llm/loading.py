@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.errors import ModelError, first_line
-from gecko_core.folder import resolve
+from gecko_core.errors import DataError, ModelError, first_line
+from gecko_core.folder import Resolved, resolve
 from gecko_core.io import whole_folder
 
 if TYPE_CHECKING:
     import torch
 
 _WHOLE, _SAMPLES = 2**30, 256  # bytes up to which a file is read whole; MiB that are read of a larger one
+_SMALL = 2**28  # bytes of a GGUF file; unpacked to bf16 it is four times as large at most
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".pt"}
 _TOKENIZERS = {".json", ".model", ".txt", ".jinja", ".tiktoken"}
 _DECIDING = {*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py"}
@@ -31,6 +33,9 @@ def load_tokenizer(model: str) -> Any:
     from gecko_core.backbones import check_tokenizer_files
 
     resolved = resolve(model)
+    unpacked = _unpacked(model, resolved)
+    if unpacked is not None and unpacked.is_dir():
+        resolved = Resolved(resolved.name, path=unpacked)
     options = {"gguf_file": resolved.gguf_file} if resolved.gguf_file else {}
     if resolved.path is not None:
         check_tokenizer_files(resolved.path)
@@ -54,17 +59,25 @@ def load_causal_lm(model: str, dtype: torch.dtype, device: torch.device | None =
         ModelError: it cannot be loaded.
     """
     import torch
+
+    device = device or torch.device("cpu")
+    resolved = resolve(model)
+    if dtype is torch.bfloat16 and _is_small(resolved):
+        with suppress(DataError):  # no room for it: the file is read as it is
+            resolved = Resolved(resolved.name, path=Path(plain_folder(model)))
+    return _load(model, resolved, dtype, device)
+
+
+def _load(model: str, resolved: Resolved, dtype: torch.dtype, device: torch.device) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from gecko_core.backbones import check_weights, gguf_options
     from gecko_fret.llm.attention import attention_for
 
-    device = device or torch.device("cpu")
-    resolved = resolve(model)
     if not resolved.gguf_file and resolved.path is not None:
         check_weights(resolved.path)
+    place = str(resolved.path or resolved.hub_id)
     try:
-        place = str(resolved.path or resolved.hub_id)
         if resolved.gguf_file:  # its configuration takes as long to read as the model
             options = gguf_options(resolved.gguf_file)
             loaded = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, trust_remote_code=False, **options)
@@ -76,11 +89,17 @@ def load_causal_lm(model: str, dtype: torch.dtype, device: torch.device | None =
             attn_implementation=attention_for(config, device),
         )  # fmt: skip
     except Exception as error:  # whatever a damaged folder makes of the library
-        raise ModelError(f"LLM {model!r}: cannot be loaded as a causal language model ({first_line(error)})") from None
+        where = "" if place == model else f" from {place}"
+        raise ModelError(
+            f"LLM {model!r}: cannot be loaded{where} as a causal language model ({first_line(error)})"
+        ) from None
 
 
 def plain_folder(model: str, cache: str | Path | None = None) -> str:
     """A folder or hub id that servers read; a GGUF model is unpacked to safetensors in bf16, once.
+
+    Once, because transformers reads the header of such a file, with all its tokens, anew for the configuration, the
+    tokenizer and the weights.
 
     Args:
         model: a folder, a packaged model or a hub id.
@@ -91,17 +110,37 @@ def plain_folder(model: str, cache: str | Path | None = None) -> str:
         DataError: the unpacked model cannot be written.
     """
     resolved = resolve(model)
-    if not resolved.gguf_file or resolved.path is None:
+    folder = _unpacked(model, resolved, cache)
+    if folder is None:
         return str(resolved.path or resolved.hub_id)
-    root = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko-fret" / "models"
-    folder = root / f"{resolved.name}-{files_fingerprint(resolved.path, resolved.gguf_file)[:12]}"
     if not folder.exists():
         import torch
 
-        with whole_folder(folder) as unfinished:
-            load_causal_lm(model, torch.bfloat16).save_pretrained(unfinished)
+        from gecko_core.backbones import quiet
+
+        with whole_folder(folder) as unfinished, quiet():
+            _load(model, resolved, torch.bfloat16, torch.device("cpu")).save_pretrained(unfinished)
             load_tokenizer(model).save_pretrained(unfinished)
     return str(folder)
+
+
+def _unpacked(model: str, resolved: Resolved, cache: str | Path | None = None) -> Path | None:
+    """Where a GGUF model is unpacked; None for others. Another release of transformers may read the file otherwise."""
+    if not resolved.gguf_file or resolved.path is None:
+        return None
+    from transformers import __version__
+
+    root = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko-fret" / "models"
+    return root / f"{Path(model).stem}-{model_content(model)[:12]}-transformers-{__version__}"
+
+
+def _is_small(resolved: Resolved) -> bool:
+    """Whether a model is a GGUF file whose copy nobody minds; more than that is unpacked for those that need it."""
+    if not resolved.gguf_file or resolved.path is None:
+        return False
+    with suppress(OSError):
+        return (resolved.path / resolved.gguf_file).stat().st_size <= _SMALL
+    return False
 
 
 def weights_fingerprint(model: str) -> str:
