@@ -30,27 +30,29 @@ SMALL = {"dims": [384, 64]}
 
 def main() -> None:
     parser = lab.arguments(__doc__, SETS)
-    parser.add_argument("--models", nargs="+", default=["all-minilm-l6-v2"], help="names or folders")
-    parser.add_argument("--dims", nargs="+", type=int, default=[384, 256, 192, 128, 96, 64, 32])
+    parser.add_argument("--models", nargs="+", default=["all-minilm-l6-v2"], help="MODEL or MODEL@SET,SET")
+    parser.add_argument("--dims", nargs="+", type=int, default=[768, 512, 384, 256, 192, 128, 96, 64, 32])
     given = lab.parsed(parser, SMALL)
     raw: dict[str, Any] = {"options": lab.options_of(given), "models": {}}
-    for name in given.models:
+    for asked in given.models:
+        name, _, sets = asked.partition("@")
         model = Gecko.from_pretrained(name)
+        dims = [model.dim, *(dim for dim in given.dims if dim < model.dim)]
         found: dict[str, Any] = {}
-        for set_name in given.sets:
+        for set_name in sets.split(",") if sets else given.sets:
             judged = lab.judged_set(set_name, given.queries)
-            found[set_name] = measured(given, model, judged)
-            whole = lab.mean(found[set_name][cell(given.dims[0], "float32")])
-            print(Path(name).name, judged.name, f"{given.dims[0]} dims, float32: {whole}", flush=True)
+            found[set_name] = measured(given, model, judged, dims)
+            whole = lab.mean(found[set_name][cell(model.dim, "float32")])
+            print(Path(name).name, judged.name, f"{model.dim} dims, float32: {whole}", flush=True)
         raw["models"][name] = found
-    lab.publish("widths", report(given, raw), raw, given, plot(given, raw))
+    lab.publish("widths", report(raw), raw, given, plot(raw))
 
 
-def measured(given: argparse.Namespace, model: Gecko, judged: lab.Judged) -> dict[str, list[float]]:
+def measured(given: argparse.Namespace, model: Gecko, judged: lab.Judged, dims: list[int]) -> dict[str, list[float]]:
     """NDCG@10 of every query at every width and precision."""
     queries, documents = vectors(given, model, judged)
     found = {}
-    for dim in given.dims:
+    for dim in dims:
         asked, stored = model.truncate(queries, dim), model.truncate(documents, dim)
         for precision in PRECISIONS:
             hits = top_k(asked, read_back(stored, precision), 10)
@@ -92,13 +94,18 @@ def size(dim: int, precision: str) -> int:
     return -(-dim * BITS[precision] // 8)
 
 
-def kept_share(given: argparse.Namespace, found: dict[str, Any], key: str) -> float:
+def dims_of(found: dict[str, Any]) -> list[int]:
+    """The widths of a model, the whole one first."""
+    return sorted({int(key.split()[0]) for key in next(iter(found.values()))}, reverse=True)
+
+
+def kept_share(found: dict[str, Any], key: str) -> float:
     """The mean over sets of nDCG@10, as a share in percent of the widest in float32."""
-    whole = cell(given.dims[0], "float32")
+    whole = cell(dims_of(found)[0], "float32")
     return float(np.mean([100 * np.mean(of[key]) / np.mean(of[whole]) for of in found.values()]))
 
 
-def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
+def report(raw: dict[str, Any]) -> list[str]:
     """The page."""
     lines = [
         "# Widths and precisions",
@@ -112,8 +119,8 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         rows: list[list[object]] = [
             [dim, precision, size(dim, precision),
              *(lab.mean(of[cell(dim, precision)]) for of in found.values()),
-             f"{kept_share(given, found, cell(dim, precision)):.1f}"]
-            for dim in given.dims
+             f"{kept_share(found, cell(dim, precision)):.1f}"]
+            for dim in dims_of(found)
             for precision in PRECISIONS
         ]  # fmt: skip
         lines += [f"## {Path(name).name}", ""]
@@ -121,7 +128,7 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     return [*lines, "![Quality against bytes](widths.png)"]
 
 
-def plot(given: argparse.Namespace, raw: dict[str, Any]) -> Any:
+def plot(raw: dict[str, Any]) -> Any:
     """Quality that is kept against bytes per vector, one line per precision."""
     from matplotlib.figure import Figure
 
@@ -129,10 +136,11 @@ def plot(given: argparse.Namespace, raw: dict[str, Any]) -> Any:
     axes = figure.subplots()
     for (name, found), style in zip(raw["models"].items(), ("-", "--", ":", "-."), strict=False):
         for precision, colour in zip(PRECISIONS, ("tab:blue", "tab:orange", "tab:green"), strict=True):
-            x = [size(dim, precision) for dim in given.dims]
-            y = [kept_share(given, found, cell(dim, precision)) for dim in given.dims]
+            dims = dims_of(found)
+            x = [size(dim, precision) for dim in dims]
+            y = [kept_share(found, cell(dim, precision)) for dim in dims]
             axes.plot(x, y, style, marker="o", color=colour, label=f"{Path(name).name}, {precision}")
-            for dim, a, b in zip(given.dims, x, y, strict=True):
+            for dim, a, b in zip(dims, x, y, strict=True):
                 axes.annotate(str(dim), (a, b), fontsize=7, xytext=(3, -9), textcoords="offset points")
     axes.set_xscale("log", base=2)
     axes.set_xlabel("bytes per vector")
