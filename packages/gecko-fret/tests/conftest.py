@@ -78,6 +78,8 @@ def _spoil(fault, answer):
     logprobs = shown.get("logprobs") if isinstance(shown, dict) else None
     if fault == "null" and logprobs:
         logprobs |= {name: None for name in ("token_logprobs", "content") if name in logprobs}
+    if fault == "nulls" and logprobs:
+        logprobs |= {"token_logprobs": [None] * len(logprobs.get("token_logprobs", [])), "content": None}
     if fault == "misaligned" and logprobs:
         logprobs |= {"token_logprobs": logprobs.get("token_logprobs", [])[2:], "content": []}
 

@@ -74,6 +74,17 @@ def test_fewer_alternatives_than_asked_for(found, server):
     assert (found().alternatives, found().echo) == (0, False)
 
 
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_what_an_answer_lacks_is_asked_for_once_more(found, server, completions, chat, api):
+    """One answer of null log-probabilities took them from the whole build."""
+    server.says, server.faults = "Yes", ["nulls"]
+    expected = replace(completions, stop=True) if api == "completions" else replace(chat, alternatives=1)
+    assert found(api=api) == expected
+    assert server.bodies[0] == server.bodies[1]
+    server.faults = ["nulls"] * 2
+    assert not found(api=api).logprobs
+
+
 def test_a_schema_is_taken_where_the_answer_is_by_it(found, server):
     server.says = lambda body: '{"yes": true}' if "response_format" in body else "Yes"
     assert found(api="chat").schema

@@ -33,7 +33,7 @@ class _Yes(BaseModel):
 
 
 async def probe(client: ApiClient, config: LLMConfig) -> Capabilities:
-    """Ask a server what it can do: three requests, and more where it refuses some.
+    """Ask a server what it can do: three requests, and more where it refuses or leaves out some of it.
 
     With ``llm.api: auto`` the completions API is taken where there is one.
 
@@ -55,8 +55,7 @@ async def _completions(client: ApiClient, config: LLMConfig) -> Capabilities:
     forms = [{"echo": True, "logprobs": n} for n in _ALTERNATIVES]
     alone = [*({"logprobs": n} for n in _ALTERNATIVES), {}]
     choice, form = await _first(client, "completions", base, [*forms, *alone], config)
-    # One token is asked for: more of them are the prompt's.
-    can_echo = len(choice.logprobs) > 2 and all(value is not None for value in choice.logprobs[1:])
+    can_echo = _echoes(choice)
     if not can_echo and not choice.logprobs and choice.text.startswith(_PROMPT[:9]):
         # It echoes, but without log-probabilities: ask for those of the answer alone.
         choice, form = await _first(client, "completions", base, alone, config)
@@ -88,6 +87,18 @@ async def _chat(client: ApiClient, config: LLMConfig) -> Capabilities:
         system="messages" not in form,
         thinks=answer.thought,
     )
+
+
+def _echoes(choice: Choice) -> bool:
+    """Whether the prompt's tokens are there with their log-probabilities; of an answer one token was asked for."""
+    return len(choice.logprobs) > 2 and all(value is not None for value in choice.logprobs[1:])
+
+
+def _lacks(choice: Choice, form: Mapping[str, Any]) -> bool:
+    """Whether log-probabilities were asked for and are not there."""
+    if form.get("echo"):
+        return not _echoes(choice)
+    return bool(form.get("logprobs")) and all(value is None for value in choice.logprobs)
 
 
 def _alternatives(choice: Choice, asked: int) -> int:
@@ -149,12 +160,16 @@ def request_base(config: LLMConfig, tokens: int, *, thinking: bool) -> dict[str,
 async def _first(
     client: ApiClient, api: str, base: dict[str, Any], forms: list[dict[str, Any]], config: LLMConfig
 ) -> tuple[Choice, dict[str, Any]]:
-    """The answer to the first form of a request that is not refused, and the form; else the last refusal is raised."""
+    """The answer to the first form of a request that is not refused, and the form; else the last refusal is raised.
+
+    What an answer lacks is asked for once more: a whole build goes by what is found here.
+    """
     sent = [{name: value for name, value in form.items() if name not in config.omit} for form in forms]
     sent = [form for number, form in enumerate(sent) if form not in sent[:number]]
     for form in sent:
         try:
-            return await _ask(client, api, base | form), form
+            choice = await _ask(client, api, base | form)
+            return (await _ask(client, api, base | form) if _lacks(choice, form) else choice), form
         except Refused as refusal:
             if refusal.status in (401, 403, 404, 405) or refusal.status < 400 or form is sent[-1]:
                 raise
