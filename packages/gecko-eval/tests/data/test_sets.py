@@ -27,6 +27,8 @@ def test_judgements_follow_the_order_of_queries():
     [
         ({"qrels": {"q1": {"z": 1}}}, "toy: qrels of query 'q1' name the document 'z', which is not in the corpus"),
         ({"qrels": {"q9": {"a": 1}}}, "toy: qrels name the query 'q9'"),
+        ({"qrels": {"q1": {"a": 2**31 - 1}}}, "toy: qrels of query 'q1' have the grade 2147483647; grades are whole"),
+        ({"qrels": {"q1": {"a": 0.5}}}, "toy: qrels of query 'q1' have the grade 0.5"),
         ({"qrels": {}}, "toy: 1 of 1 queries have no judgement"),
         ({"doc_ids": ["a", "a"]}, "the document id 'a' occurs twice"),
         ({"queries": []}, "1 query ids but 0 query texts"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gecko_core.errors import DataError
 from gecko_core.io import read_lines
+from gecko_eval.data.sets import LARGEST_GRADE
 
 _HEADER_ENDS = {"score", "relevance", "rel", "grade", "label"}
-_LARGEST_GRADE = 2**31 - 1  # trec_eval's
 _WHOLE = re.compile(r"[+-]?[0-9]+")  # Python's int() also takes 1_0 and other scripts' digits
 
 
@@ -86,6 +86,6 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _grade(text: str, where: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise DataError(f"{where}: the score {text[:40]!r} is not a whole number")
-    if len(text) > len(str(_LARGEST_GRADE)) + 1 or abs(value := int(text)) > _LARGEST_GRADE:
-        raise DataError(f"{where}: the score {text[:40]} is too large; {_LARGEST_GRADE} is the most")
+    if len(text) > len(str(LARGEST_GRADE)) + 1 or abs(value := int(text)) > LARGEST_GRADE:
+        raise DataError(f"{where}: the score {text[:40]} is too large; {LARGEST_GRADE} is the most")
     return value

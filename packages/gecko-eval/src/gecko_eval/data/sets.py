@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gecko_core.errors import DataError
+from gecko_core.numbers import is_whole
+
+#: Of a judgement. trec_eval, by which mteb scores, makes a table as long as the highest grade: 17 GB for 2^31 - 1.
+LARGEST_GRADE = 10_000
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,9 @@ class RetrievalSet:
         notes: what a reader of its scores should know, one line each.
 
     Raises:
-        DataError: lists of unequal length, an id that occurs twice, judgements of an unknown query or document, or a
-            query without any judgement. The line names the set and the first culprit.
+        DataError: lists of unequal length, an id that occurs twice, judgements of an unknown query or document, a
+            grade that is no whole number or beyond ``LARGEST_GRADE``, or a query without any judgement. The line
+            names the set and the first culprit.
     """
 
     name: str
@@ -55,6 +60,12 @@ class RetrievalSet:
             if unknown is not None:
                 where = f"{self.name}: qrels of query {query_id!r}"
                 raise DataError(f"{where} name the document {unknown!r}, which is not in the corpus")
+            grades = (grade for grade in judged.values() if not is_whole(grade, -LARGEST_GRADE, LARGEST_GRADE))
+            for grade in grades:
+                raise DataError(
+                    f"{self.name}: qrels of query {query_id!r} have the grade {str(grade)[:40]}; grades are whole "
+                    f"numbers up to {LARGEST_GRADE}"
+                )
         bare = [q for q in self.query_ids if not self.qrels.get(q)]
         if bare:
             raise DataError(
