@@ -127,6 +127,15 @@ def test_only_hard_negatives_stand_in_the_places_of_hard_negatives():
     assert laid_out(rows, ["likely", "n2"], hard_negatives=2).rows.tolist() == [[1, 0, 1]]
 
 
+def test_the_answer_once_more_is_a_missing_hard_negative():
+    """It leaves its place empty, which the next document, perhaps an answer, took."""
+    documents = (Document("n1"), Document("a"), Document("likely"))
+    rows = [TrainingRow("t", "q", Document("a"), documents, scores=(0.0, -9.0, np.nan, -0.1))]
+    block = laid_out(rows, ["likely", "a", "n1"], 4, hard_negatives=2)
+    assert block.rows.tolist() == [[1, 2, 1, 0]]
+    np.testing.assert_array_equal(block.scores, np.array([[0, -9, np.nan, -0.1]], dtype=np.float32))
+
+
 def test_likely_answers_of_a_block():
     scores = tuple(np.log([0.5, 0.29, 0.35, 0.31]).tolist())
     rows = [TrainingRow("t", "q", Document("a"), (Document("b"), Document("c"), Document("d")), scores=scores)]

@@ -56,7 +56,7 @@ class BlockSet:
     Args:
         name: of the set.
         rows: the queries, each with all its candidates as documents: the answer (where it is known), hard negatives,
-            then the others.
+            then the others. The answer once more stands for a hard negative that is missing.
         options: sizes.
         seed: of the order.
         hard_negatives: how many each answered query brings into its block.
@@ -100,19 +100,22 @@ class BlockSet:
         lengths: list[int] = []
         candidates: list[int] = []
         scores: list[float] = []
-        heads: list[tuple[int, bool]] = []  # id, whether the first candidate is the answer
+        heads: list[tuple[int, bool, int]] = []  # id, whether the first candidate is the answer, hard negatives
         for row in rows:
             if row.query is None or not row.documents:
                 raise DataError(f"training set {self.name}: a row without a query or candidates fits in no block")
             own: dict[int, float] = {}
-            for document, score in zip(row.documents, row.scores or [np.nan] * len(row.documents), strict=True):
+            hard = 0
+            pairs = zip(row.documents, row.scores or [np.nan] * len(row.documents), strict=True)
+            for place, (document, score) in enumerate(pairs):
                 if document not in known:
                     known[document] = places.setdefault(document.id, len(places))
                     if len(places) > len(self._documents):
                         self._documents.append(document)
                 own.setdefault(known[document], score)
+                hard = len(own) - 1 if place <= self._hard else hard
             self._queries.append((row.task, row.query))
-            heads.append((row.query_id, row.positive is not None))
+            heads.append((row.query_id, row.positive is not None, hard))
             lengths.append(len(own))
             candidates.extend(own)
             scores.extend(own.values())
@@ -121,8 +124,9 @@ class BlockSet:
         self._offsets = np.concatenate([[0], np.cumsum(lengths)])
         self._candidates = np.array(candidates, dtype=np.int64)
         self._scores = np.array(scores, dtype=np.float32)
-        self._query_ids = np.array([identifier for identifier, _ in heads], dtype=np.int64)
-        self._answered = np.array([answered for _, answered in heads])
+        self._query_ids = np.array([identifier for identifier, _, _ in heads], dtype=np.int64)
+        self._answered = np.array([answered for _, answered, _ in heads])
+        self._own_hard = np.array([hard * answered for _, answered, hard in heads], dtype=np.int64)
         self._document_ids = np.array(list(places), dtype=np.int64)
 
     def __len__(self) -> int:
@@ -141,7 +145,7 @@ class BlockSet:
 
     def has_hard_negatives(self) -> bool:
         """Whether a query with an answer brings a hard negative into its block."""
-        return self._hard > 0 and bool((np.diff(self._offsets)[self._answered] > 1).any())
+        return bool(self._own_hard.any())
 
     def has_scores(self) -> bool:
         """Whether two candidates of one query are judged."""
@@ -153,7 +157,8 @@ class BlockSet:
         digest = hashlib.sha256(f"blocks {self.name} {self.seed} {self._hard} {self.options}".encode())
         for task, query in self._queries:
             digest.update(f"{task}\0{query}\0".encode("utf-8", "surrogatepass"))
-        for numbers in (self._answered, self._offsets, self._candidates, self._scores, self._document_ids):
+        parts = (self._answered, self._offsets, self._candidates, self._scores, self._document_ids)
+        for numbers in (*parts, self._own_hard):
             digest.update(np.ascontiguousarray(numbers).view(np.uint8).data)
         return digest.hexdigest()
 
@@ -210,7 +215,8 @@ class BlockSet:
             if likely is not None and self._share is not None:
                 likely[number, columns_of[there]] = likely_answers(scores, self._share, self._log)[there]
             answered[number] = self._answered[query] and there[0]
-            places = _own_columns(columns_of.tolist(), self._hard if answered[number] else 0)
+            hard = (int(self._own_hard[query]), self._hard) if answered[number] else (0, 0)
+            places = _own_columns(columns_of.tolist(), *hard)
             rows[number] = (places + places[:1] * columns)[:columns]
         scores = np.take_along_axis(targets, rows, axis=1)
         for row, of_row in zip(rows, scores, strict=True):
@@ -301,7 +307,7 @@ class BlockSet:
         """Answer and hard negatives, the best others, and some drawn from the rest of the ranking."""
         own = self._of(query)
         candidates, scores = self._candidates[own], self._scores[own]
-        first = 1 + self._hard if self._answered[query] else 0
+        first = int(self._answered[query] + self._own_hard[query])
         ranked = candidates[first:][np.argsort(-np.nan_to_num(scores[first:], nan=-np.inf), kind="stable")]
         best, rest = ranked[: self.options.best], ranked[self.options.best :]
         drawn = generator.permutation(len(rest))[: self.options.others]
@@ -319,18 +325,19 @@ class BlockSet:
             self._drawn[query] = True
 
 
-def _own_columns(places: list[int], hard_negatives: int) -> list[int]:
+def _own_columns(places: list[int], hard_negatives: int, columns: int) -> list[int]:
     """Where a row's documents are in its block: the first, its hard negatives, the others that are there.
 
     The first stands in for a hard negative that is not there, since by its id it is no negative.
 
     Args:
         places: of all documents of the row; -1 for one that is not there.
-        hard_negatives: places after the first that nothing else may take; 0 where the first is not there.
+        hard_negatives: how many of them, after the first, are hard negatives.
+        columns: places after the first that nothing else may take; 0 where the first is not there.
     """
     here = [place for place in places if place >= 0]
-    if not hard_negatives:
+    if not columns:
         return here or [0]
     hard = [place if place >= 0 else here[0] for place in places[1 : 1 + hard_negatives]]
-    hard += [here[0]] * (hard_negatives - len(hard))
+    hard += [here[0]] * (columns - len(hard))
     return [here[0], *hard, *(place for place in places[1 + hard_negatives :] if place >= 0)]

@@ -137,6 +137,25 @@ def test_likely_answers_are_no_hard_negatives_but_stay_in_the_list(load):
     assert (texts(row), row.scores) == (["text 3"], None)
 
 
+@pytest.mark.parametrize(
+    ("mined", "options", "hard", "expected"),
+    [([], {}, 1, ["text 2"]), (["p0"], {"negative": "none"}, 1, ["text 2"]), (["p3"], {}, 2, ["text 3", "text 2"])],
+)
+def test_what_is_judged_besides_takes_no_place_of_a_hard_negative(load, mined, options, hard, expected):
+    """The likeliest other answer did, where fewer negatives were mined than are learned from."""
+    rows = [replace(calibrated_row(), negatives=[PASSAGES[name] for name in mined])]
+    (row,) = load(rows, options, scored_documents=4, hard_negatives=hard)
+    assert texts(row)[:hard] == expected  # text 2 is the positive: by its id it is no negative
+    assert "text 0" in texts(row)[hard:]
+    assert len(row.scores) == 1 + len(row.negatives)
+    blocks = load(rows, options, blocks={}, hard_negatives=hard)
+    own = blocks.layout(np.array([0]), np.arange(len(blocks.documents())), 6).rows[0, 1 : 1 + hard]
+    assert [blocks.documents()[place].text for place in own] == expected
+    assert blocks.has_hard_negatives() == (expected != ["text 2"])
+    (bare,) = load(rows, options, hard_negatives=hard)
+    assert texts(bare) == [text for text in expected if text != "text 2"]
+
+
 def test_rows_without_an_answer_are_lists_or_left_out(load):
     rows = [calibrated_row(), calibrated_row(answered=False)]
     assert [row.query for row in load(rows)] == ["ask"]

@@ -179,7 +179,8 @@ class FretLists:
         if self._targets is None:
             return self._row(row, first, chosen, None)
         logits = self._logits(row, self._targets)
-        documents = chosen + self._further(row, logits, {first.id, *(passage.id for passage in chosen)}, self._listed)
+        further = self._further(row, logits, {first.id, *(passage.id for passage in chosen)}, self._listed)
+        documents = self._in_places(first, chosen, further)
         if self._context.false_negative_share is not None:
             documents = self._without_likely_answers(row, first, documents, logits)
         return self._row(row, first, documents, logits if self._listed else None)
@@ -207,22 +208,26 @@ class FretLists:
         names = [*top, *(rest[place] for place in dict.fromkeys(picked))]
         return [self._passage(name, row.source) for name in names]
 
+    def _in_places(self, first: Passage, hard: list[Passage], others: list[Passage]) -> list[Passage]:
+        """Hard negatives, then the others, none of which takes the place of a hard negative that is missing.
+
+        The positive does; by its id it is no negative of its query.
+        """
+        return [*hard, *[first] * (self._context.hard_negatives - len(hard)), *others] if others else hard
+
     def _without_likely_answers(
         self, row: FretRow, first: Passage, documents: list[Passage], logits: dict[str, float]
     ) -> list[Passage]:
-        """The documents in an order in which no likely answer is in the place of a hard negative.
-
-        Where there are too few others, the positive fills the places; by its id it is no negative of its query.
-        """
+        """The documents in an order in which no likely answer is in the place of a hard negative."""
         assert self._context.false_negative_share is not None
         above = likely_answers(np.array(list(logits.values())), self._context.false_negative_share, self.logarithms)
         likely = {name for name, is_above in zip(logits, above, strict=True) if is_above}
         wanted = self._context.hard_negatives
+        documents = [passage for passage in documents if passage is not first]
         hard = [passage for passage in documents if passage.id not in likely][:wanted]
         if not self._listed:
             return hard
-        others = [passage for passage in documents if passage not in hard]
-        return [*hard, *[first] * (wanted - len(hard)), *others] if others else hard
+        return self._in_places(first, hard, [passage for passage in documents if passage not in hard])
 
     def _row(
         self, row: FretRow, first: Passage | None, others: list[Passage], logits: dict[str, float] | None
