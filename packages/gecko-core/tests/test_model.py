@@ -67,6 +67,10 @@ def test_truncate_dim_as_a_default(tiny, sentences, tmp_path):
     short = Gecko.from_pretrained(folder, device="cpu", dtype="float32", truncate_dim=8)
     assert abs(short.encode(sentences) - tiny.encode(sentences, truncate_dim=8)).max() < 1e-6
     assert short.encode(sentences, truncate_dim=32).shape == (100, 32)
+    assert short.identity() != Gecko.from_pretrained(folder, device="cpu", dtype="float32").identity()
+    short.save_pretrained(tmp_path / "short")
+    again = Gecko.from_pretrained(tmp_path / "short", device="cpu", dtype="float32")
+    assert (again.truncate_dim, again.identity()) == (8, short.identity())
     with pytest.raises(ConfigError, match="truncate_dim"):
         Gecko.from_pretrained(folder, truncate_dim=33)
 

@@ -16,6 +16,7 @@ class WordHashModel:
     """What evaluation needs of a Gecko, without weights: a text is the sum of its words' fixed random vectors."""
 
     dim, dims, device, prompt_style = 64, (64, 16), torch.device("cpu"), "plain"
+    truncate_dim = None
 
     def __init__(self, salt: str = "") -> None:
         self.salt = salt
@@ -44,12 +45,13 @@ class WordHashModel:
             return [f"title: {title or 'none'} | text: {t}" for title, t in zip(titles, texts, strict=True)]
         return [f"{title or ''} {t}".strip() for title, t in zip(titles, texts, strict=True)]
 
-    def encode(self, texts, task=None, **_):
+    def encode(self, texts, task=None, truncate_dim=None, **_):
         if task is not None:
             texts = self.format_queries(texts, task)
         self.texts_encoded += len(texts)
         self.largest_call = max(self.largest_call, len(texts))
         rows = np.stack([sum((self._word(w) for w in t.lower().split()), np.zeros(self.dim)) + 1e-6 for t in texts])
+        rows = rows[:, : truncate_dim or self.truncate_dim]
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     def encode_queries(self, texts, task="search result", **kwargs):

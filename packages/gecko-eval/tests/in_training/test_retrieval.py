@@ -9,6 +9,7 @@ from gecko_eval.data.beir import load_beir
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.in_training.retrieval import evaluate_retrieval
 from gecko_eval.metrics import METRICS
+from gecko_eval.mteb.encoder import GeckoEmbedder
 
 
 def test_every_dim_comes_from_one_encoding(word_model, beir_folder):
@@ -20,6 +21,16 @@ def test_every_dim_comes_from_one_encoding(word_model, beir_folder):
         assert scores[dim].ndcg_at_10 == pytest.approx(scores[dim].per_query["ndcg_at_10"].mean())
         assert set(scores[dim].per_query) == set(METRICS)
     assert scores[64].recall_at_10 > 0.5
+
+
+def test_a_model_that_gives_fewer_components_is_scored_at_the_dims_asked_for(make_word_model, beir_folder):
+    """A width in the model's folder (`truncate_dim`) made all wider dims that one."""
+    data, whole, short = load_beir(beir_folder), make_word_model(), make_word_model()
+    short.truncate_dim = 16
+    for dim, scores in evaluate_retrieval(short, data, [64, 16]).items():
+        assert scores.ndcg_at_10 == evaluate_retrieval(whole, data, [dim])[dim].ndcg_at_10
+    assert GeckoEmbedder(short, "short").dims == (16,)
+    assert GeckoEmbedder(short, "short").embed(["a b"]).shape == (1, 64)
 
 
 def test_small_dims_are_normalised_prefixes(word_model, beir_folder):

@@ -17,7 +17,7 @@ _NOT_OF_VECTORS |= {"is_matryoshka", "matryoshka_dimensions"}
 
 
 def model_identity(model: Gecko, *, weights: bool = True) -> str:
-    """sha256 over weights, architecture, tokenizer, prompts, length limit and the arithmetic of ``encode*``.
+    """sha256 over weights, architecture, tokenizer, prompts, limits of length and width, and ``encode*``'s arithmetic.
 
     Parts of a result that were made under different identities do not belong together. The batch size, the device and
     the number of processes are left out: they change the last digits at most.
@@ -38,6 +38,7 @@ def model_identity(model: Gecko, *, weights: bool = True) -> str:
         model.do_lower_case,
         str(model.dtype),
         {"bfloat16": "bf16 products", "int8": "int8 products"}.get(products, ""),
+        *([f"{model.truncate_dim} dims"] if model.truncate_dim not in (None, model.dim) else []),
     ]
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -84,6 +84,7 @@ def _transformers_config(model: Gecko) -> dict[str, Any]:
         "prompts": saved_prompts() if model.prompt_style == "gecko" else dict(model.prompts),
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
+        **({"truncate_dim": int(model.truncate_dim)} if model.truncate_dim is not None else {}),
     }
 
 

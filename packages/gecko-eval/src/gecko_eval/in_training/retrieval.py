@@ -64,7 +64,7 @@ def evaluate_retrieval(
     """
     dims = check_dims(model.dim, model.dims if dims is None else dims)
     total, done = len(data.queries) + len(data.docs), len(data.queries)
-    queries = _tensor(model.encode_queries(list(data.queries), task=data.task), model)
+    queries = _tensor(model.encode_queries(list(data.queries), task=data.task, truncate_dim=model.dim), model)
     if progress:
         progress(done, total)
     # One more than recall needs where a query's own document is dropped from its ranking.
@@ -98,10 +98,10 @@ def _encode_documents(model: Gecko, data: RetrievalSet, rows: slice) -> np.ndarr
     texts = list(data.docs[rows])
     titles = None if data.titles is None else list(data.titles[rows])
     if not data.symmetric:
-        return model.encode_documents(texts, titles=titles)
+        return model.encode_documents(texts, titles=titles, truncate_dim=model.dim)
     if titles is not None:
         texts = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
-    return model.encode_queries(texts, task=data.task)
+    return model.encode_queries(texts, task=data.task, truncate_dim=model.dim)
 
 
 def _tensor(embeddings: np.ndarray, model: Gecko) -> torch.Tensor:

@@ -73,7 +73,9 @@ def encode_fields(model: Gecko, texts: FieldTexts, work: Path, task: str, progre
             if count and not path.is_file():
                 kind: Literal["query", "document"] = "query" if field == "queries" else "document"
                 rows = _texts(texts, field)
-                encode_stream(model, rows, path, kind=kind, task=task, total=count, progress=progress)
+                encode_stream(
+                    model, rows, path, kind=kind, task=task, total=count, progress=progress, truncate_dim=model.dim
+                )
             vectors[field] = _mapped(path, count, model.dim)
     return EncodedFields(texts, vectors, documents)
 

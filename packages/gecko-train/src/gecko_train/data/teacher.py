@@ -88,7 +88,7 @@ class TeacherVectors:
         size, begun, vectors, first = _CHUNK.get(self.model.device.type, 2_048), time.monotonic(), [], 0
         for start in range(0, len(own), size):
             chunk = own[start : start + size]
-            vectors.append(self.model.encode([text for _, text in chunk]))
+            vectors.append(self.model.encode([text for _, text in chunk], truncate_dim=self.dim))
             end = start + len(chunk)
             if end == len(own) or end - first >= _PART or time.monotonic() - begun >= _SECONDS:
                 self._write(np.array([key for key, _ in own[first:end]]), np.concatenate(vectors))
@@ -108,7 +108,7 @@ class TeacherVectors:
                 part, row = place
                 vectors[number] = self._parts[part][row]
         if unknown:
-            vectors[unknown] = self.model.encode([texts[number] for number in unknown])
+            vectors[unknown] = self.model.encode([texts[number] for number in unknown], truncate_dim=self.dim)
         return vectors
 
     def _find(self, key: int) -> tuple[int, int] | None:

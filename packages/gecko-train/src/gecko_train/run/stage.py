@@ -60,6 +60,7 @@ def load_student(config: StudentConfig, device: str | None = None) -> Gecko:
             "or start from a backbone (student.backbone: true), which gets a projection"
         )
     model.max_seq_length = min(model.max_seq_length, config.max_seq_length)
+    model.truncate_dim = None  # student.dims says what is trained and measured, not the width that the folder gives
     return model
 
 
