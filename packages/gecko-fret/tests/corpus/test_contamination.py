@@ -4,6 +4,7 @@ import pytest
 
 from gecko_core.errors import DataError
 from gecko_fret.corpus.contamination import Contamination, content_fingerprint
+from gecko_fret.corpus.passages import Passage
 from gecko_fret.text_rules import RULES
 
 WORDS = [f"word{i}" for i in range(40)]
@@ -14,6 +15,15 @@ def test_equal_texts_are_found_whatever_their_spacing():
     assert reason == "equals a text of set"
     assert Contamination([("set", "A cat, sat.")]).find("a cat sat down") is None
     assert Contamination([("set", "")]).find("") is None
+
+
+def test_passages_are_found_with_their_titles_and_without(tmp_path):
+    """Words of a title that both have, or that one of them has, hid a text that is shorter than 13 words."""
+    (tmp_path / "corpus.jsonl").write_text(json.dumps({"_id": "1", "title": "Of cats", "text": "the cat sat"}))
+    check = Contamination.load([str(tmp_path)])
+    for title, text in (("Of cats", "the cat sat"), ("Pets", "the cat sat"), (None, "Of cats the cat sat")):
+        assert check.find_passage(Passage("1", title, text)) == f"equals a text of {tmp_path.name}"
+    assert check.find_passage(Passage("1", "Of cats", "the dog ran")) is None
 
 
 def test_half_of_the_13_grams_is_the_border():

@@ -125,6 +125,35 @@ def test_best_attempt_per_seed_is_kept_on_request():
     assert [row.reason for row in result.rejects] == ["not_best", "not_best"]
 
 
+def test_a_query_that_is_not_kept_makes_no_other_one_a_repeat():
+    """The second passage lost its only query to one that the first did not keep."""
+    attempts = [
+        Attempt(
+            f"{seed}/{place}",
+            seed,
+            place,
+            "question answering",
+            "g",
+            f" question answering | Query: {text}",
+            value,
+            9,
+            True,
+        )
+        for place, (seed, text, value) in enumerate(
+            [
+                ("a", "who mapped the strait", -1.0),
+                ("a", "when was it mapped", -0.2),
+                ("b", "who mapped the strait", -0.5),
+                ("b", "when was it mapped", -0.1),
+            ]
+        )
+    ]
+    corpus = Corpus([Passage("a", None, TEXT), Passage("b", None, f"{TEXT} Again.")])
+    result = Filter(corpus, load_prompts("default"), GenerateConfig(keep="best"))(attempts)
+    assert [row.id for row in result.rows] == ["a/1", "b/2"]
+    assert [(row.id, row.reason) for row in result.rejects] == [("a/0", "not_best"), ("b/3", "repeated")]
+
+
 def test_copied_share_is_the_longest_common_run_of_words():
     assert copied_share("a dutch merchant sailed", TEXT) == 0.75
     assert copied_share("Dutch, merchant!", TEXT) == 1.0

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gecko_fret.config import MineConfig, parse_config
+from gecko_fret.corpus.contamination import Contamination
 from gecko_fret.corpus.passages import Corpus, Passage
 from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.filter import Query
@@ -99,9 +100,23 @@ def test_filters_reject_with_a_name():
     assert mine(weak).rows[0].negative_ids == []
 
 
-def test_contaminated_rows_are_rejected():
-    stage = Mine(CORPUS, MineConfig(fuse="rrf"), 0, contaminated=lambda text: "seen" if text == "text of a" else None)
-    assert [(r.reason, r.detail) for r in stage([ROW]).rejects] == [("contaminated", "seen")]
+@pytest.mark.parametrize("text", ["q", "text of a", "text of b"])
+def test_rows_with_a_query_positive_or_seed_of_the_test_set_are_rejected(text):
+    stage = Mine(CORPUS, MineConfig(fuse="rrf"), 0, Contamination([("the set", text)]))
+    assert [(r.reason, r.detail) for r in stage([ROW]).rejects] == [("contaminated", "equals a text of the set")]
+
+
+def test_passages_of_the_test_set_are_no_candidates():
+    """They stayed as negatives and in the lists that a student learns from."""
+    (whole,) = mine(negatives=3).rows
+    assert set(whole.negative_ids) == {"d", "e"}
+    contaminated = Contamination([("set", "text of d"), ("set", "text of f")])
+    for (row,) in (
+        Mine(CORPUS, MineConfig(fuse="rrf", negatives=3), 0, contaminated)([ROW]).rows,
+        Mine(CORPUS, MineConfig(fuse="rrf", negatives=3, negative="random"), 0, contaminated)([ROW]).rows,
+    ):
+        assert row.negative_ids == ["e"]
+        assert row.candidates == [candidate for candidate in whole.candidates if candidate.id != "d"]
 
 
 def test_every_judge_has_its_share_of_the_fused_score():
@@ -212,7 +227,7 @@ def test_a_query_that_was_written_from_no_passage_is_judged_by_its_probability_a
 
 def test_contaminated_queries_are_rejected_answered_or_not():
     for changes in ({}, {"min_probability": 0.99}):
-        result = mine_calibrated(contaminated=lambda text: "the test set" if text == "q" else None, **changes)
+        result = mine_calibrated(contaminated=Contamination([("the test set", "q")]), **changes)
         assert [reject.reason for reject in result.rejects] == ["contaminated"]
 
 

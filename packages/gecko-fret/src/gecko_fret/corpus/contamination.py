@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gecko_core.errors import DataError
 from gecko_core.io import user_path
+from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.readers import read_passages
 from gecko_fret.text_rules import LATEST, TextRules
 
@@ -46,6 +47,10 @@ class Contamination:
             DataError: a source cannot be read.
         """
         return cls(((Path(source).name, text) for source in sources for text in _texts(source, rules)), rules)
+
+    def find_passage(self, passage: Passage) -> str | None:
+        """Why a passage is contaminated, with its title or without, or None."""
+        return self.find(passage.full_text) or (self.find(passage.text) if passage.title else None)
 
     def find(self, text: str) -> str | None:
         """Why ``text`` is contaminated, or None."""
@@ -88,6 +93,8 @@ def _texts(source: str, rules: TextRules) -> Iterator[str]:
     for path in _paths(source):
         for passage in read_passages(path, split="never", rules=rules):
             yield passage.text
+            if passage.title:
+                yield passage.full_text
 
 
 def _grams(words: list[str]) -> Iterator[int]:

@@ -119,10 +119,14 @@ class EmbedStep(PartStep[Passage, np.ndarray]):
         cache, part_size = build.config.retrieve.cache, build.config.corpus.part_size
         folder, listed = build.out / self.folder, build.listed
         if cache and not build.config.retrieve.first_pass:
-            embedder = build.models.embedder(build.config.embedder)
-            folder = user_path(cache) / embedding_key(build.corpus, embedder, part_size)
-            return build.keep("shared embeddings", lambda: CorpusEmbeddings(folder, build.corpus, part_size))
+            return build.keep("shared embeddings", lambda: self._shared(build, user_path(cache)))
         return CorpusEmbeddings(folder, build.corpus, part_size, listed)
+
+    def _shared(self, build: BuildContext, cache: Path) -> CorpusEmbeddings:
+        """Made once: the key reads all weights of the embedder."""
+        part_size = build.config.corpus.part_size
+        key = embedding_key(build.corpus, build.models.embedder(build.config.embedder), part_size)
+        return CorpusEmbeddings(cache / key, build.corpus, part_size)
 
     def prepare(self, build: BuildContext, progress: Progress) -> None:
         """Train the embedder first, where the configuration asks for it."""

@@ -115,18 +115,28 @@ class Filter:
 
     def __call__(self, attempts: Sequence[Attempt]) -> StepResult[Query]:
         """Split attempts into queries and rejects."""
-        accepted: list[Query] = []
-        rejects: list[Reject] = []
-        for attempt in attempts:
-            outcome = self._judge(attempt)
-            if isinstance(outcome, Query):
-                accepted.append(outcome)
-            else:
-                rejects.append(FILTER.reject(outcome.reason, attempt.id, attempt.text, outcome.detail))
+        verdicts = {attempt.id: self._judge(attempt) for attempt in attempts}
+        queries = [outcome for outcome in verdicts.values() if isinstance(outcome, Query)]
         if self.config.keep != "all":
-            accepted, worse = best_per_seed(accepted, {attempt.id: self._value(attempt) for attempt in attempts})
-            rejects += [FILTER.reject("not_best", query.id, query.query) for query in worse]
-        return StepResult(accepted, rejects)
+            queries = best_first(queries, {attempt.id: self._value(attempt) for attempt in attempts})
+        # One that another seed's query repeats must be one that is kept.
+        kept: set[str | None] = set()
+        for query in queries:
+            if self.config.keep != "all" and query.seed_id in kept:
+                verdicts[query.id] = _Verdict("not_best")
+            elif verdict := self._judge_repeated(query.query):
+                verdicts[query.id] = verdict
+            else:
+                kept.add(query.seed_id)
+        outcomes = [(attempt, verdicts[attempt.id]) for attempt in attempts]
+        return StepResult(
+            [outcome for _, outcome in outcomes if isinstance(outcome, Query)],
+            [
+                FILTER.reject(outcome.reason, attempt.id, attempt.text, outcome.detail)
+                for attempt, outcome in outcomes
+                if not isinstance(outcome, Query)
+            ],
+        )
 
     def others(self, texts: Sequence[SourceText]) -> StepResult[Query]:
         """Split texts that no LLM wrote into queries and rejects.
@@ -192,7 +202,6 @@ class Filter:
             or self._judge_words(query)
             or self._judge_origin(query, attempt)
             or self._judge_language(query)
-            or self._judge_repeated(query)
         )
 
     def _judge_length(self, query: str, least: int) -> _Verdict | None:
@@ -350,16 +359,13 @@ def is_near(words: Sequence[str], shown: Sequence[str]) -> bool:
     return SequenceMatcher(None, words, shown, autojunk=False).ratio() >= _NEAR
 
 
-def best_per_seed(queries: Sequence[Query], values: Mapping[str, float]) -> tuple[list[Query], list[Query]]:
-    """Split queries into those of the highest value per seed, the first of equals, and the others.
+def best_first(queries: Sequence[Query], values: Mapping[str, float]) -> list[Query]:
+    """Order the queries of every seed by their value, the highest first, equal ones and seeds as they came.
 
     Args:
         queries: the queries.
-        values: what is compared, by query id.
+        values: what is compared, by query id; NaN is below all others.
     """
-    best: dict[str | None, Query] = {}
-    for query in queries:
-        if query.seed_id not in best or values[query.id] > values[best[query.seed_id].id]:
-            best[query.seed_id] = query
-    kept = {query.id for query in best.values()}
-    return [query for query in queries if query.id in kept], [query for query in queries if query.id not in kept]
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(query.seed_id for query in queries))}
+    ranks = {name: math.inf if math.isnan(value) else -value for name, value in values.items()}
+    return sorted(queries, key=lambda query: (seeds[query.seed_id], ranks[query.id]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -144,7 +144,8 @@ class Mine:
         corpus: the passages.
         config: section ``mine``.
         seed: the build's seed, for random negatives.
-        contaminated: names the evaluation set that a text is from, None for a clean text.
+        contaminated: texts of evaluation sets. A query that is one of them, was written for one or has one as its
+            positive is rejected; other candidates that are leave its list.
         fusion: the judges' weights; None: reciprocal rank fusion.
         rules: what words are.
     """
@@ -154,13 +155,14 @@ class Mine:
         corpus: Corpus,
         config: MineConfig,
         seed: int,
-        contaminated: Callable[[str], str | None] | None = None,
+        contaminated: Contamination | None = None,
         fusion: Fusion | None = None,
         rules: TextRules = LATEST,
     ):
         self._rules = rules
         self._corpus, self._config, self._seed, self._fusion = corpus, config, seed, fusion
-        self._contaminated = contaminated or (lambda text: None)
+        self._contaminated = contaminated
+        self._of_passages: dict[str, str | None] = {}
 
     def __call__(self, rows: Sequence[JudgedQuery]) -> StepResult[MinedRow]:
         """Mine every row, or reject it."""
@@ -180,11 +182,9 @@ class Mine:
         positive, fault = self._positive(row, ranked)
         if positive is None and (self._fusion is None or config.unanswered == "reject"):
             return MINE.reject(fault[0], query.id, query.query, fault[1])
-        source = self._contaminated(query.query) or (
-            positive and self._contaminated(self._corpus.get(positive.id).full_text)
-        )
-        if source:
+        if source := self._source_of(query, positive):
             return MINE.reject("contaminated", query.id, query.query, source)
+        ranked = [candidate for candidate in ranked if not self._contamination(candidate.id)]
         negatives = self._negatives(query, ranked, positive) if positive else []
         if positive and not negatives and config.require_negative and config.negative != "none":
             detail = "every other candidate is too similar, too probable, or the same text"
@@ -200,6 +200,22 @@ class Mine:
             candidates=ranked,
             source=query.source,
         )
+
+    def _source_of(self, query: Query, positive: Candidate | None) -> str | None:
+        """Why a query is not to be trained on, or None."""
+        if self._contaminated is None:
+            return None
+        passages = dict.fromkeys(name for name in (positive and positive.id, query.seed_id) if name is not None)
+        reasons = (self._contaminated.find(query.query), *map(self._contamination, passages))
+        return next(filter(None, reasons), None)
+
+    def _contamination(self, name: str) -> str | None:
+        """Why a passage of the corpus must not be in a row, or None."""
+        if self._contaminated is None:
+            return None
+        if name not in self._of_passages:
+            self._of_passages[name] = self._contaminated.find_passage(self._corpus.get(name))
+        return self._of_passages[name]
 
     def _positive(self, row: JudgedQuery, ranked: list[Candidate]) -> tuple[Candidate | None, tuple[str, str]]:
         """The positive; or None, and the reason with its detail."""
@@ -328,7 +344,7 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
         """Read the evaluation sets that the rows must not touch."""
         config = build.config
         rules, sources = config.corpus.rules, config.mine.decontaminate
-        contaminated = Contamination.load(sources, rules).find if sources else None
+        contaminated = Contamination.load(sources, rules) if sources else None
         fusion = MEASURE.fusion(build) if measures(config) else None
         return Mine(build.corpus, config.mine, config.seed, contaminated, fusion, rules)
 

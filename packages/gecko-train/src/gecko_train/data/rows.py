@@ -176,13 +176,19 @@ class RowSet:
         """The set of the first ``count`` rows (None: all), without reading them."""
         return self if count is None else RowSet(self.name, self._table.slice(0, count), self._mapped)
 
-    def without(self, query_ids: Collection[int]) -> RowSet:
-        """The set without the rows of these queries, without reading or copying the others.
+    def without_queries(self, text_ids: Collection[int]) -> RowSet:
+        """The set without the rows whose query's text has one of these ids, without copying the others.
+
+        The texts are read: what rows have as ``query_id`` may be another identity.
 
         Raises:
             DataError: no row is left.
         """
-        left_out = np.flatnonzero(np.isin(self.query_ids, np.fromiter(query_ids, np.int64, len(query_ids))))
+        if not text_ids:
+            return self
+        queries = (query for batch in self._batches for query in batch.column("query").to_pylist())
+        held_out = [query is not None and text_id(query) in text_ids for query in queries]
+        left_out = np.flatnonzero(np.array(held_out))
         if not len(left_out):
             return self
         starts, ends = [0, *(left_out + 1).tolist()], [*left_out.tolist(), len(self)]

@@ -373,10 +373,10 @@ class Trainer:
     def _save(self, done: int, wrapped: nn.Module, optimizer: torch.optim.Optimizer, score: float | None) -> None:
         folder = self.folder / "checkpoints"
         state: dict[str, Any] = {**self.identity, **self.further}
-        best = None
+        # Also where nothing was evaluated: the best one is kept, and this one is no better.
+        best = best_step(_scores(checkpoints.checkpoints(folder)) | {done: score})
         if score is not None:
             state["score"] = score
-            best = best_step(_scores(checkpoints.checkpoints(folder)) | {done: score})
             self._patience.keep(done, score)
             state |= self._patience.record()
         checkpoints.save(

@@ -22,4 +22,5 @@ class Arrow(Source):
 
     def load(self, config: SetConfig, context: SourceContext, name: str) -> RowSet:
         """See ``Source``."""
-        return RowSet.open(find_data(config.path or ""), name).without(context.held_out).first(config.limit)
+        rows = RowSet.open(find_data(config.path or ""), name)
+        return rows.without_queries(context.held_out).first(config.limit)

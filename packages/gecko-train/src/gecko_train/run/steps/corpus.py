@@ -30,8 +30,7 @@ class ReadCorpus(Step):
 
     def check(self, recipe: Recipe) -> None:
         """See ``Step``."""
-        if recipe.corpus.required and not recipe.corpus.path:
-            raise ConfigError(f"recipe {recipe.name} adapts to your corpus: give it with --corpus PATH")
+        check_corpus(recipe)
 
     def work(self, journey: Journey) -> Mapping[str, Any]:
         """See ``Step``."""
@@ -65,6 +64,16 @@ def _note(corpus: Corpus, held_out: HeldOut) -> str:
         + (f"{known} to choose by, " if known else "")
         + f"{len(held_out.training)} left for training"
     )
+
+
+def check_corpus(recipe: Recipe) -> None:
+    """Check that a recipe has the corpus that it cannot do without.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if recipe.corpus.required and not recipe.corpus.path:
+        raise ConfigError(f"recipe {recipe.name} adapts to your corpus: give it with --corpus PATH")
 
 
 def read_corpus(recipe: Recipe, folder: RunFolder) -> Corpus:

@@ -11,6 +11,7 @@ from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
 from gecko_train.run.inputs import Inputs, corpus_input, student_input
 from gecko_train.run.steps.base import MNTP, Step
+from gecko_train.run.steps.corpus import check_corpus, read_corpus
 
 if TYPE_CHECKING:
     from gecko_fret.corpus import Corpus
@@ -89,5 +90,11 @@ class MntpAlone(Mntp):
 
     def corpus(self, journey: Journey) -> Corpus:
         """See ``Mntp``."""
-        path = journey.recipe.mntp.path or journey.recipe.corpus.path
-        return load_corpus(find_data(path) if path else None)
+        path = journey.recipe.mntp.path
+        return load_corpus(find_data(path)) if path else read_corpus(journey.recipe, journey.folder)
+
+    def check(self, recipe: Recipe) -> None:
+        """See ``Step``."""
+        if not recipe.mntp.path:
+            check_corpus(recipe)
+        super().check(recipe)

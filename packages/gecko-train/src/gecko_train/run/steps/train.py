@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import write_json
-from gecko_fret.corpus import load_corpus
 from gecko_train.config import FinetuneConfig, Recipe, SetConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.fret import check_fret_set
@@ -19,6 +18,7 @@ from gecko_train.run.choice import judge_checkpoints
 from gecko_train.run.inputs import Inputs, check_stage, corpus_input, stage_inputs, student_input
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import START, JourneyModel, Step
+from gecko_train.run.steps.corpus import check_corpus, read_corpus
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -136,14 +136,21 @@ class TrainAlone(Train):
 
     def inputs(self, recipe: Recipe) -> Inputs:
         """See ``Step``."""
-        reads_corpus = "corpus" in run_inputs(self.model.config(recipe).sets)
-        return super().inputs(recipe) | (corpus_input(recipe.corpus.path) if reads_corpus else {})
+        return super().inputs(recipe) | (corpus_input(recipe.corpus.path) if self._reads_corpus(recipe) else {})
+
+    def check(self, recipe: Recipe) -> None:
+        """See ``Step``."""
+        if self._reads_corpus(recipe):
+            check_corpus(recipe)
+        super().check(recipe)
 
     def context(self, journey: Journey) -> SourceContext:
         """The whole corpus, where a set is made of it."""
-        reads_corpus = "corpus" in run_inputs(self.model.config(journey.recipe).sets)
-        corpus = load_corpus(journey.recipe.corpus.path) if reads_corpus else None
+        corpus = read_corpus(journey.recipe, journey.folder) if self._reads_corpus(journey.recipe) else None
         return SourceContext(corpus, None, journey.recipe.seed)
+
+    def _reads_corpus(self, recipe: Recipe) -> bool:
+        return "corpus" in run_inputs(self.model.config(recipe).sets)
 
     def save(self, journey: Journey, record: Mapping[str, Any], summary: TrainingSummary) -> None:
         """Save the model, and what the trainer did as ``summary.json``."""
