@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -113,6 +114,14 @@ def test_a_projection_of_another_width_is_refused(backbone_folder, tmp_path):
     put(dense / "config.json", in_features=24)
     save_file({"linear.weight": torch.zeros(16, 24)}, dense / "model.safetensors")
     refused(folder, "takes 24 components, and gets 32")
+
+
+def test_codes_of_a_quantised_model_are_no_weights(folder):
+    """They were read as numbers: vectors without any meaning."""
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("dense.weight"))
+    save_file(weights | {name: (weights[name] * 100).to(torch.int8)}, folder / "model.safetensors", {"format": "pt"})
+    refused(folder, f"{re.escape(name)} is of I8, the codes of a quantised model")
 
 
 def test_an_adapter_is_no_model(folder):

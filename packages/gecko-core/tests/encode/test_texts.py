@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,6 +86,14 @@ def test_token_ids_equal_those_of_the_tokenizer(tiny, sentences):
     expected = tiny.tokenizer(sentences, truncation=True, max_length=24)["input_ids"]
     assert tiny.tokenize(sentences, max_length=24) == expected
     assert max(map(len, expected)) == 24
+
+
+def test_limits_of_threads_do_not_mix(tiny, sentences):
+    limits = (6, 12, 24)
+    expected = {limit: tiny.tokenize(sentences, max_length=limit) for limit in limits}
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda n: tiny.tokenize(sentences, max_length=limits[n % 3]), range(120)))
+    assert all(ids == expected[limits[n % 3]] for n, ids in enumerate(found))
 
 
 def test_slow_and_wordless_tokenizers(tiny, monkeypatch):

@@ -61,6 +61,13 @@ def test_do_lower_case_is_honoured(folder):
     assert abs(ours.encode(["A GECKO"]) - ours.encode(["a gecko"])).max() == 0
 
 
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "xlm-roberta"])
+def test_the_length_limit_under_the_names_that_it_has_had(folder, family):
+    (folder / "sentence_bert_config.json").rename(folder / f"sentence_{family}_config.json")
+    edit(folder / f"sentence_{family}_config.json", max_seq_length=7)
+    assert Gecko.from_pretrained(folder, device="cpu").max_seq_length == 7
+
+
 @pytest.mark.parametrize("mode", ["cls_token", "lasttoken", "max_tokens", "weightedmean_tokens"])
 def test_other_pooling_old_schema(folder, mode):
     edit(folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, **{f"pooling_mode_{mode}": True})

@@ -197,6 +197,7 @@ class Numbers(Section):
     on: bool = False
     free: Any = None
     inner: Loop = Loop()
+    version: Literal[1, 2] = 2
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,7 @@ class Numbers(Section):
         ({"seed": True}, "seed"),
         ({"inner": {"batch_size": True}}, "inner.batch_size"),
         ({"inner": {"rate": True}}, "inner.rate"),
+        ({"version": True}, "version"),
     ],
 )
 def test_true_is_no_number(values, key):

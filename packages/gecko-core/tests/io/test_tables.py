@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import pytest
 
@@ -171,13 +172,36 @@ def test_many_columns(tmp_path):
 
 
 @pytest.mark.parametrize("beside", [{}, {"text": ["x", "y"]}])
-def test_dates_that_python_has_not_are_left_out(tmp_path, beside):
+def test_dates_that_python_has_not_are_nothing_that_a_reader_takes(tmp_path, beside):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
     far = pa.array([0, 2**60], pa.timestamp("ms"))
     parquet.write_table(pa.table({**beside, "made": far}), tmp_path / "a.parquet")
-    assert fields(tmp_path / "a.parquet") == ([{"text": "x"}, {"text": "y"}] if beside else [{}, {}])
+    first, second = fields(tmp_path / "a.parquet")
+    assert (first["made"].year, second["made"].value) == (1970, 2**60)
+    assert [row.get("text") for row in (first, second)] == beside.get("text", [None, None])
+    for record in read_table(tmp_path / "a.parquet"):
+        with pytest.raises(DataError, match="made"):
+            record.identifier("made")
+
+
+def test_text_of_parquet_that_is_not_utf_8_names_row_and_column(tmp_path):
+    """Its column was left out for 4,096 rows: ids, titles, negatives."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    names = pa.array([b"a", b"b\xe9", b"c"]).cast(pa.string(), safe=False)
+    parquet.write_table(pa.table({"id": names, "text": ["x", "y", "z"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet, column 'id', row 2: not valid UTF-8"):
+        fields(tmp_path / "a.parquet")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(DataError, match=r"a\.txt: not a file"):
+        list(read_lines(tmp_path / "a.txt"))
 
 
 def test_a_column_of_parquet_that_is_there_twice(tmp_path):

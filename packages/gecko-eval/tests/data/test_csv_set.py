@@ -33,6 +33,8 @@ def test_the_corpus_may_be_a_csv_elsewhere(folder, tmp_path):
         ("query,relevant_id,score\na,1,high\n", r":2: the score 'high'"),
         ("query,relevant_id\na,b,c,d\n", r":2: 4 cells where the header has 2"),
         ("query,relevant_id\n", "no rows in it"),
+        ("query,relevant_id,relevance\na,1,0\n", r":2: the column 'relevance' is not read; call it 'score'"),
+        ("query,relevant_id,Score\na,1,0\n", r":2: the column 'Score' is not read"),
         ("query,relevant_id,score\na,1,²\n", r":2: the score '²'"),
         ("query,relevant_id,score\na,1,1\na,1,2\n", r":3: '1' has another score for this query"),
         ("query,relevant_id,score\na,1,0\n", r"no score is above 0"),

@@ -33,6 +33,14 @@ def test_grades_are_whole_numbers(tmp_path, grade):
         read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
 
 
+@pytest.mark.parametrize("header", ["corpus-id\tquery-id\tscore", "doc_id query_id relevance"])
+def test_columns_in_another_order_are_refused(tmp_path, header):
+    """Where queries and documents are numbered alike, every judgement was read the wrong way round."""
+    (tmp_path / "test.tsv").write_text(f"{header}\nq1\td1\t1\n")
+    with pytest.raises(DataError, match=r"test\.tsv:1: .* comes first; the columns are query id, document id, score"):
+        read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
+
+
 def test_the_file_of_a_split_is_found_or_the_others_are_named(tmp_path):
     (tmp_path / "qrels").mkdir()
     (tmp_path / "qrels" / "dev.tsv.gz").touch()

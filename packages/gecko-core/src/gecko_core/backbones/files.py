@@ -8,7 +8,7 @@ fetched by name) is refused, or set by the caller in so many words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ _CURE = "fetch the model again"
 _WEIGHT_FILE = re.compile(r"[\w.\-]+\.safetensors")
 _PLAIN_NAME = re.compile(r"[\w.\-]+")
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block)\.(\d+)\.")
+_FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors names them
 _PICKLES = ("*.bin", "*.pt", "*.h5", "*.msgpack")
 
 
@@ -50,6 +51,7 @@ class BackboneConfig(ModelFile):
     pad_token_id: int | None = None
     dtype: str | None = None
     torch_dtype: str | None = None
+    quantization_config: dict[str, Any] | None = None
     # By name; transformers 4 takes a number and fails at the first text.
     hidden_act: str | None = None
     hidden_activation: str | None = None
@@ -135,6 +137,16 @@ def check_weights(folder: Path) -> None:
     raise ModelError(f"{folder}: no .safetensors file ({files}); pickled weights are not loaded, convert them first")
 
 
+def _check_floats(path: Path, dtypes: Mapping[str, str]) -> None:
+    """Make sure that weights are no codes of a quantised model, which would be taken for numbers."""
+    for name, dtype in dtypes.items():
+        if name.endswith((".weight", ".bias")) and dtype not in _FLOATS:
+            raise ModelError(
+                f"{path}: {name} is of {dtype}, the codes of a quantised model that config.json does not describe; use "
+                "the model in float32, float16 or bfloat16"
+            )
+
+
 def check_layers(folder: Path, config: BackboneConfig) -> None:
     """Make sure that config.json asks for no more layers than the weights hold, before any of them is made.
 
@@ -155,6 +167,8 @@ def check_layers(folder: Path, config: BackboneConfig) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         with model_errors(path), safe_open(path, "pt") as file:
             names = list(file.keys())
+            if not config.quantization_config:
+                _check_floats(path, {name: file.get_slice(name).get_dtype() for name in names})
             tensors += len(names)
             held.update(int(found[1][:20]) for found in map(_LAYER.search, names) if found)
     most = len(held) or tensors  # a family that shares one layer (ALBERT) or names it otherwise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,17 @@ import torch
 from torch import Tensor
 
 from gecko_core.errors import ConfigError, DataError, ModelError
+
+_lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # the thread that held it is not in the child
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def checked_texts(texts: Iterable[str], what: str = "text", first: int = 0) -> list[str]:
@@ -92,11 +105,13 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: 
             "strategy": "longest_first",
             "direction": tokenizer.truncation_side,
         }
-        if core.truncation != wanted:
-            core.enable_truncation(**wanted)
-        if core.padding is not None:
-            core.no_padding()
-        ids = [encoding.ids for encoding in core.encode_batch_fast(list(texts))]
+        with _lock:  # the limit is the core's own, and another thread may have another one
+            if core.truncation != wanted:
+                core.enable_truncation(**wanted)
+            if core.padding is not None:
+                core.no_padding()
+            encodings = core.encode_batch_fast(list(texts))
+        ids = [encoding.ids for encoding in encodings]
     else:
         ids = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)["input_ids"]
     empty = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0

@@ -53,6 +53,10 @@ class _Config(ModelFile):
     truncate_dim: int | None = Field(default=None, ge=1)
 
 
+#: Whose names sentence-transformers' files of a length limit have had, in the order that it looks for them.
+_FAMILIES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+
+
 class _BertConfig(ModelFile):
     max_seq_length: int | float | None = Field(default=None, ge=1)
     do_lower_case: bool | None = False
@@ -173,7 +177,8 @@ def read_layout(folder: Path) -> Layout:
     prompts = {key: value for key, value in (config.prompts or {}).items() if value}
     _check_pooling(places[1] / "config.json", bool(prompts))
     dense = [_dense_spec(place) for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
-    bert = _optional(transformer / "sentence_bert_config.json", _BertConfig)
+    names = (transformer / f"sentence_{family}_config.json" for family in _FAMILIES)
+    bert = _optional(next((path for path in names if path.is_file()), transformer / "none"), _BertConfig)
     length = bert.max_seq_length
     if length is None:
         # Since sentence-transformers 5.4 the tokenizer's configuration holds it.

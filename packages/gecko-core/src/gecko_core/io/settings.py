@@ -109,9 +109,13 @@ def _bool_for_a_number(annotation: Any, value: Any) -> bool:
     kinds = list(_alternatives(annotation))
     if isinstance(value, bool):
         takes_bools = any(
-            kind in (bool, Any) or (get_origin(kind) is Literal and value in get_args(kind)) for kind in kinds
+            kind in (bool, Any) or (get_origin(kind) is Literal and any(value is one for one in get_args(kind)))
+            for kind in kinds
         )
-        return not takes_bools and any(kind in (int, float) for kind in kinds)
+        takes_numbers = any(
+            kind in (int, float) or (get_origin(kind) is Literal and value in get_args(kind)) for kind in kinds
+        )
+        return not takes_bools and takes_numbers
     for kind in kinds:
         inner = [argument for argument in get_args(kind) if argument is not Ellipsis]
         elements = list(value.values()) if isinstance(value, dict) else list(value)

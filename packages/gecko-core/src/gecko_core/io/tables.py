@@ -14,7 +14,6 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +183,8 @@ def unreadable(path: str | Path, error: Exception) -> DataError:
 
 def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
     offset = number = 0
+    if path.exists() and not path.is_file():  # a pipe or a device: reading might wait for ever
+        raise DataError(f"{path}: not a file; name a file")
     try:
         with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
@@ -333,7 +334,7 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
                 raise DataError(f"{path}: the schema names column {repeated[:80]!r} twice; rename one of them")
             columns = None if only is None else [name for name in names if name in only]
             for batch in file.iter_batches(columns=columns, batch_size=_PARQUET_ROWS):
-                for fields in _rows(batch):
+                for fields in _rows(batch, path, number):
                     number += 1
                     yield Record(number, f"{path}, row {number}", _without_nan(fields))
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
@@ -342,17 +343,29 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
         raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
 
 
-def _rows(batch: Any) -> list[dict[str, Any]]:
-    """The rows of a batch of Arrow's; columns of dates beyond the year 9999, which Python has not, are left out."""
+def _rows(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
+    """The rows of a batch of Arrow's, ``before`` of which the file has as many.
+
+    Dates beyond the year 9999, which Python has not, stay scalars of Arrow's, which no reader takes for anything.
+    """
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
         return rows
     except (OverflowError, ValueError):
-        columns = {}
-        for name in batch.schema.names:
-            with suppress(OverflowError, ValueError):
-                columns[name] = batch.column(name).to_pylist()
+        columns = {name: _values(batch.column(name), f"{path}, column {name!r}", before) for name in batch.schema.names}
         return [{name: values[row] for name, values in columns.items()} for row in range(batch.num_rows)]
+
+
+def _values(column: Any, where: str, before: int) -> list[Any]:
+    values = []
+    for number, scalar in enumerate(column, start=before + 1):
+        try:
+            values.append(scalar.as_py())
+        except UnicodeDecodeError:
+            raise DataError(f"{where}, row {number}: not valid UTF-8; write the file anew from the source") from None
+        except (OverflowError, ValueError):
+            values.append(scalar)
+    return values
 
 
 def _without_nan(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_core.io import listed, read_table, table_kind
+from gecko_core.io import Record, listed, read_table, table_kind
 from gecko_eval.data.own_documents import own_documents
 from gecko_eval.data.sets import RetrievalSet
 
+_SCORES = {"score", "relevance", "rel", "grade", "label"}
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
@@ -43,7 +44,7 @@ def load_csv(
             raise DataError(f"{where}: an empty query or relevant_id")
         if doc_id not in documents:
             raise DataError(f"{where}: the relevant_id {doc_id!r} is not in {corpus_path}")
-        score = _score((record.optional_text("score") or "1").strip(), where)
+        score = _score(_score_of(record), where)
         judged = qrels.setdefault(ids.setdefault(query, f"q{len(ids)}"), {})
         if judged.setdefault(doc_id, score) != score:
             raise DataError(f"{where}: {doc_id!r} has another score for this query in an earlier row; keep one of them")
@@ -65,6 +66,14 @@ def load_csv(
         symmetric=symmetric,
         notes=own_documents({query_id: text for text, query_id in ids.items()}, documents, qrels)[1],
     )
+
+
+def _score_of(record: Record) -> str:
+    """The row's score as text; 1 where it has none."""
+    named = next((name for name in record.fields if name.lower() in _SCORES and name != "score"), None)
+    if "score" not in record.fields and named is not None:
+        raise DataError(f"{record.where}: the column {named!r} is not read; call it 'score', or leave it out")
+    return (record.optional_text("score") or "1").strip()
 
 
 def find_queries(path: Path) -> Path | None:

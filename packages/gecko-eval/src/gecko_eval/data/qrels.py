@@ -11,6 +11,7 @@ from gecko_core.io import read_lines
 from gecko_eval.data.sets import LARGEST_GRADE
 
 _HEADER_ENDS = {"score", "relevance", "rel", "grade", "label"}
+_DOCUMENT = re.compile("(corpus|doc|document|passage|pid)")
 _WHOLE = re.compile(r"[+-]?[0-9]+")  # Python's int() also takes 1_0 and other scripts' digits
 
 
@@ -79,7 +80,10 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of a qrels file, without its header and blank lines."""
     for number, line in read_lines(path):
         cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
-        if line.strip() and not (number == 1 and cells[-1].lower() in _HEADER_ENDS):
+        if number == 1 and cells and cells[-1].lower() in _HEADER_ENDS:
+            if _DOCUMENT.match(cells[0].lower()):
+                raise DataError(f"{path}:1: {cells[0]!r} comes first; the columns are query id, document id, score")
+        elif line.strip():
             yield number, cells
 
 

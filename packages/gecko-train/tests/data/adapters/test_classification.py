@@ -24,6 +24,20 @@ def test_classification_with_the_papers_unique_ids(read_records):
     assert all(row.label is None for row in rows)
 
 
+def test_a_rare_class_is_found_without_drawing_for_ever(read_records):
+    """With one row in n of another class, as many draws as rows were made for every row."""
+    records = [{"text": f"text {n}", "label": "rare" if n == 7 else "common"} for n in range(5_000)]
+    rows = read_records("classification", records, negatives=2)
+    assert len(rows) == 4_999
+    assert all({negative.text for negative in row.negatives} == {"text 7"} for row in rows)
+
+
+def test_classes_that_end_in_nul_are_others(read_records):
+    records = [{"text": f"t{n}", "label": "x\0" if n % 2 else "x"} for n in range(6)]
+    for row in read_records("classification", records):
+        assert int(row.query[1:]) % 2 == int(row.positive.text[1:]) % 2 != int(row.negatives[0].text[1:]) % 2
+
+
 def test_classes_are_texts_or_whole_numbers(read_records):
     labels = ["1", 1, 1.0, 2, "2"]
     rows = read_records("classification", [{"text": f"t{n}", "label": label} for n, label in enumerate(labels)])

@@ -160,12 +160,23 @@ def test_the_letter_of_an_option_is_no_passage(read_records, source, record):
 
 @pytest.mark.parametrize("source", ["pairs", "qa"])
 def test_pythons_lists_as_text_are_refused(read_records, source):
-    with pytest.raises(DataError, match="row 1: a Python list written as text"):
+    with pytest.raises(DataError, match="row 1: a list written as text"):
         read_records(source, [{"query": "q", "passage": "['one text', 'another']"}])
-    with pytest.raises(DataError, match="row 1: a Python dict written as text"):
-        read_records(source, [{"query": "q", "passage": "p", "answers": "{'text': [], 'answer_start': []}"}])
+    for answers in ("{'text': [], 'answer_start': []}", "{'text': array([], dtype=object), 'answer_start': array([])}"):
+        with pytest.raises(DataError, match=r"row 1: a (dict|object) written as text"):
+            read_records(source, [{"query": "q", "passage": "p", "answers": answers}])
+    for text in ('["a", null]', '["a", "b"] '):
+        with pytest.raises(DataError, match="row 1: a list written as text"):
+            read_records(source, [{"query": "q", "passage": text}])
     (row,) = read_records(source, [{"query": "q", "passage": "[1] see the footnote [2]"}])
     assert row.positive.text == "[1] see the footnote [2]"
+
+
+@pytest.mark.parametrize(("record", "options"), [({"label": None}, {}), ({"score": None}, {"min_score": 0.5})])
+def test_a_pair_of_which_nothing_is_said_is_no_positive(read_records, record, options):
+    key = next(iter(record))
+    with pytest.raises(DataError, match=f"row 1: '{key}' is empty, so whether the pair is a positive is not known"):
+        read_records("pairs", [{"query": "q", "positive": "p"} | record], **options)
 
 
 def test_an_empty_cell_is_no_value(read_records):

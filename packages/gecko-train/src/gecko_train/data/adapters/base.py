@@ -8,6 +8,7 @@ the wrong positive trains as smoothly as a right one.
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ POSITIVE_FIELDS = (
 )  # fmt: skip
 #: Of these, what somebody has chosen as the positive, whatever is said of an answer.
 _CHOSEN = ("positive", "pos", "positive_ctxs", "positive_passages")
+_ARRAY = re.compile(r"\barray\(")
 NEGATIVE_FIELDS = (
     "negative", "negatives", "neg", "negs", "hard_negative", "hard_negatives", "negative_passage", "negative_passages",
     "negative_document", "negative_documents", "negative_text", "negative_texts", "hard_negative_ctxs", "negative_ctxs",
@@ -202,10 +204,15 @@ def check_no_object(text: str, record: Record) -> None:
     Raises:
         DataError: it is.
     """
-    if text[:1] + text[-1:] in ("[]", "{}"):
+    text = text.strip()
+    if text[:1] + text[-1:] not in ("[]", "{}"):
+        return
+    kind = "object" if _ARRAY.search(text) else None  # as pandas writes numpy's
+    for read in (ast.literal_eval, json.loads):
         with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-            kind = type(ast.literal_eval(text)).__name__
-            raise DataError(f"{record.where}: a Python {kind} written as text ({text[:40]!r}); save it as JSON lines")
+            kind = kind or type(read(text)).__name__
+    if kind is not None:
+        raise DataError(f"{record.where}: a {kind} written as text ({text[:40]!r}); save it as JSON lines")
 
 
 def positive_documents(record: Record) -> list[Document]:
@@ -262,6 +269,13 @@ def is_positive(record: Record, settings: Settings) -> bool | None:
     """
     key = label_of(record)
     if key is None:
+        named = {name.lower(): name for name in reversed(record.fields)}
+        empty = next((named[name] for name in (*LABEL_FIELDS, *SCORE_FIELDS) if name in named), None)
+        if empty is not None and (settings.min_score is not None or empty.lower() in LABEL_FIELDS):
+            raise DataError(
+                f"{record.where}: {name_of(record, empty)} is empty, so whether the pair is a positive is not known; "
+                "fill it in or leave the row out"
+            )
         return None
     value = record.fields[key]
     if settings.min_score is not None:

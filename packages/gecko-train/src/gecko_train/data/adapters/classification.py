@@ -26,7 +26,9 @@ def classification_rows(records: Iterable[Record], settings: Settings) -> Iterat
     for record in records:
         texts.append(text_of(record, ("text", "sentence")))
         labels.append(_label(record))
-    by_label = {label: np.flatnonzero(np.array(labels) == label) for label in dict.fromkeys(labels)}
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    codes = np.array([numbers[label] for label in labels])
+    by_label = {label: np.flatnonzero(codes == number) for label, number in numbers.items()}
     if len(by_label) < 2:
         raise DataError(
             f"classification set with the one label {next(iter(by_label), None)!r}; at least two are needed"
@@ -39,11 +41,7 @@ def classification_rows(records: Iterable[Record], settings: Settings) -> Iterat
         partner = same_label[generator.integers(len(same_label))]
         if partner == index:
             partner = same_label[(np.searchsorted(same_label, index) + 1) % len(same_label)]
-        others: list[int] = []
-        while len(others) < settings.negatives:
-            candidate = int(generator.integers(len(texts)))
-            if labels[candidate] != label:
-                others.append(candidate)
+        others = [_of_another(codes, index, generator) for _ in range(settings.negatives)]
         mark = f" [{settings.seed:x}-{index:x}]" if settings.unique_ids else ""
         yield TrainingRow(
             settings.task,
@@ -53,6 +51,15 @@ def classification_rows(records: Iterable[Record], settings: Settings) -> Iterat
             settings.symmetric,
             label=None if settings.unique_ids else label,
         )
+
+
+def _of_another(codes: np.ndarray, index: int, generator: np.random.Generator) -> int:
+    """A row of another class than row ``index``, every one as likely."""
+    for _ in range(_DRAWS):
+        candidate = int(generator.integers(len(codes)))
+        if codes[candidate] != codes[index]:
+            return candidate
+    return int(generator.choice(np.flatnonzero(codes != codes[index])))  # where most rows are of one class
 
 
 def _label(record: Record) -> str:
@@ -72,4 +79,5 @@ def _label(record: Record) -> str:
     return str(int(value)) if isinstance(value, float) else str(value)
 
 
+_DRAWS = 64  # before the rows of other classes are counted out
 CLASSIFICATION = Adapter(classification_rows, "classification", symmetric=True, whole=True)
