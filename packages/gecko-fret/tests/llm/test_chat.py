@@ -35,6 +35,12 @@ def test_demonstrations_are_turns(tokenizer):
     assert body == "Passage: x\nQuery:</s><model>"
 
 
+def test_the_prefix_does_not_depend_on_the_day(tokenizer):
+    """As Llama 3.2's template has it: a build that went on after midnight had other prompts."""
+    prefix, _ = render_chat(tokenizer("{{ strftime_now('%d %b %Y') }}" + TURNS), DIALOGUE)
+    assert prefix.startswith("01 Jan 2025")
+
+
 def test_the_prefix_does_not_depend_on_what_is_asked(tokenizer):
     other = Dialogue(DIALOGUE.instruction, DIALOGUE.shown, "Passage: quite another\nQuery:")
     assert render_chat(tokenizer(TURNS), other)[0] == render_chat(tokenizer(TURNS), DIALOGUE)[0]

@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gecko_train.loop.parallel import own_device
+
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("parallel")]  # one process, which has the runs of all tests
 
 #: FSDP2 of PyTorch 2.6 asks a CPU's stream for what it has not.
@@ -127,3 +129,18 @@ def test_all_ranks_stop_early_when_the_first_one_does(tiny_backbone, tmp_path, s
     launch(start_training, 2, tiny_backbone, tmp_path / "run", 20, options={"patience": 3}, judged=True)
     assert [line["step"] for line in lines(tmp_path / "run")] == list(range(1, 7))
     assert (tmp_path / "run" / "checkpoints" / "step-000006").is_dir()
+
+
+def test_every_rank_has_a_gpu_of_its_own(monkeypatch):
+    """Models were loaded on the first GPU in all ranks, and moved by accelerate behind the trainer's back."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert own_device() is None
+    devices = []
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        devices.append(own_device())
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_device() is None

@@ -86,6 +86,17 @@ def test_the_best_checkpoint_is_kept_beside_the_last(trainer, tiny_model, row_se
     assert [kept.step for kept in checkpoint.checkpoints(tmp_path / "checkpoints")] == [4, 8, 10]
 
 
+def test_the_best_checkpoint_stays_where_nothing_is_evaluated(trainer, tiny_model, row_set, tmp_path):
+    """An evaluation may say nothing (`None`); the checkpoint of that step took the best one's place."""
+    scores = {2: 0.9, 4: 0.5, 6: None, 8: 0.4}
+    run = trainer(
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=8, checkpoint_every=2, keep_checkpoints=2,
+        hook=lambda step, model: scores[step],
+    )  # fmt: skip
+    run.train()
+    assert [kept.step for kept in checkpoint.checkpoints(tmp_path / "checkpoints")] == [2, 6, 8]
+
+
 def test_bf16_autocast_leaves_the_weights_in_fp32(trainer, tiny_model, row_set, tmp_path):
     trainer(tiny_model, [row_set("a", 32)], tmp_path, max_steps=2, precision="bf16").train()
     assert {parameter.dtype for parameter in tiny_model.parameters()} == {torch.float32}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from gecko_fret.llm.protocol import Dialogue, JsonForm
@@ -50,10 +51,16 @@ def chat_messages(dialogue: Dialogue, *, system: bool = True, form: JsonForm | N
     return _with_instruction(dialogue.instruction, turns, system=system)
 
 
+#: What a template that tells the model the day is told: a build that goes on tomorrow has the same prompts.
+_DAY = datetime(2025, 1, 1)
+
+
 def _rendered(tokenizer: Any, instruction: str, turns: list[tuple[str, str]]) -> str:
     import jinja2
 
-    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    options = {
+        "tokenize": False, "add_generation_prompt": True, "enable_thinking": False, "strftime_now": _DAY.strftime,
+    }  # fmt: skip
     try:
         return tokenizer.apply_chat_template(_with_instruction(instruction, turns, system=True), **options)
     except jinja2.exceptions.TemplateError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def prepare_first_pass(build: BuildContext, progress: Progress) -> None:
     if not build.config.retrieve.first_pass or folder.exists():
         return
     queries = [query for query in build.parts(FILTER) if query.seed_id is not None]
-    embedder = build.models.embedder(build.config.embedder)
+    # A copy: the caller's, or the one that other steps go on with, stays what it was.
+    embedder = copy.deepcopy(build.models.embedder(build.config.embedder))
     progress.start("train", len(queries), 0, "queries")
     train_first_pass(embedder, queries, build.corpus, build.config.seed, on_step=progress.advance)
     progress.finish()

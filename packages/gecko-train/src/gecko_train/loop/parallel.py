@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
 from gecko_train.loop.frozen import transformer_layers
+
+
+def own_device() -> str | None:
+    """The GPU of this rank, as torchrun numbers them; None where a model is put on the best device that there is.
+
+    Before there is a process group: "cuda" alone is the first GPU, in every rank.
+    """
+    rank = os.environ.get("LOCAL_RANK", "")
+    if not rank.isdecimal() or not torch.cuda.is_available():
+        return None
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"
 
 
 def world() -> tuple[int, int]:

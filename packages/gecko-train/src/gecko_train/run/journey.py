@@ -264,13 +264,14 @@ class Journey:
     def load(self, model: JourneyModel) -> Gecko:
         """The model: the one in memory, or read from its folder."""
         from gecko_core import Gecko
+        from gecko_train.loop.parallel import own_device
         from gecko_train.run.stage import load_student
 
         if self._model is None or self._model[0] != model:
             self.forget_model()
             if model.stage:
                 path = self.folder.path / model.folder
-                loaded = Gecko.from_pretrained(path)
+                loaded = Gecko.from_pretrained(path, device=own_device())
                 loaded.base_model = read_json(path / "gecko.json").get("base_model")  # not the name of our folder
             else:
                 loaded = load_student(self.recipe.student)

@@ -43,13 +43,15 @@ def load_student(config: StudentConfig, device: str | None = None) -> Gecko:
 
     Args:
         config: the model and its dims.
-        device: None for the best one there is.
+        device: None for this rank's GPU, or the best device there is.
 
     Raises:
         ConfigError: dims wider than the model.
     """
     from gecko_core import Gecko
+    from gecko_train.loop.parallel import own_device
 
+    device = device or own_device()
     if config.backbone:
         model = Gecko.from_backbone(config.model, dims=tuple(config.dims), device=device)
     else:
