@@ -205,7 +205,8 @@ class Mine:
         """Why a query is not to be trained on, or None."""
         if self._contaminated is None:
             return None
-        passages = dict.fromkeys(name for name in (positive and positive.id, query.seed_id) if name is not None)
+        whose = (None if positive is None else positive.id, query.seed_id)
+        passages = dict.fromkeys(name for name in whose if name is not None)
         reasons = (self._contaminated.find(query.query), *map(self._contamination, passages))
         return next(filter(None, reasons), None)
 
