@@ -154,9 +154,13 @@ def random_model(family, tokenizer, **settings):
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **(SMALL | settings))
-    return AutoModelForCausalLM.from_config(
-        config, attn_implementation=settings.get("attn_implementation", "sdpa")
-    ).eval()
+    attention = settings.get("attn_implementation", "sdpa")
+    try:
+        return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    except ValueError as error:  # Gemma 2 from transformers 5.24 on: it caps logits, which fused attention cannot
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        pytest.skip(f"{family} has no fused attention in this version of transformers")
 
 
 FAMILIES = {
