@@ -44,6 +44,17 @@ def test_test_labels_missing_from_training_are_refused(tmp_path, write_jsonl):
         local_set(tmp_path).load()
 
 
+@pytest.mark.parametrize(("trained", "tested"), [((2, 3), (2, 3)), (("a", "b", "c", "d"), ("c", "d"))])
+def test_two_classes_of_the_test_may_have_any_numbers(embedder, tmp_path, write_jsonl, trained, tested):
+    """mteb asks scikit-learn for the average precision of class 1, which there must be."""
+    for split, labels in (("train", trained), ("test", tested)):
+        rows = [{"text": f"word{label} {i}", "label": label} for i in range(40) for label in labels]
+        write_jsonl(tmp_path / "two" / f"{split}.jsonl", rows)
+    entries = entries_for(["two"], tmp_path)
+    results = run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)["tasks"][entries[0].name]
+    assert results["scores"]["64"]["main"] > 0.9
+
+
 @pytest.mark.parametrize("order", [(), ("yes", "no")])
 def test_two_named_classes_are_numbered_and_scored(embedder, tmp_path, write_jsonl, make_public, order):
     rows = [{"text": f"{label} {i}", "label": label} for i in range(40) for label in ("no", "yes")]

@@ -39,11 +39,15 @@ class Classification(LabelledKind):
             raise DataError(f"{folder}: no label of test.jsonl stands in train.jsonl; are they of one set?")
 
     def convert(self, splits: Mapping[str, Columns], public: PublicContent | None) -> None:
-        """Number the labels, as in mteb's own sets; its metrics for two classes ask for 0 and 1."""
+        """Number the labels, as in mteb's own sets; its metrics for two classes ask for 0 and 1 in the test."""
         names = {label for columns in splits.values() for label in columns["label"]}
-        if not any(isinstance(name, str) for name in names):
+        tested = set(splits["test"]["label"])
+        two = len(tested) == 2
+        if not any(isinstance(name, str) for name in names) and (not two or 1 in tested):
             return
-        order = public.labels if public is not None and set(public.labels) == names else sorted(names, key=str)
+        order = sorted(names, key=lambda name: (two and name not in tested, str(name)))
+        if public is not None and set(public.labels) == names:
+            order = list(public.labels)
         number = {name: i for i, name in enumerate(order)}
         for columns in splits.values():
             columns["label"] = [number[label] for label in columns["label"]]
