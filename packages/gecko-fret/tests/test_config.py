@@ -58,6 +58,8 @@ def test_file_and_overrides(tmp_path):
         ("mine.k=1", r"unknown key 'mine.k'; did you mean 'rrf_k'\? \(known here: fuse, rrf_k"),
         ("generate.seeds=many", r"generate.seeds: .*given: 'many'"),
         ("retrieve.seed_top_k=30", r"retrieve.seed_top_k \(30\) is above retrieve.candidates \(20\)"),
+        ("generate.min_words=50", r"generate.min_words \(50\) is above generate.max_words \(40\)"),
+        ("enrich.min_length=9", r"enrich.min_length \(9.0\) is above enrich.max_length \(4.0\)"),
         ("llm.backend=openai", "needs llm.url"),
         ("llm.backend=llamacpp", "llm.backend: 'llamacpp' is no backend"),
         ("seeds", "write it as section.key=value"),

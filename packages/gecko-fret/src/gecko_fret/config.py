@@ -158,6 +158,12 @@ class GenerateConfig(Section):
                 raise ValueError(f"per_source: {source} must be at least 1; to have none, leave it out of sources")
         return self
 
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> GenerateConfig:
+        if self.min_words > self.max_words:
+            raise ValueError(f"generate.min_words ({self.min_words}) is above generate.max_words ({self.max_words})")
+        return self
+
     @property
     def grounds(self) -> bool:
         """Whether it is measured how much likelier the passage makes each query."""
@@ -202,6 +208,12 @@ class EnrichConfig(Section):
     max_length: float = Field(default=4.0, gt=0, description="most words, likewise; 40 are never too many")
     language: str | None = Field(default=None, description="answers must look like this language (ISO 639-1)")
     part_size: int = Field(default=32, ge=1, description="passages per part")
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> EnrichConfig:
+        if self.min_length > self.max_length:
+            raise ValueError(f"enrich.min_length ({self.min_length}) is above enrich.max_length ({self.max_length})")
+        return self
 
 
 class RetrieveConfig(Section):

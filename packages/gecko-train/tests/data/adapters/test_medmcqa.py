@@ -41,6 +41,7 @@ def test_where_it_does_not_show_it_must_be_said(read_records):
         (question(4), "the right option is the last counted from 1, in set, row 1 the first counted from 0"),
         (question(7), "the right option is number 7 of 4, counted from 0"),
         (question("b"), "'cop' is 'b'; expected the number"),
+        (question("--1"), "'cop' is '--1'; expected the number"),
         (question(1.5), r"'cop' is 1\.5; expected the number"),
         (question(1, opb=["x"]), "a document is a list"),
         ({"question": "q", "options": {"A": "x", "B": "y"}, "answer_index": 1}, "'options' is a dict"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from gecko_core.io import Record
 from gecko_train.data.adapters.base import Adapter, Settings, documents_of, text_of
 from gecko_train.data.rows import Document, TrainingRow
 
+_NUMBER = re.compile(r"-?[0-9]{1,8}")
 _LETTERS = ("opa", "opb", "opc", "opd")
 
 
@@ -58,7 +60,7 @@ def _whole(record: Record, key: str) -> int | None:
     value = record.fields.get(key)
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) < 9:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         return int(value)
     if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
         return int(value)
