@@ -1,18 +1,22 @@
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
 
-from gecko_core.errors import DataError
-from gecko_train.config import BlocksConfig
+from gecko_core.errors import ConfigError, DataError
+from gecko_train.config import BlocksConfig, TrainerConfig
 from gecko_train.data.blocks import BlockSet
+from gecko_train.data.mixture import Mixture
 from gecko_train.data.rows import Document, RowSet, TrainingRow
 from gecko_train.data.streams import StreamedSet
 from gecko_train.loop import checkpoint
+from gecko_train.loop.trainer import Trainer
 from gecko_train.loop.watch import read_metrics
+from gecko_train.loss.objective import Objective, ObjectiveConfig
 
 
 def test_training_lowers_the_loss_and_leaves_checkpoints_and_curves(trainer, tiny_model, row_set, tmp_path):
@@ -243,3 +247,13 @@ def test_steps_that_have_nothing_to_compare_stop_before_anything_is_saved(traine
             made.train()
         assert checkpoint.latest(tmp_path / str(steps) / "checkpoints") is None
     assert torch.equal(weights(tiny_model), before)
+
+
+def test_more_ranks_than_a_batch_has_rows_are_refused_before_training(tiny_model, tmp_path):
+    """Rows that have a query or a passage in common are in batches of their own: a rank had none, and failed late."""
+    rows = [TrainingRow("t", f"query {n % 2}", Document(f"passage {n}")) for n in range(8)]
+    mixture = Mixture([RowSet.from_rows("alike", rows)], batch_size=8)
+    ranks = SimpleNamespace(process_index=0, num_processes=3, is_main_process=True)
+    objectives = [Objective(ObjectiveConfig(), dims=tiny_model.dims)]
+    with pytest.raises(ConfigError, match="a batch of 2 rows is too small for 3 ranks"):
+        Trainer(tiny_model, mixture, objectives, TrainerConfig(batch_size=8), tmp_path, accelerator=ranks)

@@ -129,7 +129,9 @@ class Trainer:
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.teacher = self._vectors_of(teacher)
         self._useless = check_sets(mixture.sets, self.objectives)
-        smallest = min(min(len(row_set), mixture.batch_size) for row_set in mixture.sets)
+        # Ranks share a batch, whose rows have no query or passage in common.
+        distinct = [rows for _, rows, _ in mixture.small_batches()] if self.world_size > 1 else []
+        smallest = min(mixture.batch_size, *map(len, mixture.sets), *distinct)
         if smallest < self.world_size:
             raise ConfigError(f"a batch of {smallest} rows is too small for {self.world_size} ranks; use fewer ranks")
         self.total_steps = config.max_steps or max(1, round(config.epochs * mixture.steps_per_epoch))
