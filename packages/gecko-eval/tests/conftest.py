@@ -16,7 +16,6 @@ class WordHashModel:
     """What evaluation needs of a Gecko, without weights: a text is the sum of its words' fixed random vectors."""
 
     dim, dims, device, prompt_style = 64, (64, 16), torch.device("cpu"), "plain"
-    truncate_dim = None
 
     def __init__(self, salt: str = "") -> None:
         self.salt = salt
@@ -51,7 +50,7 @@ class WordHashModel:
         self.texts_encoded += len(texts)
         self.largest_call = max(self.largest_call, len(texts))
         rows = np.stack([sum((self._word(w) for w in t.lower().split()), np.zeros(self.dim)) + 1e-6 for t in texts])
-        rows = rows[:, : truncate_dim or self.truncate_dim]
+        rows = rows[:, : truncate_dim or getattr(self, "truncate_dim", None)]
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     def encode_queries(self, texts, task="search result", **kwargs):

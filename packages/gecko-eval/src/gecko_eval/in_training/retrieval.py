@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def evaluate_retrieval(
     """
     dims = check_dims(model.dim, model.dims if dims is None else dims)
     total, done = len(data.queries) + len(data.docs), len(data.queries)
-    queries = _tensor(model.encode_queries(list(data.queries), task=data.task, truncate_dim=model.dim), model)
+    queries = _tensor(model.encode_queries(list(data.queries), task=data.task, **whole_width(model)), model)
     if progress:
         progress(done, total)
     # One more than recall needs where a query's own document is dropped from its ranking.
@@ -80,6 +80,11 @@ def evaluate_retrieval(
         if progress:
             progress(done, total)
     return {dim: _scores(best[dim].result().rows, data) for dim in dims}
+
+
+def whole_width(model: Any) -> dict[str, int]:
+    """Options of ``encode*`` for all components, where a model gives fewer by default."""
+    return {"truncate_dim": model.dim} if getattr(model, "truncate_dim", None) else {}
 
 
 def check_dims(full: int, dims: Sequence[int]) -> tuple[int, ...]:
@@ -98,10 +103,10 @@ def _encode_documents(model: Gecko, data: RetrievalSet, rows: slice) -> np.ndarr
     texts = list(data.docs[rows])
     titles = None if data.titles is None else list(data.titles[rows])
     if not data.symmetric:
-        return model.encode_documents(texts, titles=titles, truncate_dim=model.dim)
+        return model.encode_documents(texts, titles=titles, **whole_width(model))
     if titles is not None:
         texts = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
-    return model.encode_queries(texts, task=data.task, truncate_dim=model.dim)
+    return model.encode_queries(texts, task=data.task, **whole_width(model))
 
 
 def _tensor(embeddings: np.ndarray, model: Gecko) -> torch.Tensor:

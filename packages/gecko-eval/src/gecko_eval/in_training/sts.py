@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gecko_eval.data.sets import StsSet
-from gecko_eval.in_training.retrieval import check_dims
+from gecko_eval.in_training.retrieval import check_dims, whole_width
 from gecko_eval.metrics import spearman
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def evaluate_sts(model: Gecko, data: StsSet, dims: Sequence[int] | None = None) 
     dims = check_dims(model.dim, model.dims if dims is None else dims)
     texts = list(dict.fromkeys([*data.sentences1, *data.sentences2]))
     position = {text: i for i, text in enumerate(texts)}
-    vectors = model.encode(texts, task=data.task, truncate_dim=model.dim)
+    vectors = model.encode(texts, task=data.task, **whole_width(model))
     first = vectors[[position[text] for text in data.sentences1]].astype(np.float64)
     second = vectors[[position[text] for text in data.sentences2]].astype(np.float64)
     return {dim: spearman(_cosine(first[:, :dim], second[:, :dim]), np.asarray(data.scores)) for dim in dims}

@@ -70,7 +70,10 @@ class GeckoEmbedder:
 
     def __init__(self, model: Gecko, label: str, progress: bool = False, record: dict[str, Any] | None = None) -> None:
         self.model, self.label, self.progress = model, label, progress
-        self.dim, self.dims = model.dim, (model.truncate_dim,) if model.truncate_dim else tuple(model.dims)
+        self.dim, self.dims = model.dim, tuple(model.dims)
+        self._whole: dict[str, int] = {}
+        if short := getattr(model, "truncate_dim", None):  # by default it gives so many components, here all
+            self.dims, self._whole = (short,), {"truncate_dim": model.dim}
         self.record = record or {}
         self.prompts: dict[str, TaskPrompt] = {}
         self.precision = _precision(model)
@@ -89,9 +92,7 @@ class GeckoEmbedder:
 
     def embed(self, texts: list[str]) -> np.ndarray:
         """See ``TextEmbedder``."""
-        return np.asarray(
-            self.model.encode(texts, task=None, progress=self.progress, truncate_dim=self.dim), dtype=np.float32
-        )
+        return np.asarray(self.model.encode(texts, task=None, progress=self.progress, **self._whole), dtype=np.float32)
 
 
 def _precision(model: Gecko) -> str:
