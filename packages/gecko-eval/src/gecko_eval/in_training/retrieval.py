@@ -82,7 +82,7 @@ def evaluate_retrieval(
     return {dim: _scores(best[dim].result().rows, data) for dim in dims}
 
 
-def whole_width(model: Any) -> dict[str, int]:
+def whole_width(model: Any) -> dict[str, Any]:
     """Options of ``encode*`` for all components, where a model gives fewer by default."""
     return {"truncate_dim": model.dim} if getattr(model, "truncate_dim", None) else {}
 

@@ -71,7 +71,7 @@ class GeckoEmbedder:
     def __init__(self, model: Gecko, label: str, progress: bool = False, record: dict[str, Any] | None = None) -> None:
         self.model, self.label, self.progress = model, label, progress
         self.dim, self.dims = model.dim, tuple(model.dims)
-        self._whole: dict[str, int] = {}
+        self._whole: dict[str, Any] = {}
         if short := getattr(model, "truncate_dim", None):  # by default it gives so many components, here all
             self.dims, self._whole = (short,), {"truncate_dim": model.dim}
         self.record = record or {}
