@@ -108,6 +108,22 @@ def test_a_gguf_model_is_read_as_it_is_where_no_copy_is_wanted(gguf, monkeypatch
     assert not gguf.cache.exists()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no home"), PermissionError(13, "not yours")])
+def test_without_a_home_the_file_is_read_as_it_is(gguf, monkeypatch, error):
+    """As in a container whose user has none, or that of root."""
+
+    def home():
+        raise error
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(loading.Path, "home", home)
+    load_causal_lm(gguf.model, torch.bfloat16)
+    assert gguf.read == ["model.gguf"]
+    assert not gguf.cache.exists()
+    with pytest.raises(ModelError, match="no tokenizer"):  # of the file, which holds none
+        load_tokenizer(gguf.model)
+
+
 def test_a_damaged_copy_is_named(gguf):
     folder = Path(plain_folder(gguf.model))
     (folder / "model.safetensors").write_bytes(b"")

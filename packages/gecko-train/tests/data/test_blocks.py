@@ -79,6 +79,14 @@ def test_the_fingerprint_is_of_what_the_plan_depends_on():
     assert block_set(ring(), seed=1).fingerprint != same
 
 
+def test_missing_hard_negatives_are_in_the_fingerprint():
+    whole = [TrainingRow("t", "q", Document("a"), (Document("n"), Document("x")))]
+    missing = [TrainingRow("t", "q", Document("a"), (Document("a"), Document("n"), Document("x")))]
+    first, second = (block_set(rows, hard_negatives=1) for rows in (whole, missing))
+    assert (first._own_hard.tolist(), second._own_hard.tolist()) == ([1], [0])
+    assert first.fingerprint != second.fingerprint
+
+
 def test_rows_come_back_with_all_their_candidates():
     rows = ring(5, 4) + ring(5, 4, answered=False)
     blocks = block_set(rows)

@@ -80,25 +80,20 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tiny_backbone, tmp_p
     assert steps[0] == steps[1]
 
 
-def test_the_best_checkpoint_is_kept_beside_the_last(trainer, tiny_model, row_set, tmp_path):
-    scores = {2: 0.1, 4: 0.9, 6: 0.2, 8: 0.3, 10: 0.4}
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ({2: 0.1, 4: 0.9, 6: 0.2, 8: 0.3, 10: 0.4}, [4, 8, 10]),
+        ({2: 0.9, 4: 0.5, 6: None, 8: 0.4}, [2, 6, 8]),  # nothing was evaluated: the best one lost its place
+    ],
+)
+def test_the_best_checkpoint_is_kept_beside_the_last(trainer, tiny_model, row_set, tmp_path, scores, kept):
     run = trainer(
-        tiny_model, [row_set("a", 32)], tmp_path, max_steps=10, checkpoint_every=2, keep_checkpoints=2,
+        tiny_model, [row_set("a", 32)], tmp_path, max_steps=max(scores), checkpoint_every=2, keep_checkpoints=2,
         hook=lambda step, model: scores[step],
     )  # fmt: skip
     run.train()
-    assert [kept.step for kept in checkpoint.checkpoints(tmp_path / "checkpoints")] == [4, 8, 10]
-
-
-def test_the_best_checkpoint_stays_where_nothing_is_evaluated(trainer, tiny_model, row_set, tmp_path):
-    """An evaluation may say nothing (`None`); the checkpoint of that step took the best one's place."""
-    scores = {2: 0.9, 4: 0.5, 6: None, 8: 0.4}
-    run = trainer(
-        tiny_model, [row_set("a", 32)], tmp_path, max_steps=8, checkpoint_every=2, keep_checkpoints=2,
-        hook=lambda step, model: scores[step],
-    )  # fmt: skip
-    run.train()
-    assert [kept.step for kept in checkpoint.checkpoints(tmp_path / "checkpoints")] == [2, 6, 8]
+    assert [left.step for left in checkpoint.checkpoints(tmp_path / "checkpoints")] == kept
 
 
 def test_bf16_autocast_leaves_the_weights_in_fp32(trainer, tiny_model, row_set, tmp_path):

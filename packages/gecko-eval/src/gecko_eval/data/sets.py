@@ -60,10 +60,10 @@ class RetrievalSet:
             if unknown is not None:
                 where = f"{self.name}: qrels of query {query_id!r}"
                 raise DataError(f"{where} name the document {unknown!r}, which is not in the corpus")
-            grades = (grade for grade in judged.values() if not is_whole(grade, -LARGEST_GRADE, LARGEST_GRADE))
-            for grade in grades:
+            wrong = [grade for grade in judged.values() if not is_whole(grade, -LARGEST_GRADE, LARGEST_GRADE)]
+            if wrong:
                 raise DataError(
-                    f"{self.name}: qrels of query {query_id!r} have the grade {str(grade)[:40]}; grades are whole "
+                    f"{self.name}: qrels of query {query_id!r} have the grade {str(wrong[0])[:40]}; grades are whole "
                     f"numbers up to {LARGEST_GRADE}"
                 )
         bare = [q for q in self.query_ids if not self.qrels.get(q)]

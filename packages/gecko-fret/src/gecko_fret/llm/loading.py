@@ -33,9 +33,10 @@ def load_tokenizer(model: str) -> Any:
     from gecko_core.backbones import check_tokenizer_files
 
     resolved = resolve(model)
-    unpacked = _unpacked(model, resolved)
-    if unpacked is not None and unpacked.is_dir():
-        resolved = Resolved(resolved.name, path=unpacked)
+    with suppress(DataError, OSError):  # no home, or one of somebody else: the file is read as it is
+        unpacked = _unpacked(model, resolved)
+        if unpacked is not None and unpacked.is_dir():
+            resolved = Resolved(resolved.name, path=unpacked)
     options = {"gguf_file": resolved.gguf_file} if resolved.gguf_file else {}
     if resolved.path is not None:
         check_tokenizer_files(resolved.path)
@@ -63,7 +64,7 @@ def load_causal_lm(model: str, dtype: torch.dtype, device: torch.device | None =
     device = device or torch.device("cpu")
     resolved = resolve(model)
     if dtype is torch.bfloat16 and _is_small(resolved):
-        with suppress(DataError):  # no room for it: the file is read as it is
+        with suppress(DataError, OSError):  # no room for it, or no home: the file is read as it is
             resolved = Resolved(resolved.name, path=Path(plain_folder(model)))
     return _load(model, resolved, dtype, device)
 
@@ -130,7 +131,10 @@ def _unpacked(model: str, resolved: Resolved, cache: str | Path | None = None) -
         return None
     from transformers import __version__
 
-    root = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko-fret" / "models"
+    try:
+        root = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko-fret" / "models"
+    except RuntimeError:
+        raise DataError("there is no home folder to keep an unpacked model in; set XDG_CACHE_HOME") from None
     return root / f"{Path(model).stem}-{model_content(model)[:12]}-transformers-{__version__}"
 
 

@@ -157,8 +157,13 @@ class BlockSet:
         digest = hashlib.sha256(f"blocks {self.name} {self.seed} {self._hard} {self.options}".encode())
         for task, query in self._queries:
             digest.update(f"{task}\0{query}\0".encode("utf-8", "surrogatepass"))
-        parts = (self._answered, self._offsets, self._candidates, self._scores, self._document_ids)
-        for numbers in (*parts, self._own_hard):
+        parts: list[np.ndarray] = [
+            self._answered, self._offsets, self._candidates, self._scores, self._document_ids,
+        ]  # fmt: skip
+        all_there = self._answered * np.minimum(self._hard, np.diff(self._offsets) - 1)
+        if (self._own_hard != all_there).any():  # else the plan is what it was before they were counted
+            parts.append(self._own_hard)
+        for numbers in parts:
             digest.update(np.ascontiguousarray(numbers).view(np.uint8).data)
         return digest.hexdigest()
 
