@@ -52,6 +52,16 @@ def test_a_set_with_fewer_distinct_rows_than_a_batch_gives_all_it_has():
         assert {row.query for row in streamed.rows(streamed.batch(number, 8))} == {"q0", "q1", "q2"}
 
 
+@pytest.mark.parametrize("said", [5, 90, 100_000])
+def test_batches_are_whole_whatever_the_recipe_says_of_the_size(said):
+    """Copies that fill the window are passed over, though the set is said to be shorter than they are."""
+    texts = ["copy"] * 70 + [f"other {number}" for number in range(20)]
+    streamed = StreamedSet(
+        "s", lambda: (TrainingRow("t", f"q {text}", Document(text)) for text in texts), said, window=8
+    )
+    assert [len(streamed.batch(number, 12)) for number in range(8)] == [12] * 8
+
+
 def test_an_empty_stream_is_named():
     with pytest.raises(DataError, match=r"training set s: no rows"):
         stream(0, read=lambda: iter(())).batch(0, 4)

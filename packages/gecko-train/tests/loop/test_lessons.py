@@ -73,6 +73,19 @@ def test_what_teaches_something_is_not_stopped(made, fields):
     assert check_sets([made()], [objective(**fields)]) == []
 
 
+def test_hard_negatives_of_all_rows_do_not_go_with_classes():
+    """One row's negative may be of the class of another row, whose right answer it would be pushed away from."""
+    classes = RowSet.from_rows(
+        "classes", [TrainingRow("t", f"q{n}", Document(f"d{n}"), (Document("x"),), label=str(n % 3)) for n in range(6)]
+    )
+    message = "set classes: its rows have classes, .* give this set `objective: {negatives_scope: own}`"
+    with pytest.raises(DataError, match=message):
+        check_sets([pairs(), classes], [objective(negatives_scope="batch")] * 2)
+    for fields in ({}, {"negatives_scope": "batch", "hard_negatives": 0}):
+        assert check_sets([pairs(), classes], [objective(**fields)] * 2) == []
+    assert check_sets([pairs(negatives=(Document("x"),))], [objective(negatives_scope="batch")]) == []
+
+
 def test_only_one_of_several_sets_must_teach_and_the_others_are_named():
     useful = objective()
     [note] = check_sets([pairs(), texts()], [useful, useful])

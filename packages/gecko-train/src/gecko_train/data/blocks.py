@@ -151,6 +151,10 @@ class BlockSet:
         """Whether two candidates of one query are judged."""
         return bool((np.add.reduceat((~np.isnan(self._scores)).astype(np.int64), self._offsets[:-1]) > 1).any())
 
+    def has_labels(self) -> bool:
+        """Whether a row belongs to a class: none does."""
+        return False
+
     @property
     def fingerprint(self) -> str:
         """Identity of the plan: queries, candidates, scores and sizes."""

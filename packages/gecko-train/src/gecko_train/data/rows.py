@@ -228,6 +228,11 @@ class RowSet:
             for row in self._rows_with("scores", least=2)
         )
 
+    def has_labels(self) -> bool:
+        """Whether a row belongs to a class."""
+        labels = self._table.column("label")
+        return bool(labels.null_count < len(labels))
+
     def _answered(self) -> np.ndarray:
         """(N,) bool."""
         columns = [self._table.column(name) for name in ("query", "positive")]

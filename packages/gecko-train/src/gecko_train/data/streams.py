@@ -70,19 +70,20 @@ class StreamedSet:
         self._iterator = self._read()
         self._waiting: list[tuple[int, TrainingRow]] = []
         self._read_rows = self._next = 0
-        self._pass_began = 0
+        self._pass_began = self._passes = 0
         self._recent: deque[dict[int, TrainingRow]] = deque(maxlen=_KEPT)
 
     def _draw(self, size: int) -> np.ndarray:
         generator = set_generator(self.seed, self.name, self._next)
-        read_before, wanted = self._read_rows, max(self.window, size)
+        ended, wanted = self._passes, max(self.window, size)
         while True:
             self._fill(wanted)
             order = generator.permutation(len(self._waiting))
             ids = np.array([(row.query_id, row.positive_id) for _, row in self._waiting], dtype=np.int64)[order]
             kept = order[distinct(ids[:, 0], ids[:, 1], limit=size)]
-            # A window full of copies: read on, but not more than the whole set holds.
-            if len(kept) == size or self._read_rows - read_before >= 2 * max(self._rows, size):
+            # A window full of copies: read on, up to the end of a pass that began with this batch. That is the set's own
+            # end, since ``rows`` may be far from it.
+            if len(kept) == size or self._passes - ended >= 2:
                 break
             wanted = len(self._waiting) + size
         chosen = [self._waiting[index] for index in kept]
@@ -102,6 +103,7 @@ class StreamedSet:
                     raise DataError(f"training set {self.name}: no rows; a set needs at least one")
                 whole_set = self._read_rows - self._pass_began
                 self._pass_began, self._iterator = self._read_rows, self._read()
+                self._passes += 1
                 if len(self._waiting) >= min(wanted, whole_set):
                     return  # a window larger than the set would mix passes
                 continue

@@ -26,8 +26,12 @@ def check_sets(sets: Sequence[Any], objectives: Sequence[Objective]) -> list[str
         A note for each set that teaches nothing, beside others that do.
 
     Raises:
-        DataError: no set teaches anything, or no set has the scores that a term reads.
+        DataError: no set teaches anything, no set has the scores that a term reads, or a set would teach what is wrong.
     """
+    for row_set, objective in zip(sets, objectives, strict=True):
+        refusal = objective.refusal(row_set) if hasattr(row_set, "has_labels") else None
+        if refusal is not None:
+            raise DataError(f"set {row_set.name}: {refusal}")
     lacking = [
         objective.lacks(row_set) if hasattr(row_set, "has_answers") else {}
         for row_set, objective in zip(sets, objectives, strict=True)

@@ -128,6 +128,10 @@ class Holdings(Protocol):
         """Whether two documents of one row are judged."""
         ...
 
+    def has_labels(self) -> bool:
+        """Whether a row belongs to a class, so that the rows of that class are not negatives of each other."""
+        ...
+
 
 class Term(Protocol):
     """One summand of the loss over one global batch."""

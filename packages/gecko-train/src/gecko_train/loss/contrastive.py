@@ -93,6 +93,20 @@ class ContrastiveTerm:
         self.dims = tuple(dims)
         self.needs = Needs(documents=1 + config.hard_negatives)
 
+    def refusal(self, rows: Holdings) -> str | None:
+        """Why a set must not be trained on with these options, and the cure; None where it may be.
+
+        Args:
+            rows: the set.
+        """
+        config = self.config
+        if config.negatives_scope == "batch" and config.hard_negatives and rows.has_labels():
+            return (
+                "its rows have classes, and with objective.negatives_scope: batch a hard negative of one row may be of "
+                "another row's class; give this set `objective: {negatives_scope: own}`, or `label_ids: unique`"
+            )
+        return None
+
     def lack(self, rows: Holdings) -> str | None:
         """What a set lacks for the loss to learn from it, and the cure; None where it can.
 

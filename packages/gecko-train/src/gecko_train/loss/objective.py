@@ -142,6 +142,14 @@ class Objective:
         needs = [self._contrastive.needs, *(term.needs for _, term in self._terms.values())]
         return max(need.documents for need in needs)
 
+    def refusal(self, rows: Holdings) -> str | None:
+        """Why a set must not be trained on with these options, and the cure; None where it may be.
+
+        Args:
+            rows: the set.
+        """
+        return self._contrastive.refusal(rows) if self.config.contrastive_weight else None
+
     def lacks(self, rows: Holdings) -> dict[str, str]:
         """Say which terms that are on can learn nothing from a set.
 

@@ -6,9 +6,10 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import SetConfig
+from gecko_train.data.adapters.registry import ADAPTERS
 from gecko_train.data.rows import Document, RowSet, TrainingRow
 from gecko_train.data.sources.base import SourceContext
-from gecko_train.data.sources.registry import load_set
+from gecko_train.data.sources.registry import check_set, load_set
 
 
 def write_lines(path, records):
@@ -107,6 +108,12 @@ def test_a_message_names_the_column_that_was_asked_for(tmp_path, source, columns
             {"min_score": float("nan")},
             "options of source 'pairs': min_score: input should be a finite number",
         ),
+        (
+            "a.jsonl",
+            {"columns": {"negativ": "n"}},
+            r"source 'pairs' reads no column 'negativ' \(options.columns\); did you mean 'negative'",
+        ),
+        ("a.jsonl", {"columns": {"zzz": "n"}}, r"source 'pairs' reads no column 'zzz' .*; it reads A, a, anchor, "),
         ("a.jsonl", {"columns": ["query"]}, "options of source 'pairs': columns: input should be a valid dictionary"),
     ],
 )
@@ -115,6 +122,24 @@ def test_wrong_options_are_one_line(tmp_path, monkeypatch, path, options, messag
     write_lines(tmp_path / "a.jsonl", [{"query": "q", "positive": "p"}])
     with pytest.raises(ConfigError, match=message):
         load(source="pairs", path=path, options=options)
+
+
+def test_columns_of_every_source_may_be_renamed_to_what_it_reads():
+    """A name that an adapter reads and does not say would be refused."""
+    names = {
+        "pairs": ("query", "positive", "negative_3", "is_duplicate", "answers", "score"),
+        "qa": ("question", "snippets", "title", "is_impossible", "hard_negative_ctxs"),
+        "fever": ("claim", "evidences", "label", "neg2"),
+        "medmcqa": ("question", "opa", "cop", "options", "answer_index"),
+        "nli": ("premise", "hypothesis", "label", "lang"),
+        "hotpotqa": ("question", "context", "supporting_facts"),
+        "classification": ("sentence", "label_text"),
+    }
+    for source, columns in names.items():
+        check_set(SetConfig(source=source, path="x", options={"columns": {name: "its own" for name in columns}}))
+    for source in set(ADAPTERS) - {"pairs", "triplets", "miracl", "qa", "nq"}:
+        with pytest.raises(ConfigError, match="reads no column 'positiv"):
+            check_set(SetConfig(source=source, path="x", options={"columns": {"positivee": "its own"}}))
 
 
 def test_a_set_draws_as_many_negatives_as_its_own_objective_has(tmp_path):

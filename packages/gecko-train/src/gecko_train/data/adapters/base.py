@@ -50,6 +50,11 @@ _UNANSWERABLE = {
 #: What QuAC has in the place of an answer.
 _NO_ANSWER = "CANNOTANSWER"
 _YES, _NO = ("1", "true"), ("0", "false")
+#: What sources of pairs read, beside negatives with a number.
+PAIR_COLUMNS = frozenset(
+    (*QUERY_FIELDS, *POSITIVE_FIELDS, *NEGATIVE_FIELDS, *LABEL_FIELDS, *SCORE_FIELDS, *OPTION_FIELDS, *_UNANSWERABLE,
+     "answers")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class Adapter:
         symmetric: whether documents too are written in the query format, unless the recipe says otherwise.
         whole: whether it looks at all records before it gives the first row.
         reads: which of the settings ``min_score`` and ``count_from`` it reads.
+        columns: the columns that it knows, which a set's options may rename others to; empty: not said.
     """
 
     read: Callable[[Iterable[Record], Settings], Iterator[TrainingRow]]
@@ -89,6 +95,13 @@ class Adapter:
     symmetric: bool = False
     whole: bool = False
     reads: frozenset[str] = frozenset()
+    columns: frozenset[str] = frozenset()
+
+    def knows(self, column: str) -> bool:
+        """Whether it reads a column of this name; of adapters that do not say what they read, True."""
+        if not self.columns or column in self.columns:
+            return True
+        return self.columns >= PAIR_COLUMNS and _NUMBERED_NEGATIVE.fullmatch(column) is not None
 
 
 class RenamedFields(dict[str, Any]):

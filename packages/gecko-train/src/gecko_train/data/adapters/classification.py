@@ -80,4 +80,10 @@ def _label(record: Record) -> str:
 
 
 _DRAWS = 64  # before the rows of other classes are counted out
-CLASSIFICATION = Adapter(classification_rows, "classification", symmetric=True, whole=True)
+CLASSIFICATION = Adapter(
+    classification_rows,
+    "classification",
+    symmetric=True,
+    whole=True,
+    columns=frozenset({"text", "sentence", "label", "label_text"}),
+)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gecko_core.errors import DataError
 from gecko_core.io import Record
-from gecko_train.data.adapters.base import Adapter, Settings, required, text_of
+from gecko_train.data.adapters.base import PAIR_COLUMNS, Adapter, Settings, required, text_of
 from gecko_train.data.adapters.pairs import pair_rows
 from gecko_train.data.rows import Document, TrainingRow
 
@@ -52,4 +52,4 @@ def _decides(label: Any, record: Record) -> bool:
     return found
 
 
-FEVER = Adapter(fever_rows)
+FEVER = Adapter(fever_rows, columns=PAIR_COLUMNS | {"evidences"})

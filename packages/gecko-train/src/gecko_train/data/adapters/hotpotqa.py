@@ -57,4 +57,4 @@ def _sentences(record: Record, value: Any) -> list[str]:
     return value
 
 
-HOTPOTQA = Adapter(hotpotqa_rows)
+HOTPOTQA = Adapter(hotpotqa_rows, columns=frozenset({"question", "context", "supporting_facts"}))

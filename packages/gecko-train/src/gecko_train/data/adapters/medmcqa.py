@@ -83,4 +83,10 @@ def _count_from(answered: list[_Answered]) -> int:
     return 0 if last is None else 1
 
 
-MEDMCQA = Adapter(medmcqa_rows, "question answering", whole=True, reads=frozenset({"count_from"}))
+MEDMCQA = Adapter(
+    medmcqa_rows,
+    "question answering",
+    whole=True,
+    reads=frozenset({"count_from"}),
+    columns=frozenset({"question", "options", "answer_index", "cop", *_LETTERS}),
+)

@@ -37,4 +37,10 @@ def nli_rows(records: Iterable[Record], settings: Settings) -> Iterator[Training
             yield TrainingRow(settings.task, premise_text, Document(text), contradicted, settings.symmetric)
 
 
-NLI = Adapter(nli_rows, "semantic similarity", symmetric=True, whole=True)
+NLI = Adapter(
+    nli_rows,
+    "semantic similarity",
+    symmetric=True,
+    whole=True,
+    columns=frozenset({"premise", "hypothesis", "label", "lang"}),
+)

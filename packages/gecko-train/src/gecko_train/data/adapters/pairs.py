@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from gecko_core.errors import DataError
 from gecko_core.io import Record
 from gecko_train.data.adapters.base import (
+    PAIR_COLUMNS,
     POSITIVE_FIELDS,
     QUERY_FIELDS,
     Adapter,
@@ -90,5 +91,5 @@ def _rows(query: str, record: Record, wrong: tuple[Document, ...], settings: Set
         yield TrainingRow(settings.task, query, positive, others, settings.symmetric)
 
 
-PAIRS = Adapter(pair_rows, reads=frozenset({"min_score"}))
-MIRACL = Adapter(pair_rows, "question answering", reads=frozenset({"min_score"}))
+PAIRS = Adapter(pair_rows, reads=frozenset({"min_score"}), columns=PAIR_COLUMNS)
+MIRACL = Adapter(pair_rows, "question answering", reads=frozenset({"min_score"}), columns=PAIR_COLUMNS)

@@ -9,6 +9,7 @@ from typing import Any
 from gecko_core.errors import DataError
 from gecko_core.io import Record
 from gecko_train.data.adapters.base import (
+    PAIR_COLUMNS,
     QUERY_FIELDS,
     Adapter,
     Settings,
@@ -68,4 +69,9 @@ def _passages(record: Record) -> list[Document]:
     return documents
 
 
-QUESTION_ANSWERING = Adapter(question_answering_rows, "question answering", reads=frozenset({"min_score"}))
+QUESTION_ANSWERING = Adapter(
+    question_answering_rows,
+    "question answering",
+    reads=frozenset({"min_score"}),
+    columns=PAIR_COLUMNS.union(_PASSAGES, {"title"}),
+)

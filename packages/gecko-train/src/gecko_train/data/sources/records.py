@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -63,6 +64,12 @@ class AdaptedRecords(Source):
         for key in ("min_score", "count_from"):
             if getattr(options, key) is not None and key not in self.adapter.reads:
                 raise ConfigError(f"sets: source {config.source!r} does not read the option {key!r}; leave it out")
+        for column in options.columns:
+            if not self.adapter.knows(column):
+                known = sorted(self.adapter.columns)
+                like = difflib.get_close_matches(column, known, n=1)
+                cure = f"did you mean {like[0]!r}?" if like else f"it reads {', '.join(known)}"
+                raise ConfigError(f"sets: source {config.source!r} reads no column {column!r} (options.columns); {cure}")
         return options
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
