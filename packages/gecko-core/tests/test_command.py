@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gecko_core.command import run_command, run_typer
+from gecko_core.command import run_command, run_typer, with_homes
 
 COMMANDS = ["gecko_core", "gecko_fret", "gecko_train", "gecko_eval"]
 
@@ -124,3 +124,10 @@ def test_a_setting_that_the_shell_has_cut_is_told_with_its_cure(capsys):
     )
     for whole in (["--set", "a=[b, c]", "--set", "d={e: f}"], ["--set", "a=[b", "--out", "x"], ["--set"]):
         run_typer(lambda **_: 0, "gecko-fret", whole)  # what is no list at all is for the settings to refuse
+
+
+def test_a_home_is_expanded_behind_an_equals_sign_as_well(monkeypatch):
+    """Shells expand ``--out ~/x`` but not ``--out=~/x``, which would make a folder that is called ``~``."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    given = ["--out=~/runs", "--out=~", "~/as/it/is", "--set", "output=~/kept", "--task=a~b", "--model=~nosuch/x"]
+    assert with_homes(given) == ["--out=/home/ada/runs", "--out=/home/ada", *given[2:]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import StageConfig, dump_recipe, find_recipe, load_recipe, parse_recipe
 
 
@@ -251,3 +251,11 @@ def test_a_section_without_sets_has_the_sets_of_a_recipe_without_the_section():
         parse_recipe({"prefinetune": {"objective": 5}})
     with pytest.raises(ConfigError, match=r"prefinetune\.sets"):
         parse_recipe({"prefinetune": {"sets": []}})
+
+
+def test_an_output_folder_may_be_below_home(monkeypatch):
+    """YAML has no shell that would expand it."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert parse_recipe({"name": "x", "output": "~/runs/x"}).folder == Path("/home/ada/runs/x")
+    with pytest.raises(DataError, match="~nosuchuser/x: there is no user of that name"):
+        _ = parse_recipe({"name": "x", "output": "~nosuchuser/x"}).folder

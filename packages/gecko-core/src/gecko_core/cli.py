@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gecko_core.command import run_command
+from gecko_core.command import run_command, with_homes
 from gecko_core.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0 done, 2 for what the user can correct, 130 after Ctrl-C."""
 
     def command() -> None:
-        options = parser().parse_args(argv)
+        options = parser().parse_args(with_homes(argv))
         rows = _run(options)
         print(printable(f"{rows} embeddings in {options.output}"), file=sys.stderr)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +13,20 @@ from gecko_core.bars import choose_bars
 from gecko_core.errors import ConfigError, exit_on_error
 from gecko_core.threads import choose_waiting
 
-__all__ = ["run_command", "run_typer"]
+__all__ = ["run_command", "run_typer", "with_homes"]
+
+_HOME = re.compile(r"(--[a-z][a-z-]*=)(~.*)", re.DOTALL)
+
+
+def with_homes(arguments: Sequence[str] | None = None) -> list[str]:
+    """The arguments of a command line with ``--name=~/path`` as ``--name ~/path``: shells expand the latter alone.
+
+    Args:
+        arguments: those of the command line; by default the process's.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    matches = [(_HOME.fullmatch(argument), argument) for argument in given]
+    return [match[1] + os.path.expanduser(match[2]) if match else argument for match, argument in matches]
 
 
 def run_command(command: Callable[[], Any], arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +64,7 @@ def run_typer(app: Any, name: str, arguments: Sequence[str] | None = None) -> No
     Raises:
         SystemExit: see :func:`run_command`; also with the code that the application asks for.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = with_homes(arguments)
 
     def command() -> Any:
         _refuse_torn_settings(given)

@@ -19,6 +19,16 @@ def test_every_kind_is_recognised(data_root):
     assert recognise(data_root / "only_training") is None
 
 
+def test_columns_of_two_kinds_are_refused(data_root):
+    path = data_root / "similar" / "test.jsonl"
+    rows = [json.loads(line) | {"label": 1} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    message = r"test\.jsonl:1: the columns \(.*\) are those of STS as well as PairClassification; leave out what"
+    with pytest.raises(DataError, match=message):
+        local_set(path.parent)
+    assert {local.name: local.kind for local in discover(data_root)}["similar"] == "unreadable"
+
+
 def test_folders_of_folders_give_one_set_per_language(data_root, beir_folder):
     (data_root / "languages").mkdir()
     beir_folder.rename(data_root / "languages" / "sw")

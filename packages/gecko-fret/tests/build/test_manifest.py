@@ -48,3 +48,13 @@ def test_a_stage_has_seconds(folder):
 def test_a_manifest_that_was_only_begun_needs_no_description():
     assert fault_of({"stages": {}}) == ""
     assert "config" in fault_of({"stages": {"corpus": {}}})
+
+
+def test_a_manifest_without_its_list_of_parts_is_refused(folder):
+    """Whether parts are what was written would not be known; version 0.1 (format 1) had no list."""
+    manifest = read_json(folder / "manifest.json")
+    del manifest["parts"]
+    write_json(folder / "manifest.json", manifest)
+    with pytest.raises(DataError, match=r"manifest\.json: no 'parts'; restore the file"):
+        load_fret(folder)
+    assert fault_of(manifest | {"format": 1}) == ""

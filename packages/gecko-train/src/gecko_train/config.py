@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from gecko_core.errors import ConfigError
-from gecko_core.io import Section, describe_error, dump_settings, load_settings, parse_settings, read_yaml
+from gecko_core.io import Section, describe_error, dump_settings, load_settings, parse_settings, read_yaml, user_path
 from gecko_fret.config import FretConfig
 from gecko_train.loss.objective import ObjectiveConfig, ObjectiveFields
 
@@ -404,8 +404,12 @@ class Recipe(Section):
 
     @property
     def folder(self) -> Path:
-        """The output folder."""
-        return Path(self.output or f"runs/{self.name}")
+        """The output folder.
+
+        Raises:
+            DataError: it is below the home of a user that there is not.
+        """
+        return user_path(self.output or f"runs/{self.name}")
 
 
 def find_recipe(name: str) -> Path:

@@ -106,13 +106,20 @@ def recognise(folder: Path) -> Kind | None:
     """The kind of data in a folder, from its files and the first row of its test.jsonl; None where there is none.
 
     Raises:
-        DataError: test.jsonl cannot be read.
+        DataError: test.jsonl cannot be read, or its columns are those of several kinds.
     """
     by_files = next((kind for kind in KINDS if kind.recognise(folder, ())), None)
     if by_files is not None:  # a broken test.jsonl beside BEIR files does not matter
         return by_files
     fields = _first_fields(folder)
-    return next((kind for kind in KINDS if kind.recognise(folder, fields)), None)
+    kinds = [kind for kind in KINDS if kind.recognise(folder, fields)]
+    if len(kinds) > 1:
+        names = " as well as ".join(kind.name for kind in kinds)
+        raise DataError(
+            f"{find_file(folder, 'test.jsonl')}:1: the columns ({', '.join(fields)}) are those of {names}; leave out "
+            "what is not to be tested"
+        )
+    return kinds[0] if kinds else None
 
 
 def from_retrieval_set(data: RetrievalSet, folder: Path) -> LocalSet:

@@ -55,7 +55,9 @@ class _Stage(_Record):
 
 
 class _Manifest(_Record):
+    format: int = 1
     stages: dict[str, _Stage]
+    parts: Table = Field(default_factory=dict)
     config: _Config | None = None
     corpus: _Corpus | None = None
     models: _Models | None = None
@@ -74,6 +76,9 @@ class _Manifest(_Record):
         for name in ("config", "corpus", "models"):
             if self.stages and getattr(self, name) is None:
                 raise ValueError(f"no {name!r}")
+        # Version 0.1 (format 1) listed no parts. Without the list nobody can say whether they are what was written.
+        if self.format > 1 and not self.parts and any(stage.done for stage in self.stages.values()):
+            raise ValueError("no 'parts'")
         return self
 
 
