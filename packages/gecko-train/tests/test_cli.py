@@ -171,7 +171,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 def test_a_dry_run_shows_the_steps_and_leaves_no_folder(tmp_path, corpus_file, tiny_backbone, command):
     recipe = tmp_path / "mine.yaml"
     sets = [{"source": "title-body"}]
-    recipe.write_text(json.dumps({"name": "mine", "corpus": {"path": str(corpus_file)}, "finetune": {"sets": sets}}))
+    content = {"name": "mine", "corpus": {"path": str(corpus_file)}, "finetune": {"sets": sets}}
+    recipe.write_text(json.dumps(content | {"student": {"backbone": True}}))
     before = files(tmp_path)
     result = gecko_train(command, recipe, "--student", tiny_backbone, "--dry-run", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")

@@ -259,3 +259,11 @@ def test_an_output_folder_may_be_below_home(monkeypatch):
     assert parse_recipe({"name": "x", "output": "~/runs/x"}).folder == Path("/home/ada/runs/x")
     with pytest.raises(DataError, match="~nosuchuser/x: there is no user of that name"):
         _ = parse_recipe({"name": "x", "output": "~nosuchuser/x"}).folder
+
+
+def test_a_stage_whose_sets_all_have_no_weight():
+    sets = [{"source": "title-body", "weight": 0}, {"source": "title-body", "name": "other", "weight": 0}]
+    with pytest.raises(ConfigError, match=r"prefinetune: .*the weight of every set is 0, so there is nothing to train"):
+        parse_recipe({"name": "x", "prefinetune": {"sets": sets}})
+    sets[1]["weight"] = 0.5
+    parse_recipe({"name": "x", "prefinetune": {"sets": sets}})

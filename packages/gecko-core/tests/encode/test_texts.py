@@ -24,6 +24,9 @@ def test_a_single_string_is_not_a_list():
 def test_what_iterates_over_something_else_than_texts_is_refused(texts):
     with pytest.raises(DataError, match=r"querys (must come as a list|came as a)"):
         check_list(texts, "query")
+    for no_texts in (None, 5, True):
+        with pytest.raises(DataError, match=f"querys must come as a list of str, not as {type(no_texts).__name__}"):
+            check_list(no_texts, "query")
     check_list({"a": "text"}.values())
     check_list(iter(["text"]))
 

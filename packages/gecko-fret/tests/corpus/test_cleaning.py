@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from gecko_core.errors import ConfigError
-from gecko_fret.corpus.cleaning import NearDuplicates, clean_passages, looks_like
+from gecko_fret.corpus.cleaning import NearDuplicates, check_language, clean_passages, looks_like
 from gecko_fret.corpus.passages import Passage
 
 WORDS = [f"word{i}" for i in range(100)]
@@ -38,6 +38,16 @@ def test_missing_langid_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "py3langid", None)
     with pytest.raises(ConfigError, match=r"pip install 'gecko-fret\[language\]'"):
         looks_like("A text that is long enough to be judged.", "en")
+
+
+def test_a_language_that_nobody_can_tell_is_refused():
+    """Every text would be of another one, and be left out."""
+    pytest.importorskip("py3langid")
+    for language in (None, "en", "de", "zh"):
+        check_language("corpus.language", language)
+    for language in ("zz", "EN", "english", ""):
+        with pytest.raises(ConfigError, match=f"generate.language: '{language}' is no language .* one of ace, af, am"):
+            check_language("generate.language", language)
 
 
 def test_everything_left_out_is_listed_with_its_reason(monkeypatch):

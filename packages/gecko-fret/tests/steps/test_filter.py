@@ -243,3 +243,10 @@ def test_near_copies_by_their_words_in_order():
     assert is_near(["a", "b", "c", "d"], ["a", "b", "c", "e"])
     assert not is_near(["a", "b", "c", "d"], ["d", "c", "b", "a"])
     assert not is_near([], ["a", "b"])
+
+
+def test_a_language_that_cannot_be_told_stops_before_anything_is_written():
+    pytest.importorskip("py3langid")
+    FILTER.check(parse_config({"generate": {"language": "en"}}))
+    with pytest.raises(ConfigError, match=r"generate\.language: 'xx' is no language that can be told"):
+        FILTER.check(parse_config({"generate": {"language": "xx"}}))

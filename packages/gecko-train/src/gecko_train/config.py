@@ -280,6 +280,8 @@ class StageConfig(Section):
         weighted = [set_config.weight is not None for set_config in self.sets]
         if any(weighted) and not all(weighted):
             raise ValueError("give every set a weight, or none of them")
+        if all(set_config.weight == 0 for set_config in self.sets):
+            raise ValueError("the weight of every set is 0, so there is nothing to train on; give one a larger weight")
         return self
 
     has_known_items: ClassVar[bool] = False  # whether a run has items of its own that checkpoints can be judged by

@@ -122,6 +122,16 @@ def test_a_start_model_that_is_not_there(recipe):
         shown(plan_recipe, recipe)
 
 
+def test_a_start_model_without_the_dims_that_are_asked_for(recipe):
+    """Told without loading the model, which takes a while and, of the hub, a download."""
+    recipe["student"] |= {"model": "all-minilm-l6-v2", "backbone": False, "dims": [385, 64]}
+    message = r"student\.dims: 385 is wider than the 384 of all-minilm-l6-v2; name at most that"
+    with pytest.raises(ConfigError, match=message):
+        shown(plan_recipe, recipe)
+    with pytest.raises(ConfigError, match=message):
+        shown(plan_stage, recipe, "prefinetune")
+
+
 def test_masked_next_token_prediction_alone(recipe):
     plan = shown(plan_mntp, recipe | {"mntp": {"enabled": True}})
     assert plan.splitlines()[1] == "[1/1] masked next-token prediction"

@@ -58,6 +58,8 @@ def check_list(texts: Any, what: str = "text") -> None:
     """
     if isinstance(texts, str | bytes):
         raise DataError(f"{what}s must come as a list of str; wrap the single {what} in [ ]")
+    if not isinstance(texts, Iterable) and not hasattr(texts, "__getitem__"):
+        raise DataError(f"{what}s must come as a list of str, not as {type(texts).__name__}")
     if isinstance(texts, Mapping | set | frozenset) or hasattr(texts, "iterrows"):
         raise DataError(
             f"{what}s came as a {type(texts).__name__}, of which only keys, or nothing in order, could be read; give a "

@@ -76,19 +76,41 @@ def _near_duplicate(passage: Passage, near: NearDuplicates | None) -> tuple[str,
     return None if earlier is None else ("near_duplicate", f"nearly the text of {earlier}")
 
 
+def check_language(key: str, language: str | None) -> None:
+    """Check that texts can be told to be in a language; None is always possible.
+
+    Args:
+        key: of the configuration, for the message.
+        language: its value.
+
+    Raises:
+        ConfigError: py3langid is not installed, or does not know the language: every text would be of another one.
+    """
+    if language is None:
+        return
+    known = sorted({name for name, _ in _langid().rank("")})
+    if language not in known:
+        raise ConfigError(f"{key}: {language!r} is no language that can be told; use one of {', '.join(known)}")
+
+
 def looks_like(text: str, language: str) -> bool:
     """Whether langid identifies ``text`` as ``language`` (ISO 639-1). Fewer than 20 letters always pass.
 
     Raises:
         ConfigError: py3langid is not installed.
     """
+    py3langid = _langid()
+    if sum(character.isalpha() for character in text) < _MIN_LETTERS:
+        return True
+    return py3langid.classify(text)[0] == language
+
+
+def _langid() -> Any:
     try:
         import py3langid
     except ImportError:
         raise ConfigError("the language filter needs py3langid; pip install 'gecko-fret[language]'") from None
-    if sum(character.isalpha() for character in text) < _MIN_LETTERS:
-        return True
-    return py3langid.classify(text)[0] == language
+    return py3langid
 
 
 class NearDuplicates:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_fret.corpus.cleaning import clean_passages
+from gecko_fret.corpus.cleaning import check_language, clean_passages
 from gecko_fret.corpus.docstrings import documentation_passages
 from gecko_fret.corpus.passages import Corpus, Dropped
 from gecko_fret.corpus.readers import corpus_name, read_passages
@@ -40,10 +40,12 @@ def load_corpus(
 
     Raises:
         DataError: the corpus cannot be read or holds no passage; one line that names the file and the row.
-        ConfigError: an unknown ``deduplicate``, or a package that an option needs is not installed.
+        ConfigError: an unknown ``deduplicate``, a language that cannot be told, or a package that an option needs is
+            not installed.
     """
     if spec is None or str(spec) == PYTHON_DOCS:
         return python_docs(limit=limit, rules=rules)
+    check_language("corpus.language", language)
     dropped: list[Dropped] = []
     passages = clean_passages(
         read_passages(spec, split, rules),

@@ -222,13 +222,12 @@ class EnrichStep(PartStep[Passage, EnrichedText]):
         return {"enrich": load_prompt(config.enrich.prompt, EnrichBlock).hash} if config.enrich.prompt else {}
 
     def check(self, config: FretConfig) -> None:
-        """See ``Step.check``: a prompt that cannot be read, a language filter that is not installed."""
+        """See ``Step.check``: a prompt that cannot be read, a language that cannot be told."""
         if config.enrich.prompt:
             load_prompt(config.enrich.prompt, EnrichBlock)
-            if config.enrich.language:
-                from gecko_fret.corpus.cleaning import looks_like
+            from gecko_fret.corpus.cleaning import check_language
 
-                looks_like("a sentence that is long enough", config.enrich.language)
+            check_language("enrich.language", config.enrich.language)
 
     def estimate(self, plan: Plan) -> StepCost | None:
         """See ``Step.estimate``."""

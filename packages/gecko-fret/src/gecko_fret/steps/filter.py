@@ -268,7 +268,10 @@ class FilterStep(WholeStep[Query]):
         return [filtering, build.config.retrieve.part_size, *others]
 
     def check(self, config: FretConfig) -> None:
-        """See ``Step.check``: the log must be readable, and something must have the seeds that a first pass needs."""
+        """See ``Step.check``: a log that cannot be read, a first pass without seeds, a language that cannot be told."""
+        from gecko_fret.corpus.cleaning import check_language
+
+        check_language("generate.language", config.generate.language)
         if config.generate.log is not None:
             read_queries(config.generate.log)
         if config.retrieve.first_pass and config.generate.sources == ["log"]:

@@ -81,7 +81,7 @@ class StreamedSet:
             order = generator.permutation(len(self._waiting))
             ids = np.array([(row.query_id, row.positive_id) for _, row in self._waiting], dtype=np.int64)[order]
             kept = order[distinct(ids[:, 0], ids[:, 1], limit=size)]
-            # A window full of copies: read on, up to the end of a pass that began with this batch. That is the set's own
+            # A window full of copies: read on, up to the end of a pass that began with this batch. It is the set's own
             # end, since ``rows`` may be far from it.
             if len(kept) == size or self._passes - ended >= 2:
                 break

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gecko_core.errors import ConfigError, DataError, ModelError
-from gecko_core.folder import check_model, resolve
-from gecko_core.io import HUB, below_data_dir, file_hash, find_data, unreadable
+from gecko_core.folder import check_model, local_folder, read_layout, resolve
+from gecko_core.io import HUB, below_data_dir, file_hash, find_data, read_json, unreadable
 from gecko_fret.corpus import TEXT_SUFFIXES
 from gecko_train.config import StageConfig, StudentConfig
 from gecko_train.data.sources.registry import check_set, option_files
@@ -37,6 +37,50 @@ def stage_inputs(name: str, stage: StageConfig) -> Inputs:
     """
     found = {label: below_data_dir(path) for label, path in _paths(name, stage).items()}
     return found | (_model(f"{name}.teacher", stage.teacher) if stage.teacher else {})
+
+
+def check_student(student: StudentConfig) -> None:
+    """Check what can be told of the start model without loading it: that it is there, its layout and its width.
+
+    Args:
+        student: the section of the recipe.
+
+    Raises:
+        ModelError: it is not there, or no model that a student could start from.
+        ConfigError: dims wider than it is.
+    """
+    try:
+        check_model(student.model)
+        if student.backbone or resolve(student.model).gguf_file:
+            return  # it gets a projection to these dims
+        folder = local_folder(resolve(student.model))
+        layout = read_layout(folder)
+        layout.check_cosine(folder)
+        config = layout.transformer / "config.json"
+        width = read_json(config, error=ModelError, cure="fetch the model again").get("hidden_size")
+    except ModelError as error:
+        raise ModelError(f"student.model: {error}") from None
+    if layout.dense:
+        width = layout.dense[-1].out_features
+    if isinstance(width, int):  # else the backbone calls it otherwise, and tells when it is loaded
+        check_width(student, width)
+
+
+def check_width(student: StudentConfig, width: int) -> None:
+    """Check that a start model has the dims that are asked for.
+
+    Args:
+        student: the section of the recipe.
+        width: of the model's embeddings.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if student.dims[0] > width:
+        raise ConfigError(
+            f"student.dims: {student.dims[0]} is wider than the {width} of {student.model}; name at most that, "
+            "or start from a backbone (student.backbone: true), which gets a projection"
+        )
 
 
 def check_stage(name: str, stage: StageConfig, dims: Sequence[int]) -> None:

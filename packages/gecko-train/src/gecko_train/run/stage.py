@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.errors import ConfigError
 from gecko_core.io import find_data
 from gecko_train.config import LoopConfig, StageConfig, StudentConfig
 from gecko_train.data.mixture import Mixture
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import load_set
+from gecko_train.run.inputs import check_width
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -56,11 +56,7 @@ def load_student(config: StudentConfig, device: str | None = None) -> Gecko:
         model = Gecko.from_backbone(config.model, dims=tuple(config.dims), device=device)
     else:
         model = Gecko.from_pretrained(config.model, device=device)
-    if config.dims[0] > model.dim:
-        raise ConfigError(
-            f"student.dims: {config.dims[0]} is wider than the {model.dim} of {config.model}; name at most that, "
-            "or start from a backbone (student.backbone: true), which gets a projection"
-        )
+    check_width(config, model.dim)
     model.max_seq_length = min(model.max_seq_length, config.max_seq_length)
     model.truncate_dim = None  # student.dims says what is trained and measured, not the width that the folder gives
     return model

@@ -69,7 +69,9 @@ class AdaptedRecords(Source):
                 known = sorted(self.adapter.columns)
                 like = difflib.get_close_matches(column, known, n=1)
                 cure = f"did you mean {like[0]!r}?" if like else f"it reads {', '.join(known)}"
-                raise ConfigError(f"sets: source {config.source!r} reads no column {column!r} (options.columns); {cure}")
+                raise ConfigError(
+                    f"sets: source {config.source!r} reads no column {column!r} (options.columns); {cure}"
+                )
         return options
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:

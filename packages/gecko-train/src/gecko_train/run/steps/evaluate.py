@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gecko_core.errors import ModelError
-from gecko_core.folder import check_model
 from gecko_train.config import Recipe
 from gecko_train.run.closing import METRICS
-from gecko_train.run.inputs import Inputs, student_input
+from gecko_train.run.inputs import Inputs, check_student, student_input
 from gecko_train.run.steps.base import JourneyModel, Step
 
 if TYPE_CHECKING:
@@ -41,10 +39,7 @@ class Evaluate(Step):
     def check(self, recipe: Recipe) -> None:
         """See ``Step``: the start model."""
         if not self.model.stage:
-            try:
-                check_model(recipe.student.model)
-            except ModelError as error:
-                raise ModelError(f"student.model: {error}") from None
+            check_student(recipe.student)
 
     def plan(self, journey: Journey) -> list[str]:
         """See ``Step``."""

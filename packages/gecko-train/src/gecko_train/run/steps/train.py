@@ -15,7 +15,7 @@ from gecko_train.data.sources.fret import check_fret_set
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.frozen import check_frozen_layers
 from gecko_train.run.choice import judge_checkpoints
-from gecko_train.run.inputs import Inputs, check_stage, corpus_input, stage_inputs, student_input
+from gecko_train.run.inputs import Inputs, check_stage, check_student, corpus_input, stage_inputs, student_input
 from gecko_train.run.stage import train_stage
 from gecko_train.run.steps.base import START, JourneyModel, Step
 from gecko_train.run.steps.corpus import check_corpus, read_corpus
@@ -49,6 +49,8 @@ class Train(Step):
     def check(self, recipe: Recipe) -> None:
         """See ``Step``."""
         config = self.model.config(recipe)
+        if not self.model.start(recipe).stage:
+            check_student(recipe.student)
         check_stage(self.model.stage, config, recipe.student.dims)
         for entry in config.sets:
             if entry.source == "fret":
