@@ -44,6 +44,30 @@ def test_missing_tensors_are_not_made_up(folder):
     one_line(folder, "the weights lack 1 tensors")
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (
+            {"vocab_size": 1000},
+            r"the weights hold embeddings\.word_embeddings\.weight as \d+ x 32, .* asks for 1000 x 32",
+        ),
+        ({"max_position_embeddings": 7}, r"position_embeddings\.weight as \d+ x 32, and config\.json asks for 7 x 32"),
+        (
+            {"intermediate_size": 10},
+            r"the weights hold encoder\.layer\.0\.intermediate\.dense\.bias as \d+, .* asks for 10;",
+        ),
+    ],
+)
+def test_weights_of_another_shape_are_told_by_name_and_shape(backbone_folder, tmp_path, change, match):
+    folder = tmp_path / "model"
+    shutil.copytree(backbone_folder("bert"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=match) as error:
+        Gecko.from_backbone(folder, dims=(32,), device="cpu")
+    assert str(error.value).startswith(str(folder))
+
+
 LAYERS = {"distilbert": "n_layers", "t5": "num_layers", "mt5": "num_layers", "umt5": "num_layers"}
 
 

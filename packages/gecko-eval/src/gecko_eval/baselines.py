@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from gecko_core.backbones import check_folder, quiet
+from gecko_core.backbones import check_folder, check_modules, quiet
 from gecko_core.encode import config_content, tokenizer_content
 from gecko_core.errors import ConfigError, DataError, ModelError, first_line
 from gecko_core.io import read_json
@@ -132,7 +131,7 @@ class SentenceTransformerEmbedder:
         try:
             with quiet():
                 self.model = SentenceTransformer(name, device=device)
-            _check_weights(self.model, name)
+            check_modules(self.model, name, optional="pooler")  # for which mean pooling has no use
         except ModelError:
             raise
         except Exception as error:  # whatever a broken folder makes of some library
@@ -212,41 +211,6 @@ def similarity_of(model: Any, name: str) -> Literal["cosine", "dot"]:
     raise ModelError(
         f"{name}: similarity_fn_name is {measure!r}; only cosine and dot are computed here, use mteb itself"
     )
-
-
-def _check_weights(model: Any, name: str) -> None:
-    """Refuse a folder that lacks some of the model's weights: transformers would initialise them at random.
-
-    Raises:
-        ModelError: tensors are missing.
-    """
-    from transformers import PreTrainedModel
-
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            # Mean pooling has no use for BERT's pooler, and many folders come without it.
-            missing = [key for key in _missing_keys(module) if "pooler" not in key]
-            if missing:
-                raise ModelError(
-                    f"{name}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again"
-                )
-
-
-def _missing_keys(module: Any) -> list[str]:
-    """The tensors that a module's folder lacks, in order; none where it cannot be read a second time."""
-    # Old sentence-transformers folders keep the backbone in a subfolder of this name.
-    for subfolder in ("", "0_Transformer"):
-        with suppress(OSError, ValueError), quiet():
-            # On the meta device: names and shapes are read, and no tensor.
-            _, info = type(module).from_pretrained(
-                module.name_or_path,
-                config=module.config,
-                subfolder=subfolder,
-                output_loading_info=True,
-                device_map="meta",
-            )
-            return sorted(info["missing_keys"])
-    return []
 
 
 def load_model(

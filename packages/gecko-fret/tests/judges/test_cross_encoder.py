@@ -78,6 +78,19 @@ def test_weights_and_length_decide_and_speed_does_not(reranker):
     assert fingerprint() != fingerprint(model="someone/another")
 
 
+def test_a_model_without_a_head_is_no_reranker(judge, pairs, reranker, tmp_path):
+    """sentence-transformers gives any encoder a head at random, whose scores would be taken for judgements."""
+    from transformers import BertModel, BertTokenizer
+
+    folder = reranker()
+    BertModel.from_pretrained(folder).save_pretrained(tmp_path)
+    BertTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    message = r"score\.cross_encoder: .*: the weights lack 2 tensors \(classifier\.bias, \.\.\.\)"
+    with pytest.raises(ModelError, match=message) as caught:
+        judge("cross-encoder", pairs("x"), {"cross_encoder": {"model": str(tmp_path)}})
+    assert "\n" not in str(caught.value)
+
+
 def test_what_it_needs_is_one_line(judge, pairs, reranker, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"needs score\.cross_encoder\.model"):
         CrossEncoderJudge.check(parse_config({"score": {"judges": ["cross-encoder"]}}))

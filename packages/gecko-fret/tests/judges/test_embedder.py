@@ -1,8 +1,12 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError, ModelError
+from gecko_core.folder import local_folder, resolve
 from gecko_fret.config import parse_config
 from gecko_fret.judges import OtherEmbedder
 from gecko_fret.llm.loading import model_content
@@ -74,3 +78,16 @@ def test_no_model_and_no_such_model_are_one_line(judge, pairs, tmp_path):
         with pytest.raises(ModelError, match=r"score\.embedder: ") as caught:
             judge("embedder", pairs("x"), {"embedder": {"model": str(tmp_path), "library": library}})
         assert "\n" not in str(caught.value)
+
+
+def test_a_model_whose_weights_are_not_all_there(judge, pairs, tmp_path):
+    """sentence-transformers would make up the missing layer at random."""
+    pytest.importorskip("sentence_transformers")
+    folder = tmp_path / "model"
+    shutil.copytree(local_folder(resolve("all-minilm-l6-v2")), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 7}))
+    options = {"model": str(folder), "library": "sentence-transformers"}
+    message = r"score\.embedder: .*model: the weights lack 16 tensors \(encoder\.layer\.6"
+    with pytest.raises(ModelError, match=message):
+        judge("embedder", pairs("x"), {"embedder": options})

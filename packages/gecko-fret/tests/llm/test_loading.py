@@ -1,3 +1,4 @@
+import json
 import os
 import re
 from importlib.util import find_spec
@@ -30,6 +31,31 @@ def test_folder_is_taken_as_it_is(tmp_path, tiny_model, word_tokenizer):
 def test_missing_tokenizer_is_one_line(tmp_path):
     with pytest.raises(ModelError, match="no tokenizer"):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"num_hidden_layers": 3}, r"the weights lack \d+ tensors \(model\.layers\.2\."),
+        ({"num_hidden_layers": 1}, r"the weights hold \d+ tensors of layers that config\.json does not ask for"),
+        ({"attention_bias": True}, r"the weights lack \d+ tensors \(model\.layers\.0\.self_attn\.k_proj\.bias"),
+        (
+            {"intermediate_size": 24},
+            r"the weights hold model\.layers\.0\.mlp\.\w+\.weight as .*, and config\.json asks for",
+        ),
+    ],
+)
+def test_weights_that_are_not_those_of_the_configuration(tmp_path, tiny_model, change, match):
+    """What is missing would be made up at random, and the model would judge like any other."""
+    tiny_model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    load_causal_lm(str(tmp_path), torch.float32)
+    config.pop("layer_types", None)
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=match) as caught:
+        load_causal_lm(str(tmp_path), torch.float32)
+    assert str(caught.value).startswith(f"LLM {str(tmp_path)!r}: {tmp_path}: ")
+    assert "\n" not in str(caught.value)
 
 
 def test_fingerprint_follows_the_weights(tmp_path, tiny_model):

@@ -15,15 +15,25 @@ if TYPE_CHECKING:
         model_errors,
         named_attention,
     )
-    from gecko_core.backbones.loading import gguf_options, quiet, quiet_bars
+    from gecko_core.backbones.loading import (
+        LOADING_INFO,
+        check_loaded,
+        check_modules,
+        gguf_options,
+        quiet,
+        quiet_bars,
+    )
     from gecko_core.backbones.output import output_weight
     from gecko_core.backbones.registry import ADAPTERS, adapter_for
 
 __all__ = [
     "ADAPTERS",
+    "LOADING_INFO",
     "Adapter",
     "adapter_for",
     "check_folder",
+    "check_loaded",
+    "check_modules",
     "check_tokenizer_files",
     "check_weights",
     "gguf_options",
@@ -38,9 +48,12 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ADAPTERS": "gecko_core.backbones.registry",
+        "LOADING_INFO": "gecko_core.backbones.loading",
         "Adapter": "gecko_core.backbones.base",
         "adapter_for": "gecko_core.backbones.registry",
         "check_folder": "gecko_core.backbones.files",
+        "check_loaded": "gecko_core.backbones.loading",
+        "check_modules": "gecko_core.backbones.loading",
         "check_tokenizer_files": "gecko_core.backbones.files",
         "check_weights": "gecko_core.backbones.files",
         "gguf_options": "gecko_core.backbones.loading",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from gecko_core.backbones.files import (
 from gecko_core.backbones.registry import adapter_for
 from gecko_core.errors import ModelError
 
+#: Options of ``from_pretrained`` with which it tells which tensors were there, instead of a table in the log.
+LOADING_INFO: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
@@ -65,31 +67,90 @@ def load_backbone(
             if as_published:
                 adapter.check_published(extra["config"], folder)
             extra["attn_implementation"] = named_attention(model_class, extra["config"])
-        loaded = model_class.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=False, output_loading_info=not gguf_file, **extra
-        )
-    model, info = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": [], "unexpected_keys": []})
-    if gguf_file:
-        model.set_attn_implementation(named_attention(model_class, model.config))
-    missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
-    if missing:
-        raise ModelError(
-            f"{folder}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again"
-        )
-    surplus = _layer_tensors(model, info["unexpected_keys"])
-    if surplus:
-        raise ModelError(
-            f"{folder}: the weights hold {len(surplus)} tensors of layers that config.json does not ask for "
-            f"({surplus[0]}, ...); without them the vectors would be others; fetch the model again"
-        )
+        if gguf_file:
+            model = model_class.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **extra)
+            lacks_pooler = False
+            model.set_attn_implementation(named_attention(model_class, model.config))
+        else:
+            model, info = model_class.from_pretrained(
+                folder, dtype=dtype, trust_remote_code=False, **LOADING_INFO, **extra
+            )
+            check_loaded(folder, model, info, optional="pooler.")
+            lacks_pooler = bool(info["missing_keys"])
     if getattr(model, "pooler", None) is not None:
         # Mean pooling has no use for BERT's pooler. Frozen, DDP does not wait for its gradient; kept, other readers of
         # the saved folder find what they look for. Where the checkpoint has none, none is made up.
         model.pooler.requires_grad_(False)
-        if info["missing_keys"]:
+        if lacks_pooler:
             model.pooler = None
     adapter.prepare(model)
     return model.eval(), adapter
+
+
+def check_loaded(where: object, model: Any, info: Mapping[str, Any], optional: str = "") -> None:
+    """Check that a model got the weights that its configuration asks for, which transformers else makes up at random.
+
+    Args:
+        where: the folder or name, for the message.
+        model: what was loaded with ``LOADING_INFO``.
+        info: what was told beside it.
+        optional: tensors with this in their names may be missing.
+
+    Raises:
+        ModelError: tensors are missing, have another shape, or belong to layers that the configuration has not.
+    """
+    mismatched = sorted(info.get("mismatched_keys", ()))
+    if mismatched:
+        name, there, asked = mismatched[0]
+        there, asked = (" x ".join(map(str, shape)) for shape in (there, asked))
+        raise ModelError(
+            f"{where}: the weights hold {name} as {there}, and config.json asks for {asked}; fetch the model again"
+        )
+    missing = sorted(key for key in info["missing_keys"] if not (optional and optional in key))
+    if missing:
+        raise ModelError(f"{where}: the weights lack {len(missing)} tensors ({missing[0]}, ...); fetch the model again")
+    surplus = _layer_tensors(model, info["unexpected_keys"])
+    if surplus:
+        raise ModelError(
+            f"{where}: the weights hold {len(surplus)} tensors of layers that config.json does not ask for "
+            f"({surplus[0]}, ...); without them its output would be another; fetch the model again"
+        )
+
+
+def check_modules(model: nn.Module, where: object, optional: str = "") -> None:
+    """The same for a model that another library has loaded, for every part of it that comes from transformers.
+
+    Args:
+        model: the model.
+        where: the folder or name, for the message.
+        optional: tensors with this in their names may be missing.
+
+    Raises:
+        ModelError: see :func:`check_loaded`.
+    """
+    from transformers import PreTrainedModel
+
+    inner: set[nn.Module] = set()
+    for module in model.modules():
+        if not isinstance(module, PreTrainedModel) or module in inner:
+            continue
+        inner.update(module.modules())  # such as the backbone of a classifier, which its folder holds under other names
+        info = _read_again(module)
+        if info is not None:
+            check_loaded(where, module, info, optional)
+
+
+def _read_again(module: Any) -> Mapping[str, Any] | None:
+    """What is there and what is missing in a module's folder; None where it cannot be read a second time."""
+    # Old sentence-transformers folders keep the backbone in a subfolder of this name.
+    for subfolder in ("", "0_Transformer"):
+        with suppress(OSError, ValueError), quiet():
+            # On the meta device: names and shapes are read, and no tensor.
+            _, info = type(module).from_pretrained(
+                module.name_or_path, config=module.config, subfolder=subfolder, device_map="meta", **LOADING_INFO
+            )
+            return dict(info)
+    return None
 
 
 def load_tokenizer(folder: Path, gguf_file: str | None = None, *, as_published: bool = False) -> Any:
@@ -175,7 +236,9 @@ def _layer_tensors(model: Any, names: Iterable[str]) -> list[str]:
     stacks = tuple(f"{name}." for name in lists if not any(name.startswith(f"{other}.") for other in lists))
     prefix = f"{model.base_model_prefix}."
     return sorted(
-        name for name in names if name.removeprefix(prefix).startswith(stacks) and not name.endswith("inv_freq")
+        name
+        for name in names
+        if (name.startswith(stacks) or name.removeprefix(prefix).startswith(stacks)) and not name.endswith("inv_freq")
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from gecko_core.backbones import check_folder
+from gecko_core.backbones import check_folder, check_modules
 from gecko_core.errors import ConfigError, ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_fret.config import CrossEncoderConfig, FretConfig
@@ -77,6 +77,10 @@ def load_cross_encoder(config: CrossEncoderConfig) -> Any:
         model = CrossEncoder(str(resolved.path or resolved.hub_id), max_length=config.max_length, device=config.device)
     except Exception as error:  # whatever a damaged folder makes of the library
         raise ModelError(f"score.cross_encoder: {config.model!r} cannot be loaded ({first_line(error)})") from None
+    try:
+        check_modules(model, config.model)  # of a model without it, the head that scores is made up at random
+    except ModelError as error:
+        raise ModelError(f"score.cross_encoder: {error}") from None
     if model.num_labels != 1:
         raise ModelError(
             f"score.cross_encoder: {config.model!r} has {model.num_labels} outputs, a reranker has one; choose another"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gecko_core.backbones import check_folder
+from gecko_core.backbones import check_folder, check_modules
 from gecko_core.errors import ConfigError, ModelError, first_line
 from gecko_core.folder import resolve
 from gecko_fret.config import FretConfig, JudgeEmbedderConfig
@@ -129,6 +129,10 @@ class _SentenceTransformer:
             self._model = SentenceTransformer(str(resolved.path or resolved.hub_id), device=config.device)
         except Exception as error:  # whatever a damaged folder makes of the library
             raise ModelError(f"score.embedder: {config.model!r} cannot be loaded ({first_line(error)})") from None
+        try:
+            check_modules(self._model, config.model, optional="pooler.")
+        except ModelError as error:
+            raise ModelError(f"score.embedder: {error}") from None
         self._query_prompt, self._document_prompt = config.query_prompt, config.document_prompt
 
     def queries(self, texts: list[str], task: str) -> np.ndarray:

@@ -72,7 +72,7 @@ def load_causal_lm(model: str, dtype: torch.dtype, device: torch.device | None =
 def _load(model: str, resolved: Resolved, dtype: torch.dtype, device: torch.device) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from gecko_core.backbones import check_weights, gguf_options
+    from gecko_core.backbones import LOADING_INFO, check_loaded, check_weights, gguf_options
     from gecko_fret.llm.attention import attention_for
 
     if not resolved.gguf_file and resolved.path is not None:
@@ -85,10 +85,14 @@ def _load(model: str, resolved: Resolved, dtype: torch.dtype, device: torch.devi
             loaded.set_attn_implementation(attention_for(loaded.config, device))
             return loaded
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        return AutoModelForCausalLM.from_pretrained(
+        loaded, info = AutoModelForCausalLM.from_pretrained(
             place, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True,
-            attn_implementation=attention_for(config, device),
+            attn_implementation=attention_for(config, device), **LOADING_INFO,
         )  # fmt: skip
+        check_loaded(place, loaded, info)
+        return loaded
+    except ModelError as error:
+        raise ModelError(f"LLM {model!r}: {error}") from None
     except Exception as error:  # whatever a damaged folder makes of the library
         where = "" if place == model else f" from {place}"
         raise ModelError(
