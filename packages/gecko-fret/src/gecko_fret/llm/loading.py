@@ -6,7 +6,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gecko_core.errors import DataError, ModelError, first_line
 from gecko_core.folder import Resolved, resolve
@@ -15,8 +15,12 @@ from gecko_core.io import whole_folder
 if TYPE_CHECKING:
     import torch
 
+#: What a GGUF file is unpacked to. Of most of them bf16 keeps less than is there.
+Unpacked = Literal["bfloat16", "float32"]
+
 _WHOLE, _SAMPLES = 2**30, 256  # bytes up to which a file is read whole; MiB that are read of a larger one
-_SMALL = 2**28  # bytes of a GGUF file; unpacked to bf16 it is four times as large at most
+_SMALL = 2**28  # bytes of a GGUF file; unpacked to float32 it is eight times as large at most
+_UNPACKED: tuple[Unpacked, ...] = ("bfloat16", "float32")
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".pt"}
 _TOKENIZERS = {".json", ".model", ".txt", ".jinja", ".tiktoken"}
 _DECIDING = {*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py"}
@@ -34,9 +38,10 @@ def load_tokenizer(model: str) -> Any:
 
     resolved = resolve(model)
     with suppress(DataError, OSError):  # no home, or one of somebody else: the file is read as it is
-        unpacked = _unpacked(model, resolved)
-        if unpacked is not None and unpacked.is_dir():
-            resolved = Resolved(resolved.name, path=unpacked)
+        for unpacked in (_unpacked(model, resolved, dtype) for dtype in _UNPACKED):
+            if unpacked is not None and unpacked.is_dir():
+                resolved = Resolved(resolved.name, path=unpacked)
+                break
     options = {"gguf_file": resolved.gguf_file} if resolved.gguf_file else {}
     if resolved.path is not None:
         check_tokenizer_files(resolved.path)
@@ -63,9 +68,11 @@ def load_causal_lm(model: str, dtype: torch.dtype, device: torch.device | None =
 
     device = device or torch.device("cpu")
     resolved = resolve(model)
-    if dtype is torch.bfloat16 and _is_small(resolved):
+    dtypes: dict[torch.dtype, Unpacked] = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+    unpacked_as = dtypes.get(dtype)
+    if unpacked_as and _is_small(resolved):
         with suppress(DataError, OSError):  # no room for it, or no home: the file is read as it is
-            resolved = Resolved(resolved.name, path=Path(plain_folder(model)))
+            resolved = Resolved(resolved.name, path=Path(plain_folder(model, dtype=unpacked_as)))
     return _load(model, resolved, dtype, device)
 
 
@@ -81,7 +88,10 @@ def _load(model: str, resolved: Resolved, dtype: torch.dtype, device: torch.devi
     try:
         if resolved.gguf_file:  # its configuration takes as long to read as the model
             options = gguf_options(resolved.gguf_file)
-            loaded = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, trust_remote_code=False, **options)
+            loaded, info = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, trust_remote_code=False, **options, **LOADING_INFO
+            )
+            check_loaded(Path(place) / resolved.gguf_file, loaded, info)
             loaded.set_attn_implementation(attention_for(loaded.config, device))
             return loaded
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
@@ -100,8 +110,8 @@ def _load(model: str, resolved: Resolved, dtype: torch.dtype, device: torch.devi
         ) from None
 
 
-def plain_folder(model: str, cache: str | Path | None = None) -> str:
-    """A folder or hub id that servers read; a GGUF model is unpacked to safetensors in bf16, once.
+def plain_folder(model: str, cache: str | Path | None = None, dtype: Unpacked = "bfloat16") -> str:
+    """A folder or hub id that servers read; a GGUF model is unpacked to safetensors, once for each dtype.
 
     Once, because transformers reads the header of such a file, with all its tokens, anew for the configuration, the
     tokenizer and the weights.
@@ -109,13 +119,14 @@ def plain_folder(model: str, cache: str | Path | None = None) -> str:
     Args:
         model: a folder, a packaged model or a hub id.
         cache: where unpacked models are kept; by default ``gecko-fret/models`` in the user's cache.
+        dtype: of the weights that are unpacked.
 
     Raises:
         ModelError: the model cannot be loaded.
         DataError: the unpacked model cannot be written.
     """
     resolved = resolve(model)
-    folder = _unpacked(model, resolved, cache)
+    folder = _unpacked(model, resolved, dtype, cache)
     if folder is None:
         return str(resolved.path or resolved.hub_id)
     if not folder.exists():
@@ -124,12 +135,12 @@ def plain_folder(model: str, cache: str | Path | None = None) -> str:
         from gecko_core.backbones import quiet
 
         with whole_folder(folder) as unfinished, quiet():
-            _load(model, resolved, torch.bfloat16, torch.device("cpu")).save_pretrained(unfinished)
+            _load(model, resolved, getattr(torch, dtype), torch.device("cpu")).save_pretrained(unfinished)
             load_tokenizer(model).save_pretrained(unfinished)
     return str(folder)
 
 
-def _unpacked(model: str, resolved: Resolved, cache: str | Path | None = None) -> Path | None:
+def _unpacked(model: str, resolved: Resolved, dtype: Unpacked, cache: str | Path | None = None) -> Path | None:
     """Where a GGUF model is unpacked; None for others. Another release of transformers may read the file otherwise."""
     if not resolved.gguf_file or resolved.path is None:
         return None
@@ -139,7 +150,8 @@ def _unpacked(model: str, resolved: Resolved, cache: str | Path | None = None) -
         root = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko-fret" / "models"
     except RuntimeError:
         raise DataError("there is no home folder to keep an unpacked model in; set XDG_CACHE_HOME") from None
-    return root / f"{Path(model).stem}-{model_content(model)[:12]}-transformers-{__version__}"
+    kind = "" if dtype == "bfloat16" else f"-{dtype}"
+    return root / f"{Path(model).stem}-{model_content(model)[:12]}-transformers-{__version__}{kind}"
 
 
 def _is_small(resolved: Resolved) -> bool:
