@@ -91,7 +91,23 @@ def test_a_judged_query_without_a_text_is_refused(hub, tmp_path):
         fetch_beir(hub(queries=QUERIES[:1]), tmp_path / "set")
 
 
-def test_a_grade_that_is_no_whole_number_is_refused(hub, tmp_path):
-    name = hub(test=[{"query-id": "q0", "corpus-id": "d0", "score": 0.5}])
+@pytest.mark.parametrize("grade", [0.5, float("nan"), float("inf"), "1", None])
+def test_a_grade_that_is_no_whole_number_is_refused(hub, tmp_path, grade):
+    name = hub(test=[{"query-id": "q0", "corpus-id": "d0", "score": grade}])
     with pytest.raises(DataError, match="a whole score"):
         fetch_beir(name, tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"corpus": [*CORPUS, CORPUS[-1]]}, "the id 'd19' occurs twice, so which of the two is judged is open"),
+        ({"queries": [*QUERIES, QUERIES[0] | {"text": "another"}]}, "the id 'q0' occurs twice"),
+        ({"test": [TEST[0] | {"corpus-id": "d\t1"}]}, r"the id 'd\\t1' has a tab or a line's end in it"),
+        ({"test": [TEST[0] | {"query-id": "q\n1"}]}, r"the id 'q\\n1' has a tab or a line's end in it"),
+    ],
+)
+def test_ids_that_a_folder_cannot_hold_are_refused(hub, tmp_path, tables, message):
+    with pytest.raises(DataError, match=message):
+        fetch_beir(hub(**tables), tmp_path / "set")
+    assert not (tmp_path / "set").exists()

@@ -74,20 +74,28 @@ def _judgements(name: str, split: str) -> Iterator[tuple[str, str, int]]:
     for record in read_hub(name, split, config=_QRELS):
         query, document = record.identifier("query-id"), record.identifier("corpus-id")
         grade = record.fields.get("score")
-        if query is None or document is None or not isinstance(grade, int | float) or grade != int(grade):
+        if query is None or document is None or not _is_whole(grade):
             raise DataError(
                 f"{record.where}: needs query-id, corpus-id and a whole score; give a set with mteb's tables"
             )
+        for identifier in (query, document):
+            if "\t" in identifier or len(identifier.splitlines()) > 1:
+                raise DataError(
+                    f"{record.where}: the id {identifier!r} has a tab or a line's end in it, and judgements are lines "
+                    "with tabs; such a set cannot be laid out as BEIR's"
+                )
         yield query, document, int(grade)
+
+
+def _is_whole(grade: Any) -> bool:
+    return isinstance(grade, int | float) and float(grade).is_integer()
 
 
 def _write_corpus(name: str, path: Path, judged: set[str], most: int | None, seed: int, progress: Progress) -> int:
     """Write all documents, or the judged ones and as many others as there is room for; returns how many."""
     places: dict[str, int] = {}
-    rows = 0
     for identifier, _ in _watched(_identified(name, _CORPUS), progress, "look", None):
-        places.setdefault(identifier, len(places))
-        rows += 1
+        places[identifier] = len(places)
     missing = sorted(judged - places.keys())
     if missing:
         raise DataError(f"{HUB}{name}: {len(missing)} judged documents are not in its corpus, such as {missing[0]!r}")
@@ -98,7 +106,7 @@ def _write_corpus(name: str, path: Path, judged: set[str], most: int | None, see
         kept = judged | {others[place] for place in drawn[: max(0, most - len(judged))].tolist()}
     written = (
         {"_id": i, "title": record.optional_text("title") or "", "text": record.text("text")}
-        for i, record in _watched(_identified(name, _CORPUS), progress, "write", rows)
+        for i, record in _watched(_identified(name, _CORPUS), progress, "write", len(places))
         if i in kept
     )
     return _write_lines(path, written)
@@ -115,10 +123,16 @@ def _watched(
 
 
 def _identified(name: str, table: str) -> Iterator[tuple[str, Record]]:
+    seen: set[str] = set()
     for record in read_hub(name, table, config=table):
         identifier = record.identifier("_id", "id")
         if identifier is None:
             raise DataError(f"{record.where}: has no _id; give a set with mteb's tables")
+        if identifier in seen:
+            raise DataError(
+                f"{record.where}: the id {identifier!r} occurs twice, so which of the two is judged is open"
+            )
+        seen.add(identifier)
         yield identifier, record
 
 
