@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gecko_core.backbones.files import model_errors
-from gecko_core.backbones.loading import gguf_options, quiet
+from gecko_core.backbones.loading import LOADING_INFO, check_loaded, gguf_options, quiet
 from gecko_core.errors import ModelError
 
 _NAME = "lm_head.weight"
@@ -32,7 +32,10 @@ def output_weight(folder: Path, gguf_file: str | None = None, dtype: torch.dtype
         from transformers import AutoModelForCausalLM
 
         with model_errors(folder), quiet():
-            loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **gguf_options(gguf_file))
+            loaded, info = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, **gguf_options(gguf_file), **LOADING_INFO
+            )
+            check_loaded(folder / gguf_file, loaded, info)
         weight: Tensor = loaded.get_output_embeddings().weight.detach()
         return weight
     from safetensors import safe_open
