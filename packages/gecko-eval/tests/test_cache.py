@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gecko_core.errors import DataError, ModelError
-from gecko_eval.cache import EmbeddingCache, _checksum
+from gecko_eval.cache import EmbeddingCache
 
 
 class Counter:
@@ -99,7 +99,7 @@ def test_vectors_of_another_length_are_noticed(tmp_path):
         first.embed(["b"], lambda texts: np.ones((len(texts), 3), dtype=np.float32))
     with first._db:
         key = hashlib.sha256(b"c").digest()[:16]
-        first._db.execute("INSERT INTO checked VALUES (?, ?, ?)", (key, b"1234", _checksum(key, b"1234")))
+        first._db.execute("INSERT INTO checked VALUES (?, ?, ?)", (key, b"1234", first._checksum(key, b"1234")))
     with pytest.raises(DataError, match="differ in length; delete the file"):
         first.embed(["a", "c"], lambda texts: np.ones((len(texts), 4), dtype=np.float32))
 
@@ -128,3 +128,15 @@ def test_a_cache_that_another_program_holds_is_named(tmp_path):
     with pytest.raises(DataError, match="another program holds it"):
         cache.embed(["a"], lambda texts: np.ones((len(texts), 4), dtype=np.float32))
     other.close()
+
+
+def test_a_file_of_another_model_is_encoded_again(tmp_path):
+    """Copied or renamed; both models give vectors of one width."""
+    first, encode = EmbeddingCache(tmp_path, "first"), Counter()
+    first.embed(["a", "b"], encode)
+    first.close()
+    first.path.rename(tmp_path / "second.sqlite")
+    second, again = EmbeddingCache(tmp_path, "second"), Counter()
+    second.embed(["a", "b"], again)
+    assert (second.hits, second.misses, len(again.calls)) == (0, 2, 1)
+    second.close()

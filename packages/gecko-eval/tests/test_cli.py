@@ -100,6 +100,20 @@ def test_one_broken_set_of_several_fails_alone(invoke, beir_folder):
         (["run", "-m", "words", "-t", "similar", "--out", "similar/test.jsonl"], "cannot be a folder for results"),
         (["run", "-m", "words", "-t", " "], "--tasks is empty"),
         (["run", "-m", "words", "--data", "toy", "--corpus", "x.csv"], "--corpus belongs to a queries.csv"),
+        (
+            ["run", "-m", "words", "--data", "similar", "--task-string", "x"],
+            "--task-string is about queries and",
+        ),
+        (["run", "-m", "words", "--data", "same", "--symmetric"], "--symmetric is about queries and documents"),
+        (
+            ["run", "-m", "words", "--data", "topics", "--drop-unjudged"],
+            "--drop-unjudged is about queries and",
+        ),
+        (["run", "-m", "words", "--data", "similar", "--corpus", "x"], "--corpus is about queries and documents"),
+        (["run", "-m", "words", "-t", "toy", "--task-string", "x"], "--task-string is about --data; tasks and folders"),
+        (["run", "-m", "words", "--symmetric"], "--symmetric is about --data; tasks and folders"),
+        (["run", "-m", "words", "--field-weights", "title=9"], "are about --fields, which is not given"),
+        (["run", "-m", "bm25", "-t", "toy", "--dims", "64"], "bm25 has no dims; leave --dims out"),
         (["prefetch", ""], "no task is named"),
         (["compare", "absent", "absent"], "no results there"),
         (["compare", "absent"], "at least two results folders"),
@@ -113,6 +127,14 @@ def test_bad_input_is_one_line_and_exit_2(invoke, data_root, arguments, message)
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stderr.strip().count("\n") == 0
+
+
+def test_own_sentence_pairs_with_a_misspelt_column_are_told_so(invoke, data_root):
+    path = data_root / "similar" / "test.jsonl"
+    path.write_text(path.read_text().replace('"score"', '"similarity"'))
+    done = invoke("run", "-m", "words", "--data", data_root / "similar", "--out", "o", "--no-cache")
+    assert done.exit_code == 2
+    assert "or a test.jsonl of sentence1/sentence2/score" in done.stderr
 
 
 def test_tasks_shows_every_prompt(invoke, data_root):

@@ -100,6 +100,13 @@ def test_a_file_that_is_not_the_json_it_should_be_is_one_line(tmp_path, content,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_in_the_place_of_json_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "results.json")
+    with pytest.raises(DataError, match=r"results\.json: is no file; restore the file$"):
+        read_json(tmp_path / "results.json")
+
+
 def test_json_in_a_place_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match=r"cannot be read as JSON \(Is a directory\); restore the file$"):
         read_json(tmp_path)

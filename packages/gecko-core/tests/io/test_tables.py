@@ -17,6 +17,18 @@ def fields(path, **options):
     return [record.fields for record in read_table(path, **options)]
 
 
+def write_table(path, names, rows):
+    if path.suffix == ".parquet":
+        from pyarrow import parquet, table
+
+        parquet.write_table(table(dict(zip(names, zip(*rows, strict=True), strict=True))), path)
+    elif path.suffix == ".jsonl":
+        written(path, "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+    else:
+        mark = "\t" if path.suffix == ".tsv" else ","
+        written(path, "".join(mark.join(row) + "\n" for row in [names, *rows]))
+
+
 def test_kinds_of_file():
     names = ("a.jsonl", "a.JSONL.gz", "b.c.csv", "a.tsv.gz", "a.parquet", "a.parquet.gz", "a.txt", "jsonl")
     assert [table_kind(name) for name in names] == [".jsonl", ".jsonl", ".csv", ".tsv", ".parquet", None, None, None]
@@ -202,6 +214,20 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.txt")
     with pytest.raises(DataError, match=r"a\.txt: not a file"):
         list(read_lines(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+def test_optional_columns_under_another_name_are_not_passed_over(tmp_path, ending):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"a.{ending}"
+    for name, meant in (("Title", "title"), (" title", "title"), ("TEXT", "text")):
+        write_table(path, ["id", name], [["1", "x"]])
+        with pytest.raises(DataError, match=rf"a\.{ending}.*: the column '{name}' is not read; call it '{meant}', or"):
+            list(read_table(path, optional=("title", "text")))
+        assert len(list(read_table(path))) == 1
+    write_table(path, ["Title", "title"], [["x", "y"]])  # the one that is read is there
+    assert len(list(read_table(path, optional=("title",)))) == 1
 
 
 def test_a_column_of_parquet_that_is_there_twice(tmp_path):

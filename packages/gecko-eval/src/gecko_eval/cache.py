@@ -37,6 +37,7 @@ class EmbeddingCache:
         self.chunk_size = chunk_size
         self.hits = self.misses = 0
         self._width = 0  # of every vector, once one is known
+        self._model = zlib.crc32(model_key.encode())
         self.path = folder / f"{model_key[:32]}.sqlite" if folder else None
         try:
             if folder is not None:
@@ -89,7 +90,7 @@ class EmbeddingCache:
         return np.stack([known[key] for key in keys])
 
     def _store(self, fresh: dict[bytes, np.ndarray]) -> None:
-        rows = [(key, vector.tobytes(), _checksum(key, vector.tobytes())) for key, vector in fresh.items()]
+        rows = [(key, vector.tobytes(), self._checksum(key, vector.tobytes())) for key, vector in fresh.items()]
         try:
             with self._db:
                 self._db.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?, ?)", rows)
@@ -104,7 +105,7 @@ class EmbeddingCache:
                 query = f"SELECT key, vector, checksum FROM checked WHERE key IN ({','.join('?' * len(some))})"
                 rows = self._db.execute(query, some)
                 for key, blob, checksum in rows:
-                    if isinstance(blob, bytes) and _checksum(key, blob) == checksum:
+                    if isinstance(blob, bytes) and self._checksum(key, blob) == checksum:
                         known[key] = np.frombuffer(blob, dtype=np.float32)
         except sqlite3.OperationalError as error:
             raise DataError(f"{self.path}: {self._cure(error)}") from error
@@ -122,14 +123,13 @@ class EmbeddingCache:
             return "another program holds it for over a minute; wait for it, or give --no-cache"
         return f"the kept embeddings cannot be used ({error}); delete the file, make room, or give --no-cache"
 
+    def _checksum(self, key: bytes, blob: bytes) -> int:
+        """Of a vector, and of which model and text it is: files that were exchanged say so."""
+        return zlib.crc32(blob, zlib.crc32(key, self._model))
+
     def close(self) -> None:
         """Close the file; the cache cannot be used afterwards."""
         self._db.close()
-
-
-def _checksum(key: bytes, blob: bytes) -> int:
-    """Of a vector and whose it is."""
-    return zlib.crc32(blob, zlib.crc32(key))
 
 
 def _check_finite(vectors: np.ndarray, texts: list[str]) -> None:

@@ -91,6 +91,11 @@ def run_command(
         from gecko_eval.mteb.entries import entries_for
         from gecko_eval.mteb.run import run_tasks
 
+        if fields is None and (field_weights, field_queries) != ("published", "answered"):
+            raise ConfigError("--field-weights and --field-queries are about --fields, which is not given")
+        given = {"--corpus": corpus, "--task-string": task_string != _TASK_STRING, "--symmetric": symmetric}
+        if not data:
+            _refuse(given, "is about --data; tasks and folders have prompts of their own")
         options = {"corpus": corpus, "task": task_string, "symmetric": symmetric, "drop": drop_unjudged}
         own = _own_sets(data or [], bool(tasks), **options)
         names = _split(tasks)
@@ -283,6 +288,8 @@ def _check_dims(embedder: TextEmbedder | Bm25, dims: list[int] | None, task_stri
     from gecko_eval.in_training.retrieval import check_dims
 
     # (0,): a model without dims, which has no `dim` either.
+    if embedder.dims == (0,) and dims:
+        raise ConfigError(f"{embedder.label} has no dims; leave --dims out")
     chosen = (0,) if embedder.dims == (0,) else check_dims(embedder.dim, dims or embedder.dims)  # type: ignore[union-attr]
     if task_string != _TASK_STRING and embedder.prompted:
         _say(f"note: {embedder.label} is not prompted with task strings; --task-string changes nothing")
@@ -346,6 +353,20 @@ def _own_sets(paths: list[Path], others: bool, **options: Any) -> list[LocalSet]
     return sets
 
 
+def _refuse(given: Mapping[str, Any], reason: str) -> None:
+    """Refuse options that would change nothing."""
+    name = next((name for name, value in given.items() if value), None)
+    if name is not None:
+        raise ConfigError(f"{name} {reason}")
+
+
+def _has_only_test(path: Path) -> bool:
+    def has(name: str) -> bool:
+        return (path / name).is_file() or (path / f"{name}.gz").is_file()
+
+    return has("test.jsonl") and not has("corpus.jsonl") and not has("queries.jsonl")
+
+
 def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: bool) -> LocalSet:
     from gecko_eval.data.beir import load_beir
     from gecko_eval.data.csv_set import find_queries, load_csv
@@ -355,7 +376,10 @@ def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: 
     if table:
         return from_retrieval_set(load_csv(table, corpus, task=task, symmetric=symmetric), table.parent)
     kind = recognise(path) if path.is_dir() else None
-    if kind is not None and not kind.searches:
+    # A test.jsonl alone that is of no kind: what is wrong with it is told, and not that there is no corpus.
+    if (kind is not None and not kind.searches) or (kind is None and _has_only_test(path)):
+        given = {"--corpus": corpus, "--task-string": task != _TASK_STRING, "--symmetric": symmetric}
+        _refuse(given | {"--drop-unjudged": drop}, f"is about queries and documents, and {path} has none")
         return local_set(path, own=True)
     if corpus is not None:
         raise ConfigError(f"--corpus belongs to a queries.csv; {path} is not one")

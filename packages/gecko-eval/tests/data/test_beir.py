@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from gecko_core.errors import DataError
+from gecko_core.errors import ConfigError, DataError
 from gecko_eval.data.beir import load_beir
 
 
@@ -44,6 +44,23 @@ def test_unjudged_queries_are_an_error_or_dropped(beir_folder):
     with pytest.raises(DataError, match=r"1 queries have no judgement .* 'lost'.*--drop-unjudged"):
         load_beir(beir_folder)
     assert "lost" not in load_beir(beir_folder, unjudged="drop").query_ids
+    with pytest.raises(ConfigError, match="unjudged must be 'error' or 'drop', not 'keep'"):
+        load_beir(beir_folder, unjudged="keep")
+
+
+def test_of_a_file_and_its_compressed_copy_none_is_chosen(beir_folder):
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (beir_folder / f"{name}.gz").touch()
+        with pytest.raises(DataError, match=f"holds {name} and {name}.gz, of which one alone would be read"):
+            load_beir(beir_folder)
+        (beir_folder / f"{name}.gz").unlink()
+
+
+def test_titles_under_another_name_are_not_passed_over(beir_folder):
+    corpus = beir_folder / "corpus.jsonl"
+    corpus.write_text(corpus.read_text() + json.dumps({"_id": "new", "Title": "a", "text": "b"}) + "\n")
+    with pytest.raises(DataError, match=r"corpus\.jsonl:61: the column 'Title' is not read; call it 'title'"):
+        load_beir(beir_folder)
 
 
 @pytest.mark.parametrize(

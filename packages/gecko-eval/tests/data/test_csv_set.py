@@ -1,13 +1,13 @@
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_eval.data.csv_set import load_csv
+from gecko_eval.data.csv_set import find_queries, load_csv
 
 
 @pytest.fixture
 def folder(tmp_path, write_jsonl):
     write_jsonl(tmp_path / "corpus.jsonl", [{"id": 1, "text": "x", "title": "T"}, {"_id": "b", "text": "y"}])
-    (tmp_path / "queries.csv").write_text('query,relevant_id,score\n"a, quoted",1,2\nplain,b,1\n"a, quoted",b,\n')
+    (tmp_path / "queries.csv").write_text('query,relevant_id,score\n"a, quoted",1,2\nplain,b,1\n"a, quoted",b,1\n')
     return tmp_path
 
 
@@ -34,7 +34,14 @@ def test_the_corpus_may_be_a_csv_elsewhere(folder, tmp_path):
         ("query,relevant_id\na,b,c,d\n", r":2: 4 cells where the header has 2"),
         ("query,relevant_id\n", "no rows in it"),
         ("query,relevant_id,relevance\na,1,0\n", r":2: the column 'relevance' is not read; call it 'score'"),
-        ("query,relevant_id,Score\na,1,0\n", r":2: the column 'Score' is not read"),
+        ("query,relevant_id,Score\na,1,0\n", r"queries\.csv: the column 'Score' is not read; call it 'score'"),
+        ("query,relevant_id, score\na,1,0\n", r"queries\.csv: the column ' score' is not read; call it 'score'"),
+        ("query,relevant_id,socre\na,1,0\n", r":2: the column 'socre' is not read"),
+        ("query,relevant_id,relevance_score\na,1,0\n", r":2: the column 'relevance_score' is not read"),
+        ("query,relevant_id,Rating\na,1,0\n", r":2: the column 'Rating' is not read"),
+        ("query,relevant_id,score\na,1,\nb,1,2\n", r":2: the score is empty; give one, or leave the row out"),
+        ("query,relevant_id,score\na,1,2\nb,1, \n", r":3: the score is empty"),
+        ("query,relevant_id,score\na,1,10001\n", r":2: the score 10001 is too large; 10000 is the most"),
         ("query,relevant_id,score\na,1,²\n", r":2: the score '²'"),
         ("query,relevant_id,score\na,1,1\na,1,2\n", r":3: '1' has another score for this query"),
         ("query,relevant_id,score\na,1,0\n", r"no score is above 0"),
@@ -46,6 +53,47 @@ def test_mistakes_are_named_in_one_line(folder, text, message):
     with pytest.raises(DataError, match=message) as e:
         load_csv(folder / "queries.csv")
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"score": 2}, {}], r":2: no 'score', unlike the first row; give all rows one or none"),
+        ([{}, {"score": 0}], r":2: a 'score', unlike the first row"),
+        ([{"score": float("nan")}], r":1: the score is empty"),
+        ([{"score": 0.5}], r":1: the score 0\.5 is not a whole number"),
+        ([{"score": True}], r":1: the score True is not a whole number"),
+        ([{"qurey": "a"}], r":1: no 'query' \(found: relevant_id, qurey\); every row needs it"),
+    ],
+)
+def test_rows_of_json_lines_are_alike(folder, write_jsonl, rows, message):
+    path = folder / "asked.jsonl"
+    written = [{"query": f"q{n}", "relevant_id": "b"} | row for n, row in enumerate(rows)]
+    write_jsonl(path, [{k: v for k, v in row.items() if k != "query" or "qurey" not in row} for row in written])
+    with pytest.raises(DataError, match=message):
+        load_csv(path)
+
+
+def test_whole_numbers_may_be_written_as_floats(folder, write_jsonl):
+    """As pandas writes them, and Parquet has them, where a column had a gap once."""
+    write_jsonl(folder / "asked.jsonl", [{"query": "q", "relevant_id": "b", "score": 2.0}])
+    assert load_csv(folder / "asked.jsonl").judgements == [{"b": 2}]
+
+
+def test_of_two_tables_none_is_chosen(folder):
+    (folder / "queries.tsv").write_text("query\trelevant_id\na\tb\n")
+    with pytest.raises(DataError, match=r"holds queries\.csv and queries\.tsv, of which one alone would be read"):
+        find_queries(folder)
+    (folder / "corpus.csv").write_text("id,text\n1,x\nb,y\n")
+    with pytest.raises(DataError, match=r"holds corpus\.jsonl and corpus\.csv, of which one"):
+        load_csv(folder / "queries.csv")
+
+
+def test_titles_under_another_name_are_not_passed_over(folder):
+    for name in ("Title", " title"):
+        (folder / "corpus.tsv").write_text(f"id\t{name}\ttext\n1\tT\tx\nb\tU\ty\n")
+        with pytest.raises(DataError, match=f"corpus\\.tsv: the column '{name}' is not read; call it 'title'"):
+            load_csv(folder / "queries.csv", folder / "corpus.tsv")
 
 
 def test_missing_files_are_named(folder):

@@ -33,12 +33,39 @@ def test_grades_are_whole_numbers(tmp_path, grade):
         read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
 
 
-@pytest.mark.parametrize("header", ["corpus-id\tquery-id\tscore", "doc_id query_id relevance"])
+@pytest.mark.parametrize(
+    "header",
+    ["corpus-id\tquery-id\tscore", "doc_id query_id relevance", "did\tqid\tscore", "article_id q score", "#doc q rel"],
+)
 def test_columns_in_another_order_are_refused(tmp_path, header):
     """Where queries and documents are numbered alike, every judgement was read the wrong way round."""
     (tmp_path / "test.tsv").write_text(f"{header}\nq1\td1\t1\n")
-    with pytest.raises(DataError, match=r"test\.tsv:1: .* comes first; the columns are query id, document id, score"):
+    with pytest.raises(DataError, match=r"test\.tsv:1: .* comes first; the columns are query-id, corpus-id and score"):
         read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
+
+
+def test_four_columns_are_those_of_trec_alone(tmp_path):
+    """The third of them was taken for the document, whatever the header said."""
+    (tmp_path / "test.tsv").write_text("query-id\tcorpus-id\tannotator\tscore\nq1\td1\td2\t1\n")
+    with pytest.raises(DataError, match=r"test\.tsv:1: four columns are those of TREC, .* leave 'annotator' out"):
+        read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
+    for header in ("", "qid iteration docid relevance\n", "topic\tQ0\tdoc\tlabel\n"):
+        (tmp_path / "test.tsv").write_text(f"{header}q1 0 d1 2\n")
+        assert read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS) == {"q1": {"d1": 2}}
+
+
+def test_of_two_files_of_a_split_none_is_chosen(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").touch()
+    for other in (tmp_path / "qrels.tsv", tmp_path / "qrels" / "test.tsv.gz"):
+        other.touch()
+        with pytest.raises(DataError, match=rf"holds test\.tsv and {other.name}, of which one alone would be read"):
+            find_qrels(tmp_path, "test")
+        other.unlink()
+    (tmp_path / "qrels" / "test.tsv").unlink()
+    (tmp_path / "qrels" / "test.tsv").mkdir()
+    with pytest.raises(DataError, match=r"test\.tsv: is no file; put the data in its place"):
+        find_qrels(tmp_path, "test")
 
 
 def test_the_file_of_a_split_is_found_or_the_others_are_named(tmp_path):

@@ -83,10 +83,17 @@ def test_identical_ids_can_be_left_out(word_model):
     assert (kept.mrr_at_10, dropped.mrr_at_10) == (0.5, 1.0)
 
 
-@pytest.mark.parametrize("dims", [[65], [0], []])
+@pytest.mark.parametrize("dims", [[65], [0], [], [True], [8.0], ["8"]])
 def test_dims_the_model_lacks_are_refused(word_model, beir_folder, dims):
     with pytest.raises(ConfigError, match="the model gives 64 dims"):
         evaluate_retrieval(word_model, load_beir(beir_folder), dims)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, None, "3", True])
+def test_chunks_hold_a_document_at_least(word_model, beir_folder, size):
+    """With -1 no document was looked at, and every score was 0."""
+    with pytest.raises(ConfigError, match="chunk_size must be a whole number of 1 or more"):
+        evaluate_retrieval(word_model, load_beir(beir_folder), (64,), chunk_size=size)
 
 
 def test_the_training_loop_never_pays_for_mteb():

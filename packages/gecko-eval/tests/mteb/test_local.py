@@ -23,10 +23,31 @@ def test_columns_of_two_kinds_are_refused(data_root):
     path = data_root / "similar" / "test.jsonl"
     rows = [json.loads(line) | {"label": 1} for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    message = r"test\.jsonl:1: the columns \(.*\) are those of STS as well as PairClassification; leave out what"
+    message = r"similar: holds data of STS as well as PairClassification \(test\.jsonl has the columns .*\); leave"
     with pytest.raises(DataError, match=message):
         local_set(path.parent)
     assert {local.name: local.kind for local in discover(data_root)}["similar"] == "unreadable"
+
+
+def test_two_sets_in_one_folder_are_refused(data_root):
+    """The first that was found was scored, and nothing said of the other."""
+    folder = data_root / "toy"
+    (folder / "test.jsonl").write_text((data_root / "similar" / "test.jsonl").read_text())
+    with pytest.raises(DataError, match="toy: holds data of Retrieval as well as STS"):
+        local_set(folder)
+    (folder / "test.jsonl").write_text("{broken\n")  # of no kind
+    assert local_set(folder).kind == "Retrieval"
+    (folder / "queries.csv").write_text("query,relevant_id\na,d1\n")
+    with pytest.raises(DataError, match=r"toy: holds queries\.csv beside queries\.jsonl and qrels/test\.tsv; remove"):
+        local_set(folder)
+
+
+def test_dropping_queries_makes_other_data(data_root):
+    """Its scores stood for the set without the option, which is refused."""
+    plain, dropped = (local_set(data_root / "toy", drop_unjudged=drop).fingerprint() for drop in (False, True))
+    assert plain != dropped
+    of_pairs = {local_set(data_root / "similar", drop_unjudged=drop).fingerprint() for drop in (False, True)}
+    assert len(of_pairs) == 1
 
 
 def test_folders_of_folders_give_one_set_per_language(data_root, beir_folder):

@@ -1,4 +1,6 @@
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +35,26 @@ def test_a_run_scores_every_task_at_every_dim_and_keeps_the_items(embedder, data
         assert correlation == pytest.approx(tasks["similar"]["scores"][dim]["main"], abs=1e-6)
         precision = average_precision(same[f"{dim}/test/default"], same["gold/test/default"])
         assert precision == pytest.approx(tasks["same"]["scores"][dim]["main"], abs=1e-6)
+
+
+def test_files_of_mteb_appear_whole_or_not_at_all(embedder, data_root, tmp_path, monkeypatch):
+    """mteb writes them in place."""
+    from gecko_eval.mteb import run
+
+    def full(source, target):
+        Path(target).write_bytes(b"{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(run.shutil, "copyfile", full)
+        results = run_tasks(embedder, entries_for(["toy"], data_root), [64], out, say=lambda _: None)
+    assert "No space left" in results["tasks"]["toy"]["error"]
+    assert str(out / "mteb") in results["tasks"]["toy"]["error"]
+    assert not [path for path in (out / "mteb").rglob("*") if path.is_file()]
+    results = run_tasks(embedder, entries_for(["toy"], data_root), [64], out, say=lambda _: None)
+    assert "scores" in results["tasks"]["toy"]
+    assert [path.name for path in (out / "mteb").rglob("toy.json")] == ["toy.json"]
 
 
 def test_what_a_reader_of_a_score_should_know_is_said_and_kept(embedder, beir_folder, tmp_path):

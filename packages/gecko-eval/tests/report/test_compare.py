@@ -130,10 +130,27 @@ def test_damaged_or_changed_data_costs_its_own_interval_only(tmp_path):
     assert rows["none"].comparison is not None
 
 
-@pytest.mark.parametrize("samples", [0, -5, 10**12])
+@pytest.mark.parametrize("samples", [0, 1, 99, -5, 10**12, 2.5, True, "500", float("nan")])
 def test_impossible_numbers_of_samples_are_refused(tmp_path, samples):
-    with pytest.raises(ConfigError, match="samples must be 1 to 10,000,000"):
+    with pytest.raises(ConfigError, match="samples must be 100 to 10,000,000"):
         compare_results(*two_runs(tmp_path), samples=samples)
+    with pytest.raises(ConfigError, match="samples must be 100 to 10,000,000"):
+        paired_bootstrap(np.ones(9), np.zeros(9), samples=samples)
+
+
+@pytest.mark.parametrize(("count", "significant"), [(1, False), (2, False), (5, False), (6, True), (40, True)])
+def test_a_few_queries_show_nothing_however_often_they_are_drawn(count, significant):
+    """All draws of one query are alike; six that agree are the fewest that a test of signs takes for more."""
+    found = paired_bootstrap(np.ones(count), np.zeros(count), samples=1000)
+    assert found.significant is significant
+    assert found.p_value == pytest.approx(max(2.0 ** (1 - count), 2 / 1001))
+    of_pairs = compare_task("mean", {"s": np.ones(count)}, {"s": np.zeros(count)}, {}, samples=1000)
+    assert of_pairs.significant is significant
+
+
+def test_scores_that_no_difference_can_be_taken_of():
+    with pytest.raises(DataError, match="needs finite scores"):
+        paired_bootstrap(np.array([1e308, 1e308]), np.array([-1e308, 0]))
 
 
 def test_gold_that_does_not_fit_gives_no_interval():

@@ -6,7 +6,7 @@ from gecko_eval.report.figures import Bar, _colour, plot_comparison, plot_scores
 
 
 def test_comparison_figure(tmp_path):
-    found = paired_bootstrap(np.ones(5), np.zeros(5), samples=50)
+    found = paired_bootstrap(np.ones(5), np.zeros(5), samples=100)
     rows = [TaskComparison("kept", found, 1.0, 0.0, "5 queries"), TaskComparison("none", None, 0.5, 0.6, "no interval")]
     plot_comparison(rows, ("a", "b"), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"

@@ -113,7 +113,7 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
         raise ConfigError(f"{path}: unknown kind of file; give one of {', '.join((*TABLE_SUFFIXES, '.txt'))}")
     only = (columns.text, columns.title, columns.id)
     unseen = dict.fromkeys(columns.asked)
-    for record in read_table(path, need=(columns.text, *columns.asked), only=only):
+    for record in read_table(path, need=(columns.text, *columns.asked), optional=only, only=only):
         for name in [name for name in unseen if name in record.fields]:
             del unseen[name]
         yield _row(record, columns)

@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -292,6 +293,8 @@ def read_json(
         GeckoError: ``error``; the file is missing, cannot be read, is not JSON or holds something else.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not Path(path).is_dir():  # a pipe would be waited for
+            raise error(f"{path}: is no file; {cure}")
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path}: missing; {cure}") from None

@@ -37,13 +37,20 @@ def table_kind(path: str | Path) -> str | None:
 
 
 def read_table(
-    path: str | Path, *, need: Sequence[str] = (), only: Sequence[str] | None = None, kind: str | None = None
+    path: str | Path,
+    *,
+    need: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+    kind: str | None = None,
 ) -> Iterator[Record]:
     """Rows of a .jsonl, .csv, .tsv (each also .gz) or .parquet file, in order, one at a time.
 
     Args:
         path: the file.
         need: columns that a header (CSV, TSV, Parquet) must have; callers check the fields of JSONL rows.
+        optional: columns that are read where they are there; one whose name differs in case or white space alone is
+            refused, since it would be passed over.
         only: columns to read from a Parquet file; the others are skipped.
         kind: one of ``TABLE_SUFFIXES`` for a file whose name does not tell.
 
@@ -61,12 +68,30 @@ def read_table(
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if kind == ".parquet":
-        return _parquet(path, need, only)
+        return _parquet(path, need, optional, only)
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; it should hold rows")
     if kind == ".jsonl":
-        return _jsonl(path)
-    return _separated(path, "\t" if kind == ".tsv" else ",", need)
+        return _spelled(_jsonl(path), optional) if optional else _jsonl(path)
+    return _separated(path, "\t" if kind == ".tsv" else ",", need, optional)
+
+
+def _spelled(records: Iterable[Record], optional: Sequence[str]) -> Iterator[Record]:
+    """The records, whose keys are looked at whenever they are others than before."""
+    before: tuple[str, ...] = ()
+    for record in records:
+        keys = tuple(record.fields)
+        if keys != before:
+            _check_spelling(record.where, keys, optional)
+            before = keys
+        yield record
+
+
+def _check_spelling(where: object, names: Sequence[str], optional: Sequence[str]) -> None:
+    for name in names:
+        meant = name.strip().lower()
+        if meant in optional and name not in optional and meant not in names:
+            raise DataError(f"{where}: the column {name[:80]!r} is not read; call it {meant!r}, or leave it out")
 
 
 def count_rows(path: str | Path) -> int | None:
@@ -264,12 +289,13 @@ def _check_surrogates(value: Any, where: str, key: str = "") -> None:
             ) from None
 
 
-def _separated(path: Path, delimiter: str, need: Sequence[str]) -> Iterator[Record]:
+def _separated(path: Path, delimiter: str, need: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
     csv.field_size_limit(_LONGEST)  # the default refuses cells over 128 kB
     reader = csv.reader((line for _, line in _text_lines(path)), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
         _check_header(path, header, delimiter, need)
+        _check_spelling(path, header, optional)
         number = 0
         for cells in reader:
             if not cells:
@@ -320,7 +346,7 @@ def _check_header(path: Path, header: Sequence[str], delimiter: str, need: Seque
         raise DataError(f"{path}: the header names column {repeated[:80]!r} twice; rename one of them")
 
 
-def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Iterator[Record]:
+def _parquet(path: Path, need: Sequence[str], optional: Sequence[str], only: Sequence[str] | None) -> Iterator[Record]:
     pa, parquet = pyarrow()
     number = 0
     try:
@@ -329,6 +355,7 @@ def _parquet(path: Path, need: Sequence[str], only: Sequence[str] | None) -> Ite
             missing = next((name for name in need if name not in names), None)
             if missing is not None:
                 raise DataError(f"{path}: no column {missing!r} (found: {listed(names)})")
+            _check_spelling(path, names, optional)
             repeated = next((name for name, times in Counter(names).items() if times > 1), None)
             if repeated is not None:
                 raise DataError(f"{path}: the schema names column {repeated[:80]!r} twice; rename one of them")

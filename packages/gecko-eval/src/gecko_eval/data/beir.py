@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gecko_core.errors import DataError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import below_data_dir, read_table
+from gecko_eval.data.files import find_file
 from gecko_eval.data.own_documents import own_documents
 from gecko_eval.data.qrels import find_qrels, judged_queries, read_qrels
 from gecko_eval.data.sets import RetrievalSet
@@ -38,9 +39,12 @@ def load_beir(
         unjudged: what to do about queries that are judged in no split.
 
     Raises:
-        DataError: a missing or broken file, a line that is not a JSON object, a repeated or unknown id, a query without
-            judgement. The line names the file and the row.
+        ConfigError: ``unjudged`` is something else.
+        DataError: a missing or broken file, two files of which one would be read, a line that is not a JSON object, a
+            repeated or unknown id, a query without judgement. The line names the file and the row.
     """
+    if unjudged not in ("error", "drop"):
+        raise ConfigError(f"unjudged must be 'error' or 'drop', not {unjudged!r}")
     folder = below_data_dir(folder)
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
@@ -70,22 +74,10 @@ def load_beir(
     )
 
 
-def find_file(folder: Path, name: str) -> Path:
-    """``folder/name`` or ``folder/name.gz``.
-
-    Raises:
-        DataError: neither is there.
-    """
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise DataError(f"{folder}: neither {name} nor {name}.gz is there")
-
-
 def _read_texts(path: Path, what: str, plural: str, titles: bool = False) -> dict[str, tuple[str, str]]:
     """Id -> (title, text) of a corpus or of queries."""
     texts: dict[str, tuple[str, str]] = {}
-    for record in read_table(path):
+    for record in read_table(path, optional=("_id", "title", "text") if titles else ("_id", "text")):
         text_id = record.identifier("_id")
         if text_id is None:
             raise DataError(f"{record.where}: '_id' is {'empty' if '_id' in record.fields else 'missing'}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from gecko_core.errors import DataError
 from gecko_core.io import Record, listed, read_table, table_kind
+from gecko_eval.data.files import only_one
 from gecko_eval.data.own_documents import own_documents
-from gecko_eval.data.sets import RetrievalSet
+from gecko_eval.data.sets import LARGEST_GRADE, RetrievalSet
 
-_SCORES = {"score", "relevance", "rel", "grade", "label"}
+_SCORES = re.compile(r"score|socre|scroe|relevance|\brel\b|grade|rating|label|judg")
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
@@ -37,14 +39,14 @@ def load_csv(
     documents = _read_corpus(corpus_path)
     qrels: dict[str, dict[str, int]] = {}
     ids: dict[str, str] = {}
-    for record in read_table(queries, need=("query", "relevant_id")):
+    scored: bool | None = None
+    for record in read_table(queries, need=("query", "relevant_id"), optional=("query", "relevant_id", "score")):
         where = record.where
-        query, doc_id = (record.optional_text("query") or "").strip(), record.identifier("relevant_id")
-        if not query or not doc_id:
-            raise DataError(f"{where}: an empty query or relevant_id")
+        query, doc_id = _asked(record)
         if doc_id not in documents:
             raise DataError(f"{where}: the relevant_id {doc_id!r} is not in {corpus_path}")
-        score = _score(_score_of(record), where)
+        scored = "score" in record.fields if scored is None else scored
+        score = _score(record, scored)
         judged = qrels.setdefault(ids.setdefault(query, f"q{len(ids)}"), {})
         if judged.setdefault(doc_id, score) != score:
             raise DataError(f"{where}: {doc_id!r} has another score for this query in an earlier row; keep one of them")
@@ -68,12 +70,43 @@ def load_csv(
     )
 
 
-def _score_of(record: Record) -> str:
-    """The row's score as text; 1 where it has none."""
-    named = next((name for name in record.fields if name.lower() in _SCORES and name != "score"), None)
-    if "score" not in record.fields and named is not None:
-        raise DataError(f"{record.where}: the column {named!r} is not read; call it 'score', or leave it out")
-    return (record.optional_text("score") or "1").strip()
+def _asked(record: Record) -> tuple[str, str]:
+    """The query and the id of its document."""
+    missing = next((key for key in ("query", "relevant_id") if key not in record.fields), None)
+    if missing:
+        raise DataError(f"{record.where}: no {missing!r} (found: {listed(record.fields)}); every row needs it")
+    query, doc_id = (record.optional_text("query") or "").strip(), record.identifier("relevant_id")
+    if not query or not doc_id:
+        raise DataError(f"{record.where}: an empty query or relevant_id")
+    return query, doc_id
+
+
+def _score(record: Record, scored: bool) -> int:
+    """The row's score; 1 in a table without scores.
+
+    Args:
+        record: the row.
+        scored: whether the first row has one.
+    """
+    where = record.where
+    if ("score" in record.fields) is not scored:
+        raise DataError(f"{where}: {'no' if scored else 'a'} 'score', unlike the first row; give all rows one or none")
+    if not scored:
+        named = next((name for name in record.fields if _SCORES.search(name.strip().lower())), None)
+        if named is not None:
+            raise DataError(f"{where}: the column {named!r} is not read; call it 'score', or leave it out")
+        return 1
+    value = record.fields["score"]
+    if isinstance(value, float) and value.is_integer():  # as a column of Parquet, or of pandas, has whole numbers
+        value = int(value)
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        if value is None or not str(value).strip():
+            raise DataError(f"{where}: the score is empty; give one, or leave the row out")
+        raise DataError(f"{where}: the score {repr(value)[:40]} is not a whole number of 0 or more")
+    if int(text) > LARGEST_GRADE:
+        raise DataError(f"{where}: the score {text} is too large; {LARGEST_GRADE} is the most")
+    return int(text)
 
 
 def find_queries(path: Path) -> Path | None:
@@ -84,14 +117,13 @@ def find_queries(path: Path) -> Path | None:
     if not path.is_dir():
         return path if table_kind(path) else None
     names = (f"queries{suffix}" for suffix in _SUFFIXES if not suffix.startswith(".jsonl"))
-    return next((path / name for name in names if (path / name).is_file()), None)
+    return only_one([path / name for name in names])
 
 
 def _corpus_beside(queries: Path) -> Path:
-    for suffix in _SUFFIXES:
-        path = queries.parent / f"corpus{suffix}"
-        if path.is_file():
-            return path
+    path = only_one([queries.parent / f"corpus{suffix}" for suffix in _SUFFIXES])
+    if path is not None:
+        return path
     names = ", ".join(f"corpus{suffix}" for suffix in _SUFFIXES)
     raise DataError(f"{queries.parent}: no {names} beside {queries.name}; name it with --corpus")
 
@@ -99,7 +131,7 @@ def _corpus_beside(queries: Path) -> Path:
 def _read_corpus(path: Path) -> dict[str, tuple[str, str]]:
     """Document id -> (title, text)."""
     documents: dict[str, tuple[str, str]] = {}
-    for record in read_table(path, need=("text",)):
+    for record in read_table(path, need=("text",), optional=("id", "_id", "title", "text")):
         doc_id = record.identifier("id", "_id")
         if doc_id is None:
             raise DataError(f"{record.where}: a document needs an id, found the keys {listed(record.fields)}")
@@ -109,9 +141,3 @@ def _read_corpus(path: Path) -> dict[str, tuple[str, str]]:
     if not documents:
         raise DataError(f"{path}: no documents in it; write one a row, with id and text")
     return documents
-
-
-def _score(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise DataError(f"{where}: the score {text!r} is not a whole number of 0 or more")
-    return int(text)

@@ -73,8 +73,8 @@ def fetch_beir(
 def _judgements(name: str, split: str) -> Iterator[tuple[str, str, int]]:
     for record in read_hub(name, split, config=_QRELS):
         query, document = record.identifier("query-id"), record.identifier("corpus-id")
-        grade = record.fields.get("score")
-        if query is None or document is None or not _is_whole(grade):
+        grade = _whole(record.fields.get("score"))
+        if query is None or document is None or grade is None:
             raise DataError(
                 f"{record.where}: needs query-id, corpus-id and a whole score; give a set with mteb's tables"
             )
@@ -84,11 +84,11 @@ def _judgements(name: str, split: str) -> Iterator[tuple[str, str, int]]:
                     f"{record.where}: the id {identifier!r} has a tab or a line's end in it, and judgements are lines "
                     "with tabs; such a set cannot be laid out as BEIR's"
                 )
-        yield query, document, int(grade)
+        yield query, document, grade
 
 
-def _is_whole(grade: Any) -> bool:
-    return isinstance(grade, int | float) and float(grade).is_integer()
+def _whole(grade: Any) -> int | None:
+    return int(grade) if isinstance(grade, int | float) and float(grade).is_integer() else None
 
 
 def _write_corpus(name: str, path: Path, judged: set[str], most: int | None, seed: int, progress: Progress) -> int:

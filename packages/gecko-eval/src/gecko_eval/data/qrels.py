@@ -8,10 +8,12 @@ from pathlib import Path
 
 from gecko_core.errors import DataError
 from gecko_core.io import read_lines
+from gecko_eval.data.files import only_one
 from gecko_eval.data.sets import LARGEST_GRADE
 
 _HEADER_ENDS = {"score", "relevance", "rel", "grade", "label"}
-_DOCUMENT = re.compile("(corpus|doc|document|passage|pid)")
+_QUERY = re.compile(r"\W*(q|question|topic|claim|tid)")
+_ITERATIONS = {"iteration", "iter", "it", "q0", "0", "unused"}  # TREC's second column
 _WHOLE = re.compile(r"[+-]?[0-9]+")  # Python's int() also takes 1_0 and other scripts' digits
 
 
@@ -19,11 +21,11 @@ def find_qrels(folder: Path, split: str) -> Path:
     """The judgements of a split: ``qrels/<split>.tsv``, the same with .gz, or ``qrels.tsv``.
 
     Raises:
-        DataError: none of them is there; the line names the splits that are.
+        DataError: none of them is there, or several are; the line names the splits that are.
     """
-    for path in (folder / "qrels" / f"{split}.tsv", folder / "qrels" / f"{split}.tsv.gz", folder / "qrels.tsv"):
-        if path.is_file():
-            return path
+    path = only_one([folder / "qrels" / f"{split}.tsv", folder / "qrels" / f"{split}.tsv.gz", folder / "qrels.tsv"])
+    if path is not None:
+        return path
     names = sorted(path.name for path in (folder / "qrels").glob("*"))
     raise DataError(f"{folder}: no qrels/{split}.tsv (found {', '.join(names) or 'no qrels at all'})")
 
@@ -81,10 +83,22 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     for number, line in read_lines(path):
         cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
         if number == 1 and cells and cells[-1].lower() in _HEADER_ENDS:
-            if _DOCUMENT.match(cells[0].lower()):
-                raise DataError(f"{path}:1: {cells[0]!r} comes first; the columns are query id, document id, score")
+            _check_header(f"{path}:1", [cell.lower() for cell in cells])
         elif line.strip():
             yield number, cells
+
+
+def _check_header(where: str, names: list[str]) -> None:
+    """Refuse a header that says of its columns what they are not taken for."""
+    if not _QUERY.match(names[0]):
+        raise DataError(
+            f"{where}: {names[0]!r} comes first; the columns are query-id, corpus-id and score, in this order"
+        )
+    if len(names) == 4 and names[1] not in _ITERATIONS:
+        raise DataError(
+            f"{where}: four columns are those of TREC, the second of them an iteration, and here it is {names[1]!r}; "
+            f"leave {names[2]!r} out, or what is not query id, document id and score"
+        )
 
 
 def _grade(text: str, where: str) -> int:

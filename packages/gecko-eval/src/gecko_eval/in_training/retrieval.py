@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from gecko_core.errors import ConfigError
+from gecko_core.numbers import is_whole
 from gecko_core.search import TopK
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.metrics import METRICS, ranking_metrics, tie_order
@@ -59,10 +60,12 @@ def evaluate_retrieval(
         dim -> scores, in the order asked.
 
     Raises:
-        ConfigError: a dim that the model does not have.
+        ConfigError: a dim that the model does not have, or a chunk size that is none.
         DataError: embeddings that are not finite.
     """
     dims = check_dims(model.dim, model.dims if dims is None else dims)
+    if not is_whole(chunk_size, 1):
+        raise ConfigError(f"chunk_size must be a whole number of 1 or more, found {chunk_size!r}")
     total, done = len(data.queries) + len(data.docs), len(data.queries)
     queries = _tensor(model.encode_queries(list(data.queries), task=data.task, **whole_width(model)), model)
     if progress:
@@ -93,9 +96,11 @@ def check_dims(full: int, dims: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ConfigError: a dim is not a prefix of an embedding ``full`` wide, or there is none.
     """
-    wrong = [d for d in dims if not 1 <= d <= full]
+    wrong = [d for d in dims if not is_whole(d, 1, full)]
     if wrong or not dims:
-        raise ConfigError(f"dims {list(dims)}: the model gives {full} dims, so each must be between 1 and {full}")
+        raise ConfigError(
+            f"dims {list(dims)}: the model gives {full} dims, so each must be a whole number from 1 to {full}"
+        )
     return tuple(dict.fromkeys(dims))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gecko_core.errors import DataError
 from gecko_core.io import read_table
-from gecko_eval.data.beir import find_file
+from gecko_eval.data.files import find_file
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.mteb.kinds import KINDS, Kind, retrieval_task
 from gecko_eval.mteb.public_content import find_public
@@ -106,18 +106,21 @@ def recognise(folder: Path) -> Kind | None:
     """The kind of data in a folder, from its files and the first row of its test.jsonl; None where there is none.
 
     Raises:
-        DataError: test.jsonl cannot be read, or its columns are those of several kinds.
+        DataError: test.jsonl cannot be read, or there is data of several kinds.
     """
     by_files = next((kind for kind in KINDS if kind.recognise(folder, ())), None)
-    if by_files is not None:  # a broken test.jsonl beside BEIR files does not matter
-        return by_files
-    fields = _first_fields(folder)
+    fields: set[str] = set()
+    try:
+        fields = _first_fields(folder)
+    except DataError:
+        if by_files is None:  # a broken test.jsonl beside BEIR files does not matter
+            raise
     kinds = [kind for kind in KINDS if kind.recognise(folder, fields)]
     if len(kinds) > 1:
         names = " as well as ".join(kind.name for kind in kinds)
         raise DataError(
-            f"{find_file(folder, 'test.jsonl')}:1: the columns ({', '.join(fields)}) are those of {names}; leave out "
-            "what is not to be tested"
+            f"{folder}: holds data of {names} (test.jsonl has the columns {', '.join(sorted(fields))}); leave out what "
+            "is not to be tested"
         )
     return kinds[0] if kinds else None
 
@@ -172,7 +175,9 @@ def _local_set(folder: Path, name: str, kind: Kind, drop_unjudged: bool, own: bo
         task,
         task_prompt(task or name, kind.name),
         lambda: kind.load(folder, name, public, drop_unjudged=drop_unjudged),
-        lambda: files_fingerprint(folder, kind.files),
+        lambda: (
+            files_fingerprint(folder, kind.files) + (" unjudged dropped" if drop_unjudged and kind.searches else "")
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import tempfile
 import textwrap
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gecko_core.errors import DataError, GeckoError
-from gecko_core.io import format_seconds
+from gecko_core.io import format_seconds, whole_path
 from gecko_eval.cache import EmbeddingCache
 from gecko_eval.mteb.entries import Entry
 from gecko_eval.mteb.fields import FieldsEmbedder
@@ -221,19 +222,32 @@ class _Run:
 
         # A task draws its samples from a generator that runs on: every dim must see a fresh one, as mteb alone would.
         task.rng_state, task.np_rng = _set_seed(task.seed)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as results:
+            written = Path(results)
             recorder = ItemRecorder(task, Path(folder), keeps_rankings)
             result = mteb.evaluate(
                 encoder,
                 task,
                 co2_tracker=False,
-                cache=mteb.ResultCache(self.out / "mteb"),
+                cache=mteb.ResultCache(written),
                 overwrite_strategy="always",
                 encode_kwargs={"batch_size": 512, "show_progress_bar": False},
                 prediction_folder=recorder.prediction_folder,
                 show_progress_bar=False,
             ).task_results[0]
+            _copy_files(written, self.out / "mteb")  # mteb writes them in place, and a full disk would cut them
             return result, recorder, recorder.items(result.scores)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy all files below a folder, each of which appears whole.
+
+    Raises:
+        DataError: one cannot be written.
+    """
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        with whole_path(target / path.relative_to(source)) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def _cache_key(model: TextEmbedder | Bm25) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import write_text
+from gecko_core.numbers import is_whole
 from gecko_core.randomness import seeded
 from gecko_eval.metrics import average_precision, spearman
 from gecko_eval.mteb.items import UNITS
@@ -47,8 +48,8 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the 95% interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether the 95% interval leaves out zero, with as many queries as a test of that level takes."""
+        return (self.low > 0 or self.high < 0) and self.p_value < 0.05
 
 
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, seed: int = 0) -> Comparison:
@@ -64,21 +65,24 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
         seed: seeds the draws.
 
     Raises:
+        ConfigError: ``samples`` is out of range.
         DataError: the arrays are empty, differ in length, or hold something that is not finite.
     """
+    _check_samples(samples)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise DataError(f"a paired comparison needs two 1-d arrays of one length, found {a.shape} and {b.shape}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise DataError("a paired comparison needs finite scores; one of the arrays holds NaN or infinity")
-    if samples < 1:
-        raise DataError(f"samples must be at least 1, found {samples}")
+    if not np.isfinite([a, b]).all() or max(np.abs(a).max(), np.abs(b).max()) > _LARGEST:
+        raise DataError("a paired comparison needs finite scores; one of the arrays holds NaN, infinity or nearly that")
     delta = a - b
     replicates = _bootstrap_means(delta, samples, seed)
-    return _comparison(float(a.mean()), float(b.mean()), replicates, delta)
+    return _comparison(float(a.mean()), float(b.mean()), replicates, delta, len(delta))
 
 
-def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: np.ndarray) -> Comparison:
+def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: np.ndarray, items: int) -> Comparison:
+    # A few items drawn again and again are alike: below six, not even a test of signs, all of which agree, is
+    # significant. Its p-value is the least that there can be.
+    least = 2.0 ** (1 - items)
     # One more replicate than drawn: a p-value of exactly zero cannot be shown by a finite number of draws.
     at_or_below, at_or_above = (np.sum(replicates <= 0) + 1, np.sum(replicates >= 0) + 1)
     low, high = np.quantile(replicates, [0.025, 0.975])
@@ -88,11 +92,16 @@ def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: n
         difference=score_a - score_b,
         low=float(low),
         high=float(high),
-        p_value=float(min(1.0, 2.0 * min(at_or_below, at_or_above) / (len(replicates) + 1))),
+        p_value=float(min(1.0, max(least, 2.0 * min(at_or_below, at_or_above) / (len(replicates) + 1)))),
         wins=int(np.sum(delta > 0)),
         losses=int(np.sum(delta < 0)),
         ties=int(np.sum(delta == 0)),
     )
+
+
+def _check_samples(samples: int) -> None:
+    if not is_whole(samples, _FEWEST_SAMPLES, _MOST_SAMPLES):
+        raise ConfigError(f"samples must be {_FEWEST_SAMPLES} to {_MOST_SAMPLES:,}, found {samples}")
 
 
 def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
@@ -106,7 +115,8 @@ def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
     return means
 
 
-_MOST_SAMPLES = 10_000_000
+_FEWEST_SAMPLES, _MOST_SAMPLES = 100, 10_000_000  # of fewer, two and a half percent are no two replicates
+_LARGEST = 1e300
 _STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"spearman": spearman, "ap": average_precision}
 
 
@@ -126,7 +136,8 @@ def compare_task(
         a: items of one system by subset.
         b: items of the other system by subset.
         gold: what ``spearman`` and ``ap`` compare the items with, by subset.
-        samples: replicates; a tenth of them for ``spearman`` and ``ap``, whose every replicate sorts all pairs.
+        samples: replicates; a tenth of them (100 at least) for ``spearman`` and ``ap``, whose every replicate sorts
+            all pairs.
         seed: seeds the draws.
 
     Returns:
@@ -145,13 +156,13 @@ def compare_task(
     else:
         statistic = _STATISTICS[kind]
         means = [
-            _bootstrap_statistic(statistic, a[s], b[s], gold[s], max(1, samples // 10), seed + i)
+            _bootstrap_statistic(statistic, a[s], b[s], gold[s], max(_FEWEST_SAMPLES, samples // 10), seed + i)
             for i, s in enumerate(subsets)
         ]
         scores = [(statistic(a[s], gold[s]), statistic(b[s], gold[s])) for s in subsets]
         delta = np.array([x - y for x, y in scores])
     score_a, score_b = (float(np.mean(column)) for column in zip(*scores, strict=True))
-    return _comparison(score_a, score_b, np.mean(means, axis=0), delta)
+    return _comparison(score_a, score_b, np.mean(means, axis=0), delta, sum(len(a[s]) for s in subsets))
 
 
 def _bootstrap_statistic(
@@ -227,8 +238,7 @@ def compare_results(
         DataError: the two have no task in common, or one of them none at its dim.
         ConfigError: ``samples`` is out of range.
     """
-    if not 1 <= samples <= _MOST_SAMPLES:
-        raise ConfigError(f"samples must be 1 to {_MOST_SAMPLES:,}, found {samples}")
+    _check_samples(samples)
     rows = []
     wanted_a, wanted_b = dim if isinstance(dim, tuple) else (dim, dim)
     for results, wanted in ((a, wanted_a), (b, wanted_b)):

@@ -71,7 +71,8 @@ def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATE
     if path.is_dir():
         return _read_folder(path, split, rules)
     if table_kind(path):
-        return _from_records(read_table(path, need=("text",), only=_COLUMNS), str(path), split, rules)
+        records = read_table(path, need=("text",), optional=_COLUMNS[:4], only=_COLUMNS)
+        return _from_records(records, str(path), split, rules)
     if path.suffix.lower() in TEXT_SUFFIXES:
         return _read_text_file(path, path.name, split, rules)
     suffixes = ", ".join(TABLE_SUFFIXES + TEXT_SUFFIXES)

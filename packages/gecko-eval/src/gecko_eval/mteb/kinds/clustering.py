@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import DataError
-from gecko_eval.data.beir import find_file
+from gecko_eval.data.files import find_file
 from gecko_eval.data.labelled import Column
 from gecko_eval.mteb.kinds.base import new_task
 from gecko_eval.mteb.kinds.labelled import Columns, LabelledKind

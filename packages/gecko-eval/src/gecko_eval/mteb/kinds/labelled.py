@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gecko_core.io import read_table
-from gecko_eval.data.beir import find_file
+from gecko_eval.data.files import find_file
 from gecko_eval.data.labelled import Column, check_contrast, read_columns
 from gecko_eval.mteb.kinds.base import Kind, public_task
 from gecko_eval.mteb.public_content import PublicContent

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gecko_core.errors import DataError
 from gecko_core.io import read_table
-from gecko_eval.data.beir import find_file, load_beir
+from gecko_eval.data.beir import load_beir
 from gecko_eval.data.csv_set import find_queries, load_csv
+from gecko_eval.data.files import find_file
 from gecko_eval.data.qrels import find_qrels, read_qrels
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.mteb.kinds.base import Kind, new_task, public_task
@@ -29,7 +31,10 @@ class Retrieval(Kind):
     def recognise(self, folder: Path, fields: Collection[str]) -> bool:
         """See ``Kind``."""
         beir = all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in _BEIR)
-        return beir or find_queries(folder) is not None
+        table = find_queries(folder)
+        if beir and table is not None:
+            raise DataError(f"{folder}: holds {table.name} beside {' and '.join(_BEIR[1:])}; remove those or that")
+        return beir or table is not None
 
     def rows(self, folder: Path) -> Iterator[Sequence[Any]]:
         """See ``Kind``; none for a table of queries, which has no query ids and is never public data."""

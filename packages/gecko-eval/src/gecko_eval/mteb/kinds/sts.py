@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gecko_eval.data.labelled import Column
+from gecko_eval.data.sts import STS_COLUMNS
 from gecko_eval.mteb.kinds.base import Items, new_task
 from gecko_eval.mteb.kinds.labelled import Columns, LabelledKind
 
@@ -17,11 +17,7 @@ class Sts(LabelledKind):
     """``test.jsonl`` with sentence1, sentence2 and score; scored by Spearman's correlation of cosine and score."""
 
     name, unit = "STS", "pairs"
-    columns = (
-        Column("sentence1", "sentence1", str),
-        Column("sentence2", "sentence2", str),
-        Column("score", "score", (int, float)),
-    )
+    columns = STS_COLUMNS
 
     def make_task(self, name: str, splits: Mapping[str, Columns]) -> Any:
         """See ``LabelledKind``."""
