@@ -133,6 +133,20 @@ def test_coverage_is_told(embedder, set_of, beir_folder, make_fret, tmp_path):
     assert "toy: none of its 60 documents is in" in outcome["error"]
 
 
+def test_fields_of_another_corpus_with_the_same_ids_are_refused(embedder, set_of, beir_folder, make_fret, tmp_path):
+    """Numbers as ids are those of many corpora."""
+    mine = passages_of(set_of)
+    others = [passage | {"text": f"something else {n}"} for n, passage in enumerate(mine)]
+    run = make_fret(others, [("d0", "one query")])
+    outcome = evaluated(with_fields(embedder, run, "published", "all"), beir_folder, tmp_path / "out")
+    message = f"toy: 60 of 60 documents have other texts in {run}; build that folder of the set's own corpus"
+    assert outcome["error"] == message
+    spaced = [passage | {"text": f"  {passage['text']}\n".replace(" ", "  ")} for passage in mine]
+    run = make_fret([*others[:7], *spaced[7:]], [("d0", "one query")], "few")
+    outcome = evaluated(with_fields(embedder, run, "published", "all"), beir_folder, tmp_path / "few")
+    assert outcome["notes"] == [f"7 of 60 documents have other texts in {run}"]
+
+
 def test_tasks_without_documents_are_skipped(embedder, set_of, data_root, make_fret, tmp_path):
     run = make_fret(passages_of(set_of), [("d0", "one query")])
     fielded = with_fields(embedder, run, "published", "answered")

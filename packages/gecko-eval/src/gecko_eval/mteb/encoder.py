@@ -15,7 +15,7 @@ from gecko_core.fields import best_of_documents
 from gecko_core.search import TopK
 from gecko_eval.cache import EmbeddingCache
 from gecko_eval.metrics import tie_order
-from gecko_eval.mteb.fields import DocumentFields, FieldsEmbedder
+from gecko_eval.mteb.fields import FieldsEmbedder
 from gecko_eval.mteb.tasks import TaskPrompt, prompt_fingerprint, task_prompt
 
 if TYPE_CHECKING:
@@ -228,10 +228,6 @@ class MtebEncoder:
         found = {dim: best_of_documents(best[dim].result(), owners, top_k) for dim in self.dims}
         return {dim: _named(query_ids, doc_ids, *found[dim]) for dim in self.dims}
 
-    @property
-    def _fields(self) -> DocumentFields | None:
-        return self.embedder.fields if isinstance(self.embedder, FieldsEmbedder) else None
-
     def _owners(self, doc_ids: list[str], task: Any) -> np.ndarray:
         """The document of every vector that is searched: one vector a document, or one a chunk."""
         if not isinstance(self.embedder, FieldsEmbedder):
@@ -246,18 +242,19 @@ class MtebEncoder:
         from mteb.types import PromptType
 
         side = PromptType.document
-        if self._fields is None:
+        if not isinstance(self.embedder, FieldsEmbedder):
             vectors = self._full(texts, titles, task, side)
             return {dim: self._cut(vectors, dim) for dim in self.dims}
-        rows = self._fields.rows(ids, texts, titles or [""] * len(texts))
+        named, fields = titles or [""] * len(texts), self.embedder.fields
+        self.embedder.check_texts(task.name, ids, texts, named)
+        rows = fields.rows(ids, texts, named)
         chunks = self._full([text for text, _ in rows.chunks], [title for _, title in rows.chunks], task, side)
         none = np.zeros((0, chunks.shape[1]), dtype=np.float32)
         of_titles = self._full(rows.titles, None, task, side) if rows.titles else none
         of_queries = self._full(rows.queries, None, task, PromptType.query) if rows.queries else none
         cut = self._cut
         return {
-            dim: self._fields.combined(rows, cut(chunks, dim), cut(of_titles, dim), cut(of_queries, dim))
-            for dim in self.dims
+            dim: fields.combined(rows, cut(chunks, dim), cut(of_titles, dim), cut(of_queries, dim)) for dim in self.dims
         }
 
     def _rerank(self, queries: Any, **kwargs: Any) -> dict[str, dict[str, float]]:

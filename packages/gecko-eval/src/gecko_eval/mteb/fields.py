@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gecko_eval.mteb.encoder import TextEmbedder
 
 
+_ENOUGH = 10  # documents, to say that a folder is of another corpus
+_BEGINNING = 60  # characters of a passage that are looked for
+
+
 @dataclass(frozen=True)
 class FieldRows:
     """The texts of some documents: of each field, and the document of each text, numbered from 0.
@@ -131,11 +135,33 @@ class FieldsEmbedder:
             if note not in self._notes:
                 self._notes.append(note)
 
+    def check_texts(self, task: str, ids: Sequence[str], texts: Sequence[str], titles: Sequence[str]) -> None:
+        """Note documents whose passages in the folder are not of their texts: ids of two corpora may be alike.
+
+        Raises:
+            DataError: it is so for most of at least ``_ENOUGH`` documents.
+        """
+        fields = self.fields.texts
+        whole = ((fields.get(name), f"{title} {text}") for name, text, title in zip(ids, texts, titles, strict=True))
+        stand = [_stands_in(document.chunks[0], text) for document, text in whole if document is not None]
+        others = len(stand) - sum(stand)
+        if not others:
+            return
+        where = f"{others} of {len(stand)} documents have other texts in {fields.source}"
+        if len(stand) >= _ENOUGH and others > len(stand) / 2:
+            raise DataError(f"{task}: {where}; build that folder of the set's own corpus")
+        self._notes.append(where)
+
     def take_notes(self) -> list[str]:
         """What was noted since the last call, of the documents and by the embedder."""
         notes, self._notes = self._notes, []
         take = getattr(self.base, "take_notes", None)
         return [*notes, *(take() if take is not None else ())]
+
+
+def _stands_in(passage: str, text: str) -> bool:
+    """Whether a passage begins somewhere in a text, white space aside."""
+    return " ".join(passage.split())[:_BEGINNING] in " ".join(text.split())
 
 
 def with_fields(embedder: TextEmbedder | Bm25, run: Path, weights: str, queries: Queries) -> FieldsEmbedder:
