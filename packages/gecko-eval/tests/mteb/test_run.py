@@ -57,6 +57,17 @@ def test_files_of_mteb_appear_whole_or_not_at_all(embedder, data_root, tmp_path,
     assert [path.name for path in (out / "mteb").rglob("toy.json")] == ["toy.json"]
 
 
+def test_ids_that_no_ranking_can_be_written_with_are_told_before_encoding(embedder, beir_folder, tmp_path, monkeypatch):
+    for name in ("corpus.jsonl", "qrels/test.tsv"):
+        path = beir_folder / name
+        path.write_text(path.read_text().replace('"d1"', '"d 1"').replace("\td1\t", "\td 1\t"))
+    own = from_retrieval_set(load_beir(beir_folder, unjudged="drop"), beir_folder)
+    monkeypatch.setattr(embedder, "embed", None)
+    entries, quiet = entries_for([], None, [own]), {"say": lambda _: None, "rankings": True}
+    outcome = run_tasks(embedder, entries, [64], tmp_path / "out", **quiet)["tasks"]["toy"]
+    assert outcome["error"] == "toy: the id 'd 1' holds white space and cannot stand in a TREC run file"
+
+
 def test_what_a_reader_of_a_score_should_know_is_said_and_kept(embedder, beir_folder, tmp_path):
     queries, corpus = (beir_folder / name for name in ("queries.jsonl", "corpus.jsonl"))
     corpus.write_text(corpus.read_text() + queries.read_text())

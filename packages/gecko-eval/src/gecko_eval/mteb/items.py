@@ -132,6 +132,20 @@ def save_rankings(out: Path, task: str, dim: int, rankings: Rankings, tag: str) 
     return names
 
 
+def check_rankable(task: Any) -> None:
+    """Check before anything is encoded that a task's ids can stand in the files of ``save_rankings``.
+
+    Args:
+        task: mteb's, with its data loaded.
+
+    Raises:
+        DataError: an id holds white space.
+    """
+    for split in (split for subset in task.dataset.values() for split in subset.values()):
+        for table in ("queries", "corpus"):
+            _check_unspaced(task.metadata.name, split[table]["id"] if table in split else ())
+
+
 def has_rankings(out: Path, score: Mapping[str, Any]) -> bool:
     """Whether the files that ``save_rankings`` named for a score exist."""
     names = score.get("rankings", [])
@@ -139,13 +153,13 @@ def has_rankings(out: Path, score: Mapping[str, Any]) -> bool:
 
 
 def _trec_lines(task: str, query: str, documents: Mapping[str, float], tag: str) -> str:
-    spaced = _first_spaced([query, *documents])
-    if spaced is not None:
-        raise DataError(f"{task}: the id {spaced!r} holds white space and cannot stand in a TREC run file")
+    _check_unspaced(task, [query, *documents])
     # trec_eval breaks ties by document id, last first; so does search here.
     best = sorted(documents.items(), key=lambda item: (item[1], item[0]), reverse=True)
     return "".join(f"{query} Q0 {doc} {rank} {score:.9g} {tag}\n" for rank, (doc, score) in enumerate(best, 1))
 
 
-def _first_spaced(ids: Iterable[str]) -> str | None:
-    return next((text for text in ids if not text or text.split() != [text]), None)
+def _check_unspaced(task: str, ids: Iterable[str]) -> None:
+    spaced = next((text for text in ids if not text or text.split() != [text]), None)
+    if spaced is not None:
+        raise DataError(f"{task}: the id {spaced!r} holds white space and cannot stand in a TREC run file")

@@ -23,7 +23,7 @@ from gecko_core.io import format_seconds, whole_path
 from gecko_eval.cache import EmbeddingCache
 from gecko_eval.mteb.entries import Entry
 from gecko_eval.mteb.fields import FieldsEmbedder
-from gecko_eval.mteb.items import ItemRecorder, KeptItems, has_rankings, save_rankings
+from gecko_eval.mteb.items import ItemRecorder, KeptItems, check_rankable, has_rankings, save_rankings
 from gecko_eval.mteb.kinds import kind_named
 from gecko_eval.results import claimed, load_items, open_results, save_items, save_results
 
@@ -164,6 +164,8 @@ class _Run:
             return outcome, arrays
         try:
             task = _load(entry)
+            if keeps_rankings:
+                check_rankable(task)
             if notes := getattr(task, "notes", ()):
                 outcome["notes"] = list(notes)
             outcome["data"] = entry.data()
