@@ -37,6 +37,15 @@ def test_a_classifier_needs_two_classes_to_learn(tmp_path, write_jsonl):
         local_set(tmp_path).load()
 
 
+def test_some_test_labels_that_nobody_can_have_learned_are_noted(tmp_path, write_jsonl):
+    write_jsonl(tmp_path / "train.jsonl", [text("x"), text("y")])
+    write_jsonl(tmp_path / "test.jsonl", [text("x"), text("y "), text("y")])
+    (note,) = local_set(tmp_path).load().notes
+    assert note.startswith("1 of 3 texts of test.jsonl have a label that train.jsonl has not (the first is 'y ');")
+    write_jsonl(tmp_path / "test.jsonl", [text("x"), text("y")])
+    assert local_set(tmp_path).load().notes == ()
+
+
 def test_test_labels_missing_from_training_are_refused(tmp_path, write_jsonl):
     write_jsonl(tmp_path / "train.jsonl", [text("1"), text("2")])
     write_jsonl(tmp_path / "test.jsonl", [text(1), text(2)])

@@ -38,6 +38,15 @@ class Classification(LabelledKind):
         if not set(splits["train"]["label"]) & set(splits["test"]["label"]):
             raise DataError(f"{folder}: no label of test.jsonl stands in train.jsonl; are they of one set?")
 
+    def notes(self, splits: Mapping[str, Columns]) -> tuple[str, ...]:
+        """See ``LabelledKind``: test rows whose class nobody can have learned."""
+        known, tested = set(splits["train"]["label"]), splits["test"]["label"]
+        unknown = [label for label in tested if label not in known]
+        if not unknown:
+            return ()
+        count = f"{len(unknown)} of {len(tested)} texts of test.jsonl have a label that train.jsonl has not"
+        return (f"{count} (the first is {unknown[0]!r}); they count as wrong, whatever the model",)
+
     def convert(self, splits: Mapping[str, Columns], public: PublicContent | None) -> None:
         """Number the labels, as in mteb's own sets; its metrics for two classes ask for 0 and 1 in the test."""
         names = {label for columns in splits.values() for label in columns["label"]}

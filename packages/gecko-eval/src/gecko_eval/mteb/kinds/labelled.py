@@ -60,6 +60,7 @@ class LabelledKind(Kind):
 
         splits = {split: read_columns(find_file(folder, f"{split}.jsonl"), self.columns) for split in self.splits}
         self.check(splits, folder)
+        notes = self.notes(splits)
         self.convert(splits, public)
         data = DatasetDict({split: Dataset.from_dict(columns) for split, columns in splits.items()})
         task, subset = public_task(public), public.subset if public is not None else "default"
@@ -67,7 +68,12 @@ class LabelledKind(Kind):
             task, subset = self.make_task(name, splits), "default"
         task.dataset = data if subset == "default" else {subset: data}
         task.data_loaded = True
+        task.notes = notes  # for whoever runs it
         return task
+
+    def notes(self, splits: Mapping[str, Columns]) -> tuple[str, ...]:
+        """What a reader of the scores should know, one line each."""
+        return ()
 
     def convert(self, splits: Mapping[str, Columns], public: PublicContent | None) -> None:
         """Bring the columns into the form that mteb's tasks want, in place. Most kinds need nothing."""
