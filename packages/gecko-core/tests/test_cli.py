@@ -175,3 +175,12 @@ def test_a_name_with_control_characters_is_told_on_one_line(folder, tmp_path, ca
     name = tmp_path / "o\n\x1b[31m.npy"
     assert main([str(tmp_path / "in.txt"), str(name), "--model", str(folder), "--device", "cpu", "--quiet"]) == 0
     assert capsys.readouterr().err.endswith("o\\n\\x1b[31m.npy\n")
+
+
+@pytest.mark.parametrize("kind", ["text", "query", "document", None])
+def test_options_of_another_kind_are_refused(folder, texts, tmp_path, capsys, kind):
+    """Titles are read with documents alone, and the task with queries."""
+    given = [texts, tmp_path / "o.npy", "--model", "not/even/looked/at", *(["--kind", kind] if kind else [])]
+    for option, own in (("--task", "query"), ("--title-column", "document")):
+        line = fails(capsys, *given, option, "x")
+        assert (f"{option} is that of" in line) == (kind != own)

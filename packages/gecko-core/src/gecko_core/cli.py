@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gecko_core.command import run_command, with_homes
 from gecko_core.errors import ConfigError, DataError, printable
+from gecko_core.prompts import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from gecko_core.encode.rows import Row
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         default="text",
         help="which prompt to apply",
     )
-    top.add_argument("--task", default="search result", help="task of --kind query (default: %(default)s)")
+    top.add_argument("--task", help=f"task of --kind query (default: {DEFAULT_TASK})")
     top.add_argument("--text-column", default="text", help="column of the texts (default: %(default)s)")
     top.add_argument("--title-column", help="column of document titles (default: title, where there is one)")
     top.add_argument("--id-column", help="column of ids (default: id, where there is one)")
@@ -84,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(f"{rows} embeddings in {options.output}"), file=sys.stderr)
 
     return run_command(command, argv)
+
+
+def _check_kind(options: argparse.Namespace) -> None:
+    """Refuse options that would change nothing."""
+    if options.task is not None and options.kind != "query":
+        raise ConfigError("--task is that of queries: give --kind query, or leave it out")
+    if options.title_column is not None and options.kind != "document":
+        raise ConfigError("--title-column is that of documents: give --kind document, or leave it out")
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -126,6 +135,7 @@ def _enriched(rows: Iterator[Row], folders: Sequence[Path] | None) -> Iterator[R
 
 
 def _run(options: argparse.Namespace) -> int:
+    _check_kind(options)
     _check_output(options)
     # The slow imports come last: --help and the checks above answer at once.
     from contextlib import nullcontext
@@ -156,7 +166,7 @@ def _run(options: argparse.Namespace) -> int:
             rows,
             options.output,
             kind=options.kind,
-            task=options.task,
+            task=DEFAULT_TASK if options.task is None else options.task,
             precision=options.precision,
             truncate_dim=options.truncate_dim,
             batch_tokens=options.batch_tokens,
