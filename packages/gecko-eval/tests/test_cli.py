@@ -212,7 +212,7 @@ def test_a_reader_that_goes_away_does_not_end_a_run(data_root, tmp_path):
     environment = {**os.environ, "GECKO_DATA_DIR": str(data_root), "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=280)
     assert (process.returncode, errors) == (0, "")
     assert (tmp_path / "o" / "results.json").is_file()
 
