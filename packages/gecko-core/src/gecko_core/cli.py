@@ -147,7 +147,8 @@ def _run(options: argparse.Namespace) -> int:
     from gecko_core.model import Gecko
 
     asked = [name for name in (options.title_column, options.id_column) if name is not None]
-    columns = Columns(options.text_column, options.title_column or "title", options.id_column or "id", tuple(asked))
+    names = options.text_column, options.title_column or "title", options.id_column or "id"
+    columns = Columns(*names, tuple(asked), titled=options.kind == "document")
     read = read_rows(options.input, columns)
     first = next(read, None)  # an unreadable file should fail before a model is loaded
     if first is None:

@@ -120,3 +120,12 @@ def test_text_lines_that_end_in_carriage_returns_alone_are_refused(tmp_path):
     path.write_bytes(b"one\rtwo\rthree\r")
     with pytest.raises(DataError, match=r"a\.txt:1: a carriage return within the line; end lines with"):
         list(read_rows(path))
+
+
+def test_titles_under_another_name_matter_where_titles_are_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("Title,text\nT,x\n")
+    with pytest.raises(DataError, match=r"a\.csv: the column 'Title' is not read; call it 'title', or leave it out"):
+        list(read_rows(path))
+    assert list(read_rows(path, Columns(titled=False))) == [Row("x")]
+    assert list(read_rows(path, Columns(title="Title"))) == [Row("x", "T")]

@@ -361,10 +361,9 @@ def _refuse(given: Mapping[str, Any], reason: str) -> None:
 
 
 def _has_only_test(path: Path) -> bool:
-    def has(name: str) -> bool:
-        return (path / name).is_file() or (path / f"{name}.gz").is_file()
+    from gecko_eval.data.files import holds
 
-    return has("test.jsonl") and not has("corpus.jsonl") and not has("queries.jsonl")
+    return holds(path, "test.jsonl") and not holds(path, "corpus.jsonl") and not holds(path, "queries.jsonl")
 
 
 def _own_set(path: Path, corpus: Path | None, task: str, symmetric: bool, drop: bool) -> LocalSet:

@@ -1,7 +1,7 @@
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_eval.data.files import find_file, only_one
+from gecko_eval.data.files import find_file, holds, only_one
 
 
 def test_the_one_that_is_there(tmp_path):
@@ -22,3 +22,11 @@ def test_what_is_no_file_is_named(tmp_path):
             find_file(tmp_path, name)
     with pytest.raises(DataError, match=r"neither test\.jsonl nor test\.jsonl\.gz is there"):
         find_file(tmp_path, "test.jsonl")
+
+
+def test_a_file_or_its_compressed_copy(tmp_path):
+    assert not holds(tmp_path, "a.jsonl")
+    for name in ("a.jsonl", "b.jsonl.gz"):
+        (tmp_path / name).touch()
+    assert holds(tmp_path, "a.jsonl")
+    assert holds(tmp_path, "b.jsonl")

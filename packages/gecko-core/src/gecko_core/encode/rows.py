@@ -75,12 +75,14 @@ class Columns:
         title: of documents' titles.
         id: of ids.
         asked: names that some row must have.
+        titled: whether titles are made use of; else one under another name, such as ``Title``, does not matter.
     """
 
     text: str = "text"
     title: str = "title"
     id: str = "id"
     asked: tuple[str, ...] = ()
+    titled: bool = True
 
 
 def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
@@ -113,7 +115,8 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
         raise ConfigError(f"{path}: unknown kind of file; give one of {', '.join((*TABLE_SUFFIXES, '.txt'))}")
     only = (columns.text, columns.title, columns.id)
     unseen = dict.fromkeys(columns.asked)
-    for record in read_table(path, need=(columns.text, *columns.asked), optional=only, only=only):
+    spelled = only if columns.titled else (columns.text, columns.id)
+    for record in read_table(path, need=(columns.text, *columns.asked), optional=spelled, only=only):
         for name in [name for name in unseen if name in record.fields]:
             del unseen[name]
         yield _row(record, columns)

@@ -23,6 +23,11 @@ def only_one(paths: Sequence[Path]) -> Path | None:
     return there[0] if there else None
 
 
+def holds(folder: Path, name: str) -> bool:
+    """Whether ``folder/name`` or ``folder/name.gz`` is there."""
+    return (folder / name).is_file() or (folder / f"{name}.gz").is_file()
+
+
 def find_file(folder: Path, name: str) -> Path:
     """``folder/name`` or ``folder/name.gz``.
 

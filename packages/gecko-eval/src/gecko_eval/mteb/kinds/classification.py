@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import DataError
+from gecko_eval.data.files import holds
 from gecko_eval.data.labelled import Column
 from gecko_eval.mteb.kinds.base import Items, new_task
 from gecko_eval.mteb.kinds.labelled import Columns, LabelledKind
@@ -25,7 +26,7 @@ class Classification(LabelledKind):
 
     def recognise(self, folder: Path, fields: Collection[str]) -> bool:
         """See ``Kind``."""
-        trained = any((folder / name).is_file() for name in ("train.jsonl", "train.jsonl.gz"))
+        trained = holds(folder, "train.jsonl")
         return trained and super().recognise(folder, fields)
 
     def check(self, splits: Mapping[str, Columns], folder: Path) -> None:

@@ -10,7 +10,7 @@ from gecko_core.errors import DataError
 from gecko_core.io import read_table
 from gecko_eval.data.beir import load_beir
 from gecko_eval.data.csv_set import find_queries, load_csv
-from gecko_eval.data.files import find_file
+from gecko_eval.data.files import find_file, holds
 from gecko_eval.data.qrels import find_qrels, read_qrels
 from gecko_eval.data.sets import RetrievalSet
 from gecko_eval.mteb.kinds.base import Kind, new_task, public_task
@@ -30,7 +30,7 @@ class Retrieval(Kind):
 
     def recognise(self, folder: Path, fields: Collection[str]) -> bool:
         """See ``Kind``."""
-        beir = all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in _BEIR)
+        beir = all(holds(folder, name) for name in _BEIR)
         table = find_queries(folder)
         if beir and table is not None:
             raise DataError(f"{folder}: holds {table.name} beside {' and '.join(_BEIR[1:])}; remove those or that")
