@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -36,6 +37,8 @@ class Decoder:
         decoder = model.get_decoder()
         # transformers 4 knows no decoder of GPT-2's kind, and gives the model itself.
         self._decoder = model.base_model if decoder is model else decoder
+        # Its newer name since transformers 5.24; the older one is said to go in 5.40.
+        self._cache = "cache" if "cache" in inspect.signature(self._decoder.forward).parameters else "past_key_values"
         self._head = model.get_output_embeddings()
         self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
         self.prefix_tokens = 0
@@ -67,8 +70,8 @@ class Decoder:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache: cache},
         )
         return output.last_hidden_state
 
@@ -195,7 +198,7 @@ class Decoder:
             layers: list[tuple[Tensor, Tensor]] = []
             if ids:
                 output = self._decoder(input_ids=torch.tensor([ids], device=self.device), use_cache=True)
-                layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+                layers = [(layer.keys, layer.values) for layer in getattr(output, self._cache).layers]
                 self.prefix_tokens += len(ids)
             self._prefixes[prefix] = (len(ids), layers)
             if len(self._prefixes) > _PREFIXES_KEPT:
