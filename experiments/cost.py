@@ -161,7 +161,10 @@ def plot(raw: dict[str, Any]) -> Any:
                 [p["minutes"] for p in points], y, errors, marker="o", capsize=2, label=f"{name}, {label(pair)}"
             )
     axes.axhline(0, color="black", linewidth=0.8)
+    minutes = sorted({round(p["minutes"], 1) for of in raw["sets"].values() for ps in of["pairs"].values() for p in ps})
     axes.set_xscale("log")
+    axes.set_xticks(minutes, [f"{one:g}" for one in minutes])
+    axes.minorticks_off()
     axes.set_xlabel("minutes of LLM time")
     axes.set_ylabel("change of nDCG@10")
     axes.legend(fontsize=8)

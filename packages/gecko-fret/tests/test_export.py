@@ -70,6 +70,27 @@ def test_tevatron_ids_are_in_its_corpus(folder, tmp_path):
     assert all({*row["positive_document_ids"], *row["negative_document_ids"]} <= known for row in rows)
 
 
+def test_tevatron_shows_no_title_beside_itself(folder, tmp_path, monkeypatch):
+    """As the other layouts: a title would stand above its answer word for word."""
+    data = load_fret(folder)
+    titled = [replace(passage, title=f"Title {passage.id}") for passage in data.corpus]
+    row = replace(data._rows[0], source="titles")
+    rows = [row, *data._rows[1:]]
+    monkeypatch.setattr("gecko_fret.export.load_fret", lambda path: FretData(rows, type(data.corpus)(titled), {}))
+    export_fret(folder, tmp_path / "t", "tevatron")
+    documents, lines = (
+        [json.loads(line) for line in (tmp_path / "t" / name).read_text().splitlines()]
+        for name in ("corpus.jsonl", "train.jsonl")
+    )
+    texts = {document["docid"]: document["text"] for document in documents}
+    by_id = {passage.id: passage for passage in titled}
+    assert len(texts) == len(documents) == len(titled) + 1 + len(row.negative_ids)
+    assert lines[0]["positive_document_ids"] == [f"{row.positive_id}#untitled"]
+    assert texts[f"{row.positive_id}#untitled"] == by_id[row.positive_id].text
+    assert texts[row.positive_id] == by_id[row.positive_id].full_text
+    assert lines[1]["positive_document_ids"] == [rows[1].positive_id]
+
+
 def test_unknown_layout_and_missing_folder_are_one_line(folder, tmp_path):
     with pytest.raises(ConfigError, match="use one of sentence-transformers, flagembedding, tevatron"):
         export_fret(folder, tmp_path / "x", "csv")

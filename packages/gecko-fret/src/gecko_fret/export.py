@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -136,20 +137,39 @@ def flag_embedding(data: FretData, to: Path, render: Render) -> int:
 
 
 def tevatron(data: FretData, to: Path, render: Render) -> int:
-    """Write a folder with train.jsonl, which names documents by id, and corpus.jsonl. What was there goes."""
+    """Write a folder with train.jsonl, which names documents by id, and corpus.jsonl. What was there goes.
+
+    A passage beside its title as a query is shown without it. Such a document follows the others, and has an id of
+    its own, ``ID#untitled``.
+    """
+    titled = {passage.id for passage in data.corpus if passage.title}
+    untitled: dict[str, Passage] = {}
+
+    def identifier(passage: Passage) -> str:
+        if passage.title or passage.id not in titled:
+            return passage.id
+        name = f"{passage.id}#untitled"
+        while name in known:
+            name += "_"
+        untitled[name] = passage
+        return name
+
+    known = {passage.id for passage in data.corpus}
 
     def line(row: FretRow, positive: Passage) -> dict[str, Any]:
         return {
             "query_id": row.id,
             "query_text": render.query(row),
-            "positive_document_ids": [positive.id],
-            "negative_document_ids": [negative.id for negative in row.negatives],
+            "positive_document_ids": [identifier(positive)],
+            "negative_document_ids": [identifier(negative) for negative in row.negatives],
         }
 
-    documents = ({"docid": p.id, "title": "", "text": render.document(p)} for p in data.corpus)
     with whole_folder(to) as folder:  # the two files belong together
-        _write_jsonl(folder / "corpus.jsonl", documents)
-        return _write_jsonl(folder / "train.jsonl", (line(row, positive) for row, positive in _answered(data)))
+        count = _write_jsonl(folder / "train.jsonl", (line(row, positive) for row, positive in _answered(data)))
+        documents = chain(((passage.id, passage) for passage in data.corpus), untitled.items())
+        lines = ({"docid": name, "title": "", "text": render.document(passage)} for name, passage in documents)
+        _write_jsonl(folder / "corpus.jsonl", lines)
+        return count
 
 
 def _answered(data: FretData) -> Iterator[tuple[FretRow, Passage]]:

@@ -46,6 +46,14 @@ def test_beir_folders_and_tables_are_read(tmp_path):
         Contamination.load([str(tmp_path / "absent")])
 
 
+def test_sets_are_found_below_the_data_folder_too(tmp_path, monkeypatch):
+    (tmp_path / "beir").mkdir()
+    (tmp_path / "beir" / "queries.jsonl").write_text(json.dumps({"_id": "1", "text": "who sat on the mat"}))
+    monkeypatch.setenv("GECKO_DATA_DIR", str(tmp_path))
+    assert Contamination.load(["beir"]).find("Who sat on the mat?")
+    assert content_fingerprint("beir") == content_fingerprint(str(tmp_path / "beir"))
+
+
 def test_evaluation_sets_are_read_by_the_rules_of_the_folder(tmp_path):
     (tmp_path / "page.html").write_text("<td>Paris</td><td>2148000</td>")
     first, latest = (Contamination.load([str(tmp_path / "page.html")], RULES[version]) for version in (2, 3))

@@ -52,11 +52,11 @@ def test_csv_and_parquet_give_the_same_corpus(tmp_path):
     assert load_corpus(tmp_path / "c.csv").hash == load_corpus(tmp_path / "c.parquet").hash
 
 
-def test_rows_without_an_id_are_numbered_from_zero_by_line_or_by_row(tmp_path):
+def test_rows_without_an_id_are_numbered_from_zero_blank_lines_left_out(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": "two", "id": ""}\n', encoding="utf-8")
     (tmp_path / "b.tsv").write_text("text\tid\none\t\n\ntwo\t\n", encoding="utf-8")
     pq.write_table(pa.table({"id": [7.0, float("nan")], "text": ["one", "two"]}).slice(1), tmp_path / "c.parquet")
-    assert load_corpus(tmp_path / "a.jsonl").ids == ["0", "2"]
+    assert load_corpus(tmp_path / "a.jsonl").ids == ["0", "1"]
     assert load_corpus(tmp_path / "b.tsv").ids == ["0", "1"]
     assert load_corpus(tmp_path / "c.parquet").ids == ["0"]
 

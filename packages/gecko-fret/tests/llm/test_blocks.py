@@ -170,6 +170,8 @@ FAMILIES = {
     "gemma2": {"sliding_window": 4096, "query_pre_attn_scalar": 8},
     "gemma3_text": {"sliding_window": 4096, "query_pre_attn_scalar": 8},
     "mistral": {"sliding_window": 4096},
+    "granite": {"logits_scaling": 8.0},
+    "cohere": {"logit_scale": 0.0625, "pad_token_id": 0},
 }
 
 
@@ -197,13 +199,13 @@ def test_beyond_a_sliding_window_rows_are_scored_as_ever(family, word_tokenizer)
 
 
 def test_models_that_make_something_of_their_own_of_a_mask_are_scored_as_ever(word_tokenizer, monkeypatch):
-    """Masks of numbers to add (eager attention) are not True and False; states that run along a row obey no mask."""
+    """Masks of numbers to add (eager attention) are not True and False; states that run along a row obey none."""
     requests = made(seed=4)
     eager = llm(random_model("llama", word_tokenizer, attn_implementation="eager"), word_tokenizer)
     assert not eager._decoder.takes_blocks("", 10)
     assert_close(eager.score(requests, blocks=True), eager.score(requests))
     other = llm(random_model("qwen3", word_tokenizer), word_tokenizer)
-    other._decoder._model.config.layer_types = ["full_attention", "linear_attention"]
+    monkeypatch.setattr(other._decoder, "recurrent", True)
     assert not other._decoder.takes_blocks("", 10)
 
     refuses = llm(random_model("qwen3", word_tokenizer), word_tokenizer)

@@ -39,6 +39,13 @@ def test_a_missing_label_has_at_most_the_least_probability_shown():
     assert reading.probabilities == pytest.approx([0.04 / whole, 0.04 / whole, 0.7 / whole, 0.2 / whole, 0.04 / whole])
 
 
+def test_a_missing_label_is_below_those_shown_however_improbable_they_are():
+    """Of a model that is sure of another word, the labels are among the least of its likeliest tokens."""
+    reading = from_alternatives({"Okay": -1e-9, "Sure": -21.0, "Yes": -19.0}, YES_NO)
+    assert reading.bound == pytest.approx(math.exp(-21))
+    assert reading.probabilities[1] == pytest.approx(1 / (1 + math.exp(-2)))
+
+
 def test_where_no_label_is_shown_nothing_is_known():
     reading = from_alternatives({"Hm": math.log(0.5), "Well": math.log(0.25)}, YES_NO)
     assert reading.probabilities == (0.5, 0.5)

@@ -58,6 +58,40 @@ def test_weights_that_are_not_those_of_the_configuration(tmp_path, tiny_model, c
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("family", ["falcon", "stablelm"])
+def test_models_with_a_table_of_attentions_of_their_own(tmp_path, family):
+    """They know transformers' names alone, not that of an attention registered here."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    small = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **small)).save_pretrained(tmp_path)
+    assert load_causal_lm(str(tmp_path), torch.float32).config.model_type == family
+
+
+@pytest.mark.parametrize(("family", "prefix"), [("gptj", "transformer."), ("gpt2", ""), ("gpt_neox", "gpt_neox.")])
+def test_masks_that_earlier_versions_saved_are_passed_over(tmp_path, family, prefix):
+    """As in the published weights of GPT-J and GPT-2, those of the latter without the name of the part."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    small = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **small)).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    own = next(name for name in weights if ".attn." in name or ".attention." in name).split(".")[0] + "."
+    weights = {prefix + name.removeprefix(own) if name.startswith(own) else name: w for name, w in weights.items()}
+    layer, part = ("layers", "attention") if family == "gpt_neox" else ("h", "attn")
+    masks = {
+        f"{prefix}{layer}.{n}.{part}.{name}": torch.ones(1, 1, 8, 8) for n in (0, 1) for name in ("bias", "masked_bias")
+    }
+    save_file(weights | masks, path, metadata={"format": "pt"})
+    load_causal_lm(str(tmp_path), torch.float32)
+    more = {f"{prefix}{layer}.2.{part}.some.weight": torch.ones(2)}
+    save_file(weights | masks | more, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="hold 1 tensors of layers that config"):
+        load_causal_lm(str(tmp_path), torch.float32)
+
+
 def test_fingerprint_follows_the_weights(tmp_path, tiny_model):
     assert files_fingerprint(tmp_path) == ""
     tiny_model.save_pretrained(tmp_path)

@@ -75,6 +75,20 @@ def test_completions_stop_and_are_counted(connect, reference):
     assert llm.usage.generated_tokens > 0
 
 
+@pytest.mark.parametrize("api", ["completions", "chat"])
+@pytest.mark.parametrize("fault", ["null", "nulls"])
+def test_an_answer_without_its_log_probabilities_is_asked_for_again(connect, server, chat, completions, api, fault):
+    """Their mean would be 0, which is certainty."""
+    server.says = "what ran"
+    llm = connect(can={"chat": chat, "completions": completions}[api])
+    request = WriteRequest("", "a cat", 3, dialogue=Dialogue("Ask.", (), "Passage: a dog"))
+    (expected,) = llm.generate([request], Sampling(max_new_tokens=9))
+    server.faults = [fault]
+    assert llm.generate([request], Sampling(max_new_tokens=9)) == [expected]
+    assert not server.faults
+    assert expected.logprob < 0
+
+
 def test_seeds_are_sent_unless_the_server_cannot_take_them(connect, server):
     sampling = Sampling(max_new_tokens=1)
     connect().generate([WriteRequest("", "a cat", 2**40 + 5)], sampling)

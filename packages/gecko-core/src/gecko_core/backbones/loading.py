@@ -224,15 +224,26 @@ def quiet_bars() -> Iterator[None]:
 def _layer_tensors(model: Any, names: Iterable[str]) -> list[str]:
     """Those of some tensors that belong to the backbone's own layers, not to a head or to a decoder left out.
 
-    Angles of rotary positions, which earlier versions of transformers saved in every layer, are computed anew.
+    Angles of rotary positions and causal masks, which earlier versions of transformers saved in every layer, are
+    computed anew.
     """
-    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    modules = dict(model.named_modules())
+    lists = [name for name, module in modules.items() if isinstance(module, nn.ModuleList)]
     stacks = tuple(f"{name}." for name in lists if not any(name.startswith(f"{other}.") for other in lists))
     prefix = f"{model.base_model_prefix}."
+
+    def is_computed(name: str) -> bool:
+        if name.endswith(("inv_freq", "masked_bias")):
+            return True
+        owner, _, last = name.rpartition(".")
+        module = modules.get(owner)
+        return last == "bias" and module is not None and not any(True for _ in module.parameters(recurse=False))
+
+    spelled = {name: (name, name.removeprefix(prefix), f"{prefix}{name}") for name in names}  # with the head or without
     return sorted(
         name
-        for name in names
-        if (name.startswith(stacks) or name.removeprefix(prefix).startswith(stacks)) and not name.endswith("inv_freq")
+        for name, ways in spelled.items()
+        if any(way.startswith(stacks) for way in ways) and not any(map(is_computed, ways))
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_core.io import user_path
+from gecko_core.io import below_data_dir, user_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.readers import read_passages
 from gecko_fret.text_rules import LATEST, TextRules
@@ -82,9 +82,9 @@ def content_fingerprint(source: str) -> str:
 
 def _paths(source: str) -> list[Path]:
     """The tables of a folder in BEIR layout, or the file or folder itself."""
-    folder = user_path(source)
+    folder = below_data_dir(user_path(source))
     if not folder.exists():
-        raise DataError(f"{source}: no such evaluation set (mine.decontaminate)")
+        raise DataError(f"{source}: no such evaluation set, also not below GECKO_DATA_DIR (mine.decontaminate)")
     beir = [path for name in ("queries", "corpus") for path in sorted(folder.glob(f"{name}.*")) if folder.is_dir()]
     return beir or [folder]
 

@@ -149,10 +149,10 @@ def _plain_title(text: str) -> tuple[str | None, str]:
 
 def _from_records(records: Iterable[Record], where: str, split: str, rules: TextRules) -> Iterator[Passage]:
     seen: dict[str, int] = {}
-    for record in records:
+    for place, record in enumerate(records):
         identifier, text = record.identifier("id", "_id"), _text(record)
         if identifier is None:
-            identifier = str(record.number - 1)
+            identifier = str(place)  # as gecko-embed numbers them; a blank line is no row
         if identifier in seen:
             raise DataError(
                 f"{where}: id {identifier!r} is used in rows {seen[identifier]} and {record.number}; ids must differ"

@@ -209,6 +209,16 @@ def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]
     raise Unusable("no log-probabilities of the answer")
 
 
+def check_logprobs(choice: Choice) -> None:
+    """An answer of a server that gives log-probabilities has one of each of its tokens.
+
+    Raises:
+        Unusable: it has none, or too few: their mean would be that of a part, or of nothing, which is certainty.
+    """
+    if choice.text and (not choice.logprobs or None in choice.logprobs or len(choice.tokens) > len(choice.logprobs)):
+        raise Unusable("an answer without the log-probabilities of its tokens")
+
+
 def _tokens_between(choice: Choice, start: int, end: int) -> tuple[int, int]:
     """Numbers of the tokens that begin in [start, end) of the text."""
     at, begins = 0, []

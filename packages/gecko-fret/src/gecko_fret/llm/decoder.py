@@ -18,6 +18,11 @@ _LOGIT_ROWS = 512  # rows of a logits block: 512 x 50k x 4 bytes = 100 MB
 #: Layers whose attention a mask decides alone. Others (linear attention, state spaces) carry a state along the row.
 _MASKED_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 _WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+#: What the argument that holds keys, values and states is called: since transformers 5.24 (which says that the second
+#: name goes in 5.40), before it, and by models of state spaces.
+_CACHES = ("cache", "past_key_values", "cache_params")
+#: Entries of a configuration by which logits are multiplied after the output layer; -1: divided.
+_SCALES = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
 
 
 class Decoder:
@@ -29,20 +34,23 @@ class Decoder:
         encode: token ids of a prefix, with a begin mark where the model has one.
 
     Raises:
-        ModelError: the model's logits are not those of its output layer.
+        ModelError: the model's logits are not those of its output layer, or its states cannot be carried on in batches.
     """
 
     def __init__(self, model: Any, name: str, encode: Callable[[str], list[int]]):
         self._model, self._name, self._encode = model.eval(), name, encode
-        decoder = model.get_decoder()
-        # transformers 4 knows no decoder of GPT-2's kind, and gives the model itself.
-        self._decoder = model.base_model if decoder is model else decoder
-        # Its newer name since transformers 5.24; the older one is said to go in 5.40.
-        self._cache = "cache" if "cache" in inspect.signature(self._decoder.forward).parameters else "past_key_values"
+        self._decoder = _network(model)
+        parameters = inspect.signature(self._decoder.forward).parameters
+        self._cache = next((name for name in _CACHES if name in parameters), "")
+        kinds = {parameter.kind for parameter in parameters.values()}
+        self._takes_positions = "position_ids" in parameters or inspect.Parameter.VAR_KEYWORD in kinds
         self._head = model.get_output_embeddings()
         self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
         self.prefix_tokens = 0
+        self._scale = _scale(model.config.get_text_config())
         self._check_head()
+        if self.recurrent:
+            self._check_states()
 
     @property
     def device(self) -> torch.device:
@@ -66,14 +74,10 @@ class Decoder:
         cache: Any,
     ) -> Tensor:  # (B, L, D)
         """Last hidden states; ``cache`` holds keys and values of the P tokens before and receives those of ``ids``."""
-        output = self._decoder(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=cache is not None,
-            **{self._cache: cache},
-        )
-        return output.last_hidden_state
+        options = {self._cache: cache, "use_cache": True} if cache is not None else {"use_cache": False}
+        if self._takes_positions:
+            options["position_ids"] = positions
+        return self._decoder(input_ids=ids, attention_mask=mask, **options).last_hidden_state
 
     def logits(
         self, hidden: Tensor, rows: list[int] | None = None, *, exact: bool = False
@@ -90,6 +94,8 @@ class Decoder:
             if exact:
                 hidden, weight, bias = hidden.float(), weight.float(), None if bias is None else bias.float()
             logits = torch.nn.functional.linear(hidden, weight, bias).float()
+        if self._scale != 1:
+            logits = logits * self._scale
         cap = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
         return logits if not cap else torch.tanh(logits / cap) * cap
 
@@ -116,6 +122,69 @@ class Decoder:
             values[here] = logits[rows, targets[here]] - logits.logsumexp(-1)[rows]
         return values
 
+    def prefix_ids(self, prefix: str) -> list[int]:
+        """Token ids of a prefix, for rows that read it themselves."""
+        return self._encode(prefix)
+
+    def minds_gaps(self, prefix: str, length: int) -> bool:
+        """Whether padding between a row's prefix and what follows would change what its tokens see.
+
+        Padded rows that grow have such gaps. Within windows a model counts the keys between two tokens, padding among
+        them, and so do some whose attention decays with the distance (ALiBi).
+
+        Args:
+            prefix: the shared prefix.
+            length: most tokens after it.
+        """
+        return self.recurrent or self._counts_keys or not self._fits_windows(self._prefix(prefix)[0] + length)
+
+    @cached_property
+    def _counts_keys(self) -> bool:
+        alone, gap, other = self._text_after_gap()
+        rounding = 1e-3 if self._model.dtype == torch.float32 else 0.05
+        return bool((gap - alone).norm() > rounding * (other - alone).norm())
+
+    @torch.inference_mode()
+    def _text_after_gap(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Last hidden state of a short text after a context: alone, behind padding, and behind other tokens."""
+        from transformers import DynamicCache
+
+        padding = 32
+        places = torch.arange(padding + 7, device=self.device)[None]
+        ids, mask, cache = places % 9, torch.ones_like(places), DynamicCache()
+        short = torch.cat([ids[:, :4], ids[:, -3:]], 1)
+        alone = self.forward(short, mask[:, :7], places[:, :7], None)
+        other = self.forward(ids, mask, places, None)
+        self.forward(ids[:, :4], mask[:, :4], places[:, :4], cache)
+        mask[:, 4:-3] = 0
+        gap = self.forward(ids[:, 4:], mask, (mask.cumsum(1) - 1)[:, 4:], cache)
+        return alone[0, -1].float(), gap[0, -1].float(), other[0, -1].float()
+
+    def _fits_windows(self, length: int) -> bool:
+        config = self._model.config.get_text_config()
+        windows = [value for name in _WINDOWS if isinstance(value := getattr(config, name, None), int)]
+        return all(length <= window for window in windows)
+
+    def keep_rows(self, cache: Any, rows: Tensor) -> None:
+        """Leave in a cache the rows (K,) alone, which ascend."""
+        if self.recurrent:
+            cache.reorder_cache(rows)  # what layers with states have instead
+        else:
+            cache.batch_select_indices(rows)
+
+    @cached_property
+    def recurrent(self) -> bool:
+        """Whether layers carry a state along the text (linear attention, convolutions, state spaces).
+
+        A token then needs more of those before it than keys and values: no prefix is kept, no mask sets texts apart.
+        """
+        kinds = getattr(self._model.config.get_text_config(), "layer_types", None)
+        if not self._cache or (kinds and not _MASKED_LAYERS.issuperset(kinds)):
+            return True
+        output = self._decoder(input_ids=torch.arange(2, device=self.device)[None], use_cache=True)
+        layers = getattr(getattr(output, self._cache, None), "layers", None)
+        return layers is None or any(not hasattr(one, "keys") or hasattr(one, "recurrent_states") for one in layers)
+
     def continued(self, cache: Any, rows: Tensor) -> Any:
         """A cache that goes on from these rows of ``cache``, which stays as it is."""
         from gecko_fret.llm.selected import SelectedRows
@@ -132,16 +201,11 @@ class Decoder:
             prefix: the shared prefix.
             length: tokens after it, up to the end of the longest text.
         """
-        config = self._model.config.get_text_config()
-        windows = [value for name in _WINDOWS if isinstance(value := getattr(config, name, None), int)]
-        return self._obeys_masks and all(self._prefix(prefix)[0] + length <= window for window in windows)
+        return not self.recurrent and self._obeys_masks and self._fits_windows(self._prefix(prefix)[0] + length)
 
     @cached_property
     def _obeys_masks(self) -> bool:
         """Two texts side by side after a context: does the second one come out as it does alone?"""
-        kinds = getattr(self._model.config.get_text_config(), "layer_types", None)
-        if kinds and not _MASKED_LAYERS.issuperset(kinds):
-            return False
         try:
             alone, kept_apart, mixed = self._second_text()
         # Models that make something of their own of the mask (ALiBi) cannot read one of four dimensions.
@@ -172,15 +236,18 @@ class Decoder:
         )
         return alone[0, -1].float(), apart_states[0, -1].float(), mixed_states[0, -1].float()
 
-    def prefix_cache(self, prefixes: Sequence[str]) -> tuple[Any, Tensor]:
-        """Keys and values of every row's prefix, shorter ones padded on the left, and their mask (B, P)."""
+    def prefix_cache(self, prefixes: Sequence[str | None]) -> tuple[Any, Tensor]:
+        """Keys and values of every row's prefix, shorter ones padded on the left, and their mask (B, P).
+
+        Rows without a prefix have None; all rows of a recurrent model do.
+        """
         from transformers import DynamicCache
 
         distinct = {prefix: self._prefix(prefix) for prefix in dict.fromkeys(prefixes)}
         width = max(length for length, _ in distinct.values())
         lengths = torch.tensor([distinct[prefix][0] for prefix in prefixes], device=self.device)
         mask = (torch.arange(width, device=self.device) >= width - lengths[:, None]).long()
-        cache = DynamicCache()
+        cache = DynamicCache(config=self._model.config) if self.recurrent else DynamicCache()
         if not width:
             return cache, mask
         order = list(distinct)
@@ -191,8 +258,10 @@ class Decoder:
             cache.update(keys[which], values[which], layer)
         return cache, mask
 
-    def _prefix(self, prefix: str) -> tuple[int, list[tuple[Tensor, Tensor]]]:
+    def _prefix(self, prefix: str | None) -> tuple[int, list[tuple[Tensor, Tensor]]]:
         """Number of tokens of a prefix, and its keys and values, (1, H, P, D) each, by layer; computed once."""
+        if prefix is None:
+            return 0, []
         if prefix not in self._prefixes:
             ids = self._encode(prefix)
             layers: list[tuple[Tensor, Tensor]] = []
@@ -207,6 +276,39 @@ class Decoder:
         return self._prefixes[prefix]
 
     @torch.inference_mode()
+    def _check_states(self) -> None:
+        """Does a row come out the same alone, and padded on the left, in a batch whose other row leaves it?
+
+        Raises:
+            ModelError: it does not, or the model cannot be run so.
+        """
+        try:
+            alone, padded, other = self._padded_text()
+            agree = bool((padded - alone).norm() < (other - alone).norm() / 4)
+        except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            agree = False
+        if not agree:
+            raise ModelError(
+                f"LLM {self._name!r}: its layers carry a state along the text in a way in which rows of several "
+                "lengths cannot share a batch here; use the vllm or openai backend"
+            )
+
+    @torch.inference_mode()
+    def _padded_text(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Last hidden state of a text: alone, padded and carried on beside another one, and that of another text."""
+        ids = torch.arange(9, device=self.device)
+        mask, places = torch.ones(2, 9, dtype=torch.int64, device=self.device), ids[None]
+        alone, other = (
+            self.forward(text[None], mask[:1, : len(text)], places[:, : len(text)], None) for text in (ids[3:], ids)
+        )
+        cache, _ = self.prefix_cache([None, None])
+        rows = ids[:8].repeat(2, 1)
+        rows[1, :3] = mask[1, :3] = 0
+        self.forward(rows, mask[:, :8], (mask[:, :8].cumsum(1) - 1).clamp(min=0), cache)
+        self.keep_rows(cache, ids[1:2])
+        padded = self.forward(ids[None, 8:], mask[1:], places[:, 5:6], cache)
+        return alone[0, -1].float(), padded[0, -1].float(), other[0, -1].float()
+
     def _check_head(self) -> None:
         """Models may scale or cap logits after the head; scoring skips that code, so it must come out the same."""
         ids = torch.arange(4, device=self.device)[None]
@@ -229,3 +331,26 @@ def _padded(states: Sequence[Tensor | None], width: int) -> Tensor:
         if state is not None:
             padded[row, :, width - state.shape[2] :] = state[0]
     return padded
+
+
+def _network(model: Any) -> Any:
+    """What makes hidden states of tokens: the part of a causal language model before its output layer."""
+    decoder = model.get_decoder()
+    if decoder.get_output_embeddings() is None:
+        return decoder
+    # transformers 4 knows no decoder of GPT-2's kind, and gives the model itself; so do models that are a part of one
+    # for images.
+    if model.base_model is not model:
+        return model.base_model
+    words = model.get_input_embeddings()
+    return next(part for part in model.children() if any(module is words for module in part.modules()))
+
+
+def _scale(config: Any) -> float:
+    """What a configuration has logits multiplied by."""
+    scale = 1.0
+    for name, power in _SCALES.items():
+        value = getattr(config, name, None)
+        if isinstance(value, int | float):
+            scale *= value**power
+    return scale

@@ -101,6 +101,8 @@ def _label_of(text: str, names: Sequence[str]) -> int | None:
 
 
 def _bound(tops: Mapping[str, float]) -> float:
-    """The most that a token can have which is not among the likeliest ones."""
+    """The most that a token can have which is not among the likeliest ones: no more than the least of them."""
     shown = [math.exp(value) for value in tops.values()]
-    return max(min([*shown, 1 - sum(shown)]), _LEAST)
+    possible = [value for value in shown if value > 0]
+    left = 1 - sum(shown) if len(possible) == len(shown) else 0.0  # after an impossible token comes none that is not
+    return min([*possible, max(left, _LEAST)])

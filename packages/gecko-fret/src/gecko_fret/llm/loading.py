@@ -79,7 +79,7 @@ def load_causal_lm(model: str, dtype: torch.dtype, device: torch.device | None =
 def _load(model: str, resolved: Resolved, dtype: torch.dtype, device: torch.device) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from gecko_core.backbones import LOADING_INFO, check_loaded, check_weights, gguf_options
+    from gecko_core.backbones import LOADING_INFO, check_loaded, check_weights, gguf_options, named_attention
     from gecko_fret.llm.attention import attention_for
 
     if not resolved.gguf_file and resolved.path is not None:
@@ -95,10 +95,18 @@ def _load(model: str, resolved: Resolved, dtype: torch.dtype, device: torch.devi
             loaded.set_attn_implementation(attention_for(loaded.config, device))
             return loaded
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        loaded, info = AutoModelForCausalLM.from_pretrained(
-            place, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True,
-            attn_implementation=attention_for(config, device), **LOADING_INFO,
-        )  # fmt: skip
+        attentions = [attention_for(config, device), named_attention(AutoModelForCausalLM, config)]
+        for attention in attentions:
+            try:
+                loaded, info = AutoModelForCausalLM.from_pretrained(
+                    place, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True,
+                    attn_implementation=attention, **LOADING_INFO,
+                )  # fmt: skip
+                break
+            # Some models (Falcon, StableLM) look their attention up in a table of their own.
+            except KeyError as error:
+                if error.args != (attention,) or attention == attentions[-1]:
+                    raise
         check_loaded(place, loaded, info)
         return loaded
     except ModelError as error:

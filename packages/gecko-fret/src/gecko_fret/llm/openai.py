@@ -17,6 +17,7 @@ from gecko_fret.llm.chat import chat_messages
 from gecko_fret.llm.choices import (
     alternatives_of_first_word,
     alternatives_of_next_token,
+    check_logprobs,
     cut_at_stop,
     read_choice,
     read_choices,
@@ -197,6 +198,8 @@ class OpenAILLM:
 
     def _written(self, answer: dict[str, Any], stop: Sequence[str], form: JsonForm | None) -> Completion:
         whole = read_choice(answer)
+        if self.capabilities.logprobs and form is None:
+            check_logprobs(whole)
         choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else cut_at_stop(whole, stop)
         text = read_form(choice.text, form) if form else None
         values = [value for value in choice.logprobs if value is not None]

@@ -15,11 +15,11 @@ class Stream:
 
     Args:
         decoder: the model.
-        prefixes: prefix of every row.
+        prefixes: prefix of every row; None where its body is all there is.
         bodies: token ids of every row after its prefix.
     """
 
-    def __init__(self, decoder: Decoder, prefixes: Sequence[str], bodies: Sequence[Sequence[int]]):
+    def __init__(self, decoder: Decoder, prefixes: Sequence[str | None], bodies: Sequence[Sequence[int]]):
         self._decoder = decoder
         self._cache, prefix_mask = decoder.prefix_cache(prefixes)  # (B, P)
         width = max(len(body) for body in bodies)
@@ -45,5 +45,5 @@ class Stream:
         self._positions = self._positions[:, -1:] + 1
         if len(going) < len(chosen):
             keep = torch.tensor(going, device=self._ids.device)
-            self._cache.batch_select_indices(keep)
+            self._decoder.keep_rows(self._cache, keep)
             self._ids, self._mask, self._positions = self._ids[keep], self._mask[keep], self._positions[keep]

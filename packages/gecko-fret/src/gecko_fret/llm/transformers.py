@@ -28,10 +28,10 @@ _BATCH = {False: (8_192, 64), True: (32_768, 512)}
 
 @dataclass(slots=True)
 class _Row:
-    """One request as token ids, and where its continuation begins."""
+    """One request as token ids, where its continuation begins, and the prefix that it goes on from, if any."""
 
     index: int
-    prefix: str
+    prefix: str | None
     ids: list[int]
     start: int
     continuation: list[int]
@@ -133,7 +133,12 @@ class TransformersLLM:
     def generate(self, requests: Sequence[WriteRequest], sampling: Sampling) -> list[Completion]:
         """See ``LLM``."""
         bodies = self._segments.encode([request.body for request in requests])
-        rows = [_Row(i, r.prefix, ids, len(ids), []) for i, (r, ids) in enumerate(zip(requests, bodies, strict=True))]
+        longest = max(map(len, bodies), default=0) + sampling.max_new_tokens
+        shared = not any(self._decoder.minds_gaps(prefix, longest) for prefix in {r.prefix for r in requests})
+        rows = []
+        for index, (request, ids) in enumerate(zip(requests, bodies, strict=True)):
+            prefix, ids = (request.prefix, ids) if shared else (None, self._with_prefix(request, ids))
+            rows.append(_Row(index, prefix, ids, len(ids), []))
         results: dict[int, Completion] = {}
         for batch in self._batches(rows, extra=sampling.max_new_tokens):
             results |= self._generate_batch(batch, requests, sampling)
@@ -148,7 +153,10 @@ class TransformersLLM:
         other: Stream | None = None
         self._usage.prompt_tokens += sum(len(row.ids) for row in batch)
         if sampling.contrast:
-            without = self._segments.encode([requests[row.index].without for row in batch])
+            asked = [requests[row.index] for row in batch]
+            without = self._segments.encode([request.without for request in asked])
+            if prefixes[0] is None:
+                without = [self._with_prefix(request, ids) for request, ids in zip(asked, without, strict=True)]
             other = Stream(self._decoder, prefixes, without)
             self._usage.prompt_tokens += sum(map(len, without))
         watch = StopWatch(self._tokenizer, sampling, self._end_ids())
@@ -194,7 +202,9 @@ class TransformersLLM:
 
     def _score_blocks(self, rows: Sequence[_Row], labels: LabelTokens | None) -> dict[int, Scored]:
         """The results of rows that have their context in common with others, where the model takes blocks."""
-        parts = ((row.prefix, row.ids[: row.start], row.ids[row.start :], row.continuation) for row in rows)
+        if self._decoder.recurrent:
+            return {}
+        parts = ((row.prefix or "", row.ids[: row.start], row.ids[row.start :], row.continuation) for row in rows)
         groups = [
             group
             for group in group_rows(parts)
@@ -217,7 +227,10 @@ class TransformersLLM:
                 raise ValueError("a score request needs a context; the prefix alone cannot be scored against")
             # The last token of a continuation is only predicted, never read, unless labels follow it.
             read = [*continuation, *tail, *labels.lead] if labels else continuation[:-1]
-            rows.append(_Row(index, requests[index].prefix, context + read, len(context), continuation))
+            prefix: str | None = requests[index].prefix
+            if self._decoder.recurrent:
+                prefix, context = None, self._with_prefix(requests[index], context)
+            rows.append(_Row(index, prefix, context + read, len(context), continuation))
         return rows
 
     def _score_batch(self, batch: list[_Row], labels: LabelTokens | None, *, exact: bool) -> dict[int, Scored]:
@@ -252,6 +265,10 @@ class TransformersLLM:
         return sums.index_add_(0, index[:, 0], values.double()).tolist()
 
     # -- shared parts
+
+    def _with_prefix(self, request: WriteRequest | ScoreRequest, ids: list[int]) -> list[int]:
+        """What a row reads where its prefix is not kept."""
+        return [*self._decoder.prefix_ids(request.prefix), *ids]
 
     def _end_ids(self) -> set[int]:
         return self._decoder.end_ids() | end_tokens(self._tokenizer)
