@@ -16,6 +16,7 @@ def test_packaged_models_build_rows(smollm2, python_docs_corpus, tmp_path):
         {
             "generate": {"seeds": 4, "attempts": 2, "passage_tokens": 64, "max_new_tokens": 24},
             "retrieve": {"candidates": 4, "seed_top_k": 3},
+            "measure": {"items": 12, "seeds": 2, "candidates": 4},
             "score": {"passage_tokens": 64},
             "mine": {"fuse": "rrf"},
         }

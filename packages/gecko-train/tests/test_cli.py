@@ -17,6 +17,22 @@ def gecko_train(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
 
 
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """What the command says, here and not in a process of its own, which would take seconds to begin."""
+    from gecko_train.cli import main
+
+    def refused(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["gecko-train", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    return refused
+
+
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -54,15 +70,13 @@ GOOD = {"id": "a", "title": "one two three four", "text": "word " * 60}
         ("small.jsonl", (json.dumps(GOOD) + "\n").encode(), "at least 10 are needed"),
     ],
 )
-@pytest.mark.long
-def test_a_corpus_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path, name, content, message):
+def test_a_corpus_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path, refused, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    result = gecko_train("--corpus", name, "--out", "out", cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("error: ")
-    assert message in result.stderr
+    said = refused("--corpus", name, "--out", "out")
+    assert said.count("\n") == 1
+    assert said.startswith("error: ")
+    assert message in said
     assert not (tmp_path / "out" / "stages").exists()
 
 
@@ -76,23 +90,21 @@ def test_a_corpus_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path, 
         (["finetune", "quickstart"], "source 'fret' needs a path"),
     ],
 )
-def test_what_cannot_be_run_is_one_line_and_changes_nothing(tmp_path, arguments, message):
+def test_what_cannot_be_run_is_one_line_and_changes_nothing(tmp_path, refused, arguments, message):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("meow")
     before = files(tmp_path)
-    result = gecko_train(*arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
+    said = refused(*arguments)
+    assert said.count("\n") == 1
+    assert message in said
     assert files(tmp_path) == before
 
 
-def test_a_model_that_resolves_nowhere_is_one_line(tmp_path, corpus_file):
-    result = gecko_train("--corpus", corpus_file, "--student", "no-such/model", "--out", "out", cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.count("error: ") == 1
-    assert "no-such/model" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_model_that_resolves_nowhere_is_one_line(refused, corpus_file):
+    said = refused("--corpus", corpus_file, "--student", "no-such/model", "--out", "out")
+    assert said.count("error: ") == 1
+    assert "no-such/model" in said
+    assert "Traceback" not in said
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -53,7 +53,7 @@ def data_files():
     return data_files
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def corpus(small_corpus):
     """Titles of words that stand in their passages."""
     own = [[w for w in p.text.rstrip(".").split() if "word" in w] for p in small_corpus]

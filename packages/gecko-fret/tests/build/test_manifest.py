@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from gecko_core.errors import DataError
@@ -6,15 +8,20 @@ from gecko_fret import build_fret, load_fret
 from gecko_fret.build.manifest import fault_of
 from gecko_fret.build.report import write_report
 from gecko_fret.config import parse_config
-from gecko_fret.models import Models
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, corpus, make_models):
+    """A finished build that asked no LLM, to be copied."""
+    settings = {"generate": {"sources": ["titles"]}, "score": {"judges": ["similarity"]}, "measure": {"items": 12}}
+    out = tmp_path_factory.mktemp("built") / "run"
+    build_fret(parse_config(settings), out, corpus=corpus, models=make_models())
+    return out
 
 
 @pytest.fixture
-def folder(tmp_path, corpus, fake_embedder):
-    """A finished build that asked no LLM."""
-    settings = {"generate": {"sources": ["titles"]}, "score": {"judges": ["similarity"]}, "measure": {"items": 12}}
-    build_fret(parse_config(settings), tmp_path / "run", corpus=corpus, models=Models(embedder=fake_embedder()))
-    return tmp_path / "run"
+def folder(tmp_path, built):
+    return shutil.copytree(built, tmp_path / "run")
 
 
 @pytest.mark.parametrize("key", ["config", "corpus", "models", "stages", "counts", "rejects", "tokens", "judges"])
