@@ -1,11 +1,13 @@
 """Families of models whose tokens see more than a mask says, against the whole prompt in one pass without a cache."""
 
+import copy
 import math
 
 import pytest
 import torch
 
 from gecko_core.errors import ModelError
+from gecko_fret.llm.decoder import Decoder
 from gecko_fret.llm.protocol import Sampling, ScoreRequest, WriteRequest
 from gecko_fret.llm.transformers import TransformersLLM
 
@@ -121,3 +123,12 @@ def test_states_that_padding_changes_are_refused(word_tokenizer):
     model = random_model("rwkv", word_tokenizer, attention_hidden_size=32)
     with pytest.raises(ModelError, match=r"LLM 'tiny': its layers carry a state .* use the vllm or openai backend"):
         TransformersLLM(model, word_tokenizer, name="tiny", fingerprint="t", batch_tokens=64, batch_rows=4)
+
+
+def test_the_packaged_llm_shares_its_prefix_in_both_dtypes(smollm2):
+    """Rounding is no distance: rows would read their prefix themselves for nothing."""
+    decoder = smollm2._decoder
+    assert not decoder.recurrent
+    assert not decoder.minds_gaps("", 400)
+    rounded = Decoder(copy.deepcopy(decoder._model).to(torch.bfloat16), "bf16", lambda prefix: [])
+    assert not rounded.minds_gaps("", 400)
