@@ -13,7 +13,7 @@ class Ids:
         generator = np.random.default_rng(seed)
         self.name = name
         self.query_ids = generator.permutation(rows)
-        self.positive_ids = generator.integers(passages, size=rows)
+        self.positive_ids = rows + generator.integers(passages, size=rows)
 
     def __len__(self):
         return len(self.query_ids)

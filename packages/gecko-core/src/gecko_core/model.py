@@ -120,6 +120,13 @@ class Gecko(Network):
         self.int8_checked: tuple[Any, Any] | None = None
         self.eval()
 
+    def train(self, mode: bool = True) -> Gecko:
+        """As of ``torch.nn.Module``. Ranges of int8 embeddings are of weights that are about to change, and go."""
+        if mode:
+            self.calibration = {}
+        super().train(mode)
+        return self
+
     # Building and saving
 
     @classmethod

@@ -81,6 +81,17 @@ def test_calibration_is_saved_with_the_model(own, sentences, tmp_path):
     assert abs(own.similarity(restored, restored) - exact).max() < 0.05
 
 
+def test_ranges_go_when_training_begins(own, sentences):
+    """They are of weights that are about to change; values beyond them would be clipped without a word."""
+    own.calibrate(sentences)
+    own.eval()
+    assert own.calibration
+    own.train()
+    own.eval()
+    with pytest.raises(ConfigError, match=r"no int8 ranges for width 32: call model\.calibrate"):
+        own.encode(sentences, precision="int8")
+
+
 def test_dims_are_sorted_and_checked():
     assert checked_dims((8, 32, 8)) == (32, 8)
     for wrong in ((), (0,), (8.0,), (True,), "ab"):

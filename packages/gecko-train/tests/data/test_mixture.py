@@ -54,6 +54,10 @@ def test_a_batch_is_of_one_set_and_repeats_no_query_and_no_passage(row_sets, bat
             assert batch.indices.max() < len(row_set)
             assert len(set(row_set.query_ids[batch.indices])) == len(batch.indices)
             assert len(set(row_set.positive_ids[batch.indices])) == len(batch.indices)
+            texts = Counter()
+            for index in batch.indices:
+                texts.update({row_set.query_ids[index], row_set.positive_ids[index]})
+            assert max(texts.values()) == 1  # nor a query that is another row's passage
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,13 +99,55 @@ def test_an_epoch_shows_every_row_at_most_once_and_misses_less_than_a_batch():
 
 def test_rows_postponed_for_a_repeat_come_in_a_later_batch_of_the_pass():
     # 40 passages, each the positive of two queries: a pass over 80 rows is possible without loss.
-    mixture = Mixture([Ids("a", np.arange(80), np.arange(80) // 2)], batch_size=8)
+    mixture = Mixture([Ids("a", np.arange(80), 100 + np.arange(80) // 2)], batch_size=8)
     seen = Counter()
     for step in range(mixture.steps_per_epoch):
         seen.update(mixture.at(step).indices.tolist())
     assert mixture.steps_per_epoch == 10
     assert len(seen) >= 72
     assert max(seen.values()) <= 2
+
+
+@pytest.mark.parametrize("layout", ["mirror", "chain"])
+def test_a_query_is_kept_apart_from_the_row_whose_passage_it_is(layout):
+    """Pairs (A, B) and (B, A), or (A, B) and (B, C): beside each other, A's own text would be a negative of A."""
+    first = np.arange(0, 80, 2)
+    queries, passages = np.arange(80), np.arange(80) + 1
+    if layout == "mirror":
+        queries, passages = np.concatenate([first, first + 1]), np.concatenate([first + 1, first])
+    mixture = Mixture([Ids("a", queries, passages)], batch_size=8)
+    for epoch in range(3):
+        seen = Counter()
+        for step in range(mixture.steps_per_epoch):
+            rows = mixture.batch(epoch, step).indices
+            assert len(rows) == 8
+            assert not set(queries[rows]) & set(passages[rows])
+            seen.update(rows.tolist())
+        assert len(seen) >= 72  # as with any repeat, less than a batch waits at the end of the epoch
+        assert max(seen.values()) <= 2
+
+
+def as_before(query_ids, positive_ids, limit):
+    """The plan without a look at queries that are passages."""
+    kept, left = np.empty(0, dtype=np.int64), np.arange(len(query_ids))
+    while len(left) and len(kept) < limit:
+        new = np.zeros((2, len(left)), dtype=bool)
+        for side, ids in zip(new, (query_ids, positive_ids), strict=True):
+            side[np.unique(ids[left], return_index=True)[1]] = True
+        chosen = left[new.all(0)]
+        kept = np.sort(np.concatenate([kept, chosen]))
+        left = left[~(np.isin(query_ids[left], query_ids[chosen]) | np.isin(positive_ids[left], positive_ids[chosen]))]
+    return kept[:limit]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(100, 120))), st.lists(st.integers(200, 210)), st.integers(1, 30)
+)
+def test_sets_without_such_texts_have_the_batches_that_they_had(pairs, alone, limit):
+    """Texts that are their own passage, as SimCSE has them, among others."""
+    ids = np.array([*pairs, *((text, text) for text in alone)], dtype=np.int64).reshape(-1, 2)
+    ids = np.random.default_rng(0).permutation(ids)
+    np.testing.assert_array_equal(distinct(ids[:, 0], ids[:, 1], limit), as_before(ids[:, 0], ids[:, 1], limit))
 
 
 def test_batches_follow_the_weights_to_within_a_step_and_alpha():
@@ -130,6 +176,8 @@ def test_distinct_is_maximal_and_keeps_the_first():
     queries, passages = np.array([1, 1, 2, 3]), np.array([5, 6, 5, 7])
     assert distinct(queries, passages, limit=10).tolist() == [0, 3]
     assert distinct(queries, passages, limit=1).tolist() == [0]
+    queries, passages = np.array([1, 2, 3, 3]), np.array([2, 4, 3, 1])
+    assert distinct(queries, passages, limit=10).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
+import hashlib
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gecko_core.errors import DataError
 from gecko_core.text_identity import text_id
-from gecko_train.data.rows import Document, RowSet, TrainingRow
+from gecko_train.data.mixture import distinct
+from gecko_train.data.rows import Document, RowSet, TrainingRow, without_passages
 
 
 def test_texts_equal_up_to_case_and_space_share_an_id():
@@ -49,6 +53,56 @@ def test_rows_survive_the_file_and_come_back_in_the_asked_order(tmp_path, monkey
     assert row_set.query_ids[3] == rows[3].query_id
     assert row_set.fingerprint == RowSet.from_rows("set", rows).fingerprint
     assert row_set.fingerprint != RowSet.from_rows("set", rows[::-1]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("document", "counts"),
+    [
+        (Document("other"), True),
+        (Document("passage", "title"), False),
+        (Document("Passage"), False),  # without its title
+        (Document("passage", "another title"), True),
+        (Document("QUERY "), False),
+    ],
+)
+def test_an_equal_text_is_no_negative(document, counts):
+    row = TrainingRow("t", "query", Document("passage", "title"), (document,), label="a")
+    assert row.is_negative(document) is counts
+    assert RowSet.from_rows("a", [row]).has_hard_negatives() is counts
+
+
+def test_titles_tell_no_passages_apart_where_they_are_not_read():
+    row = TrainingRow("t", "query", Document("passage", "title"), symmetric=True)
+    assert not row.is_negative(Document("passage", "another title"))
+
+
+def test_documents_that_are_none_of_some_passages():
+    passages = [Document("a", "t"), Document("b")]
+    documents = [Document(*parts) for parts in (("A",), ("a", "u"), ("b", "u"), ("b",), ("c",), ("a", "T"))]
+    assert without_passages(documents, passages) == (Document("a", "u"), Document("c"))
+    assert without_passages(iter(documents), []) == tuple(documents)
+
+
+def pairs(*texts, **fields):
+    return RowSet.from_rows("a", [TrainingRow("t", query, Document(text), **fields) for query, text in texts])
+
+
+def test_the_plan_of_a_set_is_another_only_where_queries_are_other_rows_passages():
+    def plain(row_set):
+        ids = (row_set.query_ids, np.array([row.positive_id for row in row_set], dtype=np.int64))
+        return hashlib.sha256(f"a\0{len(row_set)}".encode() + b"".join(side.tobytes() for side in ids)).hexdigest()
+
+    for same in (pairs("ab", "cd"), pairs("aa", "bb", "ac"), pairs("ab", "bc", "ca", label="x")):
+        assert same.fingerprint == plain(same)
+    for other in (pairs("ab", "ba"), pairs("ab", "bc")):
+        assert other.fingerprint != plain(other)
+
+
+def test_rows_of_one_label_may_have_each_others_texts():
+    same = pairs("ab", "bc", label="x")
+    assert len(distinct(same.query_ids, same.positive_ids, 8)) == 2
+    two = RowSet.from_rows("a", [*same, TrainingRow("t", "d", Document("b"), label="y")])
+    assert distinct(two.query_ids, two.positive_ids, 8).tolist() == [0]
 
 
 def test_an_empty_set_and_a_foreign_file_are_named(tmp_path):

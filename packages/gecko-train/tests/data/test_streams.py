@@ -37,6 +37,17 @@ def test_no_query_and_no_passage_twice_and_the_length_is_exact():
         assert len(rows) == len({row.query for row in rows}) == len({row.positive.text for row in rows}) == 12
 
 
+def test_a_query_is_kept_apart_from_the_row_whose_passage_it_is():
+    def chain():
+        return (TrainingRow("t", f"text {n}", Document(f"text {n + 1}")) for n in range(100))
+
+    streamed = stream(100, read=chain)
+    for number in range(20):
+        rows = streamed.rows(streamed.batch(number, 10))
+        assert len(rows) == 10
+        assert not {row.query for row in rows} & {row.positive.text for row in rows}
+
+
 def test_a_batch_is_a_function_of_seed_and_number():
     forward, jumping = stream(90), stream(90)
     wanted = [forward.batch(number, 8).tolist() for number in range(20)]

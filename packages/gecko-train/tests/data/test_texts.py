@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -38,6 +40,14 @@ def test_rows_of_one_label_are_no_negatives_of_each_other(formats):
     assert batch.query_ids[0] == batch.query_ids[2] == batch.document_ids[0, 0] == batch.document_ids[2, 0]
     assert batch.query_ids[0] != batch.query_ids[1]
     assert len(set(batch.document_ids[:, 1].tolist())) == 4
+
+
+def test_a_negative_that_is_query_or_positive_has_the_positives_id(formats):
+    documents = (Document("p"), Document("Q"), Document("n"), Document("p", "other"))
+    row = TrainingRow("t", "q", Document("p", "title"), documents)
+    for label in (None, "x"):
+        first, *others = batch_texts([replace(row, label=label)], formats, 5).document_ids[0].tolist()
+        assert others == [first, first, text_id("n"), text_id("other", "p")]
 
 
 def test_teacher_vectors_are_laid_out_row_by_row_with_the_query_first(formats):

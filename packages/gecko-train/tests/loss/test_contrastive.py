@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from gecko_train.loss.base import Block
-from gecko_train.loss.contrastive import masked_softmax_loss
+from gecko_train.loss.contrastive import masked_softmax_loss, queries_as_answers
 from gecko_train.loss.objective import Objective, ObjectiveConfig
 
 
@@ -45,6 +45,23 @@ def test_a_padded_negative_changes_nothing():
     with_padding, _ = Objective(ObjectiveConfig(), dims=(8,))(q, padded, query_ids, padded_ids)
     without, _ = Objective(ObjectiveConfig(hard_negatives=0), dims=(8,))(q, d, query_ids, document_ids)
     torch.testing.assert_close(with_padding, without)
+
+
+def test_a_rows_own_query_among_the_negatives_of_all_rows_is_none_of_it():
+    """Another row's hard negative is the first row's query: masked for it as its own positive would be."""
+    q, d = embeddings()
+    query_ids, document_ids = ids()
+    d[3, 1], masked, unmasked = q[0], document_ids.clone(), document_ids.clone()
+    document_ids[3, 1], masked[3, 1] = query_ids[0], document_ids[0, 0]
+    objective = Objective(ObjectiveConfig(negatives_scope="batch", temperature=0.5), dims=(8, 4))
+    own, by_hand, seen = (objective(q, d, query_ids, given)[0] for given in (document_ids, masked, unmasked))
+    torch.testing.assert_close(own, by_hand)
+    assert own < seen
+
+
+def test_queries_have_their_positives_ids_as_negatives():
+    found = queries_as_answers(torch.tensor([[1, 7], [3, 2]]), torch.tensor([2, 1]), torch.tensor([20, 10]))
+    assert found.tolist() == [[10, 7], [3, 20]]
 
 
 def test_a_margin_that_nothing_exceeds_changes_nothing():

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError, ModelError
@@ -63,13 +64,61 @@ def test_what_cannot_be_mixed_is_one_error_line(two, tiny_backbone, tmp_path):
         soup(two, tmp_path / "x", weights=[1])
     with pytest.raises(ConfigError, match="slerp is between two models, 3 given; use --method linear"):
         soup([*two, two[0]], tmp_path / "x", method="slerp")
-    with pytest.raises(ModelError, match=r"no model\.safetensors"):
+    with pytest.raises(ModelError, match="modules"):
         soup([two[0], tmp_path], tmp_path / "x")
+    with pytest.raises(ModelError, match="none: no such folder"):
+        soup([two[0], tmp_path / "none"], tmp_path / "x")
     other = Gecko.from_backbone(tiny_backbone, dims=(24, 8), device="cpu")
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match="its weights differ in name or shape from the first model's; mix one kind"):
         soup([two[0], tmp_path / "other"], tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_equal_shapes_that_mean_something_else_are_not_mixed(two, tmp_path):
+    path = two[1] / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in (("num_attention_heads", 1), ("layer_norm_eps", 0.1), ("hidden_act", "relu")):
+        path.write_text(json.dumps(config | {key: value}))
+        with pytest.raises(ModelError, match=rf"b: its backbone has {key} .*{value}.*, and the first model's "):
+            soup(two, tmp_path / "x")
+    path.write_text(json.dumps(config))
+    tokenizer = two[1] / "tokenizer.json"
+    names = json.loads(tokenizer.read_text())
+    words = names["model"]["vocab"]
+    one, other = list(words)[-2:]
+    words[one], words[other] = words[other], words[one]
+    tokenizer.write_text(json.dumps(names))
+    with pytest.raises(ModelError, match="b: its tokenizer has other words, or other numbers of them"):
+        soup(two, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_folders_of_other_libraries_are_mixed(two, tmp_path):
+    """Their tensors have a prefix, and some that no model needs."""
+    wanted = vector(two[0]) + 1.0
+    for number, folder in enumerate(two):
+        weights = load_file(folder / "model.safetensors")
+        more = {"embeddings.position_ids": torch.arange(8)[None], "cls.seq_relationship.weight": torch.ones(2, 32)}
+        prefix = "bert." if number else ""
+        save_file({prefix + k: v for k, v in (weights | more).items()}, folder / "model.safetensors", {"format": "pt"})
+    soup(two, tmp_path / "soup")
+    torch.testing.assert_close(vector(tmp_path / "soup"), wanted)
+    weights = load_file(two[1] / "model.safetensors")
+    path = two[1] / "model.safetensors"
+    save_file({name: tensor for name, tensor in weights.items() if "pooler" not in name}, path, {"format": "pt"})
+    soup(two, tmp_path / "without")
+    assert len(vector(tmp_path / "without")) == len(wanted)
+
+
+def test_ranges_of_int8_are_not_those_of_the_mix(two, tmp_path):
+    model = Gecko.from_pretrained(two[0], device="cpu")
+    model.calibrate(["a gecko", "the cat", "a mat"])
+    model.save_pretrained(tmp_path / "ranges")
+    assert Gecko.from_pretrained(tmp_path / "ranges", device="cpu").calibration
+    made = soup([tmp_path / "ranges", two[1]], tmp_path / "soup")
+    assert not made.calibration
+    assert not Gecko.from_pretrained(tmp_path / "soup", device="cpu").calibration
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gecko_core import Gecko
-from gecko_train.run.weights import interpolate, mean, set_between, slerp, weights_of
+from gecko_train.run.weights import interpolate, set_between, slerp, weights_of
 
 
 def reference(a, b, share):
@@ -74,8 +74,6 @@ def test_linear_is_rounded_once():
     a, b = draw(1001), draw(1001, seed=1)
     expected = (a.double() * 0.75 + b.double() * 0.25).float()
     assert torch.equal(interpolate(a, b, 0.25), expected)
-    assert torch.equal(mean([a, b], [0.75, 0.25]).float(), expected)
-    assert torch.equal(mean([torch.arange(3), torch.arange(3) + 5], [0.5, 0.5]), torch.arange(3))
 
 
 def test_a_models_projection_is_between_too(tiny_backbone):

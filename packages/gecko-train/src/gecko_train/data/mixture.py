@@ -1,9 +1,9 @@
 """The mixture: which rows of which set make up each global batch.
 
-A batch comes from one set, holds no query and no passage twice, and is a pure function of (seed, epoch, step): every
-rank plans the same *global* batch and takes its slice, so the plan is the same at any world size and a resumed run
-needs no saved sampler state. (Planning per rank, as multi-data-set samplers usually do, puts different
-sets into one step.)
+A batch comes from one set, holds no text in two rows (nor as one's query and another's passage), and is a pure function
+of (seed, epoch, step): every rank plans the same *global* batch and takes its slice, so the plan is the same at any
+world size and a resumed run needs no saved sampler state. (Planning per rank, as multi-data-set samplers usually do,
+puts different sets into one step.)
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _WINDOW = 4  # batches' worth of postponed rows that are tried again for each ne
 
 class Planned(Protocol):
     """What planning needs of a set: its name, its size and the ids that must not repeat within a batch.
+
+    A text has one id, be it a query or a passage: where one row's query is another's passage, it would be a negative of
+    itself.
 
     A streamed set has no ids to look at beforehand, and one of blocks draws rows by the documents that they share:
     these plan their own batches (`gecko_train.data.streams`, `gecko_train.data.blocks`).
@@ -164,7 +167,7 @@ class Mixture:
     def small_batches(self) -> list[tuple[str, int, int]]:
         """The sets that cannot fill a batch: name, most rows of a batch, rows of the set.
 
-        No two rows of a batch share a query or a passage. Streamed sets and blocks are not looked at.
+        No two rows of a batch share a text. Streamed sets and blocks are not looked at.
         """
         found = []
         for row_set in self.sets:
@@ -198,7 +201,7 @@ def plan_distinct_batches(
     batch_size: int,
     wanted: int,
 ) -> list[np.ndarray]:
-    """Divide passes over the rows into ``wanted`` batches without a repeated query or passage.
+    """Divide passes over the rows into ``wanted`` batches in which no two rows share an id.
 
     A row that would repeat one is postponed and tried first in the next batches, so within a pass no row is lost or
     used twice. Batches are shorter only where the set has fewer than ``batch_size`` rows without a repeat.
@@ -236,17 +239,21 @@ def distinct(
     positive_ids: np.ndarray,  # (N,)
     limit: int,
 ) -> np.ndarray:
-    """Find the indices of at most ``limit`` rows, in order: no id occurs twice, and no further row could be added."""
+    """Find the indices of at most ``limit`` rows, in order: no two share an id, and no further row could be added.
+
+    An id that is one row's query and another row's passage is shared, too. A row may have one id on both sides.
+    """
+    ids = np.stack([query_ids, positive_ids], axis=1)
+    one_text = ids[:, 0] == ids[:, 1]
     kept = np.empty(0, dtype=np.int64)
     left = np.arange(len(query_ids))
     while len(left) and len(kept) < limit:
-        new_query = np.zeros(len(left), dtype=bool)
-        new_query[np.unique(query_ids[left], return_index=True)[1]] = True
-        new_positive = np.zeros(len(left), dtype=bool)
-        new_positive[np.unique(positive_ids[left], return_index=True)[1]] = True
-        chosen = left[new_query & new_positive]  # never empty: the first of what is left is the first of both its ids
+        new = np.zeros((len(left), 2), dtype=bool)
+        new.ravel()[np.unique(ids[left], return_index=True)[1]] = True
+        # Never empty: the first of what is left is the first of both its ids.
+        chosen = left[new[:, 0] & (new[:, 1] | one_text[left])]
         kept = np.sort(np.concatenate([kept, chosen]))
-        left = left[~(np.isin(query_ids[left], query_ids[chosen]) | np.isin(positive_ids[left], positive_ids[chosen]))]
+        left = left[~np.isin(ids[left], ids[chosen]).any(1)]
     return kept[:limit]
 
 

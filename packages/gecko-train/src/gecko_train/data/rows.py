@@ -11,6 +11,7 @@ import math
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 from gecko_core.errors import DataError
 from gecko_core.io import whole_path
 from gecko_core.text_identity import text_id
+from gecko_train.data.ids import apart_by_label, have_common
 
 _DOCUMENT = pa.struct([("title", pa.string()), ("text", pa.large_string())])
 SCHEMA = pa.schema(
@@ -52,6 +54,24 @@ class Document:
         return text_id(self.title, self.text)
 
 
+def without_passages(documents: Iterable[Document], passages: Collection[Document]) -> tuple[Document, ...]:
+    """The documents that are none of some passages: another text, or the same under another title.
+
+    A document without a title is the passage of its text, whatever that passage's title.
+    """
+    documents = tuple(documents)
+    if not documents or not passages:
+        return documents
+    ids = {passage.id for passage in passages}
+    texts = {text_id(passage.text) for passage in passages}
+    untitled = {text_id(passage.text) for passage in passages if not passage.title}
+    return tuple(
+        document
+        for document in documents
+        if document.id not in ids and text_id(document.text) not in (untitled if document.title else texts)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
     """One training example, or texts of which no answer is known.
@@ -61,7 +81,7 @@ class TrainingRow:
         positive: the answer; None where nobody knows it: the contrastive loss passes the row over.
         negatives: hard negatives, then further candidates; without a positive, candidates of which some may be answers.
         symmetric: whether both sides are written in the query format.
-        query_id: identity of the query; 0: that of its text.
+        query_id: identity of the query; 0: that of its text. A query and a positive of one id are one text.
         positive_id: identity of the positive; 0: that of its text, or one of the row's own.
         label: class of a row from a classification set; rows of one label are not negatives of each other.
         scores: the teacher's logits of the positive and of each negative, in that order (one per document), NaN for a
@@ -108,6 +128,20 @@ class TrainingRow:
         """Whether query and answer are there, as the contrastive loss needs them."""
         return self.query is not None and self.positive is not None
 
+    def is_negative(self, document: Document) -> bool:
+        """Whether a document is another text than query and positive; of a row without an answer, True.
+
+        Titles tell passages apart where both have one and the row's format shows them.
+        """
+        if self.positive is None:
+            return True
+        if document.id == self.positive_id:
+            return False
+        text, titled = text_id(document.text), document.title and self.positive.title and not self.symmetric
+        if not titled and text == text_id(self.positive.text):
+            return False
+        return self.query is None or text != text_id(self.query)
+
 
 class RowSet:
     """A named, immutable set of training rows in an Arrow table, in memory or memory-mapped from a file.
@@ -125,7 +159,6 @@ class RowSet:
         self._batches = table.to_batches()
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
         self.query_ids: np.ndarray = table.column("query_id").to_numpy()
-        self.positive_ids: np.ndarray = table.column("positive_id").to_numpy()
 
     @classmethod
     def from_rows(cls, name: str, rows: Iterable[TrainingRow]) -> RowSet:
@@ -195,6 +228,19 @@ class RowSet:
         pieces = [self._table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
         return RowSet(self.name, pa.concat_tables(pieces), self._mapped)
 
+    @cached_property
+    def positive_ids(self) -> np.ndarray:
+        """Ids of the positives, (N,) int64, as batches keep them apart from each other and from queries.
+
+        The loss masks rows of one label among each other, so a text of one label alone may be a query and a passage in
+        one batch: as a passage its id is another one, below 0.
+        """
+        positives: np.ndarray = self._table.column("positive_id").to_numpy()
+        if not self.has_labels():
+            return positives
+        labels = self._table.column("label").combine_chunks().dictionary_encode().indices
+        return apart_by_label(self.query_ids, positives, labels.fill_null(-1).to_numpy(zero_copy_only=False))
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 
@@ -216,7 +262,7 @@ class RowSet:
     def has_hard_negatives(self) -> bool:
         """Whether an answered row has a negative that is not its answer."""
         return any(
-            row.positive is not None and any(negative.id != row.positive_id for negative in row.negatives)
+            any(row.is_negative(negative) for negative in row.negatives)
             for row in self._rows_with("negatives", least=1)
             if row.answered
         )
@@ -278,8 +324,16 @@ class RowSet:
         """Identity of the content as the plan sees it (name, length, ids); a resumed run needs the same."""
         digest = hashlib.sha256(f"{self.name}\0{len(self)}".encode())
         digest.update(np.ascontiguousarray(self.query_ids).view(np.uint8).data)
-        digest.update(np.ascontiguousarray(self.positive_ids).view(np.uint8).data)
+        digest.update(np.ascontiguousarray(self._table.column("positive_id").to_numpy()).view(np.uint8).data)
+        if self._texts_on_both_sides:  # else the plan is what it was before such rows were kept apart
+            digest.update(b"queries apart from passages")
         return digest.hexdigest()
+
+    @cached_property
+    def _texts_on_both_sides(self) -> bool:
+        """Whether a row's query is another row's passage, beyond rows that share their query or their passage."""
+        other = self.query_ids != self.positive_ids
+        return have_common(self.query_ids[other], self.positive_ids[other])
 
     @property
     def content(self) -> str:

@@ -38,7 +38,7 @@ class BatchTexts:
     queries: Tensor  # (b,) indices into texts
     documents: Tensor  # (b, M) indices into texts; column 0 is the positive
     query_ids: Tensor  # (b,) int64
-    document_ids: Tensor  # (b, M) int64; a row with fewer documents repeats its first, which the id masks
+    document_ids: Tensor  # (b, M) int64; no negative (a repeated positive, an equal text) has the positive's id
     scores: Tensor  # (b, M) float32, teacher's scores; NaN where there is none
     answered: Tensor  # (b,) bool, whether column 0 is a known answer of the query
 
@@ -159,7 +159,7 @@ def _label_id(row: TrainingRow) -> int | None:
 
 
 def _document_ids(row: TrainingRow, count: int) -> list[int]:
-    """The ids of ``_documents``; a repeated first document has the first's id."""
+    """The ids of ``_documents``; a repeated first document, and what is no negative of the row, has the first's id."""
     first = _label_id(row) or row.positive_id
-    others = [document.id for document in row.documents[1:count]]
+    others = [document.id if row.is_negative(document) else first for document in row.documents[1:count]]
     return [first, *others, *[first] * (count - 1 - len(others))]

@@ -58,7 +58,7 @@ def small_batch_notes(mixture: Mixture) -> list[str]:
         alone = "; a batch of one row has no other rows' passages as negatives" if rows == 1 else ""
         lines.append(
             f"set {name}: a batch has at most {rows} of its {count} rows, not {mixture.batch_size}: no two rows of a "
-            f"batch may share a query or a passage{alone}"
+            f"batch may share a text (a query, a passage, or one's query and the other's passage){alone}"
         )
     return lines
 

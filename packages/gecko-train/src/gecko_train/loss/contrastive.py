@@ -140,6 +140,9 @@ class ContrastiveTerm:
             return batch.queries.sum() * 0.0, {}
         config, hard, positives = self.config, self.config.hard_negatives, batch.positives
         negatives = batch.documents[:, 1 : 1 + hard] if hard else None
+        negative_ids = batch.document_ids[:, 1 : 1 + hard] if hard else None
+        if negative_ids is not None and config.negatives_scope == "batch":
+            negative_ids = queries_as_answers(negative_ids, batch.query_ids, batch.document_ids[:, 0])
         options: dict[str, Any] = {
             "temperature": config.temperature,
             "dims": self.dims,
@@ -147,7 +150,7 @@ class ContrastiveTerm:
             "same_tower": config.same_tower,
             "query_ids": batch.query_ids,
             "positive_ids": batch.document_ids[:, 0],
-            "negative_ids": batch.document_ids[:, 1 : 1 + hard] if hard else None,
+            "negative_ids": negative_ids,
             "hardness": config.hardness,
             "false_negative_margin": config.false_negative_margin,
         }
@@ -174,6 +177,22 @@ class ContrastiveTerm:
             return None
         own = block.rows[:, 1 : 1 + self.config.hard_negatives]
         return block.likely[:, block.rows[:, 0]], block.likely.gather(1, own)
+
+
+def queries_as_answers(
+    negative_ids: Tensor,  # (B, H)
+    query_ids: Tensor,  # (B,)
+    positive_ids: Tensor,  # (B,)
+) -> Tensor:
+    """Ids of negatives that count for all rows, where the text of a row's query has the id of that row's positive.
+
+    Of a row, its positive is no negative by that id, and its own query must be none either.
+    """
+    import torch
+
+    queries, order = query_ids.sort()
+    places = torch.searchsorted(queries, negative_ids.contiguous()).clamp(max=len(queries) - 1)
+    return torch.where(queries[places] == negative_ids, positive_ids[order[places]], negative_ids)
 
 
 def masked_softmax_loss(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError, ModelError
-from gecko_core.folder import read_layout
-from gecko_train.run.weights import Method, interpolate, mean
+from gecko_train.run.weights import Method, interpolate
 
-_FILE = "model.safetensors"
+#: Entries of a backbone's configuration that say nothing of what it computes.
+_NAMES = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+_POOLER = "backbone.pooler."  # which mean pooling has no use for, and some folders lack
 
 
 def soup(
@@ -31,8 +30,8 @@ def soup(
     """Average saved models, projections included, and save the result.
 
     Args:
-        folders: model folders as ``Gecko.save_pretrained`` writes them, of one architecture. The first gives tokenizer,
-            prompts and dims.
+        folders: models that ``Gecko.from_pretrained`` reads, of one architecture and vocabulary. The first gives
+            tokenizer, prompts and dims; int8 ranges, which are of weights before they are mixed, are given up.
         out: where the soup goes.
         weights: one per folder, default equal; they are scaled to sum to 1.
         method: ``slerp`` mixes two models, tensor by tensor on the sphere.
@@ -44,7 +43,7 @@ def soup(
     Raises:
         ConfigError: fewer than two folders, weights that do not fit, ``slerp`` of more than two models, or an ``out``
             that holds something already or is one of the folders.
-        ModelError: a folder without weights, or of another architecture.
+        ModelError: a folder that cannot be read, or a model of another architecture or vocabulary.
     """
     if len(folders) < 2:
         raise ConfigError(f"soup: {len(folders)} model folder given; name at least two")
@@ -53,18 +52,13 @@ def soup(
     given = [float(weight) for weight in weights] if weights is not None else [1.0] * len(folders)
     shares = _shares(given, len(folders))
     _check_output(Path(out), [Path(folder) for folder in folders], overwrite)
-    models = [_Saved.read(Path(folder)) for folder in folders]
-    for other in models[1:]:
-        _check_same_kind(models[0], other)
-    soup = Gecko.from_pretrained(folders[0], device="cpu", dtype=torch.float32)
-    parameters = soup.state_dict()
+    soup = _read(folders[0])
+    mixed = _mixed(soup, folders[1:], shares, method)
     with torch.no_grad():
-        for name in models[0].shapes:
-            tensors = [model.tensor(name) for model in models]
-            mixed = (
-                interpolate(tensors[0], tensors[1], shares[1], method) if method == "slerp" else mean(tensors, shares)
-            )
-            parameters[name].copy_(mixed)
+        for name, tensor in _weights(soup).items():
+            if name in mixed:
+                tensor.copy_(mixed[name])
+    soup.calibration = {}
     record = {"soup": [str(folder) for folder in folders], "weights": given}
     soup.save_pretrained(out, record=record if method == "linear" else {**record, "method": method})
     return soup
@@ -95,34 +89,66 @@ def _check_output(out: Path, folders: Sequence[Path], overwrite: bool) -> None:
         raise ConfigError(f"{out}: exists; choose another name or give --overwrite")
 
 
-@dataclass(frozen=True)
-class _Saved:
-    """The weights of a model folder, read one tensor at a time."""
-
-    folder: Path
-    files: list[tuple[str, Any]]  # what its names begin with in the model; the open file
-    activations: list[str]
-    shapes: dict[str, list[int]]
-
-    @classmethod
-    def read(cls, folder: Path) -> _Saved:
-        if not (folder / _FILE).exists():
-            raise ModelError(f"{folder}: no {_FILE}; give folders that gecko-train or Gecko.save_pretrained wrote")
-        dense = read_layout(folder).dense
-        places = {"backbone.": folder / _FILE, **{f"head.{number}.": spec.path for number, spec in enumerate(dense)}}
-        files: list[tuple[str, Any]] = [(prefix, safe_open(str(path), "pt")) for prefix, path in places.items()]
-        names = [(prefix, name, file) for prefix, file in files for name in file.keys()]  # noqa: SIM118 - no mapping
-        shapes = {prefix + name: file.get_slice(name).get_shape() for prefix, name, file in names}
-        return cls(folder, files, [spec.activation for spec in dense], shapes)
-
-    def tensor(self, name: str) -> Tensor:
-        prefix, file = next((prefix, file) for prefix, file in self.files if name.startswith(prefix))
-        tensor: Tensor = file.get_tensor(name.removeprefix(prefix))
-        return tensor.float() if tensor.is_floating_point() else tensor  # exact, and rounded once, after mixing
+def _read(folder: str | Path) -> Gecko:
+    """A model with its weights in fp32, which is exact: they are rounded once, after they were mixed."""
+    if not Path(folder).exists():
+        raise ModelError(f"{folder}: no such folder; give folders that gecko-train or Gecko.save_pretrained wrote")
+    return Gecko.from_pretrained(folder, device="cpu", dtype=torch.float32)
 
 
-def _check_same_kind(first: _Saved, other: _Saved) -> None:
-    if first.shapes != other.shapes:
-        raise ModelError(f"{other.folder}: its weights differ in name or shape from the first model's; mix one kind")
-    if first.activations != other.activations:
-        raise ModelError(f"{other.folder}: its projection has another activation than the first model's; mix one kind")
+def _weights(model: Gecko) -> dict[str, Tensor]:
+    """The weights by name; buffers of whole numbers stay those of the first model."""
+    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+
+
+def _mixed(soup: Gecko, others: Sequence[str | Path], shares: Sequence[float], method: Method) -> dict[str, Tensor]:
+    """The first model's weights mixed with those of the others, which are read one after the other.
+
+    A pooler that one of them lacks is not among them.
+    """
+    own = _weights(soup)
+    if method == "slerp":
+        (weights,) = _alike(soup, others)
+        return {name: interpolate(own[name], weights[name], shares[1], method) for name in own if name in weights}
+    # In fp64, where the order of the models does not show in fp32.
+    totals = {name: tensor.double() * shares[0] for name, tensor in own.items()}
+    for weights, share in zip(_alike(soup, others), shares[1:], strict=True):
+        totals = {name: total.add_(weights[name], alpha=share) for name, total in totals.items() if name in weights}
+    return totals
+
+
+def _alike(first: Gecko, others: Sequence[str | Path]) -> Iterator[dict[str, Tensor]]:
+    """The weights of other models, each of the first one's kind."""
+    for folder in others:
+        other = _read(folder)
+        _check_same_kind(first, other, folder)
+        yield _weights(other)
+
+
+def _check_same_kind(first: Gecko, other: Gecko, folder: str | Path) -> None:
+    """Check that equal places in the weights of two models mean the same."""
+    shapes, others = (
+        {name: tensor.shape for name, tensor in _weights(model).items() if not name.startswith(_POOLER)}
+        for model in (first, other)
+    )
+    if shapes != others:
+        raise ModelError(f"{folder}: its weights differ in name or shape from the first model's; mix one kind")
+    if _activations(first) != _activations(other):
+        raise ModelError(f"{folder}: its projection has another activation than the first model's; mix one kind")
+    settings, those = (_settings(model) for model in (first, other))
+    key = next((key for key in sorted({*settings, *those}) if settings.get(key) != those.get(key)), None)
+    if key is not None:
+        raise ModelError(
+            f"{folder}: its backbone has {key} {those.get(key)!r}, and the first model's {settings.get(key)!r}; "
+            "mix one kind"
+        )
+    if first.tokenizer.get_vocab() != other.tokenizer.get_vocab():
+        raise ModelError(f"{folder}: its tokenizer has other words, or other numbers of them, than the first model's")
+
+
+def _activations(model: Gecko) -> list[str]:
+    return [layer.activation_name for layer in model.head]
+
+
+def _settings(model: Gecko) -> dict[str, Any]:
+    return {key: value for key, value in model.backbone.config.to_dict().items() if key not in _NAMES}

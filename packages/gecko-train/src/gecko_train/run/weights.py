@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -59,16 +59,6 @@ def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
     if sine < _LEAST_SINE:
         return start * (1 - share) + end * share
     return start * (math.sin((1 - share) * angle) / sine) + end * (math.sin(share * angle) / sine)
-
-
-def mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    """The weighted mean in fp64, in which the order of the tensors does not show in fp32; buffers: the first one's."""
-    if not tensors[0].is_floating_point():
-        return tensors[0].clone()
-    total = tensors[0].double() * shares[0]
-    for tensor, share in zip(tensors[1:], shares[1:], strict=True):
-        total = total + tensor.double() * share
-    return total.to(tensors[0].dtype)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 import pytest
 
 from gecko_core.errors import DataError
+from gecko_core.text_identity import text_id
 
 
 def test_classification_takes_the_label_for_the_positive_and_another_for_the_negative(read_records):
@@ -51,3 +52,58 @@ def test_classes_are_texts_or_whole_numbers(read_records):
 def test_several_classes_and_grades_are_refused(read_records, label):
     with pytest.raises(DataError, match=r"set, row 1: the label is .*; expected one class"):
         read_records("classification", [{"text": "a", "label": label}])
+
+
+def two_labels(count=12):
+    """Texts of two classes, of which two are in both."""
+    return [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(count)] + [
+        {"text": text, "label": label} for text in ("Both", "both  ways") for label in "ab"
+    ]
+
+
+@pytest.mark.parametrize("settings", [{}, {"negatives": 4, "unique_ids": True}])
+def test_a_text_of_two_classes_is_a_negative_of_neither(read_records, settings):
+    for seed in range(5):
+        rows = read_records("classification", two_labels(), seed=seed, **settings)
+        assert len(rows) == 16
+        for row in rows:
+            assert {text_id(negative.text.split(" [")[0]) for negative in row.negatives}.isdisjoint(
+                {text_id("both"), text_id("both ways")}
+            )
+            assert len(row.negatives) == settings.get("negatives", 1)
+
+
+def test_a_row_to_which_all_other_texts_belong_has_no_negative(read_records):
+    records = [{"text": text, "label": label} for label in "ab" for text in ("play some jazz", "cold in winter")]
+    rows = read_records("classification", records)
+    assert len(rows) == 4
+    assert all(row.negatives == () and row.positive.text != row.query for row in rows)
+
+
+def test_the_positive_is_another_text(read_records):
+    records = [{"text": text, "label": "a"} for text in ("one", "ONE", "One ", "two")]
+    rows = read_records("classification", [*records, {"text": "x", "label": "b"}, {"text": "x ", "label": "b"}])
+    assert [row.positive.text for row in rows] == ["two"] * 3 + [rows[3].positive.text]  # and none of b
+    assert text_id(rows[3].positive.text) == text_id("one")
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"label": 0, "label_text": ""}, "label '0' has no value in 'label_text', and 'joy' in set, row 1"),
+        ({"label": 0}, "label '0' has no value in 'label_text', and 'joy' in set, row 1"),
+        ({"label": 0, "label_text": "Joy"}, "label '0' has 'Joy' in 'label_text', and 'joy' in set, row 1"),
+        ({"label": 1, "label_text": "joy"}, "label_text 'joy' has '1' in 'label', and '0' in set, row 1"),
+        ({"label_text": "joy"}, "label_text 'joy' has no value in 'label', and '0' in set, row 1"),
+        ({"label": "joy"}, "label 'joy' has 'joy' in 'label', and '0' in set, row 1"),
+    ],
+)
+def test_labels_that_do_not_go_together_are_refused(read_records, second, message):
+    first = {"text": "a", "label": 0, "label_text": "joy"}
+    with pytest.raises(DataError, match=f"set, row 2: {message}, so whether the two rows are of one class"):
+        read_records("classification", [first, {"text": "b", **second}])
+
+
+def test_labels_alone_name_classes_where_no_row_has_a_text(read_records):
+    records = [{"text": f"t{n}", "label": n % 2, "label_text": " "} for n in range(4)]
+    assert [row.label for row in read_records("classification", records)] == ["0", "1", "0", "1"]

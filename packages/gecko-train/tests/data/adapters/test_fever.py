@@ -35,3 +35,9 @@ def test_labels_of_evidence_and_of_whole_records(read_records, label):
 def test_unknown_labels_and_layouts_are_refused(read_records, evidences, message):
     with pytest.raises(DataError, match=f"set, row 1: {message}"):
         read_records("fever", [{"claim": "c", "evidences": evidences}])
+
+
+def test_evidence_that_decides_is_no_negative(read_records):
+    evidences = [{"evidence": "e", "evidence_label": label} for label in ("SUPPORTS", "NOT_ENOUGH_INFO")]
+    (row,) = read_records("fever", [{"claim": "c", "evidences": evidences}])
+    assert row.negatives == ()

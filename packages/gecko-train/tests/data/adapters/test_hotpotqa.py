@@ -43,3 +43,21 @@ def test_two_paragraphs_of_one_title_are_refused(read_records):
         read_records("hotpotqa", [record])
     (row,) = read_records("hotpotqa", [record | {"context": [context[0], context[0]]}])
     assert row.positive.text == "A planet."
+
+
+def test_titles_are_compared_in_one_form(read_records):
+    context = [["Caf\u00e9  de Flore", ["Right."]], ["Other", ["Wrong."]]]
+    facts = [["Cafe\u0301 de Flore ", 0]]
+    (row,) = read_records("hotpotqa", [{"question": "q", "context": context, "supporting_facts": facts}])
+    assert (row.positive.text, [negative.text for negative in row.negatives]) == ("Right.", ["Wrong."])
+    twice = [*context, ["Caf\u00e9 de Flore", ["Another."]]]
+    with pytest.raises(DataError, match="two paragraphs in 'context' have the title"):
+        read_records("hotpotqa", [{"question": "q", "context": twice, "supporting_facts": facts}])
+
+
+def test_a_supporting_title_of_no_paragraph_is_refused(read_records):
+    """Its paragraph, under a title that is written otherwise, was a hard negative."""
+    context = [["Arthur\u2019s Magazine", ["Right."]], ["Other", ["Right, too."]], ["Third", ["Wrong."]]]
+    record = {"question": "q", "context": context, "supporting_facts": [["Other", 0], ["Arthur's Magazine", 0]]}
+    with pytest.raises(DataError, match="set, row 1: no paragraph in 'context' has the title \"Arthur's Magazine\" of"):
+        read_records("hotpotqa", [record])

@@ -32,3 +32,10 @@ def test_labels_from_a_csv_are_numbers_as_text(read_records):
 def test_other_labels_are_refused(read_records, label):
     with pytest.raises(DataError, match=r"set, row 1: label .*; expected entailment"):
         read_records("nli", [{"premise": "A", "hypothesis": "h", "label": label}])
+
+
+def test_a_hypothesis_that_is_entailed_as_well_is_no_negative(read_records):
+    labels = (("a", "entailment"), ("A", "contradiction"), ("b", "contradiction"))
+    records = [{"premise": "p", "hypothesis": text, "label": label} for text, label in labels]
+    (row,) = read_records("nli", records)
+    assert [negative.text for negative in row.negatives] == ["b"]

@@ -1,6 +1,7 @@
 import pytest
 
 from gecko_core.errors import DataError
+from gecko_train.data.adapters.base import RenamedFields
 from gecko_train.data.rows import Document
 
 
@@ -194,3 +195,24 @@ def test_passages_of_dpr(read_records, source):
     }
     (row,) = read_records(source, [record])
     assert (row.positive, row.negatives) == (Document("right", "T"), (Document("wrong", "U"),))
+
+
+def test_no_positive_of_a_record_is_its_negative(read_records):
+    record = {"query": "q", "positive": ["p1", "p2"], "negatives": ["P2 ", "n"]}
+    first, second = read_records("pairs", [record])
+    assert first.negatives == second.negatives == (Document("n"),)
+    (row,) = read_records("pairs", [{"query": "q", "positive": {"title": "T", "text": "p"}, "negatives": ["p", "n"]}])
+    assert row.negatives == (Document("n"),)
+    labelled = [{"query": "q", "positive": text, "label": label} for text, label in (("a", 1), ("b", 1), ("B", 0))]
+    assert [row.negatives for row in read_records("pairs", [*labelled, labelled[0] | {"negative": "b"}])] == [()] * 3
+
+
+def test_a_threshold_for_a_label_or_a_score_must_be_of_one(read_records):
+    record = {"query": "q", "positive": "p", "label": 1, "score": 0.2}
+    assert len(read_records("pairs", [record])) == 1  # the label says it
+    with pytest.raises(DataError, match=r"row 1: 'label' and 'score' both have a value, and min_score is for one of"):
+        read_records("pairs", [record], min_score=0.5)
+    assert len(read_records("pairs", [record | {"score": None}], min_score=0.5)) == 1
+    for name, count in (("label", 1), ("score", 0)):
+        fields = RenamedFields(record, {name: name})
+        assert len(read_records("pairs", [fields], min_score=0.5)) == count

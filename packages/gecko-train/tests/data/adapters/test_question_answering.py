@@ -52,3 +52,8 @@ def test_titles_of_passages_and_of_the_record(read_records):
 def test_what_is_no_passage_is_refused(read_records, record):
     with pytest.raises(DataError, match="set, row 1: "):
         read_records("qa", [record])
+
+
+def test_a_passage_of_the_record_is_no_negative(read_records):
+    record = {"question": "q", "title": "T", "snippets": ["a", "b"], "negatives": ["b", "c"]}
+    assert [row.negatives for row in read_records("qa", [record])] == [(Document("c"),)] * 2

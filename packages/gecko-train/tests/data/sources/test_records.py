@@ -177,3 +177,51 @@ def test_all_shards_of_one_configuration(tmp_path):
     with pytest.raises(DataError, match=r"lie in several folders \(pair, pair-extra\); name one as the path"):
         load(source="pairs", path=str(tmp_path))
     assert len(load(source="pairs", path=str(tmp_path / "pair"))) == 3
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("source", "record", "column", "meant"),
+    [
+        ("pairs", {"query": "q", "positive": "p"}, "Negative", "negative"),
+        ("triplets", {"query": "q", "positive": "p"}, "NEGATIVES", "negatives"),
+        ("triplets", {"query": "q", "positive": "p"}, "negative ", "negative"),
+        ("pairs", {"query": "q", "positive": "p"}, "Negative_2", "negative_2"),
+        ("pairs", {"query": "q", "positive": "p"}, "label ", "label"),
+        ("pairs", {"query": "q", "positive": "p"}, "Is_Impossible", "is_impossible"),
+        ("miracl", {"query": "q", "positive_passages": "p"}, "Negative_Passages", "negative_passages"),
+        ("qa", {"question": "q", "answer": "short"}, "Context", "context"),
+        ("qa", {"question": "q", "context": "c"}, "Title", "title"),
+        ("fever", {"claim": "c", "document": "d"}, "Evidences", "evidences"),
+        ("classification", {"text": "t", "label": "0"}, "Label_Text", "label_text"),
+        ("nli", {"premise": "p", "hypothesis": "h", "label": "0"}, "Lang", "lang"),
+    ],
+)
+def test_a_column_that_would_be_passed_over_is_refused(tmp_path, ending, source, record, column, meant):
+    path = tmp_path / f"a.{ending}"
+    record = record | {column: "0"}
+    if ending == "csv":
+        path.write_text("\n".join(",".join(cells) for cells in (record, record.values())) + "\n")
+    else:
+        write_lines(path, [record])
+    wanted = f"the column {column!r} is not read; call it {meant!r}, name it in the set's options (columns: {{{meant}: "
+    with pytest.raises(DataError, match=re.escape(wanted)):
+        load(source=source, path=str(path))
+
+
+def test_columns_are_looked_at_by_their_names_in_the_options(tmp_path):
+    write_lines(tmp_path / "a.jsonl", [{"Query": "q", "Positive": "p", "Negative": "n", "Label": 1}])
+    columns = {"query": "Query", "positive": "Positive", "negative": "Negative"}
+    [row] = load(source="pairs", path=str(tmp_path / "a.jsonl"), options={"columns": columns})
+    assert (row.query, row.positive.text, row.negatives) == ("q", "p", (Document("n"),))
+    del columns["negative"]
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the column 'Negative' is not read"):
+        load(source="pairs", path=str(tmp_path / "a.jsonl"), options={"columns": columns})
+
+
+def test_a_record_with_other_columns_than_the_one_before_is_looked_at(tmp_path):
+    write_lines(
+        tmp_path / "a.jsonl", [{"query": "q", "positive": "p"}] * 2 + [{"query": "q", "positive": "p", "Neg": 1}]
+    )
+    with pytest.raises(DataError, match=r"a\.jsonl:3: the column 'Neg' is not read; call it 'neg'"):
+        load(source="pairs", path=str(tmp_path / "a.jsonl"))

@@ -51,6 +51,11 @@ def test_queries_of_the_users_own(tmp_path):
     (tmp_path / "log.jsonl").write_text("".join(json.dumps({"query": f"q  {n}"}) + "\n" for n in range(2)))
     rows = list(load({"kinds": ["queries"], "queries": str(tmp_path / "log.jsonl")}))
     assert [row.query for row in rows] == ["q 0", "q 1"]
+    assert {row.query for row in load({"queries": str(tmp_path / "log.txt")})} >= {"kell", "what is a bank"}
+    with pytest.raises(
+        ConfigError, match="is given a file of queries, and its kinds name none; add queries to the kinds"
+    ):
+        load({"kinds": ["passages"], "queries": str(tmp_path / "log.txt")})
     with pytest.raises(ConfigError, match=r"give their file in the options \(queries: FILE\)"):
         load({"kinds": ["queries"]})
     with pytest.raises(ConfigError, match="source 'texts' without a path and without a corpus"):

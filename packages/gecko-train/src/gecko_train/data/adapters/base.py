@@ -11,7 +11,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +102,22 @@ class Adapter:
         if not self.columns or column in self.columns:
             return True
         return self.columns >= PAIR_COLUMNS and _NUMBERED_NEGATIVE.fullmatch(column) is not None
+
+    def misspelt(self, columns: Collection[str]) -> tuple[str, str] | None:
+        """The first of a record's columns that differs from one it reads in case or white space alone, and that one.
+
+        Such a column would be passed over. Labels and scores of pairs are read in any case.
+        """
+        if not self.columns:
+            return None
+        in_any_case = {*LABEL_FIELDS, *SCORE_FIELDS} if self.columns >= PAIR_COLUMNS else set()
+        for column in columns:
+            meant = column.strip().lower()
+            if meant in columns or self.knows(column) or column.lower() in in_any_case:
+                continue
+            if self.knows(meant):
+                return column, meant
+        return None
 
 
 class RenamedFields(dict[str, Any]):
@@ -267,11 +283,28 @@ def is_unanswerable(record: Record) -> bool:
     return all(text in (None, "", _NO_ANSWER) or text == [] for text in texts)
 
 
-def label_of(record: Record) -> str | None:
-    """The first field with a value that labels or scores the record's pair."""
+def label_of(record: Record, settings: Settings) -> str | None:
+    """The first field with a value that labels or scores the record's pair.
+
+    Raises:
+        DataError: with ``min_score``, there are a label and a score, and the set's options name neither.
+    """
     named = {key.lower(): key for key in reversed(record.fields)}
-    keys = (named.get(name) for name in (*LABEL_FIELDS, *SCORE_FIELDS))
-    return next((key for key in keys if key is not None and record.fields.get(key) is not None), None)
+    labels, scores = (
+        [named[name] for name in names if name in named and record.fields.get(named[name]) is not None]
+        for names in (LABEL_FIELDS, SCORE_FIELDS)
+    )
+    if settings.min_score is not None and labels and scores:
+        asked = record.fields.names if isinstance(record.fields, RenamedFields) else {}
+        chosen = [key for key in (*labels, *scores) if key in asked]
+        if len(chosen) != 1:
+            raise DataError(
+                f"{record.where}: {name_of(record, labels[0])} and {name_of(record, scores[0])} both have a value, and "
+                "min_score is for one of them; name it in the set's options "
+                f"(columns: {{{scores[0]}: {scores[0]}}}), or leave the other column out"
+            )
+        return chosen[0]
+    return next(iter([*labels, *scores]), None)
 
 
 def is_positive(record: Record, settings: Settings) -> bool | None:
@@ -280,7 +313,7 @@ def is_positive(record: Record, settings: Settings) -> bool | None:
     Raises:
         DataError: a label other than 0 and 1, or a score, without ``min_score``; or no number where there is one.
     """
-    key = label_of(record)
+    key = label_of(record, settings)
     if key is None:
         named = {name.lower(): name for name in reversed(record.fields)}
         empty = next((named[name] for name in (*LABEL_FIELDS, *SCORE_FIELDS) if name in named), None)

@@ -9,7 +9,7 @@ from gecko_core.errors import DataError
 from gecko_core.io import Record
 from gecko_train.data.adapters.base import PAIR_COLUMNS, Adapter, Settings, required, text_of
 from gecko_train.data.adapters.pairs import pair_rows
-from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.data.rows import Document, TrainingRow, without_passages
 
 #: Labels of evidence, also by number as on the hub: does it decide the claim?
 _DECIDES = {"SUPPORTS": True, "REFUTES": True, "NOT ENOUGH INFO": False, "0": True, "1": True, "2": False}
@@ -41,8 +41,9 @@ def fever_rows(records: Iterable[Record], settings: Settings) -> Iterator[Traini
             inner = record._replace(fields=evidence)
             documents = decided if _decides(required(inner, "evidence_label"), record) else undecided
             documents.append(Document(text_of(inner, ("evidence",)), inner.optional_text("article")))
+        negatives = without_passages(undecided, decided)
         for positive in decided:
-            yield TrainingRow(settings.task, claim, positive, tuple(undecided), settings.symmetric)
+            yield TrainingRow(settings.task, claim, positive, negatives, settings.symmetric)
 
 
 def _decides(label: Any, record: Record) -> bool:

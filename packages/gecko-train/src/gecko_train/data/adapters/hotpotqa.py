@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,26 +16,35 @@ def hotpotqa_rows(records: Iterable[Record], settings: Settings) -> Iterator[Tra
     """Each supporting paragraph is a positive; the other paragraphs shown are hard negatives.
 
     Raises:
-        DataError: ``context`` or ``supporting_facts`` is laid out neither as on the hub nor as in the release, or two
-            paragraphs share a title.
+        DataError: ``context`` or ``supporting_facts`` is laid out neither as on the hub nor as in the release, two
+            paragraphs share a title, or a supporting title is that of none.
     """
     for record in records:
         question = text_of(record, ("question",))
-        supporting = {title for title, _ in _pairs(record, "supporting_facts", "sent_id")}
+        supporting = {_key(title): title for title, _ in _pairs(record, "supporting_facts", "sent_id")}
         documents: dict[str, Document] = {}
         for title, sentences in _pairs(record, "context", "sentences"):
             document = Document("".join(_sentences(record, sentences)).strip(), title)
-            if documents.setdefault(title, document) != document:
+            if documents.setdefault(_key(title), document) != document:
                 raise DataError(
                     f"{record.where}: two paragraphs in 'context' have the title {title[:80]!r}, and supporting facts "
                     "are known by it; rename one or remove the row"
                 )
-        negatives = tuple(
-            document for title, document in documents.items() if title not in supporting and document.text
-        )
-        for title, document in documents.items():
-            if title in supporting and document.text:
+        unknown = next((title for key, title in supporting.items() if key not in documents), None)
+        if unknown is not None:
+            raise DataError(
+                f"{record.where}: no paragraph in 'context' has the title {unknown[:80]!r} of a supporting fact, so "
+                "which paragraph is a positive is not known; write the title as in 'context' or remove the row"
+            )
+        negatives = tuple(document for key, document in documents.items() if key not in supporting and document.text)
+        for key, document in documents.items():
+            if key in supporting and document.text:
                 yield TrainingRow(settings.task, question, document, negatives, settings.symmetric)
+
+
+def _key(title: str) -> str:
+    """A title as it is compared: in Unicode's NFC, its white space made single."""
+    return " ".join(unicodedata.normalize("NFC", title).split())
 
 
 def _pairs(record: Record, key: str, second: str) -> list[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from gecko_core.errors import DataError
 from gecko_core.io import Record
 from gecko_train.data.adapters.base import Adapter, Settings, required, text_of
-from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.data.rows import Document, TrainingRow, without_passages
 
 _LABELS = {"0": "entailment", "1": "neutral", "2": "contradiction"}
 _NO_MAJORITY = ("-1", "-")  # how SNLI marks pairs whose annotators disagree
@@ -32,9 +32,10 @@ def nli_rows(records: Iterable[Record], settings: Settings) -> Iterator[Training
         premise = str(record.fields.get("lang", "")), text_of(record, ("premise",))
         groups[premise][label].append(text_of(record, ("hypothesis",)))
     for (_, premise_text), by_label in groups.items():
-        contradicted = tuple(Document(text) for text in by_label["contradiction"])
-        for text in by_label["entailment"]:
-            yield TrainingRow(settings.task, premise_text, Document(text), contradicted, settings.symmetric)
+        entailed = [Document(text) for text in by_label["entailment"]]
+        contradicted = without_passages(map(Document, by_label["contradiction"]), entailed)
+        for document in entailed:
+            yield TrainingRow(settings.task, premise_text, document, contradicted, settings.symmetric)
 
 
 NLI = Adapter(

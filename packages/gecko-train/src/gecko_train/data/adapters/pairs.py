@@ -22,7 +22,7 @@ from gecko_train.data.adapters.base import (
     positive_documents,
     text_of,
 )
-from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.data.rows import TrainingRow, without_passages
 
 
 def pair_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
@@ -38,6 +38,8 @@ def pair_rows(records: Iterable[Record], settings: Settings) -> Iterator[Trainin
 
     A record may label its pair (``label``, ``is_duplicate``, ...: 0 or 1; with ``min_score`` any number): a pair
     labelled 0 is no positive, but its passage is a negative of the same query's positives in the records next to it.
+
+    A positive of the record, or of the labelled records next to it, is none of their negatives.
     """
     answered = (_one_label(record, settings) for record in records if not is_unanswerable(record))
     for (labelled, _), group in itertools.groupby(
@@ -45,13 +47,19 @@ def pair_rows(records: Iterable[Record], settings: Settings) -> Iterator[Trainin
     ):
         if not labelled:
             for _, query, record in group:
-                yield from _rows(query, record, (), settings)
+                positives = positive_documents(record)
+                negatives = without_passages(negatives_of(record), positives)
+                for document in positives:
+                    yield TrainingRow(settings.task, query, document, negatives, settings.symmetric)
             continue
-        judged = list(group)
-        wrong = [document for positive, _, record in judged if not positive for document in positive_documents(record)]
-        for positive, query, record in judged:
+        judged = [(positive, query, record, positive_documents(record)) for positive, query, record in group]
+        wrong = [document for positive, _, _, documents in judged if not positive for document in documents]
+        right = [document for positive, _, _, documents in judged if positive for document in documents]
+        for positive, query, record, documents in judged:
             if positive:
-                yield from _rows(query, record, tuple(wrong), settings)
+                negatives = without_passages((*negatives_of(record), *wrong), right)
+                for document in documents:
+                    yield TrainingRow(settings.task, query, document, negatives, settings.symmetric)
 
 
 def _same_query(read: tuple[bool | None, str, Record]) -> tuple[bool, str]:
@@ -64,7 +72,7 @@ def _one_label(record: Record, settings: Settings) -> Record:
     Raises:
         DataError: there are not as many labels as documents.
     """
-    key = label_of(record)
+    key = label_of(record, settings)
     labels = record.fields[key] if key else None
     if key is None or not isinstance(labels, list) or not isinstance(first_of(record, POSITIVE_FIELDS), list):
         return record
@@ -82,13 +90,6 @@ def _one_label(record: Record, settings: Settings) -> Record:
     fields["positive"] = parted[True]
     fields["negatives"] = [*(before if isinstance(before, list) else [before]), *parted[False]]
     return record._replace(fields=fields)
-
-
-def _rows(query: str, record: Record, wrong: tuple[Document, ...], settings: Settings) -> Iterator[TrainingRow]:
-    negatives = (*negatives_of(record), *wrong)
-    for positive in positive_documents(record):
-        others = tuple(document for document in negatives if document != positive)
-        yield TrainingRow(settings.task, query, positive, others, settings.symmetric)
 
 
 PAIRS = Adapter(pair_rows, reads=frozenset({"min_score"}), columns=PAIR_COLUMNS)

@@ -21,7 +21,7 @@ from gecko_train.data.adapters.base import (
     text_of,
 )
 from gecko_train.data.adapters.pairs import pair_rows
-from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.data.rows import Document, TrainingRow, without_passages
 
 _PASSAGES = ("context", "passage", "snippets", "contexts", "answer")
 
@@ -45,10 +45,10 @@ def question_answering_rows(records: Iterable[Record], settings: Settings) -> It
         if is_positive(record, settings) is False or is_unanswerable(record):
             continue
         title, wrong = record.optional_text("title"), negatives_of(record)
-        for document in _passages(record):
-            titled = replace(document, title=title) if document.title is None else document
-            negatives = tuple(other for other in wrong if other.text != titled.text)
-            yield TrainingRow(settings.task, question, titled, negatives, settings.symmetric)
+        passages = [replace(passage, title=passage.title or title) for passage in _passages(record)]
+        negatives = without_passages(wrong, passages)
+        for passage in passages:
+            yield TrainingRow(settings.task, question, passage, negatives, settings.symmetric)
 
 
 def _passages(record: Record) -> list[Document]:

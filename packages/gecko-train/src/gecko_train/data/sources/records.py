@@ -88,7 +88,7 @@ class AdaptedRecords(Source):
             min_score=options.min_score,
             count_from=options.count_from,
         )
-        return self.adapter.read(_records(config, options), settings)
+        return self.adapter.read(_spelled(_records(config, options), self.adapter), settings)
 
 
 def _options(config: SetConfig) -> FileOptions | HubOptions:
@@ -106,6 +106,29 @@ def _records(config: SetConfig, options: FileOptions | HubOptions) -> Iterator[R
         name, _, part = name.partition("/")
         records = read_hub(f"{owner}/{name}", options.split, config=part or None, streaming=config.stream)
     return _some(select(records, options.where, options.columns), path, options.where)
+
+
+def _spelled(records: Iterable[Record], adapter: Adapter) -> Iterator[Record]:
+    """The records, whose columns are looked at whenever they are others than before.
+
+    ``read_table`` could do it for files alone, under the names that the columns have before the set's options.
+
+    Raises:
+        DataError: the adapter would pass over a column whose name differs in case or white space from one it reads.
+    """
+    before: tuple[str, ...] = ()
+    for record in records:
+        columns = tuple(record.fields)
+        if columns != before:
+            found = adapter.misspelt(columns)
+            if found is not None:
+                name, meant = found
+                raise DataError(
+                    f"{record.where}: the column {name[:80]!r} is not read; call it {meant!r}, name it in the set's "
+                    f"options (columns: {{{meant}: {name[:80]!r}}}), or leave it out"
+                )
+            before = columns
+        yield record
 
 
 def _some(records: Iterable[Record], path: str, where: dict[str, Any]) -> Iterator[Record]:

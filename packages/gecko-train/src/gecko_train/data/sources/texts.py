@@ -27,7 +27,8 @@ class TextsOptions(Section):
     """Which texts.
 
     Attributes:
-        kinds: passages of the corpus, their sentences and titles, and the lines of ``queries``.
+        kinds: passages of the corpus, their sentences and titles, and the lines of ``queries``. The lines
+            of ``queries`` are read, too, where no kinds are named.
         queries: a file with a query a line (.txt), or a table with a column ``query`` or ``text``, such as a query log;
             see :func:`gecko_fret.query_files.read_queries`.
         min_words: shorter sentences and titles are left out.
@@ -116,6 +117,11 @@ def _read_options(config: SetConfig) -> TextsOptions:
     options = parse_options(TextsOptions, config)
     if options.queries is None and "queries" in options.kinds:
         raise ConfigError("sets: kinds of source 'texts' name queries; give their file in the options (queries: FILE)")
+    if options.queries is not None and "kinds" in options.model_fields_set and "queries" not in options.kinds:
+        raise ConfigError(
+            "sets: source 'texts' is given a file of queries, and its kinds name none; add queries to the kinds, or "
+            "leave the file out"
+        )
     if options.queries is not None:
         find_data(options.queries)
     return options
