@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from gecko_core.errors import ModelError
 from gecko_train.config import BlocksConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, RowSet, TrainingRow
@@ -127,6 +128,13 @@ def test_vectors_of_another_teacher_are_not_taken(teacher, tmp_path):
     TeacherVectors(teacher, tmp_path).add(["bank"])
     teacher.prompts = {"query": "another : "}
     assert len(TeacherVectors(teacher, tmp_path).missing(["bank"])) == 1
+
+
+def test_a_teacher_without_numbers_is_named(teacher, tmp_path):
+    with torch.no_grad():
+        next(iter(teacher.backbone.parameters())).fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"the teacher \(.+\): row 0: the embedding is not finite"):
+        TeacherVectors(teacher, tmp_path).add(["bank"])
 
 
 def test_the_teacher_reads_its_own_prompts(teacher, tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gecko_core.errors import DataError
+from gecko_core.errors import DataError, ModelError
 from gecko_core.io import PartList, make_progress, read_json, whole_file, write_json
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import RowSet
@@ -88,7 +88,10 @@ class TeacherVectors:
         size, begun, vectors, first = _CHUNK.get(self.model.device.type, 2_048), time.monotonic(), [], 0
         for start in range(0, len(own), size):
             chunk = own[start : start + size]
-            vectors.append(self.model.encode([text for _, text in chunk], truncate_dim=self.dim))
+            try:
+                vectors.append(self.model.encode([text for _, text in chunk], truncate_dim=self.dim))
+            except ModelError as error:
+                raise ModelError(f"the teacher ({self.model.base_model or 'its folder'}): {error}") from None
             end = start + len(chunk)
             if end == len(own) or end - first >= _PART or time.monotonic() - begun >= _SECONDS:
                 self._write(np.array([key for key, _ in own[first:end]]), np.concatenate(vectors))

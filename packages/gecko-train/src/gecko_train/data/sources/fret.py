@@ -174,7 +174,8 @@ class FretLists:
         if options.negative == "p_N":
             chosen = [passage for passage in row.negatives if passage.id != first.id]
         elif options.negative == "random":
-            others = [candidate.id for candidate in row.candidates if candidate.id != first.id]
+            answers = {first.id, row.positive.id, row.seed_id}  # as of mined negatives, neither of them is one
+            others = [candidate.id for candidate in row.candidates if candidate.id not in answers]
             chosen = [data.passage(others[int(generator.integers(len(others)))], row.source)] if others else []
         if self._targets is None:
             return self._row(row, first, chosen, None)
