@@ -64,6 +64,12 @@ def test_special_tokens_have_a_reason_of_their_own(mark, given):
     assert read(as_plain_text(text), given=given) == Unreadable("special_token", mark)  # copied from the prompt
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_control_characters_are_in_no_query(given):
+    text = "question answering | Query: who mapped\x00 the strait"
+    assert read(text, given=given) == Unreadable("unparsable", "the control character U+0000")
+
+
 def test_comparisons_and_pipes_are_no_special_tokens():
     assert read(" when is a < b | c > d true in Python").query == "when is a < b | c > d true in Python"
 

@@ -18,6 +18,7 @@ _SPECIAL = re.compile(
 _LABEL = re.compile(r"^(?:search |user |the )?(?:query|question|claim|statement|sentence)\s*:\s*", re.IGNORECASE)
 _ANOTHER = re.compile(r"\|\s*(?:query|task)\s*:", re.IGNORECASE)
 _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*\"")  # of no prompt's form, or by a schema and cut off
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # those that are no white space: no text has them
 _LONGEST = 20_000  # characters; generate.max_new_tokens asks for far fewer, but not every server heeds it
 _QUOTES = '"“” '
 
@@ -67,6 +68,8 @@ def read_answer(text: str, finished: bool, kind: str, prompts: PromptSet, *, giv
             return Unreadable("unfinished")
     if special := special_token(text):
         return Unreadable("special_token", special)
+    if control := _CONTROL.search(text):
+        return Unreadable("unparsable", f"the control character U+{ord(control[0]):04X}")
     return _query_alone(text, kind, prompts) if given else _task_and_query(text, kind, prompts)
 
 
