@@ -94,6 +94,11 @@ def check_loaded(where: object, model: Any, info: Mapping[str, Any], optional: s
         ModelError: tensors are missing, have another shape, or belong to layers that the configuration has not.
     """
     mismatched = sorted(info.get("mismatched_keys", ()))
+    if mismatched and isinstance(mismatched[0], str):  # transformers 4 tells names alone
+        raise ModelError(
+            f"{where}: the weights hold {mismatched[0]} in another shape than config.json asks for; fetch the model "
+            "again"
+        )
     if mismatched:
         name, there, asked = mismatched[0]
         there, asked = (" x ".join(map(str, shape)) for shape in (there, asked))
