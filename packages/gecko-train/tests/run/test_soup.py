@@ -82,7 +82,8 @@ def test_equal_shapes_that_mean_something_else_are_not_mixed(two, tmp_path):
         path.write_text(json.dumps(config | {key: value}))
         with pytest.raises(ModelError, match=rf"b: its backbone has {key} .*{value}.*, and the first model's "):
             soup(two, tmp_path / "x")
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(config | {"is_matryoshka": None, "matryoshka_dimensions": [3]}))
+    soup(two, tmp_path / "noted")  # as a trained model's folder has it, and its start's has not
     tokenizer = two[1] / "tokenizer.json"
     names = json.loads(tokenizer.read_text())
     words = names["model"]["vocab"]

@@ -181,7 +181,8 @@ class Decoder:
         kinds = getattr(self._model.config.get_text_config(), "layer_types", None)
         if not self._cache or (kinds and not _MASKED_LAYERS.issuperset(kinds)):
             return True
-        output = self._decoder(input_ids=torch.arange(2, device=self.device)[None], use_cache=True)
+        with torch.inference_mode():
+            output = self._decoder(input_ids=torch.arange(2, device=self.device)[None], use_cache=True)
         layers = getattr(getattr(output, self._cache, None), "layers", None)
         return layers is None or any(not hasattr(one, "keys") or hasattr(one, "recurrent_states") for one in layers)
 
@@ -275,7 +276,6 @@ class Decoder:
         self._prefixes.move_to_end(prefix)
         return self._prefixes[prefix]
 
-    @torch.inference_mode()
     def _check_states(self) -> None:
         """Does a row come out the same alone, and padded on the left, in a batch whose other row leaves it?
 
@@ -309,6 +309,7 @@ class Decoder:
         padded = self.forward(ids[None, 8:], mask[1:], places[:, 5:6], cache)
         return alone[0, -1].float(), padded[0, -1].float(), other[0, -1].float()
 
+    @torch.inference_mode()
     def _check_head(self) -> None:
         """Models may scale or cap logits after the head; scoring skips that code, so it must come out the same."""
         ids = torch.arange(4, device=self.device)[None]

@@ -151,4 +151,7 @@ def _activations(model: Gecko) -> list[str]:
 
 
 def _settings(model: Gecko) -> dict[str, Any]:
-    return {key: value for key, value in model.backbone.config.to_dict().items() if key not in _NAMES}
+    """What its kind of configuration knows; what others note beside it, such as widths, is not of the backbone."""
+    config = model.backbone.config
+    known = type(config)().to_dict().keys() - _NAMES
+    return {key: value for key, value in config.to_dict().items() if key in known}
