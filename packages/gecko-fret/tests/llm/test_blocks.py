@@ -134,35 +134,6 @@ def test_most_of_the_tokens_are_saved(tiny_model, word_tokenizer):
 
 # -- other families
 
-SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.6,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "attn_implementation": "sdpa",
-}
-
-
-def random_model(family, tokenizer, **settings):
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **(SMALL | settings))
-    attention = settings.get("attn_implementation", "sdpa")
-    try:
-        return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
-    except ValueError as error:  # Gemma 2 from transformers 5.24 on: it caps logits, which fused attention cannot
-        if "scaled_dot_product_attention" not in str(error):
-            raise
-        pytest.skip(f"{family} has no fused attention in this version of transformers")
-
-
 FAMILIES = {
     "qwen3": {},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512},
@@ -176,16 +147,16 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_families_of_models(family, word_tokenizer):
-    backend = llm(random_model(family, word_tokenizer, **FAMILIES[family]), word_tokenizer)
+def test_families_of_models(family, random_model, word_tokenizer):
+    backend = llm(random_model(family, **FAMILIES[family]), word_tokenizer)
     assert backend._decoder.takes_blocks(PREFIX, 100)
     requests = made(seed=2, tail="\nRelevance:")
     assert_close(backend.score(requests, LABELS, blocks=True), backend.score(requests, LABELS))
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "mistral"])
-def test_beyond_a_sliding_window_rows_are_scored_as_ever(family, word_tokenizer):
-    backend = llm(random_model(family, word_tokenizer, **FAMILIES[family] | {"sliding_window": 24}), word_tokenizer)
+def test_beyond_a_sliding_window_rows_are_scored_as_ever(family, random_model, word_tokenizer):
+    backend = llm(random_model(family, **FAMILIES[family] | {"sliding_window": 24}), word_tokenizer)
     short = [ScoreRequest("", "Query:", text(random.Random(n), 3)) for n in range(5)]
     assert backend._decoder.takes_blocks("", 24)
     assert not backend._decoder.takes_blocks("", 25)
@@ -198,17 +169,19 @@ def test_beyond_a_sliding_window_rows_are_scored_as_ever(family, word_tokenizer)
     assert backend.usage.prompt_tokens - before == 2 + 5 * 5  # the context once: these fit into the window
 
 
-def test_models_that_make_something_of_their_own_of_a_mask_are_scored_as_ever(word_tokenizer, monkeypatch):
+def test_models_that_make_something_of_their_own_of_a_mask_are_scored_as_ever(
+    random_model, word_tokenizer, monkeypatch
+):
     """Masks of numbers to add (eager attention) are not True and False; states that run along a row obey none."""
     requests = made(seed=4)
-    eager = llm(random_model("llama", word_tokenizer, attn_implementation="eager"), word_tokenizer)
+    eager = llm(random_model("llama", "eager"), word_tokenizer)
     assert not eager._decoder.takes_blocks("", 10)
     assert_close(eager.score(requests, blocks=True), eager.score(requests))
-    other = llm(random_model("qwen3", word_tokenizer), word_tokenizer)
+    other = llm(random_model("qwen3"), word_tokenizer)
     monkeypatch.setattr(other._decoder, "recurrent", True)
     assert not other._decoder.takes_blocks("", 10)
 
-    refuses = llm(random_model("qwen3", word_tokenizer), word_tokenizer)
+    refuses = llm(random_model("qwen3"), word_tokenizer)
     forward = refuses._decoder.forward
 
     def flat(ids, mask, *rest):

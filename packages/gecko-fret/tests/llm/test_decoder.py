@@ -1,28 +1,14 @@
 """Families of models whose tokens see more than a mask says, against the whole prompt in one pass without a cache."""
 
-import copy
 import math
 
 import pytest
 import torch
 
 from gecko_core.errors import ModelError
-from gecko_fret.llm.decoder import Decoder
 from gecko_fret.llm.protocol import Sampling, ScoreRequest, WriteRequest
 from gecko_fret.llm.transformers import TransformersLLM
 
-SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.5,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 LINEAR = {
     "linear_num_value_heads": 2,
     "linear_num_key_heads": 2,
@@ -54,28 +40,27 @@ FAMILIES = {
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "expand": 2},
 }
 RECURRENT = {"lfm2", "qwen3_next", "mamba2"}
+EAGER = {"bloom", "mpt", "mamba2"}
 PREFIXES = ["Passage: a cat sat on the mat.\nQuery: where is the cat\n\n", "Passage: the dog.\n\n", ""]
 
 
-def random_model(family, tokenizer, **settings):
-    from transformers import AutoConfig, AutoModelForCausalLM
+@pytest.fixture
+def backend(random_model, word_tokenizer):
+    """Makes a model and the LLM that it is; what is refused is refused because of the version of transformers."""
 
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **(SMALL | settings))
-    attention = "eager" if family in ("bloom", "mpt", "mamba2", "rwkv") else "sdpa"
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    def backend(family):
+        attention = "eager" if family in EAGER else "sdpa"
+        model = random_model(family, attention, **{"num_hidden_layers": 4} | FAMILIES[family])
+        limits = {"batch_tokens": 4096, "batch_rows": 64}
+        try:
+            llm = TransformersLLM(model, word_tokenizer, name="tiny", fingerprint="t", **limits)
+        except ModelError as error:
+            assert family in RECURRENT
+            pytest.skip(str(error))
+        assert llm._decoder.recurrent == (family in RECURRENT)
+        return model, llm
 
-
-def backend(family, tokenizer):
-    """The model and the LLM that it is; what is refused is refused because of the version of transformers."""
-    model = random_model(family, tokenizer, **FAMILIES[family])
-    try:
-        llm = TransformersLLM(model, tokenizer, name="tiny", fingerprint="t", batch_tokens=4096, batch_rows=64)
-    except ModelError as error:
-        assert family in RECURRENT
-        pytest.skip(str(error))
-    assert llm._decoder.recurrent == (family in RECURRENT)
-    return model, llm
+    return backend
 
 
 def ids_of(tokenizer, *parts):
@@ -84,8 +69,8 @@ def ids_of(tokenizer, *parts):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_scores_are_those_of_the_whole_prompt(family, word_tokenizer):
-    model, llm = backend(family, word_tokenizer)
+def test_scores_are_those_of_the_whole_prompt(family, backend, word_tokenizer):
+    model, llm = backend(family)
     rows = [("Passage: the cat sat.\nQuery:", " what is a cat"), ("Query:", " where"), ("the mat:", " ran far the dog")]
     requests = [ScoreRequest(prefix, context, text) for prefix in PREFIXES for context, text in rows]
     one_by_one, in_blocks = (llm.score(requests, blocks=blocks) for blocks in (False, True))
@@ -99,9 +84,9 @@ def test_scores_are_those_of_the_whole_prompt(family, word_tokenizer):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_written_does_not_depend_on_the_rows_beside_it(family, word_tokenizer):
+def test_what_is_written_does_not_depend_on_the_rows_beside_it(family, backend, word_tokenizer):
     """Rows of different lengths are padded: behind a prefix, which some models count as distance or as text."""
-    model, llm = backend(family, word_tokenizer)
+    model, llm = backend(family)
     bodies = [" the cat", " the dog sat", " a cat sat on the mat where the dog ran"]
     requests = [WriteRequest(prefix, body, 0) for prefix, body in zip(PREFIXES, bodies, strict=True)]
     sampling = Sampling(max_new_tokens=10, temperature=0.0, stop=())
@@ -116,19 +101,3 @@ def test_what_is_written_does_not_depend_on_the_rows_beside_it(family, word_toke
         assert completion.text == word_tokenizer.decode(written[:-1] if written[-1] == 2 else written)
         assert completion.tokens == len(written)
         assert math.isfinite(completion.logprob)
-
-
-def test_states_that_padding_changes_are_refused(word_tokenizer):
-    """Rows of several lengths would change each other's text."""
-    model = random_model("rwkv", word_tokenizer, attention_hidden_size=32)
-    with pytest.raises(ModelError, match=r"LLM 'tiny': its layers carry a state .* use the vllm or openai backend"):
-        TransformersLLM(model, word_tokenizer, name="tiny", fingerprint="t", batch_tokens=64, batch_rows=4)
-
-
-def test_the_packaged_llm_shares_its_prefix_in_both_dtypes(smollm2):
-    """Rounding is no distance: rows would read their prefix themselves for nothing."""
-    decoder = smollm2._decoder
-    assert not decoder.recurrent
-    assert not decoder.minds_gaps("", 400)
-    rounded = Decoder(copy.deepcopy(decoder._model).to(torch.bfloat16), "bf16", lambda prefix: [])
-    assert not rounded.minds_gaps("", 400)

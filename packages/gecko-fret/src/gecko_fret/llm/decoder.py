@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gecko_core.errors import ModelError
+from gecko_fret.llm import traits
 
 _PREFIXES_KEPT = 32
 _LOGIT_ROWS = 512  # rows of a logits block: 512 x 50k x 4 bytes = 100 MB
@@ -38,7 +39,7 @@ class Decoder:
     """
 
     def __init__(self, model: Any, name: str, encode: Callable[[str], list[int]]):
-        self._model, self._name, self._encode = model.eval(), name, encode
+        self._model, self._encode = model.eval(), encode
         self._decoder = _network(model)
         parameters = inspect.signature(self._decoder.forward).parameters
         self._cache = next((name for name in _CACHES if name in parameters), "")
@@ -48,14 +49,23 @@ class Decoder:
         self._prefixes: OrderedDict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = OrderedDict()
         self.prefix_tokens = 0
         self._scale = _scale(model.config.get_text_config())
-        self._check_head()
-        if self.recurrent:
-            self._check_states()
+        if not traits.head_is_whole(self, model):
+            raise ModelError(f"LLM {name!r}: its logits are not its output layer's; use the vllm or openai backend")
+        if self.recurrent and not traits.states_bear_padding(self):
+            raise ModelError(
+                f"LLM {name!r}: its layers carry a state along the text in a way in which rows of several lengths "
+                "cannot share a batch here; use the vllm or openai backend"
+            )
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self._model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        return self._model.dtype
 
     def end_ids(self) -> set[int]:
         """Tokens that end a completion by the model's own configuration."""
@@ -140,25 +150,7 @@ class Decoder:
 
     @cached_property
     def _counts_keys(self) -> bool:
-        alone, gap, other = self._text_after_gap()
-        rounding = 1e-3 if self._model.dtype == torch.float32 else 0.1  # SmolLM2-135M: 2e-6, and 0.03 in bf16
-        return bool((gap - alone).norm() > rounding * (other - alone).norm())
-
-    @torch.inference_mode()
-    def _text_after_gap(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Last hidden state of a short text after a context: alone, behind padding, and behind other tokens."""
-        from transformers import DynamicCache
-
-        padding = 32
-        places = torch.arange(padding + 7, device=self.device)[None]
-        ids, mask, cache = places % 9, torch.ones_like(places), DynamicCache()
-        short = torch.cat([ids[:, :4], ids[:, -3:]], 1)
-        alone = self.forward(short, mask[:, :7], places[:, :7], None)
-        other = self.forward(ids, mask, places, None)
-        self.forward(ids[:, :4], mask[:, :4], places[:, :4], cache)
-        mask[:, 4:-3] = 0
-        gap = self.forward(ids[:, 4:], mask, (mask.cumsum(1) - 1)[:, 4:], cache)
-        return alone[0, -1].float(), gap[0, -1].float(), other[0, -1].float()
+        return traits.counts_keys(self)
 
     def _fits_windows(self, length: int) -> bool:
         config = self._model.config.get_text_config()
@@ -206,36 +198,7 @@ class Decoder:
 
     @cached_property
     def _obeys_masks(self) -> bool:
-        """Two texts side by side after a context: does the second one come out as it does alone?"""
-        try:
-            alone, kept_apart, mixed = self._second_text()
-        # Models that make something of their own of the mask (ALiBi) cannot read one of four dimensions.
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
-            return False
-        return bool((kept_apart - alone).norm() < (mixed - alone).norm() / 4)
-
-    @torch.inference_mode()
-    def _second_text(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Last hidden state of a short text after a context: alone, beside another one, and seeing the other one."""
-        from transformers import DynamicCache
-
-        ids = torch.arange(10, device=self.device)[None]
-        context, first, second = ids[:, :4], ids[:, 4:7], ids[:, 7:]
-        places, ones = torch.arange(7, device=self.device)[None], torch.ones_like(ids)
-        alone = self.forward(torch.cat([context, second], 1), ones[:, :7], places, None)
-        cache = DynamicCache()
-        self.forward(context, ones[:, :4], places[:, :4], cache)
-        causal = ones.bool().expand(6, 10).tril(4)
-        apart = causal.clone()
-        apart[3:, 4:7] = False
-        rows = torch.zeros(1, dtype=torch.int64, device=self.device)
-        apart_states, mixed_states = (
-            self.forward(
-                torch.cat([first, second], 1), seen[None, None], places[:, 4:].repeat(1, 2), self.continued(cache, rows)
-            )
-            for seen in (apart, causal)
-        )
-        return alone[0, -1].float(), apart_states[0, -1].float(), mixed_states[0, -1].float()
+        return traits.obeys_masks(self)
 
     def prefix_cache(self, prefixes: Sequence[str | None]) -> tuple[Any, Tensor]:
         """Keys and values of every row's prefix, shorter ones padded on the left, and their mask (B, P).
@@ -275,50 +238,6 @@ class Decoder:
                 self._prefixes.popitem(last=False)
         self._prefixes.move_to_end(prefix)
         return self._prefixes[prefix]
-
-    def _check_states(self) -> None:
-        """Does a row come out the same alone, and padded on the left, in a batch whose other row leaves it?
-
-        Raises:
-            ModelError: it does not, or the model cannot be run so.
-        """
-        try:
-            alone, padded, other = self._padded_text()
-            agree = bool((padded - alone).norm() < (other - alone).norm() / 4)
-        except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
-            agree = False
-        if not agree:
-            raise ModelError(
-                f"LLM {self._name!r}: its layers carry a state along the text in a way in which rows of several "
-                "lengths cannot share a batch here; use the vllm or openai backend"
-            )
-
-    @torch.inference_mode()
-    def _padded_text(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Last hidden state of a text: alone, padded and carried on beside another one, and that of another text."""
-        ids = torch.arange(9, device=self.device)
-        mask, places = torch.ones(2, 9, dtype=torch.int64, device=self.device), ids[None]
-        alone, other = (
-            self.forward(text[None], mask[:1, : len(text)], places[:, : len(text)], None) for text in (ids[3:], ids)
-        )
-        cache, _ = self.prefix_cache([None, None])
-        rows = ids[:8].repeat(2, 1)
-        rows[1, :3] = mask[1, :3] = 0
-        self.forward(rows, mask[:, :8], (mask[:, :8].cumsum(1) - 1).clamp(min=0), cache)
-        self.keep_rows(cache, ids[1:2])
-        padded = self.forward(ids[None, 8:], mask[1:], places[:, 5:6], cache)
-        return alone[0, -1].float(), padded[0, -1].float(), other[0, -1].float()
-
-    @torch.inference_mode()
-    def _check_head(self) -> None:
-        """Models may scale or cap logits after the head; scoring skips that code, so it must come out the same."""
-        ids = torch.arange(4, device=self.device)[None]
-        expected = self._model(input_ids=ids, use_cache=False).logits[0, -1].float().log_softmax(-1)
-        hidden = self._decoder(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
-        if not torch.allclose(self.logits(hidden)[0].log_softmax(-1), expected, atol=0.05):
-            raise ModelError(
-                f"LLM {self._name!r}: its logits are not its output layer's; use the vllm or openai backend"
-            )
 
 
 def _padded(states: Sequence[Tensor | None], width: int) -> Tensor:
