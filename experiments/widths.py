@@ -9,6 +9,7 @@ a search service has them. An int8 code is read as the value it stands for, a bi
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import numpy as np
 from gecko_core import Gecko
 from gecko_core.command import run_command
 from gecko_core.encode import dequantize, quantize, ranges_of
-from gecko_core.io import whole_file
+from gecko_core.io import Lines, whole_file
 from gecko_core.search import top_k
+from gecko_eval import RetrievalSet
 
 SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
 PRECISIONS = ("float32", "int8", "binary")
 BITS = {"float32": 32, "int8": 8, "binary": 1}
+PART = 256  # documents that are kept at a time
 CALIBRATION = 1000  # documents whose ranges the int8 codes are made for
 SMALL = {"dims": [384, 64]}
 
@@ -62,17 +65,35 @@ def measured(given: argparse.Namespace, model: Gecko, judged: lab.Judged, dims: 
 
 
 def vectors(given: argparse.Namespace, model: Gecko, judged: lab.Judged) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, D) and (N, D) float32, kept in the work folder."""
-    path = given.work / "vectors" / f"{model.weights_hash()[:12]}-{judged.name}-{len(judged.data.queries)}.npz"
+    """(Q, D) and (N, D) float32, kept in the work folder part by part."""
+    data = judged.data
+    of_set = given.work / "vectors" / f"{model.weights_hash()[:12]}-{judged.name}-{len(data.queries)}"
+    parts = [range(start, min(start + PART, len(data.docs))) for start in range(0, len(data.docs), PART)]
+    progress = Lines()
+    progress.start(judged.name, len(data.docs), unit="documents")
+    queries = encoded(of_set / "queries.npy", lambda: model.encode_queries(list(data.queries), task=data.task))
+    documents = []
+    for number, rows in enumerate(parts):
+        documents.append(encoded(of_set / f"documents-{number}.npy", lambda rows=rows: of_rows(model, data, rows)))
+        progress.advance(len(rows))
+    progress.finish()
+    return queries, np.concatenate(documents)
+
+
+def of_rows(model: Gecko, data: RetrievalSet, rows: range) -> np.ndarray:
+    """(n, D) vectors of these documents."""
+    titles = [data.titles[row] for row in rows] if data.titles else None
+    return np.asarray(model.encode_documents([data.docs[row] for row in rows], titles=titles))
+
+
+def encoded(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """An array that is kept in a file; where there is none, it is made."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = judged.data
-        queries = model.encode_queries(list(data.queries), task=data.task)
-        documents = model.encode_documents(list(data.docs), titles=data.titles)
+        made = make()
         with whole_file(path) as file:
-            np.savez(file, queries=queries, documents=documents)
-    with np.load(path) as kept:
-        return kept["queries"], kept["documents"]
+            np.save(file, made)
+    return np.asarray(np.load(path))
 
 
 def read_back(stored: np.ndarray, precision: str) -> np.ndarray:

@@ -144,6 +144,17 @@ def test_wrong_arguments():
         top_k(documents[3:], documents, 1)
 
 
+@pytest.mark.parametrize("long", [1e20, -3e38])
+def test_vectors_whose_norm_overflows_are_refused(long):
+    """Their products would be infinite, or not a number, and be lost without a word."""
+    documents = np.ones((5, 4), dtype=np.float32)
+    documents[4, 1] = long
+    with pytest.raises(DataError, match="documents: row 4 is too long for float32; scale the vectors down"):
+        top_k(documents[:2], [documents[:3], documents[3:]], 2)
+    with pytest.raises(DataError, match="queries: row 4 is too long for float32"):
+        top_k(documents, documents[:2], 2)
+
+
 def test_more_than_there_are():
     vectors = np.eye(4, dtype=np.float32)
     assert top_k(vectors, vectors, 2**31 - 1).rows.shape == (4, 4)

@@ -2,8 +2,9 @@
 
     uv run python packages/gecko-fret/benchmarks/scale.py --sizes 10000 100000 1000000
 
-Synthetic passages, a tenth of them seeds; the embedder and the LLM are stand-ins that take no time (`stand_ins.py`),
-all the rest is a build's own: reading, duplicates, parts, search, fusion, manifest, report. These have to be linear.
+Synthetic passages, a tenth of them seeds up to --seeds; the embedder and the LLM are stand-ins that take no time
+(`stand_ins.py`), all the rest is a build's own: reading, duplicates, parts, search, fusion, manifest, report. These
+have to be linear, but for exact search, which grows with passages times queries.
 `memory.py` has the real small embedder. Every build runs in a process of its own, is stopped half way and resumed.
 """
 
@@ -33,6 +34,7 @@ SHOWN = ("corpus", "write", "filter", "embed", "retrieve", "score", "mine")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--seeds", type=int, default=10_000, help="most seeds")
     parser.add_argument("--part-size", type=int, default=32, help="of the steps; 32 is the default of a build")
     parser.add_argument("--one", nargs=3, metavar=("CORPUS", "SEEDS", "OUT"), help="build, and print what it took")
     options = parser.parse_args()
@@ -43,7 +45,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:
-            rows.append(measured(size, Path(folder), options.part_size))
+            rows.append(measured(size, min(size // 10, options.seeds), Path(folder), options.part_size))
             print(*rows[-1], sep=" | ", flush=True)
     header = ["passages", "seeds", "rows", "all s", *(f"{name} s" for name in SHOWN), "report, counts s", "resuming s"]
     publish(
@@ -60,11 +62,11 @@ def main() -> None:
     )
 
 
-def measured(size: int, folder: Path, part_size: int) -> list[object]:
+def measured(size: int, seeds: int, folder: Path, part_size: int) -> list[object]:
     """One row of the table."""
     corpus, out = folder / f"{size}.jsonl", folder / f"{size}"
     write_corpus(corpus, size)
-    command = [sys.executable, __file__, "--part-size", str(part_size), "--one", str(corpus), str(size // 10), str(out)]
+    command = [sys.executable, __file__, "--part-size", str(part_size), "--one", str(corpus), str(seeds), str(out)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, Any] = json.loads(printed.splitlines()[-1])
     files = [path for path in out.rglob("*") if path.is_file()]
@@ -72,7 +74,7 @@ def measured(size: int, folder: Path, part_size: int) -> list[object]:
     spent = [f"{found['steps'].get(name, 0):.1f}" for name in SHOWN]
     rest = found["seconds"] - sum(found["steps"].values())
     return [
-        f"{size:,}", f"{size // 10:,}", f"{found['rows']:,}", f"{found['seconds']:.0f}", *spent, f"{rest:.1f}",
+        f"{size:,}", f"{seeds:,}", f"{found['rows']:,}", f"{found['seconds']:.0f}", *spent, f"{rest:.1f}",
         f"{found['resumed']:.1f}", f"{found['read']:.1f}", f"{found['peak'] / 2**20:.2f} GiB", f"{len(files):,}",
         f"{disk / 2**30:.2f} GiB",
     ]  # fmt: skip

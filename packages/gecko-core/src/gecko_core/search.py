@@ -71,7 +71,7 @@ def top_k(
 
     Raises:
         ConfigError: shapes that do not fit, or int8 or packed binary embeddings.
-        DataError: a row that is not finite; its number is named.
+        DataError: a row that is not finite, or whose norm is above fp32's range; its number is named.
     """
     if not is_whole(block, 1, _MOST):
         raise ConfigError(f"block must be a positive whole number, not {block!r}")
@@ -102,7 +102,8 @@ class TopK:
         if not is_whole(k, 1, _MOST):
             raise ConfigError(f"k must be a positive whole number of at most {_MOST:,}, not {k!r}")
         self.k, self.seen = int(k), 0
-        self._queries = _matrix(queries, "queries", 0, device)
+        self._queries = _matrix(queries, "queries", device)
+        self._lengths = _lengths(self._queries, "queries", 0)
         self._exclude = None if exclude is None else _integers(exclude, "exclude")
         if self._exclude is not None:
             self._exclude = self._exclude.reshape(len(self._exclude), -1)
@@ -115,13 +116,13 @@ class TopK:
     @torch.inference_mode()
     def add(self, documents: Vectors) -> None:
         """Take the next documents (n, D): rows ``seen`` to ``seen + n - 1``."""
-        vectors = _matrix(documents, "documents", self.seen, self._queries.device)
+        vectors = _matrix(documents, "documents", self._queries.device)
         if vectors.shape[1] != self._queries.shape[1]:
             raise ConfigError(f"queries have {self._queries.shape[1]} components, documents {vectors.shape[1]}")
         if self._ties is not None and len(self._ties) < self.seen + len(vectors):
             raise ConfigError(f"ties has {len(self._ties)} values for at least {self.seen + len(vectors)} documents")
         if len(vectors):
-            longest = torch.linalg.vector_norm(vectors, dim=1).max()
+            longest = _lengths(vectors, "documents", self.seen).max()
             for first in range(0, len(self._queries), _QUERIES):
                 queries, columns = self._promising(slice(first, first + _QUERIES), vectors, longest)
                 self._merge(queries, columns + self.seen, _products(self._queries, queries, vectors, columns))
@@ -141,7 +142,7 @@ class TopK:
         # |fl(x.y) - x.y| <= g |x||y|, g = D u / (1 - D u), for any order of summation (Higham, section 3.1).
         width = queries.shape[1] * 2.0**-24
         relative = width / (1 - width) + 2 * _INPUT_ERROR[torch.get_float32_matmul_precision()] + 2.0**-22
-        error = relative * torch.linalg.vector_norm(queries, dim=1) * longest
+        error = relative * self._lengths[part] * longest
         bar = torch.from_numpy(self._scores[part, -1]).to(rough.device)
         if rough.shape[1] >= self.k:
             bar = torch.maximum(bar, rough.topk(self.k, dim=1).values[:, -1] - error)
@@ -184,18 +185,30 @@ def _products(left: Tensor, rows: Tensor, right: Tensor, columns: Tensor) -> np.
     return products
 
 
-def _matrix(vectors: Vectors, what: str, first: int, device: str | torch.device | None) -> Tensor:
+def _matrix(vectors: Vectors, what: str, device: str | torch.device | None) -> Tensor:
     check_floats(vectors, what)
     if not isinstance(vectors, Tensor):
         # A copy where it is a memory map: torch does not take read-only pages.
         vectors = torch.from_numpy(np.require(vectors, dtype=np.float32, requirements=["C", "W"]))
     if vectors.ndim != 2:
         raise ConfigError(f"{what} must have two dimensions, (n, D), not {tuple(vectors.shape)}")
-    checked = vectors.detach().to(device=device, dtype=torch.float32)
-    finite = torch.isfinite(checked).all(dim=1)
-    if not bool(finite.all()):
-        raise DataError(f"{what}: row {first + int((~finite).nonzero()[0])} is not finite; encode it again or drop it")
-    return checked
+    return vectors.detach().to(device=device, dtype=torch.float32)
+
+
+def _lengths(vectors: Tensor, what: str, first: int) -> Tensor:  # (n, D) -> (n,)
+    """Euclidean norms; they tell whether all components are finite, without another pass over them.
+
+    Raises:
+        DataError: a row that is not finite, or is too long for fp32; ``first`` is the number of the first row.
+    """
+    lengths = torch.linalg.vector_norm(vectors, dim=1)
+    unbounded = ~torch.isfinite(lengths)
+    if bool(unbounded.any()):
+        row = int(unbounded.nonzero()[0])
+        if bool(torch.isfinite(vectors[row]).all()):
+            raise DataError(f"{what}: row {first + row} is too long for float32; scale the vectors down")
+        raise DataError(f"{what}: row {first + row} is not finite; encode it again or drop it")
+    return lengths
 
 
 def _integers(values: Vectors, what: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from gecko_core.io import format_seconds
 from gecko_fret.build.cost import describe_cost
 from gecko_fret.build.fingerprints import check_config
 from gecko_fret.build.folder import Workspace
+from gecko_fret.build.idle import idle_settings
 from gecko_fret.build.pipeline import build_fret, read_corpus
 from gecko_fret.build.run import Engine
 from gecko_fret.build.summary import FretSummary
@@ -78,6 +79,8 @@ def run_build(options: BuildOptions) -> int:
     corpus = read_corpus(config.corpus)
     plan = describe_cost(config, corpus, options.like)
     if options.dry_run:
+        for line in idle_settings(config):
+            print(line, file=sys.stderr)
         print(plan if options.like else f"{plan}\n--like FOLDER takes the rates of a finished build")
         return 0
     print(plan, file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from gecko_core.io import Progress
 from gecko_fret.build.environment import environment
 from gecko_fret.build.fingerprints import check_config, compare_steps, fingerprints, model_contents, prompt_hashes
 from gecko_fret.build.folder import Workspace
+from gecko_fret.build.idle import idle_settings
 from gecko_fret.build.local import run_local
 from gecko_fret.build.needs import check_models
 from gecko_fret.build.parts import BuildParts, is_part
@@ -71,6 +72,8 @@ class Build:
         self.workspace.remove_leftovers()
         config, corpus = self.context.config, self.context.corpus
         check_config(config)
+        for line in idle_settings(config):
+            _log.warning("%s", line)
         for step in STEPS:
             step.check_corpus(self.context)
         wanted = fingerprints(self.context)
