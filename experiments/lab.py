@@ -81,18 +81,19 @@ def options_of(given: argparse.Namespace) -> dict[str, str]:
     return {key: str(value) for key, value in vars(given).items() if key not in ("work", "small", "no_publish")}
 
 
-def earlier(path: Path, raw: Mapping[str, Any], free: Iterable[str] = ()) -> dict[str, Any]:
+def earlier(path: Path, raw: Mapping[str, Any], free: Iterable[str] = (), of: str = "sets") -> dict[str, Any]:
     """The sets of a result that is there, where it was made with the same options.
 
     Args:
         path: its JSON.
         raw: the new result.
         free: options that may differ, beside the names of the sets.
+        of: what the result has instead of sets.
     """
-    before = read_json(path) if path.exists() else {"options": {}, "sets": {}}
-    keys = raw["options"].keys() - {"sets", *free}
+    before = read_json(path) if path.exists() else {"options": {}, of: {}}
+    keys = raw["options"].keys() - {of, *free}
     same = all(before["options"].get(key) == raw["options"][key] for key in keys)
-    return dict(before["sets"]) if same else {}
+    return dict(before[of]) if same else {}
 
 
 def judged_set(name: str, queries: int = 0) -> Judged:

@@ -7,6 +7,8 @@ several ways, and a student is trained on each, for as many steps. `seed` and `p
 candidate or `p_N` as the hard negative: the paper's table, with its fusion of `ql` and `rc` (k = 0). `calibrated`:
 positives and negatives by calibrated probabilities, those below `mine.min_probability` left out. `lists`: KL to these
 probabilities. What is saved is the end of training, so that the labels alone make the difference.
+
+The page keeps what docs/results/labelling.json has of other corpora, from earlier runs with the same options.
 """
 
 from __future__ import annotations
@@ -69,16 +71,22 @@ def main() -> None:
     sets = {name: lab.judged_set(name, given.queries) for name in given.sets}
     start = {name: lab.kept(given.work / "start" / f"{name}.json", lambda n=name: scores(given.student, sets[n]))
              for name in sets}  # fmt: skip
-    raw: dict[str, Any] = {"options": lab.options_of(given), "start": start}
-    raw["corpora"] = {}
+    raw: dict[str, Any] = {"options": lab.options_of(given), "corpora": {}}
     for corpus in given.corpora:
         clock = lab.Clock(given.work / corpus / "seconds.json")
-        raw["corpora"][corpus] = {"ndcg_at_10": {}}
+        raw["corpora"][corpus] = {
+            "start": {name: of["ndcg_at_10"] for name, of in start.items()},
+            "made": lab.described("torch", "transformers"),
+            "ndcg_at_10": {},
+        }
         for way in given.ways:
             found = {name: trained_scores(given, corpus, way, sets[name], clock) for name in sets}
             raw["corpora"][corpus]["ndcg_at_10"][way] = found
             print(corpus, way, *(f"{name} {lab.mean(np.ravel(of))}" for name, of in found.items()), flush=True)
         raw["corpora"][corpus]["seconds"] = clock.seconds
+    if not given.no_publish:
+        before = lab.earlier(lab.RESULTS / "labelling.json", raw, {"corpora", "ways", "part"}, of="corpora")
+        raw["corpora"] = before | raw["corpora"]
     lab.publish("labelling", report(given, raw), raw, given)
 
 
@@ -144,28 +152,33 @@ def trained(given: argparse.Namespace, corpus: str, way: str, seed: int, clock: 
 
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     """The page."""
-    start = {name: of["ndcg_at_10"] for name, of in raw["start"].items()}
     lines = [
         "# Labelling",
         "",
-        f"{lab.described('torch', 'transformers')}. `experiments/labelling.py`: {given.llm} writes two queries for "
+        f"`experiments/labelling.py`: {given.llm} writes two queries for "
         f"each of {given.seeds} passages and judges {given.candidates} neighbours of each; {given.student} is trained "
         f"on the same queries with different labels, {given.steps} steps of {given.batch} rows at {given.rate:g}, "
         f"{given.runs} seed(s). Change of nDCG@10 in percent against the untrained student with 95% intervals over the "
         "queries; those that leave out zero in bold.",
         "",
-        f"Untrained: {', '.join(f'{name} {lab.mean(of)}' for name, of in start.items())}.",
-        "",
     ]
     for corpus, of in raw["corpora"].items():
+        start = of["start"]
         rows: list[list[object]] = []
         for way, found in of["ndcg_at_10"].items():
             averaged = {name: [sum(q) / len(q) for q in zip(*runs, strict=True)] for name, runs in found.items()}
             cells = [lab.change(averaged[name], start[name]) for name in start]
             rows.append([way, *cells, lab.change_of_mean(list(averaged.values()), [start[n] for n in averaged])])
-        lines += [f"## FRet from {corpus}", "", *lab.table(["positive, negative", *start, "mean"], rows), ""]
+        untrained = ", ".join(f"{name} {lab.mean(values)}" for name, values in start.items())
         minutes = sum(of["seconds"].values()) / 60
-        lines += [f"{minutes:.0f} minutes of building and training.", ""]
+        lines += [
+            f"## FRet from {corpus}",
+            "",
+            *lab.table(["positive, negative", *start, "mean"], rows),
+            "",
+            f"Untrained: {untrained}. {minutes:.0f} minutes of building and training. {of['made']}.",
+            "",
+        ]
     return lines[:-1]
 
 
