@@ -27,7 +27,19 @@ def test_interrupt_is_130(capsys):
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (FileNotFoundError(2, "No such file or directory", "a b"), "error: a b: No such file or directory; --debug"),
+        (
+            FileNotFoundError(2, "No such file or directory", "a b"),
+            "error: a b: No such file or directory; look for a misspelt name; --debug",
+        ),
+        (
+            PermissionError(13, "Permission denied", "a"),
+            "error: a: Permission denied; see its permissions and those of its folder, or name another path; --debug",
+        ),
+        (OSError(30, "Read-only file system", "a"), "error: a: Read-only file system; nothing can be written there;"),
+        (
+            OSError(103, "Software caused connection abort"),
+            "error: input or output: Software caused connection abort; --",
+        ),
         (OSError("no more"), "error: no more; --debug"),
         (MemoryError(), "error: the memory is used up (MemoryError)"),
         (RecursionError("maximum recursion depth"), "error: RecursionError: maximum recursion depth; unexpected"),

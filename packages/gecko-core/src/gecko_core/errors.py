@@ -6,6 +6,7 @@ exception is a bug, or a machine that gives out; a command says so in one line, 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,23 @@ __all__ = [
 ]
 
 _BACKEND = "GECKO_KERNELS_BACKEND"
+_NO_RIGHT = "see its permissions and those of its folder, or name another path"
+_NO_ROOM = "make room, then start the same command again"
+#: What helps against errors of the operating system that nobody has told in more detail.
+_CURES = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: "nothing can be written there; name another folder",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.ENOENT: "look for a misspelt name",
+    errno.ENOTDIR: "a part of the path is a file; name another path",
+    errno.EISDIR: "name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its links go in a circle; name the file itself",
+    errno.EMFILE: "allow more open files (ulimit -n), then start the same command again",
+    errno.EIO: "look at the disk, then start the same command again",
+}
 
 
 class GeckoError(Exception):
@@ -99,7 +117,8 @@ def _told(error: Exception) -> str:
     if isinstance(error, ValueError | RuntimeError) and str(error).startswith(_BACKEND):
         return first_line(error)  # gecko-kernels stands alone and has no errors of ours
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'input or output'}: {error.strerror}; --debug shows where"
+        cure = f"{_CURES[error.errno]}; " if error.errno in _CURES else ""
+        return f"{error.filename or 'input or output'}: {error.strerror}; {cure}--debug shows where"
     if isinstance(error, OSError):
         return f"{first_line(error)}; --debug shows where"
     return f"{type(error).__name__}: {first_line(error)[:500]}; unexpected: please report it with what --debug shows"
