@@ -44,6 +44,18 @@ def test_unscored_candidates_and_rows_do_not_count(lists):
     torch.testing.assert_close(found, sum(rows) / 5)
 
 
+@pytest.mark.parametrize("shift", [0.0, -2e9, 1e12])
+def test_what_has_no_score_is_left_out_on_any_scale(lists, shift):
+    """A filler for it would be the largest score of a list whose scores are all below it."""
+    queries, candidates, scores = lists
+    scores = (scores * 1e4).round()
+    scores[:, 1] = torch.nan
+    found = kl_list_loss(queries, candidates, scores + shift, temperature=0.1)
+    rest = [0, *range(2, scores.shape[1])]
+    wanted = kl_list_loss(queries, candidates[:, rest], scores[:, rest], temperature=0.1)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_gradcheck(lists):
     queries, candidates, scores = lists
     scores[0, 0] = torch.nan
@@ -70,7 +82,12 @@ def test_zero_vectors_and_sharp_temperatures_are_finite(lists):
         ({"teacher_scores": torch.ones(2, 5)}, r"expected shape \(2, 4\), found \(2, 5\)"),
         ({"teacher_temperature": 0}, "positive number, found 0"),
         ({"temperature": -1}, "positive number, found -1"),
+        ({"temperature": torch.tensor(-0.1)}, "positive number, found -0.1"),
+        ({"temperature": torch.tensor(0.0)}, "positive number, found 0"),
         ({"dims": (4,)}, "1..3"),
+        ({"dims": (3, 1.9)}, "whole numbers, found"),
+        ({"dims": (3, 1), "dim_weights": (1.0, float("nan"))}, "finite numbers >= 0"),
+        ({"dims": (3, 1), "dim_weights": (1.0, -1.0)}, "finite numbers >= 0"),
     ],
 )
 def test_bad_arguments_say_expected_and_found(change, message):

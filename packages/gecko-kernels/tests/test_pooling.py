@@ -119,6 +119,8 @@ def test_operators_pass_opcheck(padded):
         (lambda h, m: masked_mean_pool(h, m[:, :3]), r"found \(5, 7, 11\) and \(5, 3\)"),
         (lambda h, m: masked_mean_pool(h, m, skip=-1), "skip"),
         (lambda h, m: masked_mean_pool(h, m, skip=torch.zeros(2, dtype=torch.int64)), r"\(5,\), found \(2,\)"),
+        (lambda h, m: masked_mean_pool(h, m, skip=-torch.ones(5, dtype=torch.int64)), "skip: expected numbers >= 0"),
+        (lambda h, m: packed_mean_pool(h[0], torch.tensor([0, 3, 7]), skip=torch.tensor([0, -1])), "found -1"),
         (lambda h, m: masked_mean_pool(h, m, prefix_norms=(12,)), r"1..11, found \(12,\)"),
         (lambda h, m: packed_mean_pool(h, m[0]), r"expected hidden \(T, D\)"),
         (lambda h, m: packed_mean_pool(h[0], torch.tensor([0, 8])), r"<= 7, found \[0, 8\]"),

@@ -124,6 +124,11 @@ def test_overrides_reach_sections_lists_and_new_keys(tmp_path):
             [],
             "finetune.objective: the key 'kl_weight' is now called 'kl.weight'",
         ),
+        ("mntp: {trainer: {end_with: best}}", [], "mntp: trainer.end_with: .* prediction evaluates nothing; leave it"),
+        ("mntp: {trainer: {trackers: [wandb]}}", [], "mntp: trainer.trackers: masked next-token prediction writes its"),
+        ("mntp: {trainer: {compile: true}}", [], "mntp: trainer.compile: .* runs without torch.compile; leave it out"),
+        ("mntp: {trainer: {parallel: fsdp}}", [], "mntp: trainer.parallel: .* runs in one process; leave it out"),
+        ('name: "a\\0b"', [], "name: 'a.x00b' has control characters"),
         (
             "finetune: {sets: [{source: fret}]}",
             ["finetune.objective.spread_out=0.1"],

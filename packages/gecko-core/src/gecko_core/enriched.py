@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from gecko_core.errors import DataError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import PartList, read_json, read_parts
 
 __all__ = ["EnrichedTexts", "enriched_texts", "read_enriched"]
@@ -51,6 +51,10 @@ def enriched_texts(texts: Sequence[str], enriched: Mapping[str, str] | None) -> 
         texts: as they were given to the LLM; white space may differ where ``enriched`` is an :class:`EnrichedTexts`.
         enriched: from :func:`read_enriched`, or any mapping; None: nothing is replaced.
     """
+    if enriched is not None and not isinstance(enriched, Mapping):
+        raise ConfigError(
+            f"enriched must be a mapping of texts, not {type(enriched).__name__}; read a folder with read_enriched"
+        )
     if enriched is None:
         return list(texts)
     return [enriched.get(text, text) if isinstance(text, str) else text for text in texts]

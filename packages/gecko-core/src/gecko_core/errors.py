@@ -112,7 +112,7 @@ def _told(error: Exception) -> str:
     """What a user reads of an exception."""
     if isinstance(error, GeckoError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_of_memory(error):
         return f"the memory is used up ({first_line(error)}); ask for less at a time; --debug shows where"
     if isinstance(error, ValueError | RuntimeError) and str(error).startswith(_BACKEND):
         return first_line(error)  # gecko-kernels stands alone and has no errors of ours
@@ -122,6 +122,13 @@ def _told(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{first_line(error)}; --debug shows where"
     return f"{type(error).__name__}: {first_line(error)[:500]}; unexpected: please report it with what --debug shows"
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether torch could not get memory, for which it has errors of its own."""
+    text = str(error)
+    named = "alloc_cpu" in text or "can't allocate memory" in text or "not enough memory" in text
+    return isinstance(error, RuntimeError) and (named or type(error).__name__ == "OutOfMemoryError")
 
 
 def _end(line: str, code: int) -> None:

@@ -166,7 +166,7 @@ class Gecko(Network):
         model = cls(
             backbone,
             adapter,
-            load_tokenizer(layout.transformer, as_published=foreign),
+            load_tokenizer(layout.transformer, as_published=True),
             head=[Dense.load(spec).to(dtype=as_dtype(dtype)) for spec in layout.dense],
             max_seq_length=layout.max_seq_length or (adapter.max_length(backbone.config) if foreign else None),
             do_lower_case=layout.do_lower_case,

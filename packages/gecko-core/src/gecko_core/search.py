@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gecko_core.devices import checked_device
 from gecko_core.encode.quantization import check_floats
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.numbers import is_whole
@@ -70,7 +71,7 @@ def top_k(
         Rows and scores.
 
     Raises:
-        ConfigError: shapes that do not fit, or int8 or packed binary embeddings.
+        ConfigError: shapes that do not fit, int8 or packed binary embeddings, or a device that is not there.
         DataError: a row that is not finite, or whose norm is above fp32's range; its number is named.
     """
     if not is_whole(block, 1, _MOST):
@@ -102,7 +103,7 @@ class TopK:
         if not is_whole(k, 1, _MOST):
             raise ConfigError(f"k must be a positive whole number of at most {_MOST:,}, not {k!r}")
         self.k, self.seen = int(k), 0
-        self._queries = _matrix(queries, "queries", device)
+        self._queries = _matrix(queries, "queries", device if device is None else checked_device(device))
         self._lengths = _lengths(self._queries, "queries", 0)
         self._exclude = None if exclude is None else _integers(exclude, "exclude")
         if self._exclude is not None:

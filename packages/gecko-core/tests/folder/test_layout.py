@@ -237,3 +237,53 @@ def test_arguments_that_would_change_the_vectors_are_refused(folder, name):
         read_layout(folder)
     edit(folder / "sentence_bert_config.json", **{name: {"torch_dtype": "float16", "trust_remote_code": False}})
     read_layout(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"modality_config": {"text": {"method": "forward", "method_output_name": ["hidden_states", 1]}}},
+        {"processing_kwargs": {"text": {"add_special_tokens": False}}},
+        {"query_length": 6},
+        {"document_length": 9},
+        {"transformer_task": "fill-mask"},
+        {"what_comes_next": True},
+    ],
+)
+def test_settings_that_are_not_computed_here_are_refused(folder, changes):
+    """As sentence-transformers 5.4 to 6.2 writes them; whatever later releases add may change vectors, too."""
+    usual = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        "module_output_name": "token_embeddings",
+        "processing_kwargs": {},
+        "unpad_inputs": None,
+        "query_length": None,
+    }
+    edit(folder / "sentence_bert_config.json", **usual)
+    read_layout(folder)
+    edit(folder / "sentence_bert_config.json", **changes)
+    [name] = changes
+    with pytest.raises(ModelError, match=rf"sentence_bert_config.json: {name}: .* load the model with sentence-transf"):
+        read_layout(folder)
+
+
+def test_classes_of_the_folders_own_code_are_refused(folder):
+    """One that is called as one of sentence-transformers is may do anything else."""
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[1]["type"] = "mine.Pooling"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match=r"modules.json: 'mine.Pooling' is no class of sentence-transformers"):
+        read_layout(folder)
+
+
+def test_a_model_that_cuts_off_on_the_left_does_so_when_it_is_saved(folder, tmp_path, sentences):
+    edit(folder / "tokenizer_config.json", truncation_side="left")
+    model = Gecko.from_pretrained(folder, device="cpu")
+    model.save_pretrained(tmp_path / "saved")
+    saved = Gecko.from_pretrained(tmp_path / "saved", device="cpu")
+    assert saved.tokenizer.truncation_side == "left"
+    assert saved.identity() == model.identity()
+    backbone = Gecko.from_backbone(folder, dims=(32,), device="cpu")
+    backbone.save_pretrained(tmp_path / "backbone")
+    assert json.loads((tmp_path / "backbone" / "tokenizer_config.json").read_text())["truncation_side"] == "right"

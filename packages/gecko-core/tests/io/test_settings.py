@@ -62,6 +62,7 @@ def test_wrong_values_are_one_line_with_the_key(values, message):
         ("=3", "write it as section.key=value"),
         ("name.first=3", "name is a value and has no keys below it"),
         ("sets.2.rate=3", "'2' is not an index below 1 of that list"),
+        ("sets.².rate=3", "'²' is not an index below 1 of that list"),
         ("name=[", "the value is not valid YAML"),
         ("name=2026-13-45", "'name=2026-13-45': the value is not valid YAML; quote it"),
         ("name={a: 1, a: 2}", "the value is not valid YAML"),

@@ -22,7 +22,7 @@ def text(label):
     ("rows", "message"),
     [
         ([pair(1.0), pair(float("nan"))], r"test\.jsonl:2: the key 'score' is empty or NaN"),
-        ([pair(1.0), pair(True)], r"test\.jsonl:2: the key 'score' is of the wrong type"),
+        ([pair(1.0), pair(True)], r"test\.jsonl:2: the key 'score' is of type bool; it must be a number"),
         ([pair(1.0), pair(1.0)], r"test\.jsonl: all 2 rows have the score 1\.0; at least two are needed"),
         ([pair(1.0)], r"all 1 rows have the score"),
         ([labelled_pair(0), labelled_pair(2)], r"test\.jsonl:2: the label is 2; pairs are 1 .* or 0"),

@@ -6,7 +6,7 @@ from gecko_eval.data.sts import load_sts
 
 def test_mistakes_are_named(tmp_path, write_jsonl):
     write_jsonl(tmp_path / "test.jsonl", [{"sentence1": "a", "sentence2": "b", "score": "high"}])
-    with pytest.raises(DataError, match=r"test\.jsonl:1: the key 'score' is of the wrong type"):
+    with pytest.raises(DataError, match=r"test\.jsonl:1: the key 'score' is '.*', which is text; it must be a number"):
         load_sts(tmp_path)
 
 

@@ -66,6 +66,9 @@ def test_a_stopped_measurement_gives_no_tables_and_goes_on(tmp_path, corpus, mak
 
 def test_prompts_of_the_same_name_are_refused(tmp_path, make_models):
     config = measuring_config(parse_config(SETTINGS))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file: is a file; choose a folder for the output"):
+        measure_judges(config, tmp_path / "file", ["default"])
     with pytest.raises(ConfigError, match="two prompt files have the same name"):
         measure_judges(config, tmp_path, ["default", "elsewhere/default.yaml"], models=make_models())
 

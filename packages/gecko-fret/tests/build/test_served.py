@@ -90,7 +90,9 @@ def test_a_build_that_asks_for_more_is_refused_with_what_would_work(server, loca
     assert "\n" not in message
     assert message.startswith(f"LLM tiny at {server.url}: judge ql needs log-probabilities of the prompt")
     assert "judges that work with it: rc, similarity, yes-no" in message
-    assert message.endswith("for example score.judges=[similarity, yes-no]")
+    assert message.endswith(
+        "for example score.judges=[similarity, yes-no] (of gecko-fret judges: --judges similarity,yes-no)"
+    )
 
 
 BUILD = {"generate": {"seeds": 6, "attempts": 1, "max_copied": 1.0, "part_size": 3}, "retrieve": {"candidates": 3}}

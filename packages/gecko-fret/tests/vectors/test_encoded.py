@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from gecko_core.errors import DataError
 from gecko_core.fields import read_fields
 from gecko_core.io import Silent
 from gecko_fret.vectors import encode_fields
@@ -49,10 +48,21 @@ def test_what_is_there_is_not_encoded_again_unless_texts_changed(word_model, mak
     assert encoded("answered", "question answering") == 2
 
 
-def test_vectors_that_are_cut_short_are_one_line(word_model, make_run, tmp_path):
+@pytest.mark.parametrize("damage", ["flipped", "short", "unknown"])
+def test_vectors_that_were_damaged_are_made_again(word_model, make_run, tmp_path, damage):
     texts, work = read_fields(make_run(PASSAGES), "all"), tmp_path / "work"
-    encode_fields(word_model, texts, work, "search result", Silent())
+    whole = encode_fields(word_model, texts, work, "search result", Silent()).vectors["title"].copy()
     [kept] = work.glob("title-*.npy")
-    np.save(kept, np.zeros((5, 96), dtype=np.float32))
-    with pytest.raises(DataError, match="5 vectors for 1 texts; delete it"):
-        encode_fields(word_model, texts, work, "search result", Silent())
+    if damage == "flipped":
+        raw = bytearray(kept.read_bytes())
+        raw[-5] ^= 0x7F
+        kept.write_bytes(bytes(raw))
+    elif damage == "short":
+        np.save(kept, np.zeros((5, 96), dtype=np.float32))
+    else:
+        kept.with_suffix(".sha256").unlink()
+    before = word_model.encoded
+    assert np.array_equal(encode_fields(word_model, texts, work, "search result", Silent()).vectors["title"], whole)
+    assert word_model.encoded == before + 1
+    encode_fields(word_model, texts, work, "search result", Silent())
+    assert word_model.encoded == before + 1

@@ -102,8 +102,8 @@ def check_loss(
     if negative_ids is not None and positive_ids is None:
         raise ValueError("negative_ids need positive_ids to be compared with: pass both or neither")
     ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
-    if hardness < 0:
-        raise ValueError(f"hardness: expected a number >= 0, found {hardness}")
+    if not 0 <= hardness < math.inf:
+        raise ValueError(f"hardness: expected a finite number >= 0, found {hardness}")
     if false_negative_margin is not None and not false_negative_margin >= 0:
         raise ValueError(f"false_negative_margin: expected None or a number >= 0, found {false_negative_margin}")
     return LossArguments(
@@ -250,11 +250,15 @@ def check_dims(
         ValueError: a prefix is wider than the embeddings or given twice, or the weights are too few or too many.
     """
     chosen = tuple(int(dim) for dim in dims) if dims is not None else (width,)
+    if dims is not None and any(dim != whole for dim, whole in zip(dims, chosen, strict=True)):
+        raise ValueError(f"dims: expected whole numbers, found {tuple(dims)}")
     if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 1 or max(chosen) > width:
         raise ValueError(f"dims: expected distinct numbers in 1..{width} (the width of queries), found {chosen}")
     numbers = tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(chosen)
     if len(numbers) != len(chosen):
         raise ValueError(f"dim_weights: expected {len(chosen)} numbers, one per dim, found {len(numbers)}")
+    if not all(0 <= number < math.inf for number in numbers):
+        raise ValueError(f"dim_weights: expected finite numbers >= 0, found {numbers}")
     pairs = sorted(zip(chosen, numbers, strict=True))
     return tuple(dim for dim, _ in pairs), tuple(weight for _, weight in pairs)
 
@@ -263,7 +267,8 @@ def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
     """Return the temperature as a scalar tensor on the queries' device.
 
     Raises:
-        ValueError: it is not positive, or not a floating tensor with one element.
+        ValueError: it is not positive (a tensor is looked at on the CPU alone: a GPU would be waited for), or not a
+            floating tensor with one element.
     """
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
@@ -271,6 +276,9 @@ def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
                 f"temperature: expected a positive number or a floating tensor with one element, "
                 f"found shape {shape_of(temperature)}, dtype {temperature.dtype}"
             )
+        on_cpu = not torch.compiler.is_compiling() and temperature.device.type == "cpu"
+        if on_cpu and not float(temperature.detach()) > 0:
+            raise ValueError(f"temperature: expected a positive number, found {float(temperature.detach())}")
         return temperature.reshape(()).to(queries.device)
     if not temperature > 0:
         raise ValueError(f"temperature: expected a positive number, found {temperature}")

@@ -63,13 +63,17 @@ def kl_list_loss(
     t = check_temperature(temperature, queries)
     known = teacher_scores.isfinite()
     counts = known.sum(1) >= 2
-    # Finite numbers rather than -inf for what is left out: 0 * -inf would be NaN in the sum below.
-    scores = teacher_scores.detach().to(wide(queries.dtype)) / teacher_temperature
-    teacher = torch.where(known, scores, -1e9).log_softmax(1)
+    # -inf for what is left out, whatever the scale of the scores; rows that do not count keep all their entries, or
+    # their softmax would be NaN, and so would its gradient.
+    scores = torch.where(known, teacher_scores.detach().to(wide(queries.dtype)) / teacher_temperature, 0.0)
+    kept = known | ~counts[:, None]
+    teacher = torch.where(kept, scores, -torch.inf).log_softmax(1)
     loss = teacher.new_zeros(())
     for cosines, weight in zip(prefix_cosines(queries, candidates, ordered), weights, strict=True):
-        student = torch.where(known, cosines / t.to(cosines.dtype), -1e9).log_softmax(1)
-        terms = torch.where(known, teacher.exp() * (teacher - student), 0.0).sum(1)
+        student = torch.where(kept, cosines / t.to(cosines.dtype), -torch.inf).log_softmax(1)
+        # 0 * (-inf - -inf) would be NaN, and its gradient, too, on either side of a `where`.
+        apart = torch.where(known, teacher, 0.0) - torch.where(known, student, 0.0)
+        terms = (teacher.exp() * apart).sum(1)
         loss = loss + weight * torch.where(counts, terms, 0.0).sum() / counts.sum().clamp(min=1)
     return loss
 

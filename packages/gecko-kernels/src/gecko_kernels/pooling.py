@@ -68,7 +68,7 @@ def packed_mean_pool(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Average the tokens of packed sequences; sequence b is ``hidden[cu_seqlens[b] : cu_seqlens[b + 1]]``.
 
-    The values of ``cu_seqlens`` are checked on CPU only: on a GPU the check would wait for the device.
+    The values of ``cu_seqlens`` and ``skip`` are checked on CPU only: on a GPU the check would wait for the device.
 
     Args:
         hidden: token outputs of all sequences, as in ``masked_mean_pool``.
@@ -81,7 +81,7 @@ def packed_mean_pool(
         As ``masked_mean_pool``; an empty sequence is zero.
 
     Raises:
-        ValueError: a shape, a dim or an entry of ``cu_seqlens`` does not fit.
+        ValueError: a shape, a dim or an entry of ``cu_seqlens`` or ``skip`` does not fit.
         TypeError: a dtype does not fit.
     """
     if hidden.dim() != 2 or cu_seqlens.dim() != 1 or len(cu_seqlens) < 1:
@@ -129,7 +129,10 @@ def _skips(skip: int | Tensor, rows: int, device: torch.device) -> Tensor:
         raise ValueError(
             f"skip: expected a number or integers of shape ({rows},), found {shape_of(skip)}, {skip.dtype}"
         )
-    return skip.to(device)
+    on_cpu = not torch.compiler.is_compiling() and skip.device.type == "cpu"
+    if on_cpu and len(skip) and int(skip.min()) < 0:
+        raise ValueError(f"skip: expected numbers >= 0, found {int(skip.min())}")
+    return skip.to(device).clamp(min=0)
 
 
 def _check_pool(hidden: Tensor, dims: Sequence[int] | None) -> list[int]:

@@ -129,7 +129,7 @@ class SetConfig(Section):
 class LoraConfig(Section):
     """Low-rank adapters through peft (extra `lora`), merged into the weights at the end of the stage."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=16_384)
     alpha: float = Field(default=32.0, gt=0, le=10_000)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: list[str] | Literal["all-linear"] = Field(
@@ -301,6 +301,19 @@ def _adapters() -> TrainerConfig:
     return TrainerConfig(batch_size=32, max_steps=1000, learning_rate=5e-5, max_seq_length=512, lora=lora)
 
 
+#: Settings of the trainer that masked next-token prediction has no use for, and why.
+_NOT_OF_MNTP = {
+    "evaluate": "evaluates nothing",
+    "patience": "evaluates nothing",
+    "end_with": "evaluates nothing",
+    "trackers": "writes its metrics to a file alone",
+    "compile": "runs without torch.compile",
+    "parallel": "runs in one process",
+    "padding_free": "packs nothing",
+    "grad_cache": "keeps no batch of pairs",
+}
+
+
 class MntpConfig(Section):
     """Masked next-token prediction on the corpus, for a language model that was made bidirectional (LLM2Vec)."""
 
@@ -318,9 +331,10 @@ class MntpConfig(Section):
     def _whole(self) -> MntpConfig:
         if self.random + self.kept > 1:
             raise ValueError("random and kept are shares of the hidden tokens; together they are at most 1")
-        for name in ("evaluate", "patience"):
-            if getattr(self.trainer, name) is not None:
-                raise ValueError(f"trainer.{name}: masked next-token prediction evaluates nothing; leave it out")
+        usual = TrainerConfig()
+        for name, why in _NOT_OF_MNTP.items():
+            if getattr(self.trainer, name) != getattr(usual, name):
+                raise ValueError(f"trainer.{name}: masked next-token prediction {why}; leave it out")
         if self.trainer.frozen_layers:
             raise ValueError("trainer.frozen_layers: masked next-token prediction trains all layers; leave it out")
         return self
@@ -390,6 +404,13 @@ class Recipe(Section):
     prefinetune: StageConfig = Field(default_factory=lambda: StageConfig.model_validate(_SETS["prefinetune"]))
     fret: FretConfig = Field(default_factory=FretConfig)
     finetune: FinetuneConfig = Field(default_factory=lambda: FinetuneConfig.model_validate(_SETS["finetune"]))
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError(f"{name!r} has control characters; a folder and its charts are named by it")
+        return name
 
     @model_validator(mode="before")
     @classmethod

@@ -68,8 +68,17 @@ def test_a_run_with_adapters_goes_on_from_its_checkpoint(tiny_backbone, row_set,
 
 @needs_peft
 def test_targets_that_are_not_there_are_one_line(tiny_model):
-    with pytest.raises(ConfigError, match=r"lora\.targets: .*nothing.*; name linear layers of the backbone"):
-        add_lora(tiny_model, LoraConfig(targets=["nothing"]))
+    for targets in (["nothing"], ["query", "nothing"], ["query", "uery"]):
+        match = rf"lora\.targets: no layer of the backbone is called '{targets[-1]}'; name linear layers of it"
+        with pytest.raises(ConfigError, match=match):
+            add_lora(tiny_model, LoraConfig(targets=targets))
+
+
+@needs_peft
+def test_a_pooler_is_no_target(tiny_model):
+    """Mean pooling does not read it, so that nothing would have a gradient."""
+    with pytest.raises(ConfigError, match=r"lora\.targets: 'pooler.dense' is of the pooler"):
+        add_lora(tiny_model, LoraConfig(targets=["pooler.dense"]))
 
 
 def test_without_peft_the_cure_is_named(tiny_model, monkeypatch):

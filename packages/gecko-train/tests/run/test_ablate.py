@@ -5,19 +5,64 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from gecko_core.errors import ConfigError
 from gecko_train.config import parse_recipe
 from gecko_train.data.rows import Document, TrainingRow
-from gecko_train.run.ablate import CELLS, PAPER, Cell, as_markdown, interval, run_ablation, stage_for, summarise
+from gecko_train.run.ablate import (
+    CELLS,
+    PAPER,
+    Cell,
+    as_markdown,
+    check_stage,
+    interval,
+    kl_weight,
+    run_ablation,
+    stage_for,
+    summarise,
+)
 
 
 def test_every_cell_changes_the_labels_and_nothing_else():
     stage = parse_recipe({"finetune": {"sets": [{"source": "fret"}, {"source": "nli", "path": "x"}]}}).finetune
-    changed = stage_for(stage, Cell("seed", "none", kl_weight=0.5))
+    changed = stage_for(stage, Cell("seed", "none"))
     assert changed.sets[0].options == {"positive": "seed", "negative": "none"}
-    assert changed.objective.kl.weight == 0.5
+    assert changed.objective == stage.objective
     assert changed.sets[1] == stage.sets[1]
     assert changed.trainer == stage.trainer
     assert stage.sets[0].options == {}
+
+
+@pytest.mark.parametrize(("recipes", "weight"), [(0, 1.0), (0.3, 0.3)])
+def test_the_cell_of_lists_has_the_same_queries(recipes, weight):
+    """Lists teach without a known answer, too: on the rows that have none the other cells would not train."""
+    objective = {"kl": {"weight": recipes}}
+    stage = parse_recipe({"finetune": {"sets": [{"source": "fret"}], "objective": objective}}).finetune
+    changed = stage_for(stage, CELLS[-1])
+    assert changed.objective.kl.weight == kl_weight(stage) == weight
+    assert changed.sets[0].options == {"positive": "p_1", "negative": "p_N", "unanswered": False}
+    assert stage_for(stage, PAPER).objective.kl.weight == 0
+    assert summarise({PAPER: [np.ones(2)], CELLS[-1]: [np.ones(2)]}, weight)[1]["kl"] == weight
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"sets": [{"source": "nli", "path": "x"}]}, "no set with source 'fret'"),
+        (
+            {"sets": [{"source": "fret", "objective": {"kl": {"weight": 1}}}]},
+            r"sets.0.objective.kl would hold in every",
+        ),
+        ({"sets": [{"source": "fret", "objective": {"hard_negatives": 0}}]}, r"sets.0.objective.hard_negatives would"),
+        ({"sets": [{"source": "fret", "blocks": {}}]}, "sets.0.blocks: a block has no labels"),
+        ({"objective": {"hard_negatives": 0}}, "the cells do not differ"),
+        ({"objective": {"contrastive_weight": 0, "kl": {"weight": 1}}}, "the cells do not differ"),
+        ({"trainer": {"end_with": "best"}}, "trainer.end_with: best and trainer.patience need trainer.evaluate"),
+        ({"trainer": {"patience": 1}}, "trainer.end_with: best and trainer.patience need trainer.evaluate"),
+    ],
+)
+def test_what_would_hold_in_every_cell_is_refused(changes, match):
+    with pytest.raises(ConfigError, match=match):
+        check_stage(parse_recipe({"finetune": {"sets": [{"source": "fret"}], **changes}}).finetune)
 
 
 def test_the_table_compares_with_the_papers_cell_by_query():

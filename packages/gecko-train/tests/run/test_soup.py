@@ -158,6 +158,8 @@ def test_a_soup_replaces_no_model_unasked_and_never_one_it_is_made_of(two, tmp_p
         for overwrite in (False, True):
             with pytest.raises(ConfigError, match="is an input as well; choose another --out"):
                 soup(two, out, overwrite=overwrite)
+    with pytest.raises(ConfigError, match=r"holds .*, an input, which would be deleted; choose another --out"):
+        soup(two, tmp_path, overwrite=True)
     assert torch.equal(vector(two[0]), first)
     (tmp_path / "file").write_text("kept")
     with pytest.raises(ConfigError, match="file: exists; choose another name or give --overwrite"):

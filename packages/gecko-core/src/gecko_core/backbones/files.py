@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator, model_validator
 
 from gecko_core.errors import GeckoError, ModelError, first_line
 from gecko_core.io import describe_error, read_json
@@ -42,6 +42,7 @@ class BackboneConfig(ModelFile):
     model_type: str = ""
     hidden_size: int | None = Field(default=None, gt=0)
     num_attention_heads: int | None = Field(default=None, gt=0)
+    num_key_value_heads: int | None = Field(default=None, gt=0)
     vocab_size: int | None = Field(default=None, gt=0)
     # How many layers, by the names that BERT, T5 and DistilBERT have for it.
     num_hidden_layers: int | None = Field(default=None, gt=0)
@@ -67,6 +68,13 @@ class BackboneConfig(ModelFile):
         ):
             raise ValueError(f"{str(name)[:40]!r} is no dtype of torch")
         return name
+
+    @model_validator(mode="after")
+    def _heads_share(self) -> BackboneConfig:
+        heads, shared = self.num_attention_heads, self.num_key_value_heads
+        if heads and shared and heads % shared:
+            raise ValueError(f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({shared})")
+        return self
 
 
 class _Index(ModelFile):

@@ -153,7 +153,7 @@ def _read_again(module: Any) -> Mapping[str, Any] | None:
 
 
 def load_tokenizer(folder: Path, gguf_file: str | None = None, *, as_published: bool = False) -> Any:
-    """Load the folder's tokenizer, set to pad and to cut off on the right.
+    """Load the folder's tokenizer, set to pad and to cut off on the right, as its files say when it is saved.
 
     Args:
         folder: a Hugging Face model folder.
@@ -176,8 +176,8 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None, *, as_published: 
     with model_errors(folder), quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         tokenizer.padding_side = "right"
-        if not as_published:
-            tokenizer.truncation_side = "right"
+        if not as_published and tokenizer.truncation_side != "right":
+            tokenizer.truncation_side = tokenizer.init_kwargs["truncation_side"] = "right"
         if tokenizer.pad_token_id is None:
             # Decoders seldom have one. Which token it is does not matter: the mask hides it.
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token

@@ -15,7 +15,7 @@ and an index of inner products that keeps c_i + sum_f w_f e_f for every chunk ra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -58,6 +58,8 @@ def combine(
         ConfigError: shapes or numbers of documents that do not fit, a weight that is not finite, or one of no field.
         DataError: a vector that is not finite.
     """
+    if missing not in get_args(Missing):
+        raise ConfigError(f"missing must be one of {', '.join(get_args(Missing))}, not {missing!r}")
     vectors = _matrix(chunks, "chunks")
     owners = _owners(documents, len(vectors), "chunks")
     count = int(owners.max()) + 1 if len(owners) else 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
+from pydantic import ConfigDict, Field, RootModel, field_validator
 
 from gecko_core.backbones.files import ModelFile, checked_model_values, read_model_file
 from gecko_core.encode.quantization import Ranges, checked_dims
@@ -26,6 +26,18 @@ _ARGUMENTS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs"
 # Arguments that change no vector but by rounding, or that are set here.
 _HARMLESS = {"torch_dtype", "dtype", "attn_implementation", "device_map", "low_cpu_mem_usage", "use_safetensors"}
 _HARMLESS |= {"use_fast", "padding_side", "trust_remote_code", "use_cache", "token", "cache_dir", "local_files_only"}
+#: What the backbone is asked for since sentence-transformers 5.4: the hidden states of every token.
+_STATES = {"method": "forward", "method_output_name": "last_hidden_state"}
+#: Settings of a transformer (sentence-transformers 5.4 to 6.2) to the values that ask for what is computed here.
+_USUAL: dict[str, Any] = {
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    "processing_kwargs": {},
+    "query_length": None,
+    "document_length": None,
+    "query_expansion": None,
+}
+_OWN = "sentence_transformers."  # where its classes are, in whichever module of it
 
 
 class _Module(ModelFile):
@@ -58,6 +70,8 @@ _FAMILIES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-robert
 
 
 class _BertConfig(ModelFile):
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
     max_seq_length: int | float | None = Field(default=None, ge=1)
     do_lower_case: bool | None = False
     # What sentence-transformers hands to transformers, by its names before and since version 5.4.
@@ -67,14 +81,21 @@ class _BertConfig(ModelFile):
     processor_kwargs: dict[str, Any] | None = None
     config_args: dict[str, Any] | None = None
     config_kwargs: dict[str, Any] | None = None
+    modality_config: dict[str, Any] | None = None
+    unpad_inputs: bool | None = None
 
-    @model_validator(mode="after")
-    def _changes_no_vector(self) -> _BertConfig:
+    def unsupported(self) -> str | None:
+        """A setting that changes vectors in a way that is not computed here; whatever is not known may."""
         for name in _ARGUMENTS:
             unknown = sorted(set(getattr(self, name) or {}) - _HARMLESS)
             if unknown:
-                raise ValueError(f"{name}: {unknown[0]!r} is not supported; load the model with sentence-transformers")
-        return self
+                return f"{name}: {unknown[0]!r}"
+        states = (self.modality_config or {}).get("text", _STATES)
+        if states != _STATES:
+            return f"modality_config: text by {states}"
+        extra = (self.model_extra or {}).items()
+        set_otherwise = ((name, value) for name, value in extra if value is not None and value != _USUAL.get(name))
+        return next((f"{name}: {value!r}" for name, value in set_otherwise), None)
 
 
 class _TokenizerConfig(ModelFile):
@@ -94,6 +115,8 @@ class _DenseConfig(ModelFile):
     bias: bool = True
     activation_function: str = "torch.nn.modules.linear.Identity"
     use_residual: bool = False
+    module_input_name: str = "sentence_embedding"
+    module_output_name: str | None = None
 
 
 class GeckoConfig(ModelFile):
@@ -178,7 +201,10 @@ def read_layout(folder: Path) -> Layout:
     _check_pooling(places[1] / "config.json", bool(prompts))
     dense = [_dense_spec(place) for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
     names = (transformer / f"sentence_{family}_config.json" for family in _FAMILIES)
-    bert = _optional(next((path for path in names if path.is_file()), transformer / "none"), _BertConfig)
+    bert_path = next((path for path in names if path.is_file()), transformer / "none")
+    bert = _optional(bert_path, _BertConfig)
+    if unsupported := bert.unsupported():
+        raise ModelError(f"{bert_path}: {unsupported} is not supported; load the model with sentence-transformers")
     length = bert.max_seq_length
     if length is None:
         # Since sentence-transformers 5.4 the tokenizer's configuration holds it.
@@ -216,6 +242,9 @@ def _module_list(folder: Path) -> list[_Module]:
 def _module_kinds(folder: Path, modules: list[_Module]) -> list[str]:
     """Names of the modules' classes, which must be ones that we compute, in an order that we compute."""
     path = folder / "modules.json"
+    foreign = next((module.type for module in modules if not module.type.startswith(_OWN)), None)
+    if foreign is not None:
+        raise ModelError(f"{path}: {foreign!r} is no class of sentence-transformers, and code of a folder is not run")
     kinds = [module.type.rsplit(".", 1)[-1] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise ModelError(f"{path}: must begin with Transformer, Pooling; found {', '.join(kinds)}")
@@ -243,10 +272,16 @@ def _check_pooling(path: Path, prompted: bool) -> None:
 def _dense_spec(folder: Path) -> DenseSpec:
     config = read_model_file(folder / "config.json", _DenseConfig)
     activation = config.activation_function.rsplit(".", 1)[-1]
-    if activation not in ACTIVATIONS:
-        raise ModelError(f"{folder / 'config.json'}: activation {activation} is not one of {', '.join(ACTIVATIONS)}")
+    if activation not in ACTIVATIONS or not config.activation_function.startswith("torch.nn."):
+        raise ModelError(
+            f"{folder / 'config.json'}: activation {config.activation_function} is not one of torch.nn's "
+            f"{', '.join(ACTIVATIONS)}"
+        )
     if config.use_residual:
         raise ModelError(f"{folder / 'config.json'}: use_residual is not supported")
+    for name in (config.module_input_name, config.module_output_name):
+        if name not in ("sentence_embedding", None):
+            raise ModelError(f"{folder / 'config.json'}: a Dense of {name!r} is not supported, only of the embedding")
     if not (folder / "model.safetensors").is_file():
         raise ModelError(f"{folder}: no model.safetensors; pickled weights are not loaded, convert them first")
     return DenseSpec(

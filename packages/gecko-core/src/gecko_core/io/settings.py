@@ -372,7 +372,7 @@ def _set_below(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 
 def _position(place: list[Any], key: str, override: str) -> int:
-    if not key.isdigit() or int(key) >= len(place):
+    if not (key.isascii() and key.isdigit() and len(key) < 10) or int(key) >= len(place):
         raise ConfigError(f"{_shown(override)}: {key!r} is not an index below {len(place)} of that list")
     return int(key)
 

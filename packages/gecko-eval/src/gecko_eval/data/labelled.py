@@ -73,11 +73,20 @@ def check_contrast(path: Path, key: str, values: list[Any]) -> None:
         raise DataError(f"{path}: all {len(values)} rows have the {key} {values[0]!r}; at least two are needed")
 
 
+def _types(column: Column) -> tuple[type, ...]:
+    return column.types if isinstance(column.types, tuple) else (column.types,)
+
+
+_KINDS = {str: "text", int: "a number", float: "a number"}
+
+
 def _checked(fields: Mapping[str, Any], column: Column, where: str) -> Any:
     key, value = column.key, fields.get(column.key)
     if not isinstance(value, column.types) or isinstance(value, bool):
-        fault = "missing" if key not in fields else "empty or NaN" if value is None else "of the wrong type"
-        raise DataError(f"{where}: the key {key!r} is {fault}")
+        found = f"{str(value)[:40]!r}, which is text" if isinstance(value, str) else f"of type {type(value).__name__}"
+        fault = "missing" if key not in fields else "empty or NaN" if value is None else found
+        wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in _types(column)))
+        raise DataError(f"{where}: the key {key!r} is {fault}; it must be {wanted}")
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{where}: the {key} is infinite; give a number")
     if isinstance(value, int) and abs(value) >= _LARGEST:

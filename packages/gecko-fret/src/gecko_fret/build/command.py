@@ -157,6 +157,7 @@ def closing_screen(summary: FretSummary) -> str:
             "",
             "from gecko_fret import load_fret",
             f"rows = load_fret({str(summary.path)!r})",
-            "rows[0].query, rows[0].positive.text, rows[0].negatives[0].text",
+            "answered = [row for row in rows if row.positive is not None]",
+            "[(row.query, row.positive.text, [n.text for n in row.negatives]) for row in answered[:3]]",
         ]
     )

@@ -110,9 +110,11 @@ def measure_judges(
         The tables, those of one prompt after the other; None where ``stop`` ended the measurement.
 
     Raises:
-        ConfigError: two prompts have the same name.
+        ConfigError: two prompts have the same name, or the folder is a file.
         GeckoError: see ``build_fret``.
     """
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ConfigError(f"{out}: is a file; choose a folder for the output")
     names = [Path(prompt).stem for prompt in prompts]
     if len(set(names)) < len(names):
         raise ConfigError("--prompt: two prompt files have the same name; rename one")

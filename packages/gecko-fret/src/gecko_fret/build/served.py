@@ -36,10 +36,11 @@ def check_served(config: FretConfig, models: Models) -> str | None:
         if wanted:
             able = [name for name in JUDGES if way(config, section, can, name)]
             kept = [name for name in able if name in config.score.all_judges and JUDGES[name].uses_llm]
-            example = ", ".join(dict.fromkeys(["similarity", *(kept or ["yes-no"])]))
+            example = list(dict.fromkeys(["similarity", *(kept or ["yes-no"])]))
             raise ConfigError(
                 f"LLM {section.model} at {section.url}: {'; '.join(wanted)}; judges that work with it: "
-                f"{', '.join(able)}, for example score.judges=[{example}]"
+                f"{', '.join(able)}, for example score.judges=[{', '.join(example)}] (of gecko-fret judges: --judges "
+                f"{','.join(example)})"
             )
     return _tables(config, served)
 

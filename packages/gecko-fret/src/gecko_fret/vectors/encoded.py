@@ -13,7 +13,7 @@ import numpy as np
 from gecko_core.encode import Row, encode_stream
 from gecko_core.errors import DataError
 from gecko_core.fields import FieldTexts
-from gecko_core.io import Progress, locked
+from gecko_core.io import Progress, file_hash, locked, write_text
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -56,7 +56,8 @@ def encode_fields(model: Gecko, texts: FieldTexts, work: Path, task: str, progre
     Args:
         model: the embedder.
         texts: of the documents.
-        work: folder of the vectors; what it holds of the same texts by the same model is not encoded again.
+        work: folder of the vectors; what it holds of the same texts by the same model is not encoded again, unless
+            it was damaged.
         task: of the users' queries, which those that were written are compared with.
         progress: shows each field.
 
@@ -70,14 +71,29 @@ def encode_fields(model: Gecko, texts: FieldTexts, work: Path, task: str, progre
         for field in ENCODED:
             path = work / f"{field}-{_key(model, texts, field, task)}.npy"
             count = len(documents[field])
-            if count and not path.is_file():
+            if count and not _is_whole(path):
                 kind: Literal["query", "document"] = "query" if field == "queries" else "document"
                 rows = _texts(texts, field)
                 encode_stream(
                     model, rows, path, kind=kind, task=task, total=count, progress=progress, truncate_dim=model.dim
                 )
+                write_text(_note(path), file_hash(path))
             vectors[field] = _mapped(path, count, model.dim)
     return EncodedFields(texts, vectors, documents)
+
+
+def _note(path: Path) -> Path:
+    """The file that says what is in another one."""
+    return path.with_suffix(".sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether vectors are there as they were written; damaged ones are deleted, to be made again."""
+    note = _note(path)
+    if path.is_file() and note.is_file() and note.read_text(encoding="utf-8") == file_hash(path):
+        return True
+    path.unlink(missing_ok=True)
+    return False
 
 
 def _key(model: Gecko, texts: FieldTexts, field: str, task: str) -> str:

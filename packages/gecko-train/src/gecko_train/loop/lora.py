@@ -21,7 +21,7 @@ def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
         seed: of their initial weights.
 
     Raises:
-        ConfigError: peft is not installed, or no layer has one of the named targets.
+        ConfigError: peft is not installed, or no layer whose output is read has one of the named targets.
     """
     try:
         from peft import LoraConfig as PeftConfig
@@ -34,12 +34,28 @@ def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
         task_type="FEATURE_EXTRACTION",
     )  # fmt: skip
     backbone: Any = model.backbone
+    _check_targets(backbone, config.targets)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model.backbone = get_peft_model(backbone, peft_config)
     except ValueError as error:
         raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}; name linear layers of the backbone") from None
+
+
+def _check_targets(backbone: Any, targets: list[str] | str) -> None:
+    """Make sure that every target is a layer whose output is read; peft takes the others without a word.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    names = [name for name, _ in backbone.named_modules()]
+    for target in targets if isinstance(targets, list) else []:
+        adapted = [name for name in names if name == target or name.endswith(f".{target}")]
+        if not adapted:
+            raise ConfigError(f"lora.targets: no layer of the backbone is called {target!r}; name linear layers of it")
+        if all("pooler" in name.split(".") for name in adapted):
+            raise ConfigError(f"lora.targets: {target!r} is of the pooler, which mean pooling does not read")
 
 
 def merge_lora(model: Gecko) -> None:

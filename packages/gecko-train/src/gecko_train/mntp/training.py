@@ -138,7 +138,7 @@ class _Mntp:
             raise DataError(f"mntp, step {step + 1}: its sequences hold special tokens only; give other texts")
         loss = 0.0
         with torch.random.fork_rng(devices=[self.model.device] if self.model.device.type == "cuda" else []):
-            torch.manual_seed(self.seed * 7_919 + step)  # dropout
+            torch.manual_seed((self.seed * 7_919 + step) % 2**63)  # dropout
             for part in self._micro_batches(masked):
                 losses = self._losses(masked, part)
                 value = losses.sum() / len(masked.targets)

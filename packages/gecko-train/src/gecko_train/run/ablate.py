@@ -35,12 +35,12 @@ class Cell:
 
     positive: str
     negative: str
-    kl_weight: float = 0.0
+    kl: bool = False
 
     @property
     def name(self) -> str:
         """The cell on the screen."""
-        return f"{self.positive}, {self.negative}" + (", KL" if self.kl_weight else "")
+        return f"{self.positive}, {self.negative}" + (", KL" if self.kl else "")
 
     @property
     def file(self) -> str:
@@ -56,8 +56,10 @@ CELLS = (
     Cell("p_1", "none"),
     Cell("p_1", "random"),
     PAPER,
-    Cell("p_1", "p_N", kl_weight=1.0),
+    Cell("p_1", "p_N", kl=True),
 )
+#: What a set may not set for itself, because the cells differ by it or cannot without it.
+_OF_THE_CELLS = {"kl", "block", "hard_negatives", "contrastive_weight"}
 _COLUMNS = ("positive", "hard negative", "KL", "nDCG@10", "sd over seeds", "against p_1, p_N (95% interval)")
 
 
@@ -120,10 +122,9 @@ def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> 
         finished are not run again.
 
     Raises:
-        ConfigError: the recipe's fine-tuning does not read FRet.
+        ConfigError: the recipe's fine-tuning does not read FRet, or its cells would not differ by their labels alone.
     """
-    if not any(set_config.source == "fret" for set_config in recipe.finetune.sets):
-        raise ConfigError("ablate: finetune.sets holds no set with source 'fret'; the table is about its labels")
+    check_stage(recipe.finetune)
     console = console or make_console()
     output = recipe.output or f"runs/{recipe.name}-ablation"  # not in the folder of the plain run
     recipe = recipe.model_copy(update={"output": output})
@@ -133,9 +134,8 @@ def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> 
         finetuned = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update={"enabled": True})})
         steps = [*before_finetuning(), *(run for of_cell in runs.values() for run in of_cell)]
         results = Journey(finetuned, folder, console, steps).run()
-        table = summarise(
-            {cell: [np.array(results[run.name]["ndcg_at_10"]) for run in of_cell] for cell, of_cell in runs.items()}
-        )
+        scores = {cell: [np.array(results[run.name]["ndcg_at_10"]) for run in of] for cell, of in runs.items()}
+        table = summarise(scores, kl_weight(recipe.finetune))
         write_json(folder.path / "ablation.json", table)
         write_text(folder.path / "ablation.md", as_markdown(table))
     console.print(as_table(table))
@@ -148,25 +148,65 @@ def before_finetuning() -> list[Step]:
     return [step for step in STEPS[:finetuning] if not isinstance(step, Evaluate)]
 
 
+def check_stage(stage: StageConfig) -> None:
+    """Check that the cells will differ by their labels, and by nothing else.
+
+    Raises:
+        ConfigError: no set reads FRet, or a setting would hold in every cell or be read by none.
+    """
+    if not any(set_config.source == "fret" for set_config in stage.sets):
+        raise ConfigError("ablate: finetune.sets holds no set with source 'fret'; the table is about its labels")
+    if not stage.objective.contrastive_weight or not stage.objective.hard_negatives:
+        raise ConfigError(
+            "ablate: with objective.contrastive_weight or objective.hard_negatives 0 no positive, or no negative, is "
+            "learnt from, and the cells do not differ; give both a value above 0"
+        )
+    trainer = stage.trainer
+    if trainer.evaluate is None and (trainer.end_with == "best" or trainer.patience is not None):
+        raise ConfigError(
+            "ablate: the cells set nothing apart to judge checkpoints by; trainer.end_with: best and trainer.patience "
+            "need trainer.evaluate"
+        )
+    for number, set_config in enumerate(stage.sets):
+        if set_config.source != "fret":
+            continue
+        if set_config.blocks is not None:
+            raise ConfigError(f"ablate: finetune.sets.{number}.blocks: a block has no labels to compare; leave it out")
+        own = set_config.objective.model_fields_set & _OF_THE_CELLS if set_config.objective is not None else ()
+        for name in sorted(own):
+            raise ConfigError(
+                f"ablate: finetune.sets.{number}.objective.{name} would hold in every cell, which differ by it; set it "
+                "in finetune.objective"
+            )
+
+
+def kl_weight(stage: StageConfig) -> float:
+    """The weight of the lists in the cell that has them: the recipe's, else 1."""
+    return stage.objective.kl.weight or 1.0
+
+
 def stage_for(stage: StageConfig, cell: Cell) -> StageConfig:
-    """The recipe's fine-tuning with the labels of one cell."""
-    labels = {"positive": cell.positive, "negative": cell.negative}
+    """The recipe's fine-tuning with the labels of one cell, on the queries of all cells: those with a known answer."""
+    labels: dict[str, Any] = {"positive": cell.positive, "negative": cell.negative}
+    if cell.kl:
+        labels["unanswered"] = False
     sets = [
         set_config.model_copy(update={"options": {**set_config.options, **labels}})
         if set_config.source == "fret"
         else set_config
         for set_config in stage.sets
     ]
-    kl = stage.objective.kl.model_copy(update={"weight": cell.kl_weight})
+    kl = stage.objective.kl.model_copy(update={"weight": kl_weight(stage) if cell.kl else 0.0})
     objective = stage.objective.model_copy(update={"kl": kl})
     return stage.model_copy(update={"sets": sets, "objective": objective})
 
 
-def summarise(scores: Mapping[Cell, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
+def summarise(scores: Mapping[Cell, Sequence[np.ndarray]], weight: float = 1.0) -> list[dict[str, Any]]:
     """Mean over seeds and queries per cell, and its difference from the paper's, paired by seed and query.
 
     Args:
         scores: per cell and seed, nDCG@10 of every query.
+        weight: of the lists in the cells that have them.
     """
     paper = np.stack(scores[PAPER])
     table = []
@@ -177,7 +217,7 @@ def summarise(scores: Mapping[Cell, Sequence[np.ndarray]]) -> list[dict[str, Any
             {
                 "positive": cell.positive,
                 "negative": cell.negative,
-                "kl": cell.kl_weight,
+                "kl": weight if cell.kl else 0.0,
                 "ndcg_at_10": float(values.mean()),
                 "spread_over_seeds": float(values.mean(1).std()),
                 "against_paper": [float((values - paper).mean()), low, high],

@@ -84,6 +84,8 @@ def _check_output(out: Path, folders: Sequence[Path], overwrite: bool) -> None:
     for folder in folders:
         if out.exists() and folder.exists() and out.samefile(folder):
             raise ConfigError(f"{out}: is an input as well; choose another --out")
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(f"{out}: holds {folder}, an input, which would be deleted; choose another --out")
     is_taken = any(out.iterdir()) if out.is_dir() else out.exists()
     if is_taken and not overwrite:
         raise ConfigError(f"{out}: exists; choose another name or give --overwrite")

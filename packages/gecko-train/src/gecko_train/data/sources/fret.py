@@ -34,6 +34,7 @@ class FretOptions(Section):
     list_documents: int | None = Field(default=None, ge=0)  # default: what the objective reads
     list_best: int | None = Field(default=None, ge=0)  # default: half of them, none with fused scores
     sources: list[str] | None = Field(default=None, min_length=1)  # default: rows of every source
+    unanswered: bool = True  # rows without a known answer, where the objective learns from them
 
 
 class Fret(Source):
@@ -145,7 +146,7 @@ class FretLists:
         empty = True
         for place in self._places:
             row = self._data[place]
-            if row.positive is None and not self._context.unanswered:
+            if row.positive is None and not (self._context.unanswered and self._options.unanswered):
                 continue
             empty = False
             yield self._unanswered(row) if row.positive is None else self._answered(row, generator)
