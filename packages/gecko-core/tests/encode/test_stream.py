@@ -302,6 +302,9 @@ def test_no_two_rows_of_a_parquet_file_have_one_id(tiny, tmp_path):
     with pytest.raises(DataError, match="rows 0 and 1, counted from 0, have the same id '1'"):
         encode_stream(tiny, rows, tmp_path / "o.parquet", window=1)
     assert not (tmp_path / "o.parquet").exists()
+    with pytest.raises(DataError, match="have the same id '1'"):
+        encode_stream(tiny, rows, tmp_path / "second.parquet")
+    assert not list(tmp_path.glob(".second*"))  # no folder for parts that there are none of
     assert encode_stream(tiny, rows, tmp_path / "o.npy") == 2  # holds no ids
 
 

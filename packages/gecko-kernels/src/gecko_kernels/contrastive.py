@@ -61,7 +61,8 @@ def same_tower_softmax_loss(
     averaged over rows; prefixes are re-normalised, weighted and added. Ids exclude pairs: positives of other rows with
     the row's positive id or query id, other queries with the row's query id, and negatives with the row's positive id.
     The row's own positive always counts, so a row whose other terms are all masked has loss and gradient zero. A zero
-    vector has similarity zero to everything and gradient zero.
+    vector has similarity zero to everything and gradient zero; so has one whose squared norm is not finite in float32
+    (a norm above 1.8e19).
 
     Args:
         queries: unnormalised embeddings, one per row; float16, bfloat16, float32 or float64.

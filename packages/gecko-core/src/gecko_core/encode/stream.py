@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -222,7 +223,9 @@ class _Parts:
             raise
 
     def close(self) -> None:
-        """Let another process write here."""
+        """Let another process write here; a folder without a part is removed."""
+        if self.folder.is_dir() and {entry.name for entry in self.folder.iterdir()} <= {"lock", "identity"}:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
     def _refuse_foreign(self) -> None:

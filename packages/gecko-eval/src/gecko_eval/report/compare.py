@@ -266,7 +266,7 @@ def _compare_one(task: str, side_a: tuple[Any, str], side_b: tuple[Any, str], sa
     try:
         items_a, items_b = load_items(a, task), load_items(b, task)
     except DataError:
-        return row._replace(note="no interval: the kept items are damaged; run it again with --overwrite")
+        return row._replace(note="no interval: the kept items are missing or damaged; run it again with --overwrite")
     under_a, gold = _under(items_a, dim_a), _under(items_a, "gold")
     comparison = compare_task(of_a.get("items", "mean"), under_a, _under(items_b, dim_b), gold, samples=samples)
     return row._replace(comparison=comparison, note=_note(of_a["type"], comparison, under_a))
