@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -225,7 +224,8 @@ class _Parts:
     def close(self) -> None:
         """Let another process write here; a folder without a part is removed."""
         if self.folder.is_dir() and {entry.name for entry in self.folder.iterdir()} <= {"lock", "identity"}:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(DataError):  # it is in nobody's way
+                remove_folder(self.folder)
         self._lock.close()
 
     def _refuse_foreign(self) -> None:
