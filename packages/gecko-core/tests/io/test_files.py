@@ -17,6 +17,7 @@ from gecko_core.io import (
     read_json,
     remove_folder,
     remove_leftovers,
+    unwritable,
     whole_file,
     whole_folder,
     whole_path,
@@ -120,6 +121,13 @@ def test_a_disk_that_is_full_when_flushed(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"a\.json: cannot be written \(No space left on device\); make room"):
         write_json(tmp_path / "a.json", {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_where_nothing_may_be_written_no_room_helps(number):
+    error = OSError(number, "not here")
+    with pytest.raises(DataError, match=r"a: cannot be written .*; see the permissions of its folder, or name another"):
+        raise unwritable("a", error, "make room and start the same command again")
 
 
 def test_half_a_surrogate_pair_is_written_as_an_escape(tmp_path):

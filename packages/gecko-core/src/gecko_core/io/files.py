@@ -26,6 +26,8 @@ from gecko_core.errors import DataError, GeckoError, first_line
 from gecko_core.io.leftovers import bring_back, clear_leftovers, delete, temporary_name
 
 _CURE = "make room or choose another place"
+#: Errors that no room helps against.
+_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 _OS_ERROR = re.compile(r"os error (\d+)|[Cc]ode: (\d+)")
 
 
@@ -376,6 +378,8 @@ def unwritable(path: str | Path, error: Exception, cure: str = _CURE) -> DataErr
     found = _OS_ERROR.search(str(error))
     number = getattr(error, "errno", None) or (int(found[1] or found[2]) if found else None)
     reason = os.strerror(number) if number else first_line(error)
+    if number in _NO_PLACE:
+        cure = "see the permissions of its folder, or name another place"
     return DataError(f"{path}: cannot be written ({reason}); {cure}")
 
 
