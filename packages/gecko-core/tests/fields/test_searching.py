@@ -29,8 +29,12 @@ def test_vectors_may_come_in_pieces():
     whole = search_documents(queries, vectors, documents, 2)
     pieces = search_documents(queries, [vectors[:4], vectors[4:]], documents, 2)
     assert np.array_equal(whole.rows, pieces.rows)
-    with pytest.raises(ConfigError, match="9 vectors need the document of each"):
+    with pytest.raises(ConfigError, match="9 vectors need as many whole numbers of documents"):
         search_documents(queries, vectors, documents[:3], 2)
+    with pytest.raises(ConfigError, match="need as many whole numbers of documents, not float64"):
+        search_documents(queries, vectors, documents.astype(float), 2)
+    with pytest.raises(ConfigError, match="document -1; number the documents from 0"):
+        search_documents(queries, vectors, documents - 1, 2)
 
 
 def test_short_lists_are_filled_up():

@@ -61,7 +61,7 @@ def combine(
     if missing not in get_args(Missing):
         raise ConfigError(f"missing must be one of {', '.join(get_args(Missing))}, not {missing!r}")
     vectors = _matrix(chunks, "chunks")
-    owners = _owners(documents, len(vectors), "chunks")
+    owners = checked_owners(documents, len(vectors), "chunks")
     count = int(owners.max()) + 1 if len(owners) else 0
     means, present = field_means(vectors, owners, count)
     if not present.all():
@@ -105,7 +105,7 @@ def field_means(
         DataError: a vector that is not finite.
     """
     table = _matrix(vectors, "vectors")
-    owners = _owners(documents, len(table), "vectors")
+    owners = checked_owners(documents, len(table), "vectors")
     if len(owners) and int(owners.max()) >= count:
         raise ConfigError(f"a vector of document {int(owners.max())}, where there are {count} documents")
     numbers = np.bincount(owners, minlength=count) if count else np.zeros(0, dtype=np.int64)
@@ -135,7 +135,12 @@ def _matrix(vectors: np.ndarray, what: str) -> np.ndarray:
     return table
 
 
-def _owners(documents: np.ndarray, rows: int, what: str) -> np.ndarray:
+def checked_owners(documents: np.ndarray, rows: int, what: str) -> np.ndarray:
+    """(rows,) int64: the document of each row.
+
+    Raises:
+        ConfigError: not as many, or no whole numbers from 0.
+    """
     owners = np.asarray(documents)
     if owners.shape != (rows,) or (rows and not np.issubdtype(owners.dtype, np.integer)):
         raise ConfigError(f"{rows} {what} need as many whole numbers of documents, not {owners.dtype} {owners.shape}")

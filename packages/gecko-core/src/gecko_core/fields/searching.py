@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gecko_core.errors import ConfigError
+from gecko_core.fields.combining import checked_owners
 from gecko_core.search import Hits, Vectors, top_k
 
 
@@ -31,13 +31,12 @@ def search_documents(
         Numbers of documents and scores.
 
     Raises:
-        ConfigError: see :func:`gecko_core.search.top_k`; or not as many documents as vectors.
+        ConfigError: see :func:`gecko_core.search.top_k`; or documents that are not as many
+            whole numbers from 0 as there are vectors.
         DataError: a row that is not finite.
     """
-    owners = np.asarray(documents)
     rows = len(vectors) if hasattr(vectors, "shape") else sum(len(piece) for piece in vectors)
-    if owners.shape != (rows,):
-        raise ConfigError(f"{rows} vectors need the document of each, not {owners.shape}")
+    owners = checked_owners(documents, rows, "vectors")
     # Of the k x m best chunks, with at most m chunks to a document, at least k documents are there.
     most = int(np.bincount(owners).max()) if rows else 1
     return best_of_documents(top_k(queries, vectors, k * most, **options), owners, k)
