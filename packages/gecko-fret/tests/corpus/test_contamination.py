@@ -46,6 +46,33 @@ def test_beir_folders_and_tables_are_read(tmp_path):
         Contamination.load([str(tmp_path / "absent")])
 
 
+def test_queries_are_found_in_every_kind_of_file(tmp_path):
+    """One a line, in a column beside the passages, or in one of their own."""
+    (tmp_path / "log.txt").write_text("who sat on the mat\nwhere did the dog run\n")
+    (tmp_path / "both.jsonl").write_text(json.dumps({"query": "who ran", "text": "the dog ran", "title": "dogs"}))
+    (tmp_path / "queries.csv").write_text("query\nis there a bird\n")
+    names = ("log.txt", "both.jsonl", "queries.csv")
+    check = Contamination.load([str(tmp_path / name) for name in names])
+    found = ("Where did the dog run?", "Who ran", "The dog ran.", "dogs the dog ran", "Is there a bird")
+    assert all(check.find(text) for text in found)
+    (tmp_path / "other.csv").write_text("question\nis there a bird\n")
+    with pytest.raises(DataError, match=r"other.csv.*: neither a 'query' nor a 'text' \(columns: question;"):
+        Contamination.load([str(tmp_path / "other.csv")])
+
+
+@pytest.mark.parametrize("layout", ["data beside a page", "a folder of parts"])
+def test_files_that_would_not_be_read_are_told(tmp_path, layout):
+    folder = tmp_path / "set"
+    (folder / "corpus").mkdir(parents=True)
+    if layout == "data beside a page":
+        (folder / "README.md").write_text("a data set")
+    else:
+        (folder / "queries.jsonl").write_text(json.dumps({"_id": "1", "text": "who sat on the mat"}))
+    (folder / "corpus" / "part.csv").write_text("text\nthe dog ran\n")
+    with pytest.raises(DataError, match=r"would not be read \(mine.decontaminate\): a folder holds queries.jsonl and"):
+        Contamination.load([str(folder)])
+
+
 def test_sets_are_found_below_the_data_folder_too(tmp_path, monkeypatch):
     (tmp_path / "beir").mkdir()
     (tmp_path / "beir" / "queries.jsonl").write_text(json.dumps({"_id": "1", "text": "who sat on the mat"}))

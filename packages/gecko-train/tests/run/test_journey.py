@@ -208,13 +208,14 @@ def test_the_tested_passages_are_in_nothing_that_trains(recipe, tmp_path, monkey
         return row_set
 
     monkeypatch.setattr(stage, "load_set", watched)
-    recipe["finetune"]["sets"] = [{"source": "title-body", "name": "again"}]
+    own = {"source": "title-body", "path": recipe["corpus"]["path"], "name": "own"}
+    recipe["finetune"]["sets"] += [{"source": "title-body", "name": "again"}, own]  # after pairs of all passages
     run(recipe)
     from gecko_fret.corpus import load_corpus
 
     corpus = load_corpus(recipe["corpus"]["path"])
-    for source, queries, ids in seen:
-        assert source == "title-body"
+    assert [source for source, _, _ in seen] == ["title-body", "pairs", "title-body", "title-body"]
+    for _, queries, ids in seen:
         assert len(queries) == len(ids) == len(corpus) - 10 - 6  # the test, and the titles to choose by
 
 

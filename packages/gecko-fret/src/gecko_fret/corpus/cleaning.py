@@ -136,7 +136,8 @@ class NearDuplicates:
 
     def find_or_add(self, identifier: str, text: str) -> str | None:
         """The id of the earliest text that is nearly this one; where there is none, this one is remembered."""
-        words = self._words(text)
+        # Texts without a word are told apart by their characters.
+        words = self._words(text) or list("".join(text.split()))
         sketch = self._minhash(num_perm=_PERMUTATIONS, seed=1)
         for start in range(max(len(words) - _GRAM + 1, 1)):
             sketch.update(" ".join(words[start : start + _GRAM]).encode())

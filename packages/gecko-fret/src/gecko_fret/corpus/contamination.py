@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_core.io import below_data_dir, user_path
+from gecko_core.io import below_data_dir, read_table, table_kind, user_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.readers import read_passages
 from gecko_fret.text_rules import LATEST, TextRules
 
 _GRAM = 13
 _CONTAINMENT = 0.5
+_BEIR = ("queries", "corpus")
+_COLUMNS = ("title", "query", "text")
 
 
 class Contamination:
@@ -40,7 +42,8 @@ class Contamination:
         """Read evaluation sets.
 
         Args:
-            sources: folders in BEIR layout (queries and corpus), or anything else that a corpus can be read from.
+            sources: folders in BEIR layout (queries and corpus), tables with columns `query` or `text` or both, files
+                of texts, each of which counts as a whole and line by line, or folders of such files.
             rules: what words are.
 
         Raises:
@@ -85,16 +88,45 @@ def _paths(source: str) -> list[Path]:
     folder = below_data_dir(user_path(source))
     if not folder.exists():
         raise DataError(f"{source}: no such evaluation set, also not below GECKO_DATA_DIR (mine.decontaminate)")
-    beir = [path for name in ("queries", "corpus") for path in sorted(folder.glob(f"{name}.*")) if folder.is_dir()]
+    if not folder.is_dir():
+        return [folder]
+    beir = [path for name in _BEIR for path in sorted(folder.glob(f"{name}.*"))]
+    unread = [folder / name for name in _BEIR if (folder / name).is_dir()] if beir else _tables(folder)
+    if unread:
+        raise DataError(
+            f"{source}: {unread[0]} would not be read (mine.decontaminate): a folder holds queries.jsonl and "
+            "corpus.jsonl, or text files alone; name such files one by one"
+        )
     return beir or [folder]
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and table_kind(path)]
 
 
 def _texts(source: str, rules: TextRules) -> Iterator[str]:
     for path in _paths(source):
+        if path.is_file() and table_kind(path):
+            yield from _of_table(path)
+            continue
         for passage in read_passages(path, split="never", rules=rules):
             yield passage.text
+            yield from passage.text.splitlines()  # a file may hold a query a line
             if passage.title:
                 yield passage.full_text
+
+
+def _of_table(path: Path) -> Iterator[str]:
+    for record in read_table(path, optional=_COLUMNS):
+        if not any(name in record.fields for name in ("query", "text")):
+            columns = ", ".join(sorted(map(str, record.fields))) or "none"
+            raise DataError(
+                f"{record.where}: neither a 'query' nor a 'text' (columns: {columns}; mine.decontaminate); name one so"
+            )
+        title, *texts = (record.text(name) if record.fields.get(name) else "" for name in _COLUMNS)
+        yield from filter(None, texts)
+        if title:
+            yield Passage("", title, texts[-1]).full_text
 
 
 def _grams(words: list[str]) -> Iterator[int]:

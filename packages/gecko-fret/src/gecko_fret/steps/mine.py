@@ -34,9 +34,9 @@ class Candidate:
 
     ``scores`` holds the value of every judge that was asked. ``ql`` is the mean log-probability of the query, ``rc``
     the expected label 0 to 4, ranks count from 1; None where that judge was not asked. ``probability`` is that of the
-    calibrated fusion, None with reciprocal rank fusion; over the candidates of a row it sums to 1, so that its
-    logarithm is a teacher's logit. ``fused`` orders the candidates: the probability, or the sum of 1/(k + rank) over
-    the judges.
+    calibrated fusion, None with reciprocal rank fusion; over the candidates of a row it sums to 1 (to less where some
+    were left out, as texts of an evaluation set), so that its logarithm is a teacher's logit. ``fused`` orders the
+    candidates: the probability, or the sum of 1/(k + rank) over the judges.
 
     Folders of format 1 have neither ``scores`` nor ``probability``; they are read with ql and rc in ``scores``.
     """

@@ -40,6 +40,16 @@ class HeldOut:
     training: Corpus
     titles: RetrievalSet | None = None
 
+    @property
+    def texts(self) -> frozenset[int]:
+        """Ids of the texts that no stage of training sees: queries, and the passages that answer them."""
+        found = set()
+        for items in (self.test, self.titles) if self.titles is not None else (self.test,):
+            answers = {name for of_query in items.qrels.values() for name in of_query}
+            found |= {text_id(query) for query in items.queries}
+            found |= {text_id(text) for name, text in zip(items.doc_ids, items.docs, strict=True) if name in answers}
+        return frozenset(found)
+
 
 def hold_out(corpus: Corpus, config: EvaluationConfig, seed: int, known: KnownItemsConfig | None = None) -> HeldOut:
     """Draw the test passages, and the known items where there are any, and take them out of the corpus.

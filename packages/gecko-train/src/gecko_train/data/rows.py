@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("scores", pa.large_list(pa.float32())),
     ]
 )
+_DOCUMENTS = ("positive", "negatives")
 _BATCH_ROWS = 65_536  # rows per Arrow record batch: small enough that one batch of a wide set is tens of megabytes
 
 
@@ -220,8 +221,21 @@ class RowSet:
         if not text_ids:
             return self
         queries = (query for batch in self._batches for query in batch.column("query").to_pylist())
-        held_out = [query is not None and text_id(query) in text_ids for query in queries]
-        left_out = np.flatnonzero(np.array(held_out))
+        return self._without(query is not None and text_id(query) in text_ids for query in queries)
+
+    def without_texts(self, text_ids: Collection[int]) -> RowSet:
+        """The set without the rows of which a query or a document has a text with one of these ids.
+
+        Raises:
+            DataError: no row is left.
+        """
+        if not text_ids:
+            return self
+        rows = (row for batch in self._batches for row in batch.select(["query", *_DOCUMENTS]).to_pylist())
+        return self._without(any(text_id(text) in text_ids for text in _texts_of(row)) for row in rows)
+
+    def _without(self, left_out_rows: Iterable[bool]) -> RowSet:
+        left_out = np.flatnonzero(np.array(list(left_out_rows)))
         if not len(left_out):
             return self
         starts, ends = [0, *(left_out + 1).tolist()], [*left_out.tolist(), len(self)]
@@ -343,6 +357,15 @@ class RowSet:
             digest.update(batch.serialize())
             self._release_pages()
         return digest.hexdigest()
+
+
+def _texts_of(row: dict[str, Any]) -> Iterator[str]:
+    """The texts of a row of the table, titles apart."""
+    if row["query"] is not None:
+        yield row["query"]
+    for document in (row["positive"], *(row["negatives"] or ())):
+        if document is not None and document["text"] is not None:
+            yield document["text"]
 
 
 def _record_batches(rows: Iterable[TrainingRow]) -> Iterator[pa.RecordBatch]:

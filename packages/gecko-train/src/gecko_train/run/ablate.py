@@ -19,6 +19,7 @@ from gecko_core.errors import ConfigError
 from gecko_core.io import write_json, write_text
 from gecko_core.randomness import seeded
 from gecko_train.config import Recipe, StageConfig
+from gecko_train.data.apart import SetApart
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.loop.watch import make_console
 from gecko_train.run.folder import RunFolder
@@ -92,7 +93,12 @@ class TrainCell(Step):
         train_stage(
             model,
             stage_for(recipe.finetune, self.cell),
-            SourceContext(journey.held_out.training, folder / "fret", recipe.seed + self.seed),
+            SourceContext(
+                journey.held_out.training,
+                folder / "fret",
+                recipe.seed + self.seed,
+                apart=SetApart(journey.held_out.texts),
+            ),
             folder / "ablation" / f"{self.cell.file}-{self.seed}",
             dims=recipe.student.dims,
             title=self.title,
@@ -219,7 +225,7 @@ def summarise(scores: Mapping[Cell, Sequence[np.ndarray]], weight: float = 1.0) 
                 "negative": cell.negative,
                 "kl": weight if cell.kl else 0.0,
                 "ndcg_at_10": float(values.mean()),
-                "spread_over_seeds": float(values.mean(1).std()),
+                "spread_over_seeds": float(values.mean(1).std(ddof=1)) if len(runs) > 1 else 0.0,
                 "against_paper": [float((values - paper).mean()), low, high],
                 "seeds": len(runs),
             }

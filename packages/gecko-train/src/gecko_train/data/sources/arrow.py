@@ -23,4 +23,8 @@ class Arrow(Source):
     def load(self, config: SetConfig, context: SourceContext, name: str) -> RowSet:
         """See ``Source``."""
         rows = RowSet.open(find_data(config.path or ""), name)
-        return rows.without_queries(context.held_out).first(config.limit)
+        left = rows.without_queries(context.held_out)
+        if context.apart is not None:
+            left = left.without_texts(context.apart.texts)
+            context.apart.rows = len(rows) - len(left)
+        return left.first(config.limit)

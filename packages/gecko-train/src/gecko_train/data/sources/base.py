@@ -14,6 +14,7 @@ from gecko_core.io import Section, parse_settings
 from gecko_core.text_identity import text_id
 from gecko_fret.corpus import Corpus
 from gecko_train.config import SetConfig
+from gecko_train.data.apart import SetApart
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import RowSet, TrainingRow
 
@@ -39,6 +40,7 @@ class SourceContext:
         unanswered: whether the objective learns from queries without a known answer.
         teacher: vectors of the stage's teacher.
         held_out: ids of the texts of queries that are set apart (`gecko_train.data.known_items`).
+        apart: queries and passages of the run's test and known titles; None for what the run made without them.
     """
 
     corpus: Corpus | None = None
@@ -52,12 +54,15 @@ class SourceContext:
     unanswered: bool = False
     teacher: TeacherVectors | None = None
     held_out: frozenset[int] = frozenset()
+    apart: SetApart | None = None
 
     def left(self, rows: Iterable[TrainingRow]) -> Iterator[TrainingRow]:
-        """The rows whose query is not set apart."""
-        if not self.held_out:
+        """The rows whose query is not set apart, without texts that are."""
+        if self.held_out:
+            rows = (row for row in rows if row.query is None or text_id(row.query) not in self.held_out)
+        if self.apart is None:
             return iter(rows)
-        return (row for row in rows if row.query is None or text_id(row.query) not in self.held_out)
+        return (kept for kept in map(self.apart.left, rows) if kept is not None)
 
     def reading(self, objective: ObjectiveConfig, block: bool) -> SourceContext:
         """The context for a set with this objective.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_train.config import SetConfig
 from gecko_train.data.adapters.registry import ADAPTERS
+from gecko_train.data.apart import SetApart
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import RowSet, TrainingRow
 from gecko_train.data.sources.arrow import Arrow
@@ -20,6 +23,8 @@ from gecko_train.data.sources.simcse import Simcse
 from gecko_train.data.sources.texts import Texts
 from gecko_train.data.sources.title_body import TitleBody
 from gecko_train.data.streams import StreamedSet
+
+_log = logging.getLogger(__name__)
 
 SOURCES: dict[str, Source] = {
     "title-body": TitleBody(),
@@ -77,10 +82,15 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
     """
     source = check_set(config)
     name = config.name or (Path(config.path).name.split(".")[0] if config.path else config.source)
-    if config.blocks is not None:
-        return source.blocks(config, context, name)
-    if not config.stream:
-        return source.load(config, context, name)
+    of_the_run = config.path is None and source.run_input is not None
+    apart = None if of_the_run or context.apart is None else SetApart(context.apart.texts)
+    context = replace(context, apart=apart)
+    if config.blocks is not None or not config.stream:
+        loaded = (source.load if config.blocks is None else source.blocks)(config, context, name)
+        note = apart.note(name) if apart is not None else None
+        if note:
+            _log.warning("%s", note)
+        return loaded
 
     def read() -> Iterator[TrainingRow]:
         return itertools.islice(context.left(source.rows(config, context)), config.limit)

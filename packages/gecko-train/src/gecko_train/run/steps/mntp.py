@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gecko_core.io import HUB, below_data_dir, find_data, make_progress
+from gecko_core.text_identity import text_id
 from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
 from gecko_train.run.inputs import Inputs, corpus_input, student_input
@@ -74,9 +75,12 @@ class Mntp(Step):
         }
 
     def corpus(self, journey: Journey) -> Corpus:
-        """What it learns from."""
+        """What it learns from: not the test, also where it names a corpus of its own."""
         path = journey.recipe.mntp.path
-        return load_corpus(find_data(path)) if path else journey.held_out.training
+        if not path:
+            return journey.held_out.training
+        whole, texts = load_corpus(find_data(path)), journey.held_out.texts
+        return whole.subset([passage.id for passage in whole if text_id(passage.text) not in texts])
 
 
 class MntpAlone(Mntp):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import write_json
 from gecko_train.config import FinetuneConfig, Recipe, SetConfig
+from gecko_train.data.apart import SetApart
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.fret import check_fret_set
 from gecko_train.data.sources.registry import run_inputs
@@ -113,7 +114,9 @@ class Train(Step):
 
     def context(self, journey: Journey) -> SourceContext:
         """What the sets are read from: the passages left for training, and the FRet data of this run."""
-        return SourceContext(journey.held_out.training, journey.folder.path / "fret", journey.recipe.seed)
+        held_out = journey.held_out
+        apart = SetApart(held_out.texts)
+        return SourceContext(held_out.training, journey.folder.path / "fret", journey.recipe.seed, apart=apart)
 
     def save(self, journey: Journey, record: Mapping[str, Any], summary: TrainingSummary) -> None:
         """Save the trained model with the record of all steps so far."""
