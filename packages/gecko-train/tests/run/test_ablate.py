@@ -14,6 +14,7 @@ from gecko_train.run.ablate import (
     Cell,
     as_markdown,
     check_stage,
+    equal_cells,
     interval,
     kl_weight,
     run_ablation,
@@ -75,6 +76,20 @@ def test_the_table_compares_with_the_papers_cell_by_query():
     lines = as_markdown(table).splitlines()
     assert len(lines) == 4
     assert "-0.2000 (-0.2000 to -0.2000)" in lines[3]
+
+
+def test_cells_that_are_the_same_are_named():
+    scores = {cell: [np.full(3, float(number))] for number, cell in enumerate(CELLS)}
+    assert equal_cells(scores) == []
+    scores[PAPER] = scores[CELLS[3]]
+    [line] = equal_cells(scores)
+    assert line.startswith("p_1, p_N has the scores of p_1, none in every query: ")
+
+
+def test_the_spread_is_that_of_a_sample():
+    [row] = summarise({PAPER: [np.zeros(2), np.ones(2)]})
+    assert row["spread_over_seeds"] == pytest.approx(0.5**0.5)
+    assert summarise({PAPER: [np.zeros(2)]})[0]["spread_over_seeds"] == 0
 
 
 def test_the_interval_covers_queries_and_seeds():

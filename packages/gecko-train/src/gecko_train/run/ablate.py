@@ -143,8 +143,11 @@ def run_ablation(recipe: Recipe, seeds: int, console: Console | None = None) -> 
         scores = {cell: [np.array(results[run.name]["ndcg_at_10"]) for run in of] for cell, of in runs.items()}
         table = summarise(scores, kl_weight(recipe.finetune))
         write_json(folder.path / "ablation.json", table)
-        write_text(folder.path / "ablation.md", as_markdown(table))
+        notes = equal_cells(scores)
+        write_text(folder.path / "ablation.md", "\n".join([as_markdown(table), *notes]))
     console.print(as_table(table))
+    for note in notes:
+        console.print(note)
     return table
 
 
@@ -205,6 +208,24 @@ def stage_for(stage: StageConfig, cell: Cell) -> StageConfig:
     kl = stage.objective.kl.model_copy(update={"weight": kl_weight(stage) if cell.kl else 0.0})
     objective = stage.objective.model_copy(update={"kl": kl})
     return stage.model_copy(update={"sets": sets, "objective": objective})
+
+
+def equal_cells(scores: Mapping[Cell, Sequence[np.ndarray]]) -> list[str]:
+    """A line for each cell that has the scores of an earlier one in every query: what tells them apart is not there.
+
+    Args:
+        scores: see ``summarise``.
+    """
+    lines = []
+    cells = list(scores)
+    for place, cell in enumerate(cells):
+        same = next((one for one in cells[:place] if np.array_equal(scores[one], scores[cell])), None)
+        if same is not None:
+            lines.append(
+                f"{cell.name} has the scores of {same.name} in every query: the rows have nothing to tell them apart "
+                "by (no mined negatives, say), or training moved nothing\n"
+            )
+    return lines
 
 
 def summarise(scores: Mapping[Cell, Sequence[np.ndarray]], weight: float = 1.0) -> list[dict[str, Any]]:
