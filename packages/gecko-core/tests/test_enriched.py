@@ -6,7 +6,7 @@ from hashlib import sha256
 import pytest
 
 from gecko_core.enriched import EnrichedTexts, enriched_texts, read_enriched
-from gecko_core.errors import DataError
+from gecko_core.errors import ConfigError, DataError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -64,3 +64,8 @@ def test_what_is_not_whole_is_one_line(make_folder, tmp_path):
     (damaged / "manifest.json").write_text(json.dumps({"stages": {}, "parts": {}}))
     with pytest.raises(DataError, match="holds no enriched texts"):
         read_enriched(damaged)
+
+
+def test_a_folders_name_is_no_mapping():
+    with pytest.raises(ConfigError, match="enriched must be a mapping of texts, not str; read a folder with read_enr"):
+        enriched_texts(["a"], "runs/enriched")

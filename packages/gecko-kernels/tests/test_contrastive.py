@@ -391,6 +391,8 @@ def test_second_derivatives_are_refused(make_problem):
         ({"negative_ids": torch.arange(4)}, "negative_ids"),
         ({"column_offset": 1}, "column_offset: expected 0 <= offset <= 0"),
         ({"hardness": -1}, "hardness"),
+        ({"hardness": float("nan")}, "hardness"),
+        ({"hardness": float("inf")}, "hardness"),
         ({"false_negative_margin": -0.1}, "false_negative_margin: expected None or a number >= 0, found -0.1"),
         ({"false_negative_margin": float("nan")}, "found nan"),
         ({"key_queries": torch.ones(2, 6)}, r"key_queries: expected shape \(4, 6\), found \(2, 6\)"),

@@ -71,6 +71,7 @@ def test_an_index_of_files_that_are_there_is_followed(folder, tiny):
         ("config.json", {"hidden_size": "32"}, "hidden_size"),
         ("config.json", {"num_attention_heads": 0}, "num_attention_heads"),
         ("config.json", {"num_attention_heads": 5}, "cannot be loaded"),
+        ("config.json", {"num_attention_heads": 4, "num_key_value_heads": 32}, "must be a multiple of num_key_value"),
         ("config.json", {"torch_dtype": "evil", "dtype": "evil"}, "no dtype of torch"),
         ("config.json", {"pad_token_id": 10**9}, "cannot be loaded"),
         ("config.json", {"hidden_act": 5}, "hidden_act"),

@@ -115,3 +115,8 @@ def test_what_does_not_fit_is_one_line(change, error, told):
     with pytest.raises(error, match=told) as raised:
         combine(given["chunks"], given["documents"], given["fields"], given["weights"])
     assert "\n" not in str(raised.value)
+
+
+def test_what_stands_in_is_one_of_two_words():
+    with pytest.raises(ConfigError, match="missing must be one of chunks, zero, not 'Chunks'"):
+        combine(np.eye(2), np.arange(2), {}, {}, missing="Chunks")

@@ -16,6 +16,9 @@ def test_nearly_equal_texts_are_found():
     assert near.find_or_add("b", " ".join([*WORDS[:-1], "other"])) == "a"
     assert near.find_or_add("c", " ".join(WORDS[:50])) is None
     assert near.find_or_add("d", " ".join(reversed(WORDS))) is None
+    assert near.find_or_add("e", "???") is None
+    assert near.find_or_add("f", "!!!") is None  # no word in either
+    assert near.find_or_add("g", "? ??") == "e"
 
 
 def test_missing_datasketch_is_one_line(monkeypatch):

@@ -123,7 +123,8 @@ def _of_table(path: Path) -> Iterator[str]:
             raise DataError(
                 f"{record.where}: neither a 'query' nor a 'text' (columns: {columns}; mine.decontaminate); name one so"
             )
-        title, *texts = (record.text(name) if record.fields.get(name) else "" for name in _COLUMNS)
+        title = record.optional_text("title")
+        texts = [record.text(name) if record.fields.get(name) else "" for name in ("query", "text")]
         yield from filter(None, texts)
         if title:
             yield Passage("", title, texts[-1]).full_text

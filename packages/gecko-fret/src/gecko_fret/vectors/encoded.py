@@ -90,7 +90,7 @@ def _note(path: Path) -> Path:
 def _is_whole(path: Path) -> bool:
     """Whether vectors are there as they were written; damaged ones are deleted, to be made again."""
     note = _note(path)
-    if path.is_file() and note.is_file() and note.read_text(encoding="utf-8") == file_hash(path):
+    if path.is_file() and note.is_file() and note.read_text(encoding="utf-8", errors="replace") == file_hash(path):
         return True
     path.unlink(missing_ok=True)
     return False

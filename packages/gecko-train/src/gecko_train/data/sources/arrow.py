@@ -25,6 +25,7 @@ class Arrow(Source):
         rows = RowSet.open(find_data(config.path or ""), name)
         left = rows.without_queries(context.held_out)
         if context.apart is not None:
-            left = left.without_texts(context.apart.texts)
-            context.apart.rows = len(rows) - len(left)
+            others = left.without_texts(context.apart.texts)
+            context.apart.rows = len(left) - len(others)
+            left = others
         return left.first(config.limit)
