@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -9,9 +10,11 @@ from rich.console import Console
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
 from gecko_core.io import read_json
+from gecko_core.text_identity import text_id
 from gecko_train.config import Recipe, parse_recipe
 from gecko_train.run import run_mntp, run_recipe
 from gecko_train.run.steps.base import MNTP, PREFINETUNED, START
+from gecko_train.run.steps.mntp import Mntp
 
 
 @pytest.fixture
@@ -92,3 +95,16 @@ def test_settings_that_mean_nothing_here_are_refused():
         parse_recipe({"mntp": {"trainer": {"patience": 2}}})
     with pytest.raises(ConfigError, match="together they are at most 1"):
         parse_recipe({"mntp": {"random": 0.6, "kept": 0.6}})
+
+
+def test_a_corpus_of_its_own_is_read_without_the_runs_test(recipe, tmp_path):
+    own = recipe("x").corpus.path
+    journey = SimpleNamespace(
+        recipe=parse_recipe({"mntp": {"enabled": True, "path": own}}),
+        held_out=SimpleNamespace(texts=frozenset([text_id("a b c d e f g h 3 i j k")]), training="the run's"),
+    )
+    read = [passage.text for passage in Mntp().corpus(journey)]
+    assert len(read) == 39
+    assert "a b c d e f g h 3 i j k" not in read
+    journey.recipe = parse_recipe({"mntp": {"enabled": True}})
+    assert Mntp().corpus(journey) == "the run's"
