@@ -1,6 +1,6 @@
 """All faults of all scenarios, as the table of docs/reliability.md.
 
-python -m tests.faults                 every place, half an hour
+python -m tests.faults                 every place
 python -m tests.faults --most 5        five of a kind
 python -m tests.faults --write         put the table into docs/reliability.md
 """

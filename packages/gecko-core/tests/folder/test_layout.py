@@ -59,6 +59,12 @@ def test_do_lower_case_is_honoured(folder):
     ours = Gecko.from_pretrained(folder, device="cpu", dtype="float32")
     assert ours.do_lower_case
     assert abs(ours.encode(["A GECKO"]) - ours.encode(["a gecko"])).max() == 0
+    texts = ["A GECKO [SEP] ON A WALL [MASK]", "[sep] ΟΔΟΣ", "[CLS][CLS]", "İSTANBUL"]
+    sentence_transformers = pytest.importorskip("sentence_transformers", minversion="6.0")  # others lower-case all
+    theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(
+        texts, normalize_embeddings=True
+    )
+    assert abs(ours.encode(texts) - theirs).max() < 1e-5
 
 
 @pytest.mark.parametrize("family", ["roberta", "distilbert", "xlm-roberta"])

@@ -468,8 +468,8 @@ class FretConfig(Section):
 
     @property
     def writers(self) -> list[LLMConfig]:
-        """The LLMs that write."""
-        return self.generators or [self.llm]
+        """The LLMs that write; none where no query is to be written."""
+        return (self.generators or [self.llm]) if "llm" in self.generate.sources else []
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> FretConfig:

@@ -184,6 +184,10 @@ class Models:
             self._embedders[key] = load_embedder(config)
         return self._embedders[key]
 
+    def has_llm(self, config: LLMConfig) -> bool:
+        """Whether a ready-made LLM stands for the one of a configuration section."""
+        return config.model in self._ready
+
     @property
     def has_embedder(self) -> bool:
         """Whether a ready-made embedder stands for the configured one."""

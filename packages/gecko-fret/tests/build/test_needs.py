@@ -56,6 +56,31 @@ def test_a_build_stops_before_its_llm_writes(small_corpus, fake_llm, tmp_path, m
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
+def test_an_llm_that_nothing_asks_is_not_looked_for(corpus, fake_embedder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = {
+        "llm": {"model": "no-such/llm"},
+        "generators": [{"model": "no-such/writer"}],
+        "generate": {"sources": ["titles"]},
+        "score": {"judges": ["similarity"]},
+        "measure": {"items": 12},
+    }
+    summary = build_fret(
+        parse_config(settings), tmp_path / "out", corpus=corpus, models=Models(embedder=fake_embedder())
+    )
+    assert summary.complete
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "no-such" not in report
+    assert "embedder" in report
+    asked = [{"score": {"judges": ["similarity", "ql"]}}, {"enrich": {"prompt": "enrich-context"}}]
+    for number, change in enumerate(asked):
+        with pytest.raises(ModelError, match="llm: no-such/llm"):
+            build_fret(
+                parse_config({**settings, **change}), tmp_path / f"{number}", corpus=corpus,
+                models=Models(embedder=fake_embedder()),
+            )  # fmt: skip
+
+
 def test_a_ready_made_embedder_needs_no_check(fake_embedder):
     wanted = parse_config({"embedder": {"model": "no-such/embedder", "device": "cuda:7"}})
     check_models(wanted, Models(embedder=fake_embedder()))

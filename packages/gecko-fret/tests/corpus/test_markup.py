@@ -81,6 +81,7 @@ def test_html_keeps_visible_text_and_headings():
         ("a < b and x<5 & y>3", "a < b and x<5 & y>3"),
         ("<?xml version='1.0' encoding='latin-1'?><html><body>caf\u00e9 &copy;</body></html>", "caf\u00e9 \u00a9"),
         ("<p>a<!-- b -->c<nav>menu</nav>d", "acd"),
+        ("<html><body><p>a</body></HTML >\n<html><body><p>b</html>c", "a\n\nbc"),
         ("<p># text<p>```<p>---", "# text\n\n```\n\n---"),
         ("<pre># install\npip install tool\n\n    y  z </pre>w\nv", "# install\npip install tool\n\n    y  z\n\nw v"),
         ("<table><tr><td>Paris</td><td>2148000</td></tr><tr><th>a<th>b</table>", "Paris 2148000\n\na b"),

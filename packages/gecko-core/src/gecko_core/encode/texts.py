@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
 from gecko_core.errors import ConfigError, DataError, ModelError
@@ -89,11 +91,11 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: 
     Raises:
         ConfigError: special tokens alone fill ``max_length``.
     """
-    if lowercase:
-        texts = [text.lower() for text in texts]
     if not texts:
         return []
     core = getattr(tokenizer, "backend_tokenizer", None)
+    if lowercase:
+        texts = _lowered(texts, core)
     special = tokenizer.num_special_tokens_to_add() if core is None else core.num_special_tokens_to_add(False)
     if max_length <= special:  # tokenizers would cut off nothing
         raise ConfigError(
@@ -118,6 +120,18 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: 
         ids = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)["input_ids"]
     empty = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return [row if row else [empty] for row in ids]
+
+
+def _lowered(texts: Sequence[str], core: Any) -> list[str]:
+    """Lower-case texts as the tokenizer's own normaliser would, which sees no token that is looked for before it."""
+    if core is None:
+        return [text.lower() for text in texts]
+    tokens = [token.content for token in core.get_added_tokens_decoder().values() if not token.normalized]
+    kept = re.compile(f"({'|'.join(map(re.escape, sorted(tokens, key=len, reverse=True)))})" if tokens else "($^)")
+    lower = Lowercase().normalize_str
+    return [
+        "".join(part if place % 2 else lower(part) for place, part in enumerate(kept.split(text))) for text in texts
+    ]
 
 
 def padded(

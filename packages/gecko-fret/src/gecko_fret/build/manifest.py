@@ -43,7 +43,7 @@ class _Model(_Record):
 
 
 class _Models(_Record):
-    llm: _Model
+    llm: _Model | None = None  # who judges or enriches
     generators: list[_Model] = Field(default_factory=list)
     embedder: _Model
 

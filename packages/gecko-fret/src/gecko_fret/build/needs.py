@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.folder import check_model
 from gecko_fret.build.fingerprints import check_config
-from gecko_fret.build.served import scorers, writers
+from gecko_fret.build.served import asked_llms
 from gecko_fret.config import FretConfig
 from gecko_fret.judges import JUDGES
 from gecko_fret.llm import LOCAL
@@ -24,15 +24,29 @@ def check_fret(config: FretConfig) -> None:
         ModelError: a model or a library that is not there.
     """
     check_config(config)
-    for key, model, device in _llms(config):
-        _check(key, model, device)
+    check_llms(config)
     check_models(config)
 
 
 def models_of(config: FretConfig) -> Iterator[tuple[str, str]]:
     """Keys and names of the models that a build runs itself."""
-    for key, model, _ in (*_llms(config), *_loaded_later(config, None)):
+    for key, model, _ in (*_llms(config, None), *_loaded_later(config, None)):
         yield key, model
+
+
+def check_llms(config: FretConfig, models: Models | None = None) -> None:
+    """Check the LLMs that a build runs itself, of those that it asks.
+
+    Args:
+        config: the build's configuration.
+        models: the build's models; a ready-made LLM needs no check.
+
+    Raises:
+        ConfigError: a device that this machine has not.
+        ModelError: a model that is not there, and that the hub does not give.
+    """
+    for key, model, device in _llms(config, models):
+        _check(key, model, device)
 
 
 def check_models(config: FretConfig, models: Models | None = None) -> None:
@@ -50,12 +64,11 @@ def check_models(config: FretConfig, models: Models | None = None) -> None:
         _check(key, model, device)
 
 
-def _llms(config: FretConfig) -> Iterator[tuple[str, str, str | None]]:
-    if config.llm in (*scorers(config), *writers(config)) and config.llm.backend in LOCAL:
-        yield "llm", config.llm.model, config.llm.device
-    for number, llm in enumerate(writers(config)):
-        if llm != config.llm and llm.backend in LOCAL:
-            yield f"generators.{number}", llm.model, llm.device
+def _llms(config: FretConfig, models: Models | None) -> Iterator[tuple[str, str, str | None]]:
+    keys = {"llm": config.llm} | {f"generators.{number}": llm for number, llm in enumerate(config.generators)}
+    for asked in asked_llms(config):
+        if asked.backend in LOCAL and not (models and models.has_llm(asked)):
+            yield next(key for key, llm in keys.items() if llm == asked), asked.model, asked.device
 
 
 def _loaded_later(config: FretConfig, models: Models | None) -> Iterator[tuple[str, str, str | None]]:

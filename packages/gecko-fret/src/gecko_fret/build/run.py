@@ -16,10 +16,10 @@ from gecko_fret.build.fingerprints import check_config, compare_steps, fingerpri
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.idle import idle_settings
 from gecko_fret.build.local import run_local
-from gecko_fret.build.needs import check_models
+from gecko_fret.build.needs import check_llms, check_models
 from gecko_fret.build.parts import BuildParts, is_part
 from gecko_fret.build.report import write_report
-from gecko_fret.build.served import check_served
+from gecko_fret.build.served import check_served, scorers
 from gecko_fret.build.summary import FretSummary
 from gecko_fret.steps import STEPS, BuildContext, PartStep, Step, WholeStep
 
@@ -76,6 +76,7 @@ class Build:
             _log.warning("%s", line)
         for step in STEPS:
             step.check_corpus(self.context)
+        check_llms(config, self.context.models)
         wanted = fingerprints(self.context)
         previous = self.workspace.read_manifest() or {"stages": {}}
         stages, changed = compare_steps(config, previous["stages"], wanted, model_contents(self.context))
@@ -149,8 +150,9 @@ class Build:
 
     def _model_record(self) -> dict[str, Any]:
         models, config = self.context.models, self.context.config
+        judges = scorers(config) or config.enrich.prompt
         return {
-            "llm": {"name": config.llm.model, "hash": models.llm_fingerprint(config.llm)},
+            "llm": {"name": config.llm.model, "hash": models.llm_fingerprint(config.llm)} if judges else None,
             "generators": [
                 {"name": llm.model, "hash": models.llm_fingerprint(llm), "weight": llm.weight} for llm in config.writers
             ],

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from gecko_core.errors import ConfigError
 from gecko_fret.build.report import ReportSection, as_text
 from gecko_fret.config import FretConfig, LLMConfig
-from gecko_fret.judges import JUDGES
+from gecko_fret.judges import JUDGES, ask_llm
 from gecko_fret.judges.yes_no import YesNo, YesNoBlock
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.models import Models
@@ -66,11 +66,7 @@ def run_llms(config: FretConfig) -> str:
 
 
 def _served(config: FretConfig, models: Models) -> list[tuple[LLMConfig, Capabilities]]:
-    sections: list[LLMConfig] = []
-    for section in (*scorers(config), *writers(config)):
-        if section not in sections:
-            sections.append(section)
-    known = [(section, models.capabilities(section)) for section in sections]
+    known = [(section, models.capabilities(section)) for section in asked_llms(config)]
     return [(section, can) for section, can in known if can is not None]
 
 
@@ -78,14 +74,18 @@ def _tables(config: FretConfig, served: Sequence[tuple[LLMConfig, Capabilities]]
     return "\n\n".join(as_text(_table(config, section, can)) for section, can in served) or None
 
 
+def asked_llms(config: FretConfig) -> list[LLMConfig]:
+    """The LLMs that judge, enrich or write, each once; none where queries and judges need none."""
+    sections: list[LLMConfig] = []
+    for section in (*scorers(config), *([config.llm] if config.enrich.prompt else []), *config.writers):
+        if section not in sections:
+            sections.append(section)
+    return sections
+
+
 def scorers(config: FretConfig) -> list[LLMConfig]:
     """The LLM that judges, where one is asked."""
-    return [config.llm] if any(JUDGES[name].uses_llm for name in config.score.all_judges if name in JUDGES) else []
-
-
-def writers(config: FretConfig) -> list[LLMConfig]:
-    """The LLMs that write, where one is asked."""
-    return config.writers if "llm" in config.generate.sources else []
+    return [config.llm] if ask_llm(config.score.all_judges) else []
 
 
 def problems(config: FretConfig, section: LLMConfig, can: Capabilities) -> Iterator[str]:
@@ -101,7 +101,7 @@ def problems(config: FretConfig, section: LLMConfig, can: Capabilities) -> Itera
                 yield f"judge {name} needs {_needs(name)}, which the {can.api} API of this server does not give"
         if config.score.mode == "joint" and not can.echo:
             yield "score.mode joint needs log-probabilities of the prompt; use auto"
-    if section in writers(config):
+    if section in config.writers:
         if config.generate.grounds and not can.echo:
             yield "generate.keep grounded and generate.min_grounding need log-probabilities of the prompt"
         if config.generate.keep == "best" and not can.logprobs:

@@ -32,6 +32,7 @@ _BLOCKS = (
 _CELLS = ("button", "optgroup", "option", "select", "td", "textarea", "th")
 _GAPS = dict.fromkeys(_BLOCKS, "\n\n") | dict.fromkeys(_CELLS, " ")
 _HIDDEN = ("script", "style", "nav", "footer", "noscript", "template", "svg", "title")
+_PAGE_ENDS = re.compile(r"</html\s*>", re.IGNORECASE)
 _KEPT_SPACE = "\0"  # of preformatted text; no page holds this character
 
 
@@ -125,7 +126,8 @@ def html_sections(text: str) -> list[Section]:
     """
     parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
-        page = html.document_fromstring(text.encode(), parser=parser)
+        # libxml2 stops at the tag; to a browser what follows is still the page.
+        page = html.document_fromstring(_PAGE_ENDS.sub("", text).encode(), parser=parser)
     except etree.ParserError:  # nothing but white space and comments
         return []
     fatal = next((entry for entry in parser.error_log if entry.type_name == "ERR_RESOURCE_LIMIT"), None)

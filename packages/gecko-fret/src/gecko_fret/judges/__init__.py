@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gecko_fret.judges.base import Batch, Judge, JudgeSetup, Pair, PromptedPair
 from gecko_fret.judges.bm25 import Bm25
 from gecko_fret.judges.cross_encoder import CrossEncoderJudge
@@ -27,6 +29,12 @@ JUDGES: dict[str, type[Judge]] = {
     )
 }
 
+
+def ask_llm(judges: Iterable[str]) -> bool:
+    """Whether any of these judges asks the LLM; names that are none do not count."""
+    return any(JUDGES[name].uses_llm for name in judges if name in JUDGES)
+
+
 __all__ = [
     "JUDGES",
     "Batch",
@@ -42,4 +50,5 @@ __all__ = [
     "RelevanceClassification",
     "Similarity",
     "YesNo",
+    "ask_llm",
 ]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gecko_core.errors import BackendError
 from gecko_fret.config import PAPER_JUDGES, ScoreConfig
-from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair
+from gecko_fret.judges import JUDGES, Batch, Judge, JudgeSetup, Pair, ask_llm
 from gecko_fret.judges.joint import joint_prompt
 from gecko_fret.models import llm_settings
 from gecko_fret.prompting import load_prompts
@@ -141,8 +141,7 @@ def judging_fingerprint(build: BuildContext) -> list[Any]:
         score.model_dump(include={"prompt", "passage_tokens", "query_tokens"})
         | {"mode": "joint" if joint else "separate"},
         load_prompts(score.prompt).hash,
-        llm_settings(config.llm),
-        models.llm_fingerprint(config.llm),
+        *([llm_settings(config.llm), models.llm_fingerprint(config.llm)] if ask_llm(score.all_judges) else []),
         *further,
         *([["without", missing]] if missing else []),
         *([["blocks"]] if score.blocks else []),

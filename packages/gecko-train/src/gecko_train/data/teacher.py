@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CHUNK = {"cpu": 128}  # texts that are encoded at a time, between two words about progress; 2,048 elsewhere
 _PART, _SECONDS = 8_192, 30.0  # texts, and time, after which a part is written: what a killed process loses, at most
-_CURE = "make room and start the same command again: what is there is not computed again"
+_CURE = "make room, or name another folder in teacher_cache, and start again: what is there is not computed again"
 
 
 class TeacherVectors:

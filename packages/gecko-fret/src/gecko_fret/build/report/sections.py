@@ -31,7 +31,7 @@ def made_from(data: ReportData) -> Iterable[ReportSection]:
     rows: list[Sequence[Any]] = [
         ("corpus", f"{corpus['name']}, {corpus['passages']} passages, sha256 {corpus['sha256'][:12]}"),
         *(("query writer", f"{g['name']} ({g['hash'][:26]})") for g in models["generators"]),
-        ("scorer", f"{models['llm']['name']} ({models['llm']['hash'][:26]})"),
+        *(("scorer", f"{g['name']} ({g['hash'][:26]})") for g in [models["llm"]] if g),
         ("embedder", f"{models['embedder']['name']} ({models['embedder']['hash'][:12]})"),
         ("candidates per query", config["retrieve"]["candidates"]),
         ("round trip", f"seed in the top {top_k}" if top_k else "off"),
