@@ -3,7 +3,8 @@
     GECKO_DATA_DIR=... uv run python experiments/widths.py --work /tmp/widths
 
 Documents are stored as float32, int8 (one byte a component) or binary (one bit a component); queries stay float32, as
-a search service has them. An int8 code is read as the value it stands for, a bit as +1 or -1.
+a search service has them. An int8 code is read as the value it stands for, a bit as +1 or -1. The page keeps what
+docs/results/widths.json has of other models.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def main() -> None:
             found[set_name] = measured(given, model, judged, dims)
             whole = lab.mean(found[set_name][cell(model.dim, "float32")])
             print(Path(name).name, judged.name, f"{model.dim} dims, float32: {whole}", flush=True)
-        raw["models"][name] = found
+        raw["models"][Path(name).name] = {"ndcg_at_10": found, "made": lab.described("torch", "transformers")}
+    if not given.no_publish:
+        before = lab.earlier(lab.RESULTS / "widths.json", raw, {"models", "sets", "dims"}, of="models")
+        raw["models"] = before | raw["models"]
     lab.publish("widths", report(raw), raw, given, plot(raw))
 
 
@@ -131,12 +135,12 @@ def report(raw: dict[str, Any]) -> list[str]:
     lines = [
         "# Widths and precisions",
         "",
-        f"{lab.described('torch', 'transformers')}. `experiments/widths.py`: documents stored at each width and "
-        "precision, queries in float32, exact search. nDCG@10 in percent; `kept`: the mean over the sets of the share "
-        "of what the widest vectors in float32 reach.",
+        "`experiments/widths.py`: documents stored at each width and precision, queries in float32, exact search. "
+        "nDCG@10 in percent; `kept`: the mean over the sets of the share of what the widest vectors in float32 reach.",
         "",
     ]
-    for name, found in raw["models"].items():
+    for name, of_model in raw["models"].items():
+        found = of_model["ndcg_at_10"]
         rows: list[list[object]] = [
             [dim, precision, size(dim, precision),
              *(lab.mean(of[cell(dim, precision)]) for of in found.values()),
@@ -144,8 +148,8 @@ def report(raw: dict[str, Any]) -> list[str]:
             for dim in dims_of(found)
             for precision in PRECISIONS
         ]  # fmt: skip
-        lines += [f"## {Path(name).name}", ""]
-        lines += [*lab.table(["dims", "precision", "bytes", *found, "kept"], rows), ""]
+        lines += [f"## {name}", "", *lab.table(["dims", "precision", "bytes", *found, "kept"], rows), ""]
+        lines += [f"{of_model['made']}.", ""]
     return [*lines, "![Quality against bytes](widths.png)"]
 
 
@@ -155,12 +159,13 @@ def plot(raw: dict[str, Any]) -> Any:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for (name, found), style in zip(raw["models"].items(), ("-", "--", ":", "-."), strict=False):
+    for (name, of_model), style in zip(raw["models"].items(), ("-", "--", ":", "-."), strict=False):
+        found = of_model["ndcg_at_10"]
         for precision, colour in zip(PRECISIONS, ("tab:blue", "tab:orange", "tab:green"), strict=True):
             dims = dims_of(found)
             x = [size(dim, precision) for dim in dims]
             y = [kept_share(found, cell(dim, precision)) for dim in dims]
-            axes.plot(x, y, style, marker="o", color=colour, label=f"{Path(name).name}, {precision}")
+            axes.plot(x, y, style, marker="o", color=colour, label=f"{name}, {precision}")
             for dim, a, b in zip(dims, x, y, strict=True):
                 axes.annotate(str(dim), (a, b), fontsize=7, xytext=(3, -9), textcoords="offset points")
     axes.set_xscale("log", base=2)
