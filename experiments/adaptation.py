@@ -76,6 +76,7 @@ SMALL = {
     "others": 16,
     "candidates": 4,
     "steps": 2,
+    "batch": 0.5,
     "items": 12,
     "dims": [384, 64],
     "variants": ["written both", "all blocks", "corpus pairs"],
@@ -221,7 +222,7 @@ def trained(given: argparse.Namespace, judged: lab.Judged, variant: str, seed: i
         stage["objective"]["block"] = {"weight": 1.0, "targets": "teacher"}
     return lab.finetuned(
         out, given.student, stage, clock, name=variant, seed=seed, dims=given.dims, corpus=titled,
-        batch_size=given.batch * BATCH[way], max_steps=given.steps, learning_rate=given.rate,
+        batch_size=round(given.batch * BATCH[way]), max_steps=given.steps, learning_rate=given.rate,
         frozen_layers=FROZEN if way == "frozen" else 0,
     )  # fmt: skip
 

@@ -71,7 +71,7 @@ def parsed(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argpars
     """
     given = parser.parse_args()
     if given.small:
-        for name, value in {"sets": [f"{DOCS}-300"], "queries": 20, "no_publish": True, **small}.items():
+        for name, value in {"sets": [f"{DOCS}-120"], "queries": 20, "no_publish": True, **small}.items():
             setattr(given, name, value)
     return given
 
@@ -99,7 +99,7 @@ def earlier(path: Path, raw: Mapping[str, Any], free: Iterable[str] = (), of: st
 def judged_set(name: str, queries: int = 0) -> Judged:
     """A BEIR folder, or ``python-docs``: titles as queries, and the interpreter's documentation without them.
 
-    ``python-docs-300`` has so many of its passages, of each its first words: it is what the smallest runs take.
+    ``python-docs-120`` has so many of its passages, of each its first words: it is what the smallest runs take.
 
     Args:
         name: folder.
