@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_nowhere_to_keep_it(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     assert isinstance(choices(), Choices)
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(probe.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     probe._choices.cache_clear()
     assert isinstance(choices(), Choices)
 

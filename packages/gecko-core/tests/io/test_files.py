@@ -10,6 +10,7 @@ import pytest
 from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.io import (
     AppendedLines,
+    cache_folder,
     file_hash,
     files,
     is_leftover,
@@ -25,6 +26,21 @@ from gecko_core.io import (
     write_text,
 )
 from gecko_core.io.leftovers import temporary_name
+
+
+def test_where_what_can_be_computed_again_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("gecko-x") == tmp_path / "gecko-x"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder("gecko-x") == tmp_path / "home" / ".cache" / "gecko-x"
+
+    def none(*_):
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(files.Path, "home", none)
+    with pytest.raises(DataError, match="no home folder to keep gecko-x's files in; set XDG_CACHE_HOME"):
+        cache_folder("gecko-x")
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

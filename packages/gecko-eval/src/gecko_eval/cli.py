@@ -87,6 +87,7 @@ def run_command(
     """Evaluate a model. Exit code 0: all tasks scored; 1: some failed; 2: nothing was scored, or bad input."""
     with exit_on_error(debug):
         _prepare(offline)
+        from gecko_core.io import cache_folder
         from gecko_eval.baselines import load_model
         from gecko_eval.mteb.entries import entries_for
         from gecko_eval.mteb.run import run_tasks
@@ -117,7 +118,7 @@ def run_command(
         chosen_dims = _check_dims(embedder, dims, task_string)
         out = out or Path("runs/eval") / f"{embedder.label}-{embedder.key[:8]}"
         _say(_describe(embedder, chosen_dims, len(entries)))
-        folder = None if no_cache else cache or Path.home() / ".cache" / "gecko-eval"
+        folder = None if no_cache else cache or cache_folder("gecko-eval")
         how: dict[str, Any] = {"cache_folder": folder, "overwrite": overwrite, "rankings": rankings}
         results = run_tasks(embedder, entries, chosen_dims, out, **how, say=_say, complain=_complain)
         _close([results["tasks"][entry.name] for entry in entries], out)

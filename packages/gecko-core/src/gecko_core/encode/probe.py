@@ -27,8 +27,8 @@ from torch.nn import functional
 from gecko_core.devices import has_fast_bf16
 from gecko_core.encode.attention import two_products
 from gecko_core.encode.products import OneDnnProduct, onednn_has_products
-from gecko_core.errors import ConfigError, GeckoError
-from gecko_core.io import read_json, write_json
+from gecko_core.errors import ConfigError, DataError, GeckoError
+from gecko_core.io import cache_folder, read_json, write_json
 
 CHOICES = ("auto", "torch", "explain")
 #: The usual ways: most keys for which attention is two products, by dtype.
@@ -235,8 +235,8 @@ def _path(threads: int) -> Path | None:
     what = [_FORMAT, processor(), _cpuinfo("flags"), torch.__version__, threads, os.environ.get("ONEDNN_MAX_CPU_ISA")]
     name = f"compute-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko" / name
-    except RuntimeError:  # no home
+        return cache_folder("gecko") / name
+    except DataError:  # no home
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gecko_core.io.files import (
     AppendedLines,
+    cache_folder,
     file_hash,
     flush,
     locked,
@@ -64,6 +65,7 @@ __all__ = [
     "apply_override",
     "below_data_dir",
     "bring_back",
+    "cache_folder",
     "count_rows",
     "describe_error",
     "dump_settings",

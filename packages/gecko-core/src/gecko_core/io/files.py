@@ -309,6 +309,18 @@ def read_json(
     return value
 
 
+def cache_folder(name: str) -> Path:
+    """Where what can be computed again is kept for the user: ``$XDG_CACHE_HOME/name``, else ``~/.cache/name``.
+
+    Raises:
+        DataError: there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / name
+    except RuntimeError:
+        raise DataError(f"there is no home folder to keep {name}'s files in; set XDG_CACHE_HOME") from None
+
+
 def file_hash(path: str | Path) -> str:
     """sha256 of a file's bytes, in hexadecimal digits.
 

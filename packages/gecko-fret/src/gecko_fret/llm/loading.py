@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gecko_core.errors import DataError, ModelError, first_line
 from gecko_core.folder import Resolved, resolve
-from gecko_core.io import whole_folder
+from gecko_core.io import cache_folder, whole_folder
 
 if TYPE_CHECKING:
     import torch
@@ -154,10 +153,7 @@ def _unpacked(model: str, resolved: Resolved, dtype: Unpacked, cache: str | Path
         return None
     from transformers import __version__
 
-    try:
-        root = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gecko-fret" / "models"
-    except RuntimeError:
-        raise DataError("there is no home folder to keep an unpacked model in; set XDG_CACHE_HOME") from None
+    root = (Path(cache) / "gecko-fret" if cache else cache_folder("gecko-fret")) / "models"
     kind = "" if dtype == "bfloat16" else f"-{dtype}"
     return root / f"{Path(model).stem}-{model_content(model)[:12]}-transformers-{__version__}{kind}"
 
