@@ -247,7 +247,7 @@ class Gecko(Network):
             ModelError: ``path`` holds something other than a model.
             DataError: it cannot be written.
         """
-        write_folder(self, Path(path), record, checked_dims(dims, self.dim) if dims else self.dims)
+        write_folder(self, Path(path), record, checked_dims(dims or self.dims, self.dim))
         return Path(path)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:

@@ -77,6 +77,9 @@ def test_an_index_of_files_that_are_there_is_followed(folder, tiny):
         ("config.json", {"hidden_act": 5}, "hidden_act"),
         ("config.json", {"hidden_activation": ["gelu"]}, "hidden_activation"),
         ("config.json", {"hidden_act": "no such function"}, "cannot be loaded"),
+        ("config.json", {"hidden_dropout_prob": float("nan")}, "hidden_dropout_prob is NaN"),
+        ("config.json", {"attention_probs_dropout_prob": 5}, "attention_probs_dropout_prob is 5, and a share"),
+        ("config.json", {"layer_norm_eps": float("nan")}, "layer_norm_eps is NaN"),
         ("config.json", {"attn_implementation": "somebody/kernel"}, "is code on the hub"),
     ],
 )
@@ -101,6 +104,17 @@ def test_json_of_other_types_is_one_line(folder, file, values, match):
 def test_other_json_is_one_line(folder, file, text):
     (folder / file).write_text(text)
     refused(folder, "fetch the model again|cannot be loaded")
+
+
+def test_a_tokenizer_without_a_token_for_what_it_does_not_know_is_refused(folder):
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    model = tokenizer["model"]
+    tokenizer["model"] = {"type": "WordPiece", "unk_token": "[NONE]", "continuing_subword_prefix": "##",
+                          "max_input_chars_per_word": 100, "vocab": model["vocab"]}  # fmt: skip
+    path.write_text(json.dumps(tokenizer))
+    put(folder / "tokenizer_config.json", unk_token="[NONE]")
+    refused(folder, "cannot be loaded .*Missing")
 
 
 def test_a_projection_of_another_width_is_refused(backbone_folder, tmp_path):

@@ -32,17 +32,20 @@ def test_both_apis_are_read_into_one_form():
         None,
         {"message": 3},
         {"text": 5},
-        {"logprobs": {"tokens": ["a"], "token_logprobs": ["b"]}},
-        {"logprobs": "x"},
-        {"logprobs": {"token_logprobs": [math.nan]}},
-        {"logprobs": {"token_logprobs": [math.inf]}},
-        {"logprobs": {"top_logprobs": {"a": -1}}},
-        {"logprobs": {"top_logprobs": [{"a": math.nan}]}},
-        {"logprobs": {"top_logprobs": [{"a": "-1"}]}},
-        {"logprobs": {"tokens": [5]}},
-        {"logprobs": {"text_offset": ["0"]}},
-        {"logprobs": {"content": [{"token": "a", "logprob": math.nan}]}},
-        {"logprobs": {"content": [{"logprob": -1}]}},
+        {},
+        {"finish_reason": "stop"},
+        {"text": None, "message": None},
+        {"text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": ["b"]}},
+        {"text": "a", "logprobs": "x"},
+        {"text": "a", "logprobs": {"token_logprobs": [math.nan]}},
+        {"text": "a", "logprobs": {"token_logprobs": [math.inf]}},
+        {"text": "a", "logprobs": {"top_logprobs": {"a": -1}}},
+        {"text": "a", "logprobs": {"top_logprobs": [{"a": math.nan}]}},
+        {"text": "a", "logprobs": {"top_logprobs": [{"a": "-1"}]}},
+        {"text": "a", "logprobs": {"tokens": [5]}},
+        {"text": "a", "logprobs": {"text_offset": ["0"]}},
+        {"text": "a", "logprobs": {"content": [{"token": "a", "logprob": math.nan}]}},
+        {"text": "a", "logprobs": {"content": [{"logprob": -1}]}},
     ],
 )
 def test_another_form_is_of_no_use(choice):
@@ -95,7 +98,7 @@ def test_choices_beyond_those_asked_for_are_not_read():
     assert [choice.text for choice in read_choices({"choices": choices}, 2)] == ["a", "b"]
     with pytest.raises(Unusable, match="another form"):
         read_choices({"choices": choices}, 3)
-    assert len(read_choices({"choices": [{}] * 200}, 200)) == 200
+    assert len(read_choices({"choices": [{"text": "a"}] * 200}, 200)) == 200
     for choice in ({}, 1):
         with pytest.raises(Unusable, match=r"another form \(129 choices, asked for: 1\)"):
             read_choice({"choices": [choice] * 129})
@@ -139,7 +142,7 @@ def test_halves_of_characters_can_be_written():
 
 
 def test_missing_parts_are_empty():
-    assert read_choice({"choices": [{}]}) == Choice("", False, [], [], [], [])
+    assert read_choice({"choices": [{"text": ""}]}) == Choice("", False, [], [], [], [])
     assert read_choice({"choices": [{"message": {"content": None}, "logprobs": None}]}).text == ""
     assert read_choice({"choices": [{"message": {"content": [{"text": "a"}, {"text": "b"}]}}]}).text == "ab"
 

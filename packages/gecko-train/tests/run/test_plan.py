@@ -125,10 +125,13 @@ def test_a_start_model_that_is_not_there(recipe):
 def test_a_start_model_without_the_dims_that_are_asked_for(recipe):
     """Told without loading the model, which takes a while and, of the hub, a download."""
     recipe["student"] |= {"model": "all-minilm-l6-v2", "backbone": False, "dims": [385, 64]}
-    message = r"student\.dims: 385 is wider than the 384 of all-minilm-l6-v2; name at most that"
+    message = r"student\.dims: 385 is not the 384 of all-minilm-l6-v2, and the widest .* model's own: \[384, 64\]"
     with pytest.raises(ConfigError, match=message):
         shown(plan_recipe, recipe)
     with pytest.raises(ConfigError, match=message):
+        shown(plan_stage, recipe, "prefinetune")
+    recipe["student"]["dims"] = [256, 64]  # narrower ones would be saved as a model that cannot be opened
+    with pytest.raises(ConfigError, match=r"student\.dims: 256 is not the 384 .*: \[384, 256, 64\]"):
         shown(plan_stage, recipe, "prefinetune")
 
 

@@ -185,5 +185,6 @@ def test_a_set_overrides_the_objective():
 
 def test_dims_wider_than_the_model_are_one_line(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path / "model")
-    with pytest.raises(ConfigError, match=r"student\.dims: 64 is wider than the 32 of .*model; name at most that"):
+    message = r"student\.dims: 64 is not the 32 of .*model, and the widest must be the model's own: \[32, 16\]"
+    with pytest.raises(ConfigError, match=message):
         load_student(StudentConfig(model=str(tmp_path / "model"), dims=[64, 16]), "cpu")

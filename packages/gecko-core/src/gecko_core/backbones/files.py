@@ -7,6 +7,7 @@ fetched by name) is refused, or set by the caller in so many words.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ _CURE = "fetch the model again"
 _WEIGHT_FILE = re.compile(r"[\w.\-]+\.safetensors")
 _PLAIN_NAME = re.compile(r"[\w.\-]+")
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block)\.(\d+)\.")
+_SHARE = re.compile(r"dropout(?:_prob|_rate)?$|_pdrop$")
 _FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors names them
 _PICKLES = ("*.bin", "*.pt", "*.h5", "*.msgpack")
 
@@ -68,6 +70,16 @@ class BackboneConfig(ModelFile):
         ):
             raise ValueError(f"{str(name)[:40]!r} is no dtype of torch")
         return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_can_be_meant(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, float) and math.isnan(value):
+                raise ValueError(f"{str(key)[:40]} is NaN")
+            if _SHARE.search(str(key)) and isinstance(value, int | float) and not 0 <= value <= 1:
+                raise ValueError(f"{str(key)[:40]} is {value}, and a share of what is dropped lies between 0 and 1")
+        return values
 
     @model_validator(mode="after")
     def _heads_share(self) -> BackboneConfig:

@@ -182,7 +182,17 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None, *, as_published: 
             # Decoders seldom have one. Which token it is does not matter: the mask hides it.
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
         tokenizer(["a"])
+        check_unknown(tokenizer)
     return tokenizer
+
+
+def check_unknown(tokenizer: Any) -> None:
+    """Tokenise a letter that few vocabularies hold (Ugaritic's first).
+
+    Raises:
+        Exception: the tokenizer has no token for what it does not know, and would fail so at some user's text.
+    """
+    tokenizer(["\U00010380"])
 
 
 def gguf_options(gguf_file: str | None) -> dict[str, Any]:

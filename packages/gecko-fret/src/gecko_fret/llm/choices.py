@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gecko_fret.llm.answers import Unusable
 
@@ -101,6 +101,12 @@ class _ChoiceModel(_Model):
     message: _MessageModel | None = None
     finish_reason: str | None = None
     logprobs: _LogprobsModel | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> _ChoiceModel:
+        if self.text is None and self.message is None:
+            raise ValueError("neither text nor message")
+        return self
 
 
 class _AnswerModel(_Model):

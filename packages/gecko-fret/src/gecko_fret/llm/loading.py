@@ -33,7 +33,7 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from gecko_core.backbones import check_tokenizer_files
+    from gecko_core.backbones import check_tokenizer_files, check_unknown
 
     resolved = resolve(model)
     with suppress(DataError, OSError):  # no home, or one of somebody else: the file is read as it is
@@ -45,7 +45,11 @@ def load_tokenizer(model: str) -> Any:
     if resolved.path is not None:
         check_tokenizer_files(resolved.path)
     try:
-        return AutoTokenizer.from_pretrained(str(resolved.path or resolved.hub_id), trust_remote_code=False, **options)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(resolved.path or resolved.hub_id), trust_remote_code=False, **options
+        )
+        check_unknown(tokenizer)
+        return tokenizer
     except Exception as error:  # whatever a damaged folder makes of the library
         raise ModelError(
             f"model {model!r}: no tokenizer ({first_line(error)}); name a folder or hub id with one"

@@ -18,7 +18,7 @@ import numpy as np
 from gecko_core.errors import DataError
 from gecko_core.randomness import set_generator
 from gecko_train.config import BlocksConfig
-from gecko_train.data.rows import Document, TrainingRow
+from gecko_train.data.rows import Document, NoRowsError, TrainingRow
 from gecko_train.data.scores import likely_answers
 
 _SAMPLE = 256  # blocks that are planned beforehand, to know how many one pass over the queries takes
@@ -120,7 +120,7 @@ class BlockSet:
             candidates.extend(own)
             scores.extend(own.values())
         if not lengths:
-            raise DataError(f"training set {self.name}: no rows; a set needs at least one")
+            raise NoRowsError(self.name)
         self._offsets = np.concatenate([[0], np.cumsum(lengths)])
         self._candidates = np.array(candidates, dtype=np.int64)
         self._scores = np.array(scores, dtype=np.float32)

@@ -144,6 +144,19 @@ class TrainingRow:
         return self.query is None or text != text_id(self.query)
 
 
+class NoRowsError(DataError):
+    """A training set without a row.
+
+    Args:
+        name: of the set.
+        where: what it was read from, where that is known.
+        cure: what may be the reason, and helps.
+    """
+
+    def __init__(self, name: str, where: str | None = None, cure: str = "a set needs at least one"):
+        super().__init__(f"training set {name}: no rows{'' if where is None else f' in {where}'}; {cure}")
+
+
 class RowSet:
     """A named, immutable set of training rows in an Arrow table, in memory or memory-mapped from a file.
 
@@ -153,7 +166,7 @@ class RowSet:
 
     def __init__(self, name: str, table: pa.Table, mapped: mmap.mmap | None = None):
         if table.num_rows == 0:
-            raise DataError(f"training set {name}: no rows; a set needs at least one")
+            raise NoRowsError(name)
         self.name = name
         self._table = table
         self._mapped = mapped  # the file behind the table

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from gecko_core.errors import DataError
 from gecko_core.randomness import set_generator
 from gecko_train.data.mixture import distinct
-from gecko_train.data.rows import TrainingRow
+from gecko_train.data.rows import NoRowsError, TrainingRow
 
 _KEPT = 4  # batches whose rows are kept for `rows`
 
@@ -100,7 +99,7 @@ class StreamedSet:
             row = next(self._iterator, None)
             if row is None:
                 if self._read_rows == self._pass_began:
-                    raise DataError(f"training set {self.name}: no rows; a set needs at least one")
+                    raise NoRowsError(self.name)
                 whole_set = self._read_rows - self._pass_began
                 self._pass_began, self._iterator = self._read_rows, self._read()
                 self._passes += 1

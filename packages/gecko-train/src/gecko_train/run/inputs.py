@@ -67,19 +67,21 @@ def check_student(student: StudentConfig) -> None:
 
 
 def check_width(student: StudentConfig, width: int) -> None:
-    """Check that a start model has the dims that are asked for.
+    """Check that the widest of the dims that are asked for is the start model's own.
 
     Args:
         student: the section of the recipe.
         width: of the model's embeddings.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: it is not.
     """
-    if student.dims[0] > width:
+    if student.dims[0] != width:
+        smaller = [dim for dim in student.dims if dim < width]
         raise ConfigError(
-            f"student.dims: {student.dims[0]} is wider than the {width} of {student.model}; name at most that, "
-            "or start from a backbone (student.backbone: true), which gets a projection"
+            f"student.dims: {student.dims[0]} is not the {width} of {student.model}, and the widest must be the "
+            f"model's own: {[width, *smaller]}; or start from a backbone (student.backbone: true), which gets a "
+            "projection"
         )
 
 

@@ -101,6 +101,9 @@ def test_a_label_for_each_document_of_a_list(read_records):
     assert read_records("pairs", [record | {"labels": [0, 0, 0]}]) == []
     with pytest.raises(DataError, match="row 1: 2 values in 'labels' for 3 documents"):
         read_records("pairs", [record | {"labels": [1, 0]}])
+    for key, values in (("labels", [1, None, 0]), ("score", [None, None, None])):
+        with pytest.raises(DataError, match=f"row 1: (value 1 of )?'{key}' is empty, .* fill it in"):
+            read_records("pairs", [{"query": "q", "answer": ["a", "b", "c"], key: values}])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_fret.corpus import Corpus, Passage
 from gecko_train.config import SetConfig
 from gecko_train.data.sources.base import SourceContext
@@ -34,6 +34,11 @@ def test_passages_and_shorter_texts():
     assert [row.query for row in rows(kinds=["passages"])] == [passage.text for passage in CORPUS]
     assert "Short one." in [row.query for row in rows(min_words=2)]
     assert len(rows(kinds=["sentences", "passages"])) == 5
+
+
+def test_a_corpus_of_short_texts_alone_is_told_with_the_cure():
+    with pytest.raises(DataError, match=r"set simcse: no rows in the run's corpus; .*options\.min_words .*: lower"):
+        rows(min_words=50)
 
 
 def test_it_needs_a_corpus():

@@ -82,6 +82,11 @@ def _one_label(record: Record, settings: Settings) -> Record:
             f"{record.where}: {len(labels)} values in {name_of(record, key)} for {len(documents)} documents"
         )
     flags = [is_positive(record._replace(fields={key: label}), settings) for label in labels]
+    if None in flags:
+        raise DataError(
+            f"{record.where}: value {flags.index(None) + 1} of {name_of(record, key)} is empty, so whether its "
+            "document is a positive is not known; fill it in or leave the document out"
+        )
     fields = {name: value for name, value in record.fields.items() if name != key and name not in POSITIVE_FIELDS}
     parted: dict[bool | None, list[dict[str, str | None]]] = {True: [], False: []}
     for document, flag in zip(documents, flags, strict=True):

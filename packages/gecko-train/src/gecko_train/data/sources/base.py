@@ -95,12 +95,14 @@ class Source(ABC):
         needs_path: whether a set of this source must name a ``path``.
         run_input: what a set without a path reads of the run: its ``corpus``, its ``fret`` folder, or nothing.
         not_streamed: why its rows cannot be read one after the other while training; empty where they can.
+        cure: what helps where a set has no rows.
     """
 
     options: ClassVar[type[Section] | None] = None
     needs_path: ClassVar[bool] = True
     run_input: ClassVar[Literal["corpus", "fret"] | None] = None
     not_streamed: str = ""
+    cure: str = "a set needs at least one"
 
     def check(self, config: SetConfig) -> None:
         """Check, before anything is read, what the recipe says of a set.

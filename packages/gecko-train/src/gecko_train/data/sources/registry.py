@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError
 from gecko_train.config import SetConfig
 from gecko_train.data.adapters.registry import ADAPTERS
 from gecko_train.data.apart import SetApart
 from gecko_train.data.blocks import BlockSet
-from gecko_train.data.rows import RowSet, TrainingRow
+from gecko_train.data.rows import NoRowsError, RowSet, TrainingRow
 from gecko_train.data.sources.arrow import Arrow
 from gecko_train.data.sources.base import Source, SourceContext
 from gecko_train.data.sources.beir import Beir
@@ -85,8 +85,12 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
     of_the_run = config.path is None and source.run_input is not None
     apart = None if of_the_run or context.apart is None else SetApart(context.apart.texts)
     context = replace(context, apart=apart)
+    empty = NoRowsError(name, config.path or f"the run's {source.run_input}", source.cure)
     if config.blocks is not None or not config.stream:
-        loaded = (source.load if config.blocks is None else source.blocks)(config, context, name)
+        try:
+            loaded = (source.load if config.blocks is None else source.blocks)(config, context, name)
+        except NoRowsError:
+            raise empty from None
         note = apart.note(name) if apart is not None else None
         if note:
             _log.warning("%s", note)
@@ -97,5 +101,5 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
 
     # A path or column that is wrong shows now, not in the middle of training; and so does a set without rows.
     if next(read(), None) is None:
-        raise DataError(f"training set {name}: no rows; a set needs at least one")
+        raise empty
     return StreamedSet(name, read, config.rows or 1, seed=context.seed, window=config.shuffle_rows)

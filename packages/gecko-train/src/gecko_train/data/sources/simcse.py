@@ -38,6 +38,7 @@ class Simcse(Source):
     needs_path = False
     run_input = "corpus"
     not_streamed = "draws no texts twice, for which it looks at all of them"
+    cure = "texts of fewer words than options.min_words are left out: lower it, or take whole passages (options.kinds)"
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``; one text a row."""
