@@ -24,8 +24,8 @@ def check_fret(config: FretConfig) -> None:
         ModelError: a model or a library that is not there.
     """
     check_config(config)
-    check_llms(config)
-    check_models(config)
+    for key, model, device in (*_llms(config, None), *_loaded_later(config, None)):
+        _check(key, model, device)
 
 
 def models_of(config: FretConfig) -> Iterator[tuple[str, str]]:
@@ -35,18 +35,15 @@ def models_of(config: FretConfig) -> Iterator[tuple[str, str]]:
 
 
 def check_llms(config: FretConfig, models: Models | None = None) -> None:
-    """Check the LLMs that a build runs itself, of those that it asks.
+    """Make sure that the LLMs are there which a build asks and runs itself, before their weights are looked at.
 
-    Args:
-        config: the build's configuration.
-        models: the build's models; a ready-made LLM needs no check.
+    Devices do not matter yet: a build that is finished may be looked at on any machine.
 
     Raises:
-        ConfigError: a device that this machine has not.
-        ModelError: a model that is not there, and that the hub does not give.
+        ModelError: one is not there, and the hub does not give it.
     """
-    for key, model, device in _llms(config, models):
-        _check(key, model, device)
+    for key, model, _ in _llms(config, models):
+        _check(key, model, None)
 
 
 def check_models(config: FretConfig, models: Models | None = None) -> None:
