@@ -126,6 +126,18 @@ def test_a_setting_that_the_shell_has_cut_is_told_with_its_cure(capsys):
         run_typer(lambda **_: 0, "gecko-fret", whole)  # what is no list at all is for the settings to refuse
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(["run", "--out", ""], "--out"), (["run", "-m", ""], "-m"), (["--out="], "--out"), (["build", ""], "an argument")],
+)
+def test_an_empty_argument_is_not_the_current_folder(arguments, name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_typer(lambda **_: 0, "gecko-eval", arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {name} is empty")
+    run_typer(lambda **_: 0, "gecko-eval", ["run", "--task-string", ""])
+
+
 def test_a_home_is_expanded_behind_an_equals_sign_as_well(monkeypatch):
     """Shells expand ``--out ~/x`` but not ``--out=~/x``, which would make a folder that is called ``~``."""
     monkeypatch.setenv("HOME", "/home/ada")

@@ -83,6 +83,11 @@ def test_exit_codes_tell_some_from_all_failing(invoke, data_root):
         assert "nowhere" not in run.stdout
 
 
+def test_a_cache_that_would_not_be_used_is_refused(invoke, data_root):
+    done = invoke("run", "-m", "words", "-t", "toy", "--out", "o", "--no-cache", "--cache", "c", data=data_root)
+    assert (done.exit_code, "--cache has no effect beside --no-cache" in done.stderr) == (2, True)
+
+
 def test_one_broken_set_of_several_fails_alone(invoke, beir_folder):
     done = invoke("run", "-m", "words", "--data", "absent", beir_folder, "--out", "o", "--no-cache")
     assert done.exit_code == 1

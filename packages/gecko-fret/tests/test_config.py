@@ -35,6 +35,13 @@ def test_what_is_left_open_follows_the_fusion_and_what_the_backend_can():
     assert parse_config(filled.model_dump(mode="json")) == filled
 
 
+def test_the_round_trip_is_no_deeper_than_the_candidates():
+    shallow = {"retrieve": {"candidates": 3}, "mine": {"fuse": "rrf"}}
+    assert parse_config(shallow).retrieve.seed_top_k == 3
+    with pytest.raises(ConfigError, match=r"seed_top_k \(4\) is above .*\(3\); lower it, or set it to null"):
+        parse_config({"retrieve": {"candidates": 3, "seed_top_k": 4}})
+
+
 def test_file_and_overrides(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("generate: {seeds: 5}\nseed: 3\n")

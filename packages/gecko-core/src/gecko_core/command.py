@@ -15,6 +15,8 @@ from gecko_core.threads import choose_waiting
 
 __all__ = ["run_command", "run_typer", "with_homes"]
 
+_WITHOUT_VALUE = re.compile(r"--[a-z][a-z-]*=")
+_MAY_BE_EMPTY = ("--task", "--task-string")
 _HOME = re.compile(r"(--[a-z][a-z-]*=)(~.*)", re.DOTALL)
 
 
@@ -67,6 +69,7 @@ def run_typer(app: Any, name: str, arguments: Sequence[str] | None = None) -> No
     given = with_homes(arguments)
 
     def command() -> Any:
+        _refuse_empty(given)
         _refuse_torn_settings(given)
         try:
             return app(args=given, prog_name=name, standalone_mode=False)
@@ -85,6 +88,19 @@ def run_typer(app: Any, name: str, arguments: Sequence[str] | None = None) -> No
     code = run_command(command, given)
     if code:
         raise SystemExit(code)
+
+
+def _refuse_empty(given: Sequence[str]) -> None:
+    """Tell of an empty argument: as a path it would be the current folder.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for place, argument in enumerate(given):
+        before = given[place - 1] if place and given[place - 1].startswith("-") else ""
+        if (argument == "" or _WITHOUT_VALUE.fullmatch(argument)) and before not in _MAY_BE_EMPTY:
+            name = argument.rstrip("=") or before or "an argument"
+            raise ConfigError(f"{name} is empty, like a variable of the shell that is not set; give it a value")
 
 
 def _refuse_torn_settings(given: Sequence[str]) -> None:

@@ -28,6 +28,16 @@ from gecko_core.io import (
 from gecko_core.io.leftovers import temporary_name
 
 
+def test_a_lock_that_is_alone_in_its_folder_goes_with_its_holder(tmp_path):
+    busy = ConfigError("busy")
+    with pytest.raises(ConfigError, match="refused"), locked(tmp_path / ".lock", busy):
+        raise ConfigError("refused")
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / ".lock", busy):
+        (tmp_path / "work").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "work"]
+
+
 def test_where_what_can_be_computed_again_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder("gecko-x") == tmp_path / "gecko-x"

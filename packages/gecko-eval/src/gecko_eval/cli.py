@@ -94,6 +94,8 @@ def run_command(
 
         if fields is None and (field_weights, field_queries) != ("published", "answered"):
             raise ConfigError("--field-weights and --field-queries are about --fields, which is not given")
+        if no_cache:
+            _refuse({"--cache": cache}, "has no effect beside --no-cache; leave one of them out")
         given = {"--corpus": corpus, "--task-string": task_string != _TASK_STRING, "--symmetric": symmetric}
         if not data:
             _refuse(given, "is about --data; tasks and folders have prompts of their own")

@@ -114,6 +114,14 @@ def test_a_finished_task_is_not_run_again(embedder, word_model, data_root, tmp_p
     assert word_model.texts_encoded > encoded
 
 
+def test_what_mteb_cannot_compute_is_left_out(embedder, data_root, tmp_path):
+    """Its nAUCs of so few queries are NaN, which is no JSON."""
+    run_tasks(embedder, entries_for(["toy"], data_root), [64], tmp_path / "out", say=lambda _: None)
+    text = (tmp_path / "out" / "results.json").read_text()
+    assert "ndcg_at_10" in text
+    assert "NaN" not in text
+
+
 def test_results_of_other_weights_are_not_overwritten(embedder, make_word_model, data_root, tmp_path):
     entries = entries_for(["similar"], data_root)
     run_tasks(embedder, entries, [64], tmp_path / "out", say=lambda _: None)

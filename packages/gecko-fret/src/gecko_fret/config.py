@@ -247,7 +247,8 @@ class RetrieveConfig(Section):
     def _round_trip_fits(self) -> RetrieveConfig:
         if isinstance(self.seed_top_k, int) and self.seed_top_k > self.candidates:
             raise ValueError(
-                f"retrieve.seed_top_k ({self.seed_top_k}) is above retrieve.candidates ({self.candidates})"
+                f"retrieve.seed_top_k ({self.seed_top_k}) is above retrieve.candidates ({self.candidates}); lower it, "
+                "or set it to null to keep all queries"
             )
         return self
 
@@ -454,7 +455,7 @@ class FretConfig(Section):
         if self.score.calibrate is None:
             self.score = self.score.model_copy(update={"calibrate": not paper})
         if self.retrieve.seed_top_k == "auto":
-            filled = self.retrieve.model_dump() | {"seed_top_k": 4 if paper else None}
+            filled = self.retrieve.model_dump() | {"seed_top_k": min(4, self.retrieve.candidates) if paper else None}
             self.retrieve = RetrieveConfig.model_validate(filled)
         if self.generate.neighbourhoods is None and paper:
             self.generate = self.generate.model_copy(update={"neighbourhoods": 1})

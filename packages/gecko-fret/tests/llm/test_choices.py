@@ -4,7 +4,15 @@ import pytest
 from pydantic import ValidationError
 
 from gecko_fret.llm.answers import Unusable
-from gecko_fret.llm.choices import Choice, _AnswerModel, read_choice, read_choices, without_thinking
+from gecko_fret.llm.choices import (
+    Choice,
+    _AnswerModel,
+    alternatives_of_first_word,
+    alternatives_of_next_token,
+    read_choice,
+    read_choices,
+    without_thinking,
+)
 
 
 def tokens(*words):
@@ -133,6 +141,18 @@ def test_of_many_errors_the_first_alone_is_kept(choice):
 def test_lists_longer_than_any_answer_are_refused(logprobs, said):
     with pytest.raises(Unusable, match=f"another form .*{said}"):
         read_choice({"choices": [{"logprobs": logprobs}]})
+
+
+@pytest.mark.parametrize("read", [alternatives_of_next_token, alternatives_of_first_word])
+def test_alternatives_that_are_all_impossible_are_of_no_use(read):
+    def answer(*values):
+        tops = [{"token": name, "logprob": value} for name, value in zip(("yes", "no"), values, strict=True)]
+        content = [{"token": "yes", "logprob": values[0], "top_logprobs": tops}]
+        return {"choices": [{"message": {"content": "yes"}, "logprobs": {"content": content}}]}
+
+    assert read(answer(-13.0, -1e308)) == {"yes": -13.0, "no": -1e308}
+    with pytest.raises(Unusable, match=r"-1e\+308 for the likeliest token"):
+        read(answer(-1e308, -1e308))
 
 
 def test_halves_of_characters_can_be_written():

@@ -35,6 +35,8 @@ _OS_ERROR = re.compile(r"os error (\d+)|[Cc]ode: (\d+)")
 def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
     """Hold the lock file ``path`` for this process alone; the lock ends with the process, however that ends.
 
+    The file stays, unless its folder holds nothing else: a command that was refused leaves no trace of itself.
+
     Args:
         path: the lock file; its folder must exist.
         busy: what to raise where another process holds it.
@@ -57,6 +59,9 @@ def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError), os.scandir(path.parent) as entries:
+            if all(entry.name == path.name for entry in entries):
+                path.unlink(missing_ok=True)
         lock.release()
 
 

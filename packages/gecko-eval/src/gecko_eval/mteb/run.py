@@ -301,14 +301,15 @@ def _load(entry: Entry) -> Any:
 
 
 def _without_bulk(scores: Any) -> Any:
-    """The scores of mteb without predictions and per-experiment lists."""
-    keep = {"hf_subset", "main_score"}
+    """The scores of mteb without predictions, per-experiment lists and what it could not compute (NaN is no JSON)."""
     return {
-        split: [
-            {key: value for key, value in row.items() if key in keep or isinstance(value, (int, float))} for row in rows
-        ]
+        split: [{key: value for key, value in row.items() if _is_kept(key, value)} for row in rows]
         for split, rows in scores.items()
     }
+
+
+def _is_kept(key: str, value: Any) -> bool:
+    return key in ("hf_subset", "main_score") or (isinstance(value, (int, float)) and math.isfinite(value))
 
 
 def _quiet() -> None:

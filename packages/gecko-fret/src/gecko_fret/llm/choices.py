@@ -15,6 +15,7 @@ from gecko_fret.llm.answers import Unusable
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
 _CLOSE = re.compile(r"</(think|thinking|thought|reasoning)>")
 _ROUNDING = 1e-3  # so far above 0 may be what is certain, where a server computes in few bits
+_LEAST_LIKELIEST = -30.0  # of a million tokens with equal probabilities each has -14
 _MOST_CHOICES = 128  # of an answer, where fewer were asked for: OpenAI gives no more
 _MOST_TOKENS = 2**20  # of an answer with its prompt: above the window of any model
 _MOST_ALTERNATIVES = 1024  # of one token; 20 are asked for
@@ -199,7 +200,7 @@ def alternatives_of_next_token(answer: Mapping[str, Any]) -> Mapping[str, float]
     tops = read_choice(answer).tops
     if not tops or not tops[0]:
         raise Unusable("no log-probabilities of the answer")
-    return tops[0]
+    return _possible(tops[0])
 
 
 def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]:
@@ -211,8 +212,20 @@ def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]
     choice = without_thinking(read_choice(answer))
     for token, tops in zip(choice.tokens, choice.tops, strict=False):
         if token.strip() and tops:
-            return tops
+            return _possible(tops)
     raise Unusable("no log-probabilities of the answer")
+
+
+def _possible(tops: Mapping[str, float]) -> Mapping[str, float]:
+    """The alternatives, one of which is likely at all: with any vocabulary the likeliest token is.
+
+    Raises:
+        Unusable: none is; their probabilities would say nothing of one against the other.
+    """
+    highest = max(tops.values())
+    if highest < _LEAST_LIKELIEST:
+        raise Unusable(f"a log-probability of {highest:g} for the likeliest token, which no vocabulary gives")
+    return tops
 
 
 def check_logprobs(choice: Choice) -> None:
