@@ -82,7 +82,10 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
     ("arguments", "message"),
     [
         (["build", "--set", "mine.k=1"], "--set 'mine.k=1': unknown key 'mine.k'"),
-        (["build", "--set", "retrieve.candidates=2", "--set", "mine.fuse=rrf"], "retrieve.seed_top_k (4) is above"),
+        (
+            ["build", "--set", "retrieve.candidates=2", "--set", "retrieve.seed_top_k=4"],
+            "retrieve.seed_top_k (4) is above",
+        ),
         (["build", "--corpus", "absent.jsonl"], "absent.jsonl: no such corpus"),
         (["build", "--llm", "no-such-model", "--corpus", "there.jsonl", "--set", "mine.fuse=rrf"], "no-such-model"),
         (["build", "--dry-run", "--like", "runs"], "runs: holds no finished build"),
