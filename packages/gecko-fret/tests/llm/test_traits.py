@@ -47,16 +47,22 @@ def test_the_packaged_llm_shares_its_prefix_in_both_dtypes(smollm2):
     assert not rounded.minds_gaps("", 400)
 
 
-def test_logits_that_are_scaled_after_the_output_layer_are_refused(random_model, monkeypatch):
-    model = random_model("llama")
-    assert traits.head_is_whole(decoder_of(model), model)
-    forward = model.forward
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_that_are_scaled_after_the_output_layer_are_refused(random_model, monkeypatch, dtype):
+    model = random_model("llama").to(dtype)
+    model.lm_head.weight.data *= 100  # logits as large as those of trained models
+    decoder, forward = decoder_of(model), model.forward
 
-    def doubled(*args, **options):
-        output = forward(*args, **options)
-        output.logits = output.logits * 2
-        return output
+    def scaled(factor):
+        def changed(*args, **options):
+            output = forward(*args, **options)
+            output.logits = output.logits * factor
+            return output
 
-    monkeypatch.setattr(model, "forward", doubled)
+        monkeypatch.setattr(model, "forward", changed)
+
+    scaled(1.0 if dtype == torch.float32 else 1.01)  # releases of PyTorch round products in bf16 differently
+    assert traits.head_is_whole(decoder, model)
+    scaled(1.2)
     with pytest.raises(ModelError, match="LLM 'tiny': its logits are not its output layer's; use the vllm or openai"):
         decoder_of(model)
