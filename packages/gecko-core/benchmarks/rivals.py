@@ -1,6 +1,6 @@
 """gecko-core on a CPU against the fastest ways of sentence-transformers: ONNX Runtime, OpenVINO; fp32, bf16, int8.
 
-    uv run python packages/gecko-core/benchmarks/rivals.py --work W --onnx PYTHON --openvino PYTHON [--write]
+    uv run python packages/gecko-core/benchmarks/rivals.py --work W --onnx PYTHON --openvino PYTHON [--write [NAME]]
 
 The two rivals come from environments of their own:
 
@@ -9,7 +9,8 @@ The two rivals come from environments of their own:
 
 Every way is a process of its own that stays; for each distribution of lengths they encode the same texts in turn, for
 some rounds. Figures are medians of the rounds' ratios to sentence-transformers in fp32. Cosines are against it, too.
-Texts of an exact length are words of one token. `--write` writes results/rivals.md.
+Texts of an exact length are words of one token. A way that this processor cannot go is left out. `--write` writes
+results/rivals.md, or another page of that name for another machine.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ WAYS = {
 LENGTHS = ("16", "64", "170", "256", "512")
 LONGEST = 512  # tokens of a text, for all
 TOKENS = 12_000  # about so many of each distribution
-RESULTS = Path(__file__).parent / "results" / "rivals.md"
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
@@ -58,7 +59,7 @@ def main() -> int:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--tokens", type=int, default=TOKENS)
     arguments.add_argument("--model", default="all-minilm-l6-v2")
-    arguments.add_argument("--write", action="store_true")
+    arguments.add_argument("--write", nargs="?", const="rivals", metavar="NAME")
     arguments.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.worker:
@@ -68,8 +69,8 @@ def main() -> int:
     page = measured(options)
     print(page)
     if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(page + "\n", encoding="utf-8")
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{options.write}.md").write_text(page + "\n", encoding="utf-8")
     return 0
 
 
@@ -81,10 +82,14 @@ def measured(options: argparse.Namespace) -> str:
     ways = {name: (pythons[where], kind) for name, (where, kind) in WAYS.items() if pythons[where]}
     children: dict[str, Child] = {}
     for name, (python, kind) in ways.items():
-        children[name] = Child(str(python), kind, options)
+        try:
+            children[name] = Child(str(python), kind, options)
+        except ChildProcessError as error:
+            print(f"{name}: left out ({error})", file=sys.stderr, flush=True)
+            continue
         print(f"{name}: first vector after {children[name].started:.1f} s", file=sys.stderr, flush=True)
-    rates: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
-    cosines: dict[str, dict[str, float]] = {name: {} for name in ways}
+    rates: dict[str, dict[str, list[float]]] = {name: {} for name in children}
+    cosines: dict[str, dict[str, float]] = {name: {} for name in children}
     for what in texts:
         for number in range(options.rounds + 1):
             for name, child in children.items():
@@ -143,7 +148,7 @@ class Child:
         for line in self._process.stdout:
             if line.startswith(wanted):
                 return line.strip()
-        raise SystemExit(f"{self.out.stem}: the process ended with exit code {self._process.wait()}")
+        raise ChildProcessError(f"{self.out.stem}: the process ended with exit code {self._process.wait()}")
 
 
 def worker(kind: str, path: str, work: str) -> int:
@@ -202,7 +207,7 @@ def exported(library: str, form: str, path: str, work: Path) -> tuple[str, str]:
     plain = f"{library}/{'model.onnx' if library == 'onnx' else 'openvino_model.xml'}"
     file = {
         "onnx O3": "onnx/model_O3.onnx",
-        "onnx int8": "onnx/model_qint8_avx512_vnni.onnx",
+        "onnx int8": f"onnx/model_{'qint8_avx512_vnni' if has_vnni() else 'quint8_avx2'}.onnx",
         "openvino int8": "openvino/openvino_model_qint8_quantized.xml",
     }.get(f"{library} {form}", plain)
     if (folder / file).is_file():
@@ -217,7 +222,8 @@ def exported(library: str, form: str, path: str, work: Path) -> tuple[str, str]:
         if form == "O3":
             sentence_transformers.export_optimized_onnx_model(model, "O3", str(folder))
         elif library == "onnx":
-            sentence_transformers.export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(folder))
+            kind = "avx512_vnni" if has_vnni() else "avx2"
+            sentence_transformers.export_dynamic_quantized_onnx_model(model, kind, str(folder))  # type: ignore[arg-type]
         else:  # calibrated on texts of the benchmark's own kind
             texts = json.loads((work / "python-docs.json").read_text(encoding="utf-8"))
             data = work / "calibration"
@@ -229,6 +235,11 @@ def exported(library: str, form: str, path: str, work: Path) -> tuple[str, str]:
                 dataset_split="train", column_name="sentence",
             )  # fmt: skip
     return str(folder), file
+
+
+def has_vnni() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "avx512_vnni" in cpuinfo.read_text(encoding="utf-8")
 
 
 def distributions(options: argparse.Namespace) -> dict[str, list[str]]:

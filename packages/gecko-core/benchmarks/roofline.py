@@ -1,11 +1,12 @@
 """How much of a CPU's matrix products encoding reaches: FLOP/s of the whole model over those of its largest product.
 
-    uv run python packages/gecko-core/benchmarks/roofline.py [--write] [--compute torch]
+    uv run python packages/gecko-core/benchmarks/roofline.py [--write [NAME]] [--compute torch]
 
 The peak is the fastest of PyTorch's and oneDNN's product of 2,048 tokens with the model's largest weight, measured in
 the dtype of the products before every length. FLOPs are those of the linear layers and of attention, two for a
 multiplication and addition; padding, softmax, LayerNorm and the tokenizer count as none. `--compute torch` shows the
-modules as PyTorch runs them. `--write` writes results/roofline.md.
+modules as PyTorch runs them. `--write` writes results/roofline.md, or another page
+of that name for another machine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 LENGTHS = (16, 64, 170, 256, 512)
 TOKENS = 8_192
-RESULTS = Path(__file__).parent / "results" / "roofline.md"
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
@@ -32,14 +33,14 @@ def main() -> int:
     arguments.add_argument("--model", default="all-minilm-l6-v2", help="an encoder of BERT's kind")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--compute", choices=("auto", "torch"), default="auto")
-    arguments.add_argument("--write", action="store_true")
+    arguments.add_argument("--write", nargs="?", const="roofline", metavar="NAME")
     options = arguments.parse_args()
     os.environ["GECKO_COMPUTE"] = options.compute
     page = measured(options)
     print(page)
     if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(page + "\n", encoding="utf-8")
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{options.write}.md").write_text(page + "\n", encoding="utf-8")
     return 0
 
 
