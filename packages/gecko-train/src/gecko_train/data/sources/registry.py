@@ -85,7 +85,8 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
     of_the_run = config.path is None and source.run_input is not None
     apart = None if of_the_run or context.apart is None else SetApart(context.apart.texts)
     context = replace(context, apart=apart)
-    empty = NoRowsError(name, config.path or f"the run's {source.run_input}", source.cure)
+    where = config.path or (f"the run's {source.run_input}" if source.run_input else None)
+    empty = NoRowsError(name, where, source.cure)
     if config.blocks is not None or not config.stream:
         try:
             loaded = (source.load if config.blocks is None else source.blocks)(config, context, name)
