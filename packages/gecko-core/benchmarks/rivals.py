@@ -9,8 +9,9 @@ The two rivals come from environments of their own:
 
 Every way is a process of its own that stays; for each distribution of lengths they encode the same texts in turn, for
 some rounds. Figures are medians of the rounds' ratios to sentence-transformers in fp32. Cosines are against it, too.
-Texts of an exact length are words of one token. A way that this processor cannot go is left out. `--write` writes
-results/rivals.md, or another page of that name for another machine.
+Texts of an exact length are words of one token. gecko-core's int8 is left out where the processor has no
+instructions for it, and the page says so. `--write` writes results/rivals.md, or another page of that name for another
+machine.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ WAYS = {
     "gecko-core, default": ("own", "gecko auto"),
     "gecko-core, int8": ("own", "gecko int8"),
 }
+# Refused where the processor has no instructions for it; any other way that fails ends the run.
+MAY_BE_REFUSED = {"gecko-core, int8"}
 LENGTHS = ("16", "64", "170", "256", "512")
 LONGEST = 512  # tokens of a text, for all
 TOKENS = 12_000  # about so many of each distribution
@@ -81,10 +84,14 @@ def measured(options: argparse.Namespace) -> str:
     pythons = {"own": sys.executable, "onnx": options.onnx, "openvino": options.openvino}
     ways = {name: (pythons[where], kind) for name, (where, kind) in WAYS.items() if pythons[where]}
     children: dict[str, Child] = {}
+    refused: dict[str, str] = {}
     for name, (python, kind) in ways.items():
         try:
             children[name] = Child(str(python), kind, options)
         except ChildProcessError as error:
+            if name not in MAY_BE_REFUSED:
+                raise
+            refused[name] = str(error)
             print(f"{name}: left out ({error})", file=sys.stderr, flush=True)
             continue
         print(f"{name}: first vector after {children[name].started:.1f} s", file=sys.stderr, flush=True)
@@ -101,7 +108,7 @@ def measured(options: argparse.Namespace) -> str:
         done = ", ".join(f"{name} {statistics.median(rate[what]):.0f}" for name, rate in rates.items())
         print(f"{what}: {done} texts/s", file=sys.stderr, flush=True)
     processes = {name: (child.started, child.close()) for name, child in children.items()}
-    return report(options, texts, rates, cosines, processes)
+    return report(options, texts, rates, cosines, processes, refused)
 
 
 class Child:
@@ -294,7 +301,9 @@ def lowest_cosine(path: Path, reference: Path) -> float:
     return float((a * b).sum(axis=1).min())
 
 
-def report(options: argparse.Namespace, texts: Any, rates: Any, cosines: Any, processes: Any) -> str:
+def report(
+    options: argparse.Namespace, texts: Any, rates: Any, cosines: Any, processes: Any, refused: dict[str, str]
+) -> str:
     import importlib.metadata
 
     from gecko_core.encode.probe import processor
@@ -329,6 +338,8 @@ def report(options: argparse.Namespace, texts: Any, rates: Any, cosines: Any, pr
     lines += ["", "| | lowest cosine | peak MB | first vector after |", "|---|---:|---:|---:|"]
     for name, (started, peak) in processes.items():
         lines.append(f"| {name} | {min(cosines[name].values()):.5f} | {peak:.0f} | {started:.1f} s |")
+    if refused:
+        lines += ["", f"Left out: {'; '.join(f'{name} ({why})' for name, why in refused.items())}."]
     return "\n".join(lines)
 
 
