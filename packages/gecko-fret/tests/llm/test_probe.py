@@ -74,6 +74,33 @@ def test_fewer_alternatives_than_asked_for(found, server):
     assert (found().alternatives, found().echo) == (0, False)
 
 
+@pytest.mark.parametrize("place", [-1, 0, 1])
+@pytest.mark.parametrize("space", [" ", "Ġ", "▁"])
+def test_log_probabilities_beside_their_tokens_are_refused(found, server, monkeypatch, place, space):
+    """Such a server was believed, where it gave the first token a value as models with a start mark do."""
+    answer = server.answer
+
+    def shown(path, body):
+        status, content = answer(path, body)
+        if body.get("echo"):
+            words = body["prompt"].split()
+            values = [-8.0 if word == "house" else -0.5 for word in words]
+            shifted = [*values[max(-place, 0) :], *values[: max(-place, 0)]] if place < 0 else [-0.5] * place + values
+            content["choices"][0]["logprobs"] = {
+                "tokens": [f"{space}{word}" for word in words],
+                "token_logprobs": shifted[: len(words)],
+                "top_logprobs": [{word: -0.5} for word in words],
+            }
+        return status, content
+
+    monkeypatch.setattr(server, "answer", shown)
+    if not place:
+        assert found().echo
+        return
+    with pytest.raises(BackendError, match="one place beside their tokens; take a server"):
+        found(api="completions")
+
+
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_what_an_answer_lacks_is_asked_for_once_more(found, server, completions, chat, api):
     """One answer of null log-probabilities took them from the whole build."""

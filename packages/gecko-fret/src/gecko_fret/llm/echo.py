@@ -131,6 +131,15 @@ class EchoedPrompt:
         return [choice.logprobs[number] for number in inside], choice.offsets[-1] == len(text) + shift
 
 
+def plain_token(token: str) -> str:
+    """A token as text, whatever stands for its spaces.
+
+    Args:
+        token: as a server or a tokenizer shows it.
+    """
+    return token.translate(_SPACES).strip()
+
+
 def _tokens_read(answer: Mapping[str, Any]) -> int | None:
     """How many tokens the server says that it read; None where it does not say."""
     usage = answer.get("usage")
@@ -163,19 +172,14 @@ def _is_shown(shown: str, token: int, name: str) -> bool | None:
     """Whether a token is what is shown; None where servers show it in ways of their own."""
     if shown.startswith(_BY_ID):
         return shown == f"{_BY_ID}{token}"
-    if not _comparable(name) or not _plain(shown) or shown.startswith(_BYTES):
+    if not _comparable(name) or not plain_token(shown) or shown.startswith(_BYTES):
         return None
-    return _plain(shown) == _plain(name)
-
-
-def _plain(token: str) -> str:
-    """A token as text, whatever stands for its spaces."""
-    return token.translate(_SPACES).strip()
+    return plain_token(shown) == plain_token(name)
 
 
 def _comparable(token: str) -> bool:
     """Whether a token shows as something that all servers show alike: no white space, no part of a character."""
-    return bool(_plain(token)) and _plain(token).isascii() and not token.startswith((*_BYTES, _BY_ID))
+    return bool(plain_token(token)) and plain_token(token).isascii() and not token.startswith((*_BYTES, _BY_ID))
 
 
 def _stands_at(token: str, text: str, at: int) -> bool:

@@ -14,12 +14,19 @@ from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.choices import Choice, read_choice, without_thinking
 from gecko_fret.llm.client import ApiClient, Refused
 from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.echo import plain_token
 from gecko_fret.llm.protocol import JsonForm
 from gecko_fret.llm.schema import read_form, response_format
 
 _ALTERNATIVES = (20, 5)  # asked for in turn: what most servers allow at most, and the least limit known
 _RETRIES = 2  # a server that cannot be had at the start of a build is better mended than waited for
-_PROMPT = "Question: Is two more than one?\nAnswer: Yes\n\nQuestion: Is five more than four?\nAnswer:"
+# Any language model expects the words that come round again, and the odd one among them least of all.
+_ROUND, _ODD = "red blue green ", "house "
+_PROMPT = (
+    f"{_ROUND * 4}{_ODD}{_ROUND}\n\n"
+    "Question: Is two more than one?\nAnswer: Yes\n\nQuestion: Is five more than four?\nAnswer:"
+)
+_SHIFTED = 3.0  # so much likelier is the odd word than a word beside it only where values stand beside their tokens
 _MESSAGES = [
     {"role": "system", "content": "Answer with yes or no."},
     {"role": "user", "content": "Is five more than four?"},
@@ -56,6 +63,11 @@ async def _completions(client: ApiClient, config: LLMConfig) -> Capabilities:
     alone = [*({"logprobs": n} for n in _ALTERNATIVES), {}]
     choice, form = await _first(client, "completions", base, [*forms, *alone], config)
     can_echo = _echoes(choice)
+    if can_echo and _is_shifted(choice):
+        raise BackendError(
+            f"{client.url}: the log-probabilities of a prompt stand one place beside their tokens; take a server that "
+            "gives each token its own (or llm.api: chat)"
+        )
     if not can_echo and not choice.logprobs and choice.text.startswith(_PROMPT[:9]):
         # It echoes, but without log-probabilities: ask for those of the answer alone.
         choice, form = await _first(client, "completions", base, alone, config)
@@ -92,6 +104,17 @@ async def _chat(client: ApiClient, config: LLMConfig) -> Capabilities:
 def _echoes(choice: Choice) -> bool:
     """Whether the prompt's tokens are there with their log-probabilities; of an answer one token was asked for."""
     return len(choice.logprobs) > 2 and all(value is not None for value in choice.logprobs[1:])
+
+
+def _is_shifted(choice: Choice) -> bool:
+    """Whether the surprise of the odd word stands at a token beside it; where no tokens are shown nobody can tell."""
+    words = [plain_token(token) for token in choice.tokens]
+    if _ODD.strip() not in words:
+        return False
+    place = words.index(_ODD.strip())
+    beside = [value for value in choice.logprobs[max(place - 1, 0) : place + 2 : 2] if value is not None]
+    own = choice.logprobs[place] if place < len(choice.logprobs) else None
+    return own is not None and bool(beside) and own - min(beside) > _SHIFTED
 
 
 def _lacks(choice: Choice, form: Mapping[str, Any]) -> bool:
