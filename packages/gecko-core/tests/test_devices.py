@@ -58,3 +58,6 @@ def test_a_device_must_be_here():
     assert checked_device("cpu") == CPU
     with pytest.raises(ConfigError, match="'gpu7' is not a device"):
         checked_device("gpu7")
+    for wrong in (True, 1.5, ["cpu"]):
+        with pytest.raises(ConfigError, match=r"is not a device; use 'cpu', 'cuda:0'"):
+            checked_device(wrong)

@@ -156,3 +156,79 @@ def test_a_task_with_half_of_a_surrogate_pair(own):
     assert own.format_queries(["q"], "\udcff") == ["task: \ufffd | query: q"]
     with pytest.raises(DataError, match="task is int"):
         own.format_queries(["q"], 7)
+
+
+def test_similarity_and_truncate_take_what_search_takes(own):
+    a = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
+    expected = own.similarity(a, a)
+    assert np.array_equal(own.similarity(a, a[::-1]), expected[:, ::-1])
+    assert np.array_equal(own.truncate(np.flip(a, 0), 8), own.truncate(a, 8)[::-1])
+    grown = torch.from_numpy(a).requires_grad_()
+    for same in (a.tolist(), a.astype(">f4"), a * np.float32(1e-15), a.astype(np.float64) * 1e-140, grown):
+        assert abs(own.similarity(a, same) - expected).max() < 1e-6
+        assert abs(own.truncate(a, 8) - np.array(own.truncate(same, 8).tolist())).max() < 1e-6
+    assert isinstance(own.truncate(a.tolist(), 8), np.ndarray)
+    assert own.similarity(grown, a).requires_grad
+    assert own.similarity(a[0], a).shape == (3,)
+    with pytest.raises(ConfigError, match="from 1 to 32"):
+        own.truncate(a.tolist(), 33)
+    with pytest.raises(ConfigError, match="b must have two dimensions"):
+        own.similarity(a, a[None])
+
+
+def test_similarity_and_truncate_refuse_what_search_refuses(own):
+    good, bad = np.ones((2, 32), dtype=np.float32), np.ones((2, 32))
+    for wrong, message in (
+        (np.nan, "is not finite"),
+        (np.inf, "is not finite"),
+        (1e20, "too long"),
+        (1e200, "too long"),
+    ):
+        bad[1, 3] = wrong
+        with pytest.raises(DataError, match=f"similarity: b: row 1 .*{message}"):
+            own.similarity(good, bad)
+        with pytest.raises(DataError, match=f"truncate: row 1 .*{message}"):
+            own.truncate(bad, 8)
+    assert not own.similarity(good, good * 0).any()
+    assert not own.truncate(good * 0, 8).any()
+
+
+def test_titles_are_any_iterable_as_texts_are(own):
+    expected = own.format_documents(["a", "b"], ["t", None])
+    assert own.format_documents(iter(["a", "b"]), iter(["t", None])) == expected
+    assert own.format_documents(["a", "b"], np.array(["t", ""])) == expected
+    assert own.encode_documents(["a", "b"], titles=iter(["t", None])).shape == (2, 32)
+    with pytest.raises(ConfigError, match="2 documents but 1 titles"):
+        own.format_documents(["a", "b"], iter(["t"]))
+    with pytest.raises(DataError, match="titles must come as a list of str, not as ndarray"):
+        own.format_documents(["a"], np.array("t"))
+
+
+def test_arguments_of_another_kind_are_told_in_one_line(own, tmp_path):
+    own.save_pretrained(tmp_path / "m")
+    for device in (True, 1.5, ["cpu"]):
+        with pytest.raises(ConfigError, match="is not a device; use 'cpu'"):
+            Gecko.from_pretrained(tmp_path / "m", device=device)
+    for devices in (5, 0, "cpu"):
+        with pytest.raises(ConfigError, match="devices must be a list such as"):
+            own.encode(["a gecko"], devices=devices)
+    for encode in (own.encode, own.encode_queries, own.encode_documents):
+        with pytest.raises(
+            DataError, match=r"must come as a list of str, not as ndarray; wrap the single \w+ in \[ \]"
+        ):
+            encode(np.array("alpha"))
+        with pytest.raises(ConfigError, match="progress must be True, False or"):
+            encode(["a gecko"], progress="yes")
+
+
+def test_whole_numbers_of_numpy(backbone_folder, tmp_path):
+    numbers = {"dims": np.array([16, 8]), "max_seq_length": np.int64(20), "seed": np.int64(3)}
+    model = Gecko.from_backbone(backbone_folder("bert"), device="cpu", dtype="float32", **numbers)
+    assert model.dims == (16, 8)
+    folder = model.save_pretrained(tmp_path / "m", dims=np.array([16]))
+    again = Gecko.from_pretrained(folder, device="cpu", dtype="float32", truncate_dim=np.int64(8))
+    assert (again.dims, again.max_seq_length) == ((16,), 20)
+    assert again.encode_stream(["a gecko"], tmp_path / "x.npy", window=np.int64(2), truncate_dim=np.int64(8)) == 1
+    for wrong in ((True,), (8.0,), (np.float64(8),), (), 8):
+        with pytest.raises(ConfigError, match="dims must be positive whole numbers"):
+            Gecko.from_backbone(backbone_folder("bert"), dims=wrong)

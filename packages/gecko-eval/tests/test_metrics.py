@@ -70,6 +70,8 @@ def test_short_rankings_and_known_values():
 
 
 def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="ranking 1 has a document more than once"):
+        ranking_metrics([["a", "b"], ["a", "a", "b"]], [{"a": 1}, {"a": 1}])
     with pytest.raises(ValueError, match="1 rankings but 2"):
         ranking_metrics([["a"]], [{}, {}])
 

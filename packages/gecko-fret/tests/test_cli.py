@@ -88,6 +88,7 @@ def test_settings_come_from_the_file_then_from_set_then_from_flags(faked, tmp_pa
         ),
         (["build", "--corpus", "absent.jsonl"], "absent.jsonl: no such corpus"),
         (["build", "--llm", "no-such-model", "--corpus", "there.jsonl", "--set", "mine.fuse=rrf"], "no-such-model"),
+        (["build", "--dry-run", "--corpus", "there.jsonl", "--out", "."], ".: holds files but no manifest.json"),
         (["build", "--dry-run", "--like", "runs"], "runs: holds no finished build"),
         (["build", "--corpus", ""], "the corpus has an empty name"),
         (["build", "--corpus", "2024"], "2024: no such corpus"),

@@ -38,7 +38,7 @@ def checked_device(device: str | torch.device | None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         checked = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ConfigError(f"{device!r} is not a device; use 'cpu', 'cuda:0' and the like") from None
     if checked.type == "cuda" and (checked.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"{device}: this machine has {torch.cuda.device_count()} CUDA devices")

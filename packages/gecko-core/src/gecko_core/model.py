@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from gecko_core.backbones.base import DEFAULT_MAX_LENGTH, Adapter, hidden_size
 from gecko_core.backbones.loading import load_backbone, load_tokenizer
 from gecko_core.devices import as_dtype, checked_device
 from gecko_core.encode.batches import encode_windows
 from gecko_core.encode.identity import model_identity
-from gecko_core.encode.pool import EncoderPool
+from gecko_core.encode.pool import EncoderPool, device_names
 from gecko_core.encode.precision import check_int8
 from gecko_core.encode.quantization import (
     Precision,
     Ranges,
-    check_floats,
     check_precision,
     check_truncate_dim,
     checked_dims,
@@ -40,6 +38,7 @@ from gecko_core.head import Dense, projection
 from gecko_core.network import Network
 from gecko_core.numbers import is_whole
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
+from gecko_core.vectors import unit_vectors
 
 if TYPE_CHECKING:
     from gecko_core.encode.rows import Row
@@ -103,9 +102,9 @@ class Gecko(Network):
     ) -> None:
         super().__init__(backbone, adapter, head, tokenizer.pad_token_id or 0)
         self.tokenizer = tokenizer
-        self.dims = checked_dims(dims or (self.dim,), self.dim)
+        self.dims = checked_dims((self.dim,) if dims is None else dims, self.dim)
         limit = adapter.max_length(backbone.config)
-        wanted = max_seq_length or DEFAULT_MAX_LENGTH
+        wanted = int(max_seq_length or DEFAULT_MAX_LENGTH)
         self.max_seq_length = min(wanted, limit) if limit else wanted
         self.prompt_style: PromptStyle = prompt_style
         self.prompts = dict(prompts or {})
@@ -216,13 +215,13 @@ class Gecko(Network):
         layout = read_layout(folder) if (folder / "modules.json").is_file() else Layout(transformer=folder)
         backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype), resolved.gguf_file)
         width = hidden_size(backbone.config)
-        largest = checked_dims(dims)[0]
+        widths = checked_dims(dims)
         model = cls(
             backbone,
             adapter,
             load_tokenizer(layout.transformer, resolved.gguf_file),
-            head=[] if largest == width else [projection(width, largest, seed).to(dtype=as_dtype(dtype))],
-            dims=dims,
+            head=[] if widths[0] == width else [projection(width, widths[0], int(seed)).to(dtype=as_dtype(dtype))],
+            dims=widths,
             max_seq_length=max_seq_length or layout.max_seq_length,
             do_lower_case=layout.do_lower_case,
             base_model=resolved.name if resolved.path is None else resolved.path.name,
@@ -247,7 +246,7 @@ class Gecko(Network):
             ModelError: ``path`` holds something other than a model.
             DataError: it cannot be written.
         """
-        write_folder(self, Path(path), record, checked_dims(dims or self.dims, self.dim))
+        write_folder(self, Path(path), record, checked_dims(self.dims if dims is None else dims, self.dim))
         return Path(path)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -274,11 +273,9 @@ class Gecko(Network):
         checked = checked_texts(texts, "document")
         if titles is not None:
             check_list(titles, "title")
-        if titles is not None and len(titles) != len(checked):
-            raise ConfigError(
-                f"{len(checked)} documents but {len(titles)} titles; give one (or None) for each document"
-            )
-        named = titles if titles is not None else [None] * len(checked)
+        named = list(titles) if titles is not None else [None] * len(checked)
+        if len(named) != len(checked):
+            raise ConfigError(f"{len(checked)} documents but {len(named)} titles; give one (or None) for each document")
         checked_titles = checked_texts([title or "" for title in named], "title")
         if self.prompt_style == "plain":
             prefix = self.prompts.get("document", "")
@@ -335,8 +332,9 @@ class Gecko(Network):
         check_truncate_dim(width, self.dim)
         ranges = self._ranges(width or self.dim) if precision == "int8" else None
         options["truncate_dim"] = width
-        if devices:
-            with EncoderPool(self, devices) as pool:
+        names = [] if devices is None else device_names(devices)
+        if names:
+            with EncoderPool(self, names) as pool:
                 vectors = torch.from_numpy(pool.encode(prompted, **options))
         else:
             windows = list(encode_windows(self, prompted, **options))
@@ -396,16 +394,21 @@ class Gecko(Network):
     def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Any:
         """Cosine similarities of (n, d) and (m, d) -> (n, m), of the kind of ``a``.
 
+        Rows of zeros have no direction; their similarities are 0.
+
         Raises:
             ConfigError: int8 or packed binary embeddings, whose numbers are no components of a vector; or two widths.
+            DataError: a row that is not finite, or whose norm is above fp32's range; its number is named.
         """
-        left, right = (torch.as_tensor(check_floats(x, "similarity")).float() for x in (a, b))
+        left, right = unit_vectors(a, "similarity: a"), unit_vectors(b, "similarity: b")
+        if right.ndim > 2:
+            raise ConfigError(f"similarity: b must have two dimensions, (m, d), not {tuple(right.shape)}")
         if left.shape[-1] != right.shape[-1]:
             raise ConfigError(
                 f"vectors of {left.shape[-1]} components have no similarity to those of {right.shape[-1]}"
             )
-        scores = normalize(left, dim=-1) @ normalize(right.to(left.device), dim=-1).T
-        return scores if isinstance(a, Tensor) else scores.cpu().numpy()
+        scores = left @ right.to(left.device).T
+        return scores if isinstance(a, Tensor) else scores.detach().cpu().numpy()
 
     def identity(self) -> str:
         """What decides the vectors, as one hash; see :func:`gecko_core.encode.model_identity`."""
@@ -416,11 +419,10 @@ class Gecko(Network):
 
         Raises:
             ConfigError: int8 or packed binary embeddings, or a width that they do not have.
+            DataError: a row that is not finite, or whose norm is above fp32's range; its number is named.
         """
-        check_floats(embeddings, "truncate")
-        check_truncate_dim(dim, embeddings.shape[-1])
-        cut = normalize(torch.as_tensor(embeddings)[..., :dim].float(), dim=-1)
-        return cut if isinstance(embeddings, Tensor) else cut.cpu().numpy()
+        cut = unit_vectors(embeddings, "truncate", dim)
+        return cut if isinstance(embeddings, Tensor) else cut.detach().cpu().numpy()
 
 
 def _replaced(texts: Sequence[str], enriched: Mapping[str, str] | None, what: str) -> Sequence[str]:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from gecko_core.devices import checked_device
-from gecko_core.encode.quantization import check_floats
-from gecko_core.errors import ConfigError, DataError
+from gecko_core.errors import ConfigError
 from gecko_core.numbers import is_whole
+from gecko_core.vectors import checked_matrix
 
 __all__ = ["BLOCK", "Hits", "TopK", "top_k"]
 
@@ -103,8 +103,8 @@ class TopK:
         if not is_whole(k, 1, _MOST):
             raise ConfigError(f"k must be a positive whole number of at most {_MOST:,}, not {k!r}")
         self.k, self.seen = int(k), 0
-        self._queries = _matrix(queries, "queries", device if device is None else checked_device(device))
-        self._lengths = _lengths(self._queries, "queries", 0)
+        where = device if device is None else checked_device(device)
+        self._queries, self._lengths = checked_matrix(queries, "queries", device=where)
         self._exclude = None if exclude is None else _integers(exclude, "exclude")
         if self._exclude is not None:
             self._exclude = self._exclude.reshape(len(self._exclude), -1)
@@ -117,13 +117,13 @@ class TopK:
     @torch.inference_mode()
     def add(self, documents: Vectors) -> None:
         """Take the next documents (n, D): rows ``seen`` to ``seen + n - 1``."""
-        vectors = _matrix(documents, "documents", self._queries.device)
+        vectors, lengths = checked_matrix(documents, "documents", first=self.seen, device=self._queries.device)
         if vectors.shape[1] != self._queries.shape[1]:
             raise ConfigError(f"queries have {self._queries.shape[1]} components, documents {vectors.shape[1]}")
         if self._ties is not None and len(self._ties) < self.seen + len(vectors):
             raise ConfigError(f"ties has {len(self._ties)} values for at least {self.seen + len(vectors)} documents")
         if len(vectors):
-            longest = _lengths(vectors, "documents", self.seen).max()
+            longest = lengths.max()
             for first in range(0, len(self._queries), _QUERIES):
                 queries, columns = self._promising(slice(first, first + _QUERIES), vectors, longest)
                 self._merge(queries, columns + self.seen, _products(self._queries, queries, vectors, columns))
@@ -184,32 +184,6 @@ def _products(left: Tensor, rows: Tensor, right: Tensor, columns: Tensor) -> np.
         a, b = left[rows[part]].cpu().numpy(), right[columns[part]].cpu().numpy()
         products[part] = np.multiply(a, b, dtype=np.float64).sum(axis=1)
     return products
-
-
-def _matrix(vectors: Vectors, what: str, device: str | torch.device | None) -> Tensor:
-    check_floats(vectors, what)
-    if not isinstance(vectors, Tensor):
-        # A copy where it is a memory map: torch does not take read-only pages.
-        vectors = torch.from_numpy(np.require(vectors, dtype=np.float32, requirements=["C", "W"]))
-    if vectors.ndim != 2:
-        raise ConfigError(f"{what} must have two dimensions, (n, D), not {tuple(vectors.shape)}")
-    return vectors.detach().to(device=device, dtype=torch.float32)
-
-
-def _lengths(vectors: Tensor, what: str, first: int) -> Tensor:  # (n, D) -> (n,)
-    """Euclidean norms; they tell whether all components are finite, without another pass over them.
-
-    Raises:
-        DataError: a row that is not finite, or is too long for fp32; ``first`` is the number of the first row.
-    """
-    lengths = torch.linalg.vector_norm(vectors, dim=1)
-    unbounded = ~torch.isfinite(lengths)
-    if bool(unbounded.any()):
-        row = int(unbounded.nonzero()[0])
-        if bool(torch.isfinite(vectors[row]).all()):
-            raise DataError(f"{what}: row {first + row} is too long for float32; scale the vectors down")
-        raise DataError(f"{what}: row {first + row} is not finite; encode it again or drop it")
-    return lengths
 
 
 def _integers(values: Vectors, what: str) -> np.ndarray:

@@ -6,6 +6,7 @@ import threading
 from multiprocessing.connection import Connection
 
 import pytest
+import torch
 
 from gecko_core.encode.pool import EncoderPool
 from gecko_core.errors import BackendError, ConfigError
@@ -125,3 +126,14 @@ def test_bad_devices(tiny):
         EncoderPool(tiny, ["cuda:99"])
     with pytest.raises(ConfigError, match="not running"):
         EncoderPool(tiny, ["cpu"]).encode(["a"])
+
+
+def test_devices_are_a_list_of_this_machines(tiny):
+    assert EncoderPool(tiny, iter(["cpu", torch.device("cpu"), None])).devices[:2] == ["cpu", "cpu"]
+    for wrong in (5, True, "cpu", b"cpu"):
+        with pytest.raises(ConfigError, match=r"devices must be a list such as \['cuda:0', 'cuda:1'\]"):
+            EncoderPool(tiny, wrong)
+    with pytest.raises(ConfigError, match="devices is empty"):
+        EncoderPool(tiny, iter([]))
+    with pytest.raises(ConfigError, match="True is not a device"):
+        EncoderPool(tiny, ["cpu", True])

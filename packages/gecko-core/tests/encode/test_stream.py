@@ -312,3 +312,17 @@ def test_no_two_rows_of_a_parquet_file_have_one_id(tiny, tmp_path):
 def test_windows_are_bounded(tiny, tmp_path, window):
     with pytest.raises(ConfigError, match=r"window must be 1 to 2,147,483,647 rows"):
         encode_stream(tiny, ["a gecko"], tmp_path / "o.npy", window=window)
+
+
+def test_places_that_cannot_be(tiny, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for name in ("x" * 300, "x" * 250, "x\0y", "a/x"):
+        with pytest.raises(DataError, match="cannot be written"):
+            tiny.encode_stream(["a gecko"], tmp_path / f"{name}.npy")
+
+
+def test_a_refused_progress_leaves_nothing(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="progress must be True, False or"):
+        tiny.encode_stream(["a gecko"], tmp_path / "x.npy", progress="yes")
+    assert list(tmp_path.iterdir()) == []

@@ -27,6 +27,10 @@ def test_what_iterates_over_something_else_than_texts_is_refused(texts):
     for no_texts in (None, 5, True):
         with pytest.raises(DataError, match=f"querys must come as a list of str, not as {type(no_texts).__name__}"):
             check_list(no_texts, "query")
+    for single in (np.array("text"), list, str):
+        with pytest.raises(DataError, match=f"querys must come as a list of str, not as {type(single).__name__}"):
+            check_list(single, "query")
+    check_list(np.array(["text"]))
     check_list({"a": "text"}.values())
     check_list(iter(["text"]))
 
@@ -81,8 +85,10 @@ def test_max_length():
     assert checked_max_length(None, 64) == 64
     assert checked_max_length(16, 64) == 16
     assert checked_max_length(128, 64) == 64
-    with pytest.raises(ConfigError, match="max_length"):
-        checked_max_length(0, 64)
+    assert type(checked_max_length(np.int64(16), 64)) is int
+    for wrong in (0, True, 2.0):
+        with pytest.raises(ConfigError, match="max_length"):
+            checked_max_length(wrong, 64)
 
 
 def test_token_ids_equal_those_of_the_tokenizer(tiny, sentences):

@@ -63,3 +63,24 @@ def test_missing_package_names_the_cure(monkeypatch):
     monkeypatch.setitem(PACKAGED, "ghost", Packaged("no_such_module_here", "ghost-dist", "model"))
     with pytest.raises(ModelError, match="pip install ghost-dist"):
         resolve("ghost")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/" + "x" * 300])
+def test_names_that_are_too_long(name):
+    with pytest.raises(ModelError, match=r"x\.\.\.: cannot be looked for \(File name too long\)") as error:
+        resolve(name)
+    assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize("name", ["~\0", "~\ud800", "a\0b", "org\0/x"])
+def test_names_that_nothing_can_have(name):
+    with pytest.raises(ModelError, match=r"there is no user of that name|no such folder"):
+        resolve(name)
+
+
+def test_links_that_go_in_a_circle(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for name in ("a", "a/x"):
+        with pytest.raises(ModelError, match=r"no such folder|cannot be looked for"):
+            resolve(tmp_path / name)

@@ -11,7 +11,7 @@ from gecko_core import Gecko
 from gecko_core.backbones.decoder import DecoderAdapter
 from gecko_core.backbones.registry import ADAPTERS
 from gecko_core.backbones.t5 import T5Adapter
-from gecko_core.errors import ModelError
+from gecko_core.errors import DataError, ModelError
 
 TYPES = sorted(model_type for adapter in ADAPTERS for model_type in adapter.model_types)
 # Classes that transformers 4 can build a tokenizer from; "TokenizersBackend" is transformers 5 only.
@@ -222,3 +222,13 @@ def test_a_failure_leaves_the_earlier_model_whole(own, tmp_path, monkeypatch):
 def test_a_plain_model_keeps_the_prompts_it_came_with(minilm, tmp_path):
     assert load(minilm.save_pretrained(tmp_path / "m") / "config_sentence_transformers.json")["prompts"] == {}
     assert Gecko.from_pretrained(tmp_path / "m").prompt_style == "plain"
+
+
+def test_places_that_cannot_be(tiny, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for name in ("x" * 300, "x" * 250, "x\0y", "a/x"):
+        with pytest.raises(DataError, match="cannot be written"):
+            tiny.save_pretrained(tmp_path / name)
+    with pytest.raises(DataError, match="is a link"):
+        tiny.save_pretrained(tmp_path / "a")

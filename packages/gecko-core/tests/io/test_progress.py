@@ -1,6 +1,9 @@
 import io
 import sys
 
+import pytest
+
+from gecko_core.errors import ConfigError
 from gecko_core.io import progress
 from gecko_core.io.progress import Bars, Lines, Silent, format_seconds, make_progress
 
@@ -79,3 +82,9 @@ def test_durations_are_short_to_read():
         "1 h 0 min",
         "2 h 10 min",
     ]
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1, object(), Silent])
+def test_progress_of_another_kind_is_refused(wrong):
+    with pytest.raises(ConfigError, match=r"progress must be True, False or an object as gecko_core\.io\.Progress"):
+        make_progress(wrong)

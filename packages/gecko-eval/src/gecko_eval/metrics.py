@@ -26,7 +26,7 @@ def ranking_metrics(
         metric name -> float64 array, one entry per query. A query without a relevant document scores 0.
 
     Raises:
-        ValueError: the two sequences differ in length.
+        ValueError: the two sequences differ in length, or a ranking has a document twice.
     """
     n = len(rankings)
     if n != len(judgements):
@@ -34,6 +34,8 @@ def ranking_metrics(
     out = {metric: np.zeros(n) for metric in METRICS}
     discount = 1.0 / np.log2(np.arange(2, 12))
     for i, (ranked, judged) in enumerate(zip(rankings, judgements, strict=True)):
+        if len(set(ranked[:100])) < len(ranked[:100]):
+            raise ValueError(f"ranking {i} has a document more than once; keep the best place of each")
         grades = np.array([max(judged.get(d, 0), 0) for d in ranked[:100]], dtype=np.float64)
         relevant = np.sort(np.array([g for g in judged.values() if g > 0], dtype=np.float64))[::-1]
         if not len(relevant):

@@ -167,3 +167,9 @@ def test_the_table_as_a_file(tmp_path):
         float(rows["small"]["score_a"]) - float(rows["small"]["score_b"])
     )
     assert (rows["clear"]["low"], rows["clear"]["verdict"]) == ("", "no interval: run on different data")
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "1", 2**63])
+def test_impossible_seeds_are_refused(seed):
+    with pytest.raises(ConfigError, match="seed must be a whole number from 0"):
+        paired_bootstrap(np.arange(9.0), np.ones(9), samples=100, seed=seed)

@@ -56,6 +56,18 @@ def test_tables_of_every_prompt_are_side_by_side(tmp_path, corpus, make_models):
     assert measure_judges(config, tmp_path / "out", ["default", str(other)], **options) == sections
 
 
+def test_a_folder_of_another_measurement_is_left_alone(tmp_path, corpus, make_models):
+    """The message named --force, which this command does not have."""
+    options = {"corpus": corpus, "models": make_models()}
+    measure_judges(measuring_config(parse_config(SETTINGS), NAMES), tmp_path / "out", ["default"], **options)
+    other = measuring_config(parse_config(SETTINGS), NAMES[:2])
+    with pytest.raises(
+        ConfigError, match=r"default: holds another run: .* choose another output folder \(--out\)"
+    ) as caught:
+        measure_judges(other, tmp_path / "out", ["default"], **options)
+    assert "--force" not in str(caught.value)
+
+
 def test_a_stopped_measurement_gives_no_tables_and_goes_on(tmp_path, corpus, make_models):
     config = measuring_config(parse_config(SETTINGS), NAMES)
     options = {"corpus": corpus, "models": make_models()}

@@ -91,6 +91,15 @@ def test_positive_log_probabilities_are_refused(logprobs):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [0.6, 5.0, 1e30])
+def test_a_positive_one_among_negative_ones_is_more_than_rounding(value):
+    """It was taken for certainty: of `yes` at 5 and `no` at -1 all was given to `yes`."""
+    tops = [{"token": "yes", "logprob": value}, {"token": "no", "logprob": -1.0}]
+    content = [{"token": "no", "logprob": -1.0, "top_logprobs": tops}]
+    with pytest.raises(Unusable, match="they are 0 at most"):
+        read_choice({"choices": [{"message": {"content": "no"}, "logprobs": {"content": content}}]})
+
+
 def test_what_is_above_zero_by_rounding_is_certain():
     old = {"tokens": ["a", "b"], "token_logprobs": [None, 1e-3], "top_logprobs": [None, {"b": 1e-3}]}
     found = read_choice({"choices": [{"text": "ab", "logprobs": old}]})
@@ -165,6 +174,22 @@ def test_missing_parts_are_empty():
     assert read_choice({"choices": [{"text": ""}]}) == Choice("", False, [], [], [], [])
     assert read_choice({"choices": [{"message": {"content": None}, "logprobs": None}]}).text == ""
     assert read_choice({"choices": [{"message": {"content": [{"text": "a"}, {"text": "b"}]}}]}).text == "ab"
+
+
+@pytest.mark.parametrize(
+    "beside", [{}, {"refusal": None, "tool_calls": []}, {"refusal": "No."}, {"reasoning": "hm"}, {"tool_calls": [{}]}]
+)
+def test_a_message_that_ended_without_content_is_no_answer(beside):
+    """It was taken for an empty one. A refusal, a call or thinking is something in its place; so is what was cut."""
+    choice = {"finish_reason": "stop", "message": {"content": None, **beside}}
+    if any(beside.values()):
+        assert read_choice({"choices": [choice]}).text == ""
+    else:
+        with pytest.raises(Unusable, match="a message without content"):
+            read_choice({"choices": [choice]})
+    for reason in ("length", "content_filter"):
+        assert read_choice({"choices": [choice | {"finish_reason": reason}]}).text == ""
+    assert read_choice({"choices": [choice | {"message": {"content": ""}}]}).text == ""
 
 
 def test_thinking_beside_the_answer_is_noticed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,17 @@ _CHARACTERS = 1_000_000
 _LAST_WORDS = 5.0  # seconds for a process whose pipe is closed to end
 
 
+def device_names(devices: Iterable[str | torch.device]) -> list[str]:
+    """Return the names of devices, in their order.
+
+    Raises:
+        ConfigError: no list, or a device that this machine lacks.
+    """
+    if isinstance(devices, str | bytes) or not isinstance(devices, Iterable):
+        raise ConfigError(f"devices must be a list such as ['cuda:0', 'cuda:1'], not {devices!r}")
+    return [str(checked_device(device)) for device in devices]
+
+
 class EncoderPool:
     """Copies of a model on several devices; use as a context manager.
 
@@ -40,16 +51,14 @@ class EncoderPool:
         devices: such as ["cuda:0", "cuda:1"] or ["cpu"] * 4.
 
     Raises:
-        ConfigError: no devices, or one that this machine lacks.
+        ConfigError: no list, no devices, or one that this machine lacks.
     """
 
     def __init__(self, model: Gecko, devices: Sequence[str]) -> None:
-        if not devices:
-            raise ConfigError("devices is empty; name at least one, such as 'cpu' or 'cuda:0'")
-        for name in devices:
-            checked_device(name)
         self.model = model
-        self.devices = list(devices)
+        self.devices = device_names(devices)
+        if not self.devices:
+            raise ConfigError("devices is empty; name at least one, such as 'cpu' or 'cuda:0'")
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> EncoderPool:

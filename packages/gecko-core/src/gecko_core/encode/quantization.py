@@ -9,19 +9,20 @@ binary indexes and usearch's ``b1`` take). Both as in sentence-transformers' ``q
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from gecko_core.errors import ConfigError, DataError, ModelError
+from gecko_core.numbers import is_whole
 
 Precision = Literal["float32", "int8", "binary"]
 PRECISIONS = ("float32", "int8", "binary")
 
 
-def checked_dims(dims: Sequence[int], dim: int | None = None) -> tuple[int, ...]:
+def checked_dims(dims: Iterable[int], dim: int | None = None) -> tuple[int, ...]:
     """Return Matryoshka widths in descending order, without repetitions.
 
     Args:
@@ -31,9 +32,10 @@ def checked_dims(dims: Sequence[int], dim: int | None = None) -> tuple[int, ...]
     Raises:
         ConfigError: no widths, something that is not a positive whole number, or another largest width.
     """
-    if not dims or any(isinstance(d, bool) or not isinstance(d, int) or d < 1 for d in dims):
+    widths = list(dims) if isinstance(dims, Iterable) else []
+    if not widths or not all(is_whole(width, 1) for width in widths):
         raise ConfigError(f"dims must be positive whole numbers, not {dims!r}")
-    chosen = tuple(sorted(set(dims), reverse=True))
+    chosen = tuple(sorted({int(width) for width in widths}, reverse=True))
     if dim is not None and chosen[0] != dim:
         raise ConfigError(f"dims {chosen}: the largest must be the model's own width, {dim}")
     return chosen
@@ -45,9 +47,7 @@ def check_truncate_dim(truncate_dim: int | None, dim: int) -> None:
     Raises:
         ConfigError: neither None nor a whole number from 1 to ``dim``.
     """
-    if truncate_dim is None:
-        return
-    if isinstance(truncate_dim, bool) or not isinstance(truncate_dim, int | np.integer) or not 1 <= truncate_dim <= dim:
+    if truncate_dim is not None and not is_whole(truncate_dim, 1, dim):
         raise ConfigError(f"truncate_dim must be a whole number from 1 to {dim}, not {truncate_dim!r}")
 
 
@@ -63,7 +63,7 @@ def check_floats(vectors: Any, what: str) -> Any:
             embeddings holds eight components.
     """
     dtype = vectors.dtype if hasattr(vectors, "dtype") else np.asarray(vectors).dtype
-    name = str(dtype).removeprefix("torch.")
+    name = str(getattr(dtype, "name", dtype)).removeprefix("torch.")  # numpy's name leaves out the byte order
     if "float" not in name:
         raise ConfigError(
             f"{what}: vectors of {name}, not of floats; int8 embeddings need `dequantize` first, binary ones are "

@@ -30,6 +30,7 @@ from gecko_core.io import (
     make_progress,
     pyarrow,
     read_json,
+    refuse_link,
     remove_folder,
     remove_leftovers,
     unwritable,
@@ -95,12 +96,14 @@ def encode_stream(
     check_truncate_dim(width, model.dim)
     check_precision(precision)
     _check_options(path, window, kind)
+    bar = make_progress(progress)
+    # JSON, of which the identity of parts is made, takes no whole numbers of numpy.
+    width, window = width if width is None else int(width), int(window)
     ids_seen = RowIds() if path.suffix == ".parquet" else None
     columns, dtype = stored_width(width or model.dim, precision)
     ranges = _ranges(model, precision, width or model.dim)
     parts = _Parts(path, _identity(model, kind, task, precision, width, window, ranges))
     options: dict[str, Any] = {"precision": precision, "truncate_dim": width, "batch_tokens": batch_tokens}
-    bar = make_progress(progress)
     bar.start("encoding", total, unit="texts")
     done = 0
     try:
@@ -154,6 +157,7 @@ def _check_options(path: Path, window: int, kind: str) -> None:
         raise ConfigError(f"kind must be text, query or document, not {kind!r}")
     if path.suffix == ".parquet":
         pyarrow()
+    refuse_link(path)
     if path.is_dir():
         raise DataError(f"{path}: is a folder; choose another name")
 
@@ -202,7 +206,11 @@ class _Parts:
         self._lock = ExitStack()
         note = self.folder / "identity"
         busy = DataError(f"{path}: another process is writing it; wait for it or choose another name")
-        if self.folder.is_symlink():
+        try:
+            linked = self.folder.is_symlink()
+        except OSError as error:  # its name is longer than that of the result
+            raise unwritable(path, error) from None
+        if linked:
             raise DataError(f"{self.folder}: is a link; remove it: parts are written and deleted there")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

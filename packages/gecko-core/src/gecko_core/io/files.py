@@ -27,7 +27,7 @@ from gecko_core.io.leftovers import bring_back, clear_leftovers, delete, tempora
 
 _CURE = "make room or choose another place"
 #: Errors that no room helps against.
-_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _OS_ERROR = re.compile(r"os error (\d+)|[Cc]ode: (\d+)")
 
 
@@ -201,7 +201,8 @@ def whole_folder(path: str | Path, *, cure: str = _CURE) -> Iterator[Path]:
             raise unwritable(path, error, cure) from None
         raise
     finally:
-        delete(temporary)
+        with suppress(OSError):  # its name may have been too long
+            delete(temporary)
         bring_back(path)
 
 
@@ -377,9 +378,15 @@ def refuse_link(path: Path) -> None:
     """Make sure that a place to write at is no link.
 
     Raises:
-        DataError: it is one.
+        DataError: it is one, or nothing can be called so.
     """
-    if path.is_symlink():
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # too long a name, a folder whose links go in a circle, "\0"
+        raise unwritable(path, error) from None
+    if stat.S_ISLNK(mode):
         raise DataError(f"{path}: is a link, and nothing is written through links; remove it, or name its target")
 
 

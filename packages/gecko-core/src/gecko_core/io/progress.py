@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
+from gecko_core.errors import ConfigError
+
 
 class Progress(Protocol):
     """What long work reports to: stages, one after the other."""
@@ -145,16 +147,25 @@ def make_progress(wanted: Progress | bool | None, console: Any = None, *, every:
 
     Returns:
         A :class:`Progress`.
+
+    Raises:
+        ConfigError: ``wanted`` is something else.
     """
     if wanted is None or wanted is False:
         return Silent()
     if wanted is not True:
-        return wanted
+        return _checked(wanted)
     if console is not None:
         if console.is_terminal:
             return Bars(console)
         return Lines(every=every, write=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
     return Bars() if sys.stderr.isatty() else Lines(every=every)
+
+
+def _checked(wanted: Progress) -> Progress:
+    if isinstance(wanted, type) or not all(hasattr(wanted, name) for name in ("start", "advance", "finish")):
+        raise ConfigError(f"progress must be True, False or an object as gecko_core.io.Progress says, not {wanted!r}")
+    return wanted
 
 
 def format_seconds(seconds: float) -> str:

@@ -370,10 +370,24 @@ def _parquet(path: Path, need: Sequence[str], optional: Sequence[str], only: Seq
         raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
 
 
+class Unheld:
+    """A value that Python cannot hold. It has a short name for messages; Arrow's own scalars raise when they are shown.
+
+    Args:
+        kind: Arrow's name of its type.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} out of range>"
+
+
 def _rows(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
     """The rows of a batch of Arrow's, ``before`` of which the file has as many.
 
-    Dates beyond the year 9999, which Python has not, stay scalars of Arrow's, which no reader takes for anything.
+    What Python cannot hold, such as dates beyond the year 9999, is an ``Unheld``, which no reader takes for anything.
     """
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
@@ -391,7 +405,7 @@ def _values(column: Any, where: str, before: int) -> list[Any]:
         except UnicodeDecodeError:
             raise DataError(f"{where}, row {number}: not valid UTF-8; write the file anew from the source") from None
         except (OverflowError, ValueError):
-            values.append(scalar)
+            values.append(Unheld(str(scalar.type)))
     return values
 
 

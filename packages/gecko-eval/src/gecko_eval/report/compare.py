@@ -65,10 +65,10 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
         seed: seeds the draws.
 
     Raises:
-        ConfigError: ``samples`` is out of range.
+        ConfigError: ``samples`` is out of range, or ``seed`` no whole number from 0.
         DataError: the arrays are empty, differ in length, or hold something that is not finite.
     """
-    _check_samples(samples)
+    _check_draws(samples, seed)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise DataError(f"a paired comparison needs two 1-d arrays of one length, found {a.shape} and {b.shape}")
@@ -99,9 +99,11 @@ def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: n
     )
 
 
-def _check_samples(samples: int) -> None:
+def _check_draws(samples: int, seed: int) -> None:
     if not is_whole(samples, _FEWEST_SAMPLES, _MOST_SAMPLES):
         raise ConfigError(f"samples must be {_FEWEST_SAMPLES} to {_MOST_SAMPLES:,}, found {samples}")
+    if not is_whole(seed, 0, _LARGEST_SEED):
+        raise ConfigError(f"seed must be a whole number from 0 to {_LARGEST_SEED}, found {seed}")
 
 
 def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
@@ -116,7 +118,7 @@ def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
 
 
 _FEWEST_SAMPLES, _MOST_SAMPLES = 100, 10_000_000  # of fewer, two and a half percent are no two replicates
-_LARGEST = 1e300
+_LARGEST, _LARGEST_SEED = 1e300, 2**63 - 1
 _STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"spearman": spearman, "ap": average_precision}
 
 
@@ -238,7 +240,7 @@ def compare_results(
         DataError: the two have no task in common, or one of them none at its dim.
         ConfigError: ``samples`` is out of range.
     """
-    _check_samples(samples)
+    _check_draws(samples, 0)
     rows = []
     wanted_a, wanted_b = dim if isinstance(dim, tuple) else (dim, dim)
     for results, wanted in ((a, wanted_a), (b, wanted_b)):

@@ -19,6 +19,16 @@ def test_a_table_of_tabs_beside_a_corpus_is_a_set(tmp_path):
     assert split["relevant_docs"] == {"q0": {"a": 1}}
 
 
+def test_grades_below_zero_are_scored_as_not_relevant():
+    """pytrec_eval reads outside its tables at grades below -1: the process ended with a segmentation fault."""
+    documents = [f"d{number}" for number in range(130)]
+    judged = {f"q{number}": {name: (number + at) % 6 - 2 for at, name in enumerate(documents)} for number in range(100)}
+    data = RetrievalSet("s", [*judged], [*judged], documents, documents, None, judged)
+    handed = retrieval_task(data).dataset["default"]["test"]["relevant_docs"]
+    assert handed == {query: {name: max(grade, 0) for name, grade in of.items()} for query, of in judged.items()}
+    assert min(min(of.values()) for of in data.judgements) == -2  # what was given stays as it is
+
+
 def test_queries_without_a_relevant_document_are_told(tmp_path):
     (tmp_path / "queries.tsv").write_text("query\trelevant_id\nwhat?\ta\n")
     (tmp_path / "corpus.tsv").write_text("id\ttext\na\tthis\nb\tthat\n")

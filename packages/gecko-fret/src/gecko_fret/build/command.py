@@ -74,8 +74,7 @@ def run_build(options: BuildOptions) -> int:
     config = Workspace(options.out).with_rules(load_config(options.config, options.overrides))
     check_config(config)
     engine = make_engine(options)
-    if not options.dry_run:
-        Workspace(options.out).check_usable()
+    Workspace(options.out).check_usable()
     corpus = read_corpus(config.corpus)
     plan = describe_cost(config, corpus, options.like)
     if options.dry_run:

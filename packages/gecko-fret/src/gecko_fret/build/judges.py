@@ -16,6 +16,7 @@ from gecko_fret.build.folder import Workspace
 from gecko_fret.build.pipeline import build_fret, read_corpus
 from gecko_fret.build.report import ReportSection, as_text, report_text
 from gecko_fret.build.report.judges import judge_sections
+from gecko_fret.build.run import OtherRunError
 from gecko_fret.config import FretConfig, load_config, parse_config
 from gecko_fret.corpus.passages import Corpus
 from gecko_fret.models import Models
@@ -131,7 +132,10 @@ def measure_judges(
             "stop": stop,
             "announce": announce if name == names[0] else None,
         }
-        build_fret(settings, folder, corpus=corpus, models=models, until=MEASURE, **options)
+        try:
+            build_fret(settings, folder, corpus=corpus, models=models, until=MEASURE, **options)
+        except OtherRunError as error:  # of whose cures this command has one
+            raise ConfigError(f"{error.what}; choose another output folder (--out), or remove that one") from None
         manifest: dict[str, Any] = Workspace(folder).read_manifest() or {}
         if not manifest.get("stages", {}).get(MEASURE.name, {}).get("done"):
             return None

@@ -35,6 +35,19 @@ class Stopped(Exception):
     """The caller's ``stop`` asked for it; everything up to the last part is on disk."""
 
 
+class OtherRunError(ConfigError):
+    """The folder holds another run.
+
+    Args:
+        what: what is wrong.
+        cure: what can be done about it.
+    """
+
+    def __init__(self, what: str, cure: str) -> None:
+        super().__init__(f"{what}; {cure}")
+        self.what = what
+
+
 class Build:
     """One run of a build, from the first missing part to the last.
 
@@ -143,9 +156,9 @@ class Build:
     def _refuse(self, changed: list[Step[Any]]) -> None:
         files = {step.folder: len(step.part_files(self.workspace.out)) for step in changed}
         lost = ", ".join(f"{count} of {folder}" for folder, count in files.items() if count)
-        raise ConfigError(
-            f"{self.workspace.out}: holds another run: {changed[0].origin} changed since it was built; --force would "
-            f"delete these parts: {lost or 'none'}; or choose another output folder"
+        raise OtherRunError(
+            f"{self.workspace.out}: holds another run: {changed[0].origin} changed since it was built",
+            f"--force would delete these parts: {lost or 'none'}; or choose another output folder",
         )
 
     def _model_record(self) -> dict[str, Any]:

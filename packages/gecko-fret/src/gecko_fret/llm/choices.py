@@ -14,7 +14,8 @@ from gecko_fret.llm.answers import Unusable
 
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
 _CLOSE = re.compile(r"</(think|thinking|thought|reasoning)>")
-_ROUNDING = 1e-3  # so far above 0 may be what is certain, where a server computes in few bits
+_ROUNDING = 1e-3  # so far above 0 may be what is certain
+_FEW_BITS = 0.5  # so far beside likelihoods below it, where a server computes in few bits
 _LEAST_LIKELIEST = -30.0  # of a million tokens with equal probabilities each has -14
 _MOST_CHOICES = 128  # of an answer, where fewer were asked for: OpenAI gives no more
 _MOST_TOKENS = 2**20  # of an answer with its prompt: above the window of any model
@@ -95,6 +96,13 @@ class _MessageModel(_Model):
     content: str | _List[_PartModel] | None = None
     reasoning_content: Any = None
     reasoning: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+
+    @property
+    def instead(self) -> bool:
+        """Whether there is something where the content should be: thinking that was cut off, a refusal, a call."""
+        return bool(self.reasoning_content or self.reasoning or self.refusal or self.tool_calls)
 
 
 class _ChoiceModel(_Model):
@@ -107,6 +115,10 @@ class _ChoiceModel(_Model):
     def _says_something(self) -> _ChoiceModel:
         if self.text is None and self.message is None:
             raise ValueError("neither text nor message")
+        # A filter's null is an answer; one that came to its end with nothing in it has lost what it said.
+        message = self.message
+        if self.finish_reason == "stop" and message and message.content is None and not message.instead:
+            raise ValueError("a message without content")
         return self
 
 
@@ -274,11 +286,15 @@ def _logprobs(values: Sequence[float | None]) -> list[float | None]:
     """Log-probabilities, none above 0.
 
     Raises:
-        Unusable: all have the other sign, as of a server that gives what is lost and not what is likely.
+        Unusable: all have the other sign, as of a server that gives what is lost and not what is likely; or one is
+            further above 0 than rounding takes it.
     """
     known = [value for value in values if value is not None]
-    if known and min(known) >= 0 and max(known) > _ROUNDING:
-        raise Unusable(f"the server gave positive log-probabilities, such as {max(known):g}, and no negative one")
+    highest = max(known, default=0.0)
+    if known and min(known) >= 0 and highest > _ROUNDING:
+        raise Unusable(f"the server gave positive log-probabilities, such as {highest:g}, and no negative one")
+    if highest > _FEW_BITS:
+        raise Unusable(f"the server gave a log-probability of {highest:g}; they are 0 at most")
     return [None if value is None else min(value, 0.0) for value in values]
 
 

@@ -49,6 +49,17 @@ def test_records_can_be_picked_by_column(tmp_path):
     assert [row.query for row in rows] == ["q1", "q3"]
 
 
+def test_true_is_not_one_where_records_are_picked(tmp_path):
+    given = [True, 1, 1.0, False, 0]
+    write_lines(tmp_path / "a.jsonl", [{"query": f"q{n}", "positive": "p", "ok": v} for n, v in enumerate(given)])
+
+    def picked(value):
+        rows = load(source="pairs", path=str(tmp_path / "a.jsonl"), options={"where": {"ok": value}})
+        return [row.query for row in rows]
+
+    assert (picked(True), picked(1), picked(False), picked(0)) == (["q0"], ["q1", "q2"], ["q3"], ["q4"])
+
+
 def test_columns_are_renamed(tmp_path):
     (tmp_path / "s2.jsonl").write_text('{"title": "a title", "abstract": "an abstract", "x": 1}\n')
     options = {"columns": {"query": "title", "positive": "abstract"}}

@@ -81,7 +81,12 @@ def retrieval_task(data: RetrievalSet, public: PublicContent | None = None) -> A
             "test": {
                 "corpus": Dataset.from_dict({"id": list(data.doc_ids), "title": titles, "text": list(data.docs)}),
                 "queries": Dataset.from_dict({"id": list(data.query_ids), "text": list(data.queries)}),
-                "relevant_docs": {query_id: dict(judged) for query_id, judged in data.qrels.items()},
+                # Grades below 0, such as -2 for spam in TREC's web tracks, count as 0: pytrec_eval reads outside its
+                # tables at those below -1.
+                "relevant_docs": {
+                    query_id: {doc_id: max(grade, 0) for doc_id, grade in judged.items()}
+                    for query_id, judged in data.qrels.items()
+                },
                 "top_ranked": None,
             }
         }

@@ -195,6 +195,11 @@ def _ending(path: Path) -> str:
     return "".join(suffixes[-2:] if suffixes[-1].lower() == ".gz" else suffixes[-1:]).lower()
 
 
+def _is_same(found: Any, wanted: Any) -> bool:
+    """Whether a value is the one wanted; true is not 1, as it is in Python."""
+    return bool(found == wanted) and isinstance(found, bool) == isinstance(wanted, bool)
+
+
 def select(records: Iterable[Record], where: dict[str, Any], columns: dict[str, str]) -> Iterator[Record]:
     """The records that have the values of ``where``, with columns renamed (new name to old name).
 
@@ -206,7 +211,7 @@ def select(records: Iterable[Record], where: dict[str, Any], columns: dict[str, 
     for record in records:
         fields = record.fields
         absent.difference_update(fields)
-        if any(fields.get(key) != value for key, value in where.items()):
+        if any(not _is_same(fields.get(key), value) for key, value in where.items()):
             continue
         if columns:
             fields = RenamedFields(fields, columns)
