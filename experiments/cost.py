@@ -44,11 +44,10 @@ def main() -> None:
         start = lab.kept(given.work / name / "start.json", lambda j=judged: scores(given.student, j))["ndcg_at_10"]
         found: dict[str, Any] = {}
         for pair in given.pairs:
-            found[pair] = [point(given, judged, pair, lists) for lists in lists_of(pair, given.lists)]
-            shown = ", ".join(
-                f"{p['lists']} lists {p['minutes']:.1f} min {lab.mean(p['ndcg_at_10'])}" for p in found[pair]
-            )
-            print(name, pair, shown, flush=True)
+            points = [point(given, judged, pair, lists) for lists in lists_of(pair, given.lists)]
+            shown = ", ".join(f"{p['lists']} lists {p['minutes']:.1f} min {lab.mean(p['ndcg_at_10'])}" for p in points)
+            print(name, label(pair), shown, flush=True)
+            found[label(pair)] = points
         raw["sets"][name] = {"start": start, "pairs": found}
     lab.publish("cost", report(given, raw), raw, given, plot(raw))
 
@@ -131,16 +130,14 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     ]
     for name, of in raw["sets"].items():
         rows: list[list[object]] = [
-            [label(pair), p["lists"], f"{p['minutes']:.1f}", lab.mean(p["trained"]),
+            [pair, p["lists"], f"{p['minutes']:.1f}", lab.mean(p["trained"]),
              lab.change(p["trained"], of["start"]), lab.change_of_model(p["ndcg_at_10"], of["start"])]
             for pair, points in of["pairs"].items()
             for p in points
         ]  # fmt: skip
         lines += [f"## {name} (start {lab.mean(of['start'])})", ""]
-        lines += [
-            *lab.table(["LLM", "lists", "minutes", "nDCG@10 at the end", "change", "change of the saved"], rows),
-            "",
-        ]
+        header = ["LLM (writer+judge)", "lists", "minutes", "nDCG@10 at the end", "change", "change of the saved"]
+        lines += [*lab.table(header, rows), ""]
     return [*lines, "![Quality against minutes](cost.png)"]
 
 
@@ -157,9 +154,7 @@ def plot(raw: dict[str, Any]) -> Any:
             found = [paired_bootstrap(p["trained"], of["start"], samples=2000) for p in points]
             y = [f.difference for f in found]
             errors = [[f.difference - f.low for f in found], [f.high - f.difference for f in found]]
-            axes.errorbar(
-                [p["minutes"] for p in points], y, errors, marker="o", capsize=2, label=f"{name}, {label(pair)}"
-            )
+            axes.errorbar([p["minutes"] for p in points], y, errors, marker="o", capsize=2, label=f"{name}, {pair}")
     axes.axhline(0, color="black", linewidth=0.8)
     minutes = sorted({round(p["minutes"], 1) for of in raw["sets"].values() for ps in of["pairs"].values() for p in ps})
     axes.set_xscale("log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,8 +78,14 @@ def parsed(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argpars
 
 
 def options_of(given: argparse.Namespace) -> dict[str, str]:
-    """The options that decide a result; not where it is kept."""
-    return {key: str(value) for key, value in vars(given).items() if key not in ("work", "small", "no_publish")}
+    """The options that decide a result; not where it is kept, nor where models and sets lie."""
+    kept = {key: value for key, value in vars(given).items() if key not in ("work", "small", "no_publish")}
+    return {key: without_folders(str(value)) for key, value in kept.items()}
+
+
+def without_folders(text: str) -> str:
+    """``/models/mine`` as ``mine``: where a model or a set lies on one machine says nothing to readers elsewhere."""
+    return re.sub(r"(?<![^\s:,'\"`])/(?:[^/\s:,'\"`]+/)+", "", text)
 
 
 def earlier(path: Path, raw: Mapping[str, Any], free: Iterable[str] = (), of: str = "sets") -> dict[str, Any]:
@@ -285,7 +292,7 @@ def publish(name: str, lines: Sequence[str], raw: Any, given: argparse.Namespace
         given: the options.
         figure: a ``matplotlib.figure.Figure``.
     """
-    text = "\n".join(lines) + "\n"
+    text = without_folders("\n".join(lines) + "\n")
     print(text, end="")
     folder = given.work if given.no_publish else RESULTS
     folder.mkdir(parents=True, exist_ok=True)

@@ -212,6 +212,8 @@ def test_arguments_of_another_kind_are_told_in_one_line(own, tmp_path):
     for devices in (5, 0, "cpu"):
         with pytest.raises(ConfigError, match="devices must be a list such as"):
             own.encode(["a gecko"], devices=devices)
+    with pytest.raises(ConfigError, match="devices is empty"):
+        own.encode(["a gecko"], devices=[])
     for encode in (own.encode, own.encode_queries, own.encode_documents):
         with pytest.raises(
             DataError, match=r"must come as a list of str, not as ndarray; wrap the single \w+ in \[ \]"

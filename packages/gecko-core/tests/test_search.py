@@ -129,6 +129,12 @@ def test_wrong_arguments():
         top_k(queries, documents, 1, block=0)
     with pytest.raises(ConfigError, match="queries have 4 components, documents 3"):
         top_k(queries, documents[:, :3], 1)
+    with pytest.raises(ConfigError, match=r"documents must be an array \(N, D\), or several, not NoneType"):
+        top_k(queries, None, 1)
+    with pytest.raises(ConfigError, match=r"documents: list where an array \(n, D\) was expected"):
+        top_k(queries, documents.tolist(), 1)
+    with pytest.raises(ConfigError, match=r"documents must have two dimensions, \(n, D\), not \(4,\)"):
+        top_k(queries, list(documents), 1)
     with pytest.raises(ConfigError, match="two dimensions"):
         top_k(queries[0], documents, 1)
     with pytest.raises(ConfigError, match="exclude is for 3 queries, there are 2"):

@@ -8,8 +8,8 @@ promises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -71,7 +71,8 @@ def top_k(
         Rows and scores.
 
     Raises:
-        ConfigError: shapes that do not fit, int8 or packed binary embeddings, or a device that is not there.
+        ConfigError: shapes that do not fit, int8 or packed binary embeddings, documents that are no arrays, or a device
+            that is not there.
         DataError: a row that is not finite, or whose norm is above fp32's range; its number is named.
     """
     if not is_whole(block, 1, _MOST):
@@ -79,7 +80,7 @@ def top_k(
     if is_whole(k, 1, _MOST) and isinstance(documents, np.ndarray | Tensor):
         k = min(k, max(1, len(documents)))
     search = TopK(queries, k, exclude=exclude, ties=ties, device=device)
-    for piece in [documents] if isinstance(documents, np.ndarray | Tensor) else documents:
+    for piece in _pieces(documents):
         for start in range(0, len(piece), block):
             search.add(piece[start : start + block])
     return search.result()
@@ -184,6 +185,19 @@ def _products(left: Tensor, rows: Tensor, right: Tensor, columns: Tensor) -> np.
         a, b = left[rows[part]].cpu().numpy(), right[columns[part]].cpu().numpy()
         products[part] = np.multiply(a, b, dtype=np.float64).sum(axis=1)
     return products
+
+
+def _pieces(documents: Any) -> Iterator[Vectors]:
+    """The arrays that documents come in. A list of lists could be either: one array, or several."""
+    several = [documents] if isinstance(documents, np.ndarray | Tensor) else documents
+    if not isinstance(several, Iterable):
+        raise ConfigError(f"documents must be an array (N, D), or several, not {type(documents).__name__}")
+    for piece in several:
+        if not isinstance(piece, np.ndarray | Tensor):
+            raise ConfigError(f"documents: {type(piece).__name__} where an array (n, D) was expected; numpy.asarray")
+        if piece.ndim != 2:
+            raise ConfigError(f"documents must have two dimensions, (n, D), not {tuple(piece.shape)}")
+        yield piece
 
 
 def _integers(values: Vectors, what: str) -> np.ndarray:

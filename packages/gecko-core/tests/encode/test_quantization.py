@@ -60,6 +60,10 @@ def test_bad_input(vectors):
         quantize(vectors[:, :8], "int8", ranges_of(vectors))
     with pytest.raises(ModelError, match=r"gecko\.json: the calibration is damaged"):
         Ranges.from_json({"lowest": [0.0], "highest": [1.0, 2.0], "texts": 3}, "gecko.json")
+    vectors[3, 5] = np.nan
+    for precision in ("float32", "int8", "binary"):
+        with pytest.raises(DataError, match="row 3 is not finite"):
+            quantize(vectors, precision, ranges_of(vectors[:3]))
 
 
 def test_calibration_is_saved_with_the_model(own, sentences, tmp_path):

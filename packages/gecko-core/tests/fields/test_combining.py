@@ -76,6 +76,16 @@ def test_sums_that_cancel_stay_finite():
     chunks = np.array([[1.0, 0.0]], dtype=np.float32)
     fields = {"title": (-chunks, np.array([0]))}
     assert np.array_equal(combine(chunks, np.array([0]), fields, {"title": 1.0}, normalize=True), [[0.0, 0.0]])
+    fields = {"title": (-np.array([[0.1, 0.7]]) / 3, np.array([0]))}
+    sums = combine(np.array([[0.1, 0.7]]), np.array([0]), fields, {"title": 3.0000000000000004}, normalize=True)
+    assert np.array_equal(sums, [[0.0, 0.0]])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-13, 1e13, 1e30])
+def test_sums_of_any_length_are_normalised(size):
+    chunks = np.array([[3.0, 4.0]], dtype=np.float32) * np.float32(size)
+    sums = combine(chunks, np.array([0]), {"title": (chunks, np.array([0]))}, {"title": 0.5}, normalize=True)
+    np.testing.assert_allclose(sums, [[0.6, 0.8]], rtol=1e-6)
 
 
 def test_means_keep_the_digits_of_large_and_small_values():

@@ -33,11 +33,14 @@ def device_names(devices: Iterable[str | torch.device]) -> list[str]:
     """Return the names of devices, in their order.
 
     Raises:
-        ConfigError: no list, or a device that this machine lacks.
+        ConfigError: no list, an empty one, or a device that this machine lacks.
     """
     if isinstance(devices, str | bytes) or not isinstance(devices, Iterable):
         raise ConfigError(f"devices must be a list such as ['cuda:0', 'cuda:1'], not {devices!r}")
-    return [str(checked_device(device)) for device in devices]
+    names = [str(checked_device(device)) for device in devices]
+    if not names:
+        raise ConfigError("devices is empty; name at least one, such as 'cpu' or 'cuda:0'")
+    return names
 
 
 class EncoderPool:
@@ -57,8 +60,6 @@ class EncoderPool:
     def __init__(self, model: Gecko, devices: Sequence[str]) -> None:
         self.model = model
         self.devices = device_names(devices)
-        if not self.devices:
-            raise ConfigError("devices is empty; name at least one, such as 'cpu' or 'cuda:0'")
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> EncoderPool:

@@ -143,9 +143,13 @@ def quantize(embeddings: np.ndarray, precision: Precision, ranges: Ranges | None
 
     Raises:
         ConfigError: an unknown precision, or ranges that are missing or of another width.
+        DataError: a row that is not finite: no code stands for it.
     """
     check_precision(precision)
     check_floats(embeddings, "quantize")
+    faulty = np.argwhere(~np.isfinite(embeddings))
+    if len(faulty):
+        raise DataError(f"quantize: row {int(faulty[0][0])} is not finite; encode it again or drop it")
     if precision == "float32":
         return embeddings
     if precision == "binary":

@@ -29,6 +29,8 @@ Missing = Literal["chunks", "zero"]
 #: Vectors (M, D) of a field, and the document (M,) of each.
 FieldVectors = tuple[np.ndarray, np.ndarray]
 
+_ROUNDING = 1e-12  # as a share of the parts' length
+
 
 def combine(
     chunks: np.ndarray,  # (C, D)
@@ -48,8 +50,8 @@ def combine(
         weights: by name; ``chunks`` is the mean of a document's chunks. A field without a weight is left out.
         missing: what stands in for a field that a document lacks. With ``chunks`` the weights add up to the same for
             every document; ``zero`` is the formula as published, and ranks a document down for lacking a field.
-        normalize: scale the sums to unit length, for indexes of cosines. These rank otherwise than s(q, d): the sums
-            are the longer, the more a document's fields agree.
+        normalize: scale the sums to unit length, for indexes of cosines; a sum whose parts cancel is zeros. These rank
+            otherwise than s(q, d): the sums are the longer, the more a document's fields agree.
 
     Returns:
         (C, D) float32, in the order of the chunks, computed in fp64.
@@ -81,7 +83,9 @@ def combine(
         added += weight * of_field
     sums = vectors + added[owners]
     if normalize:
-        sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        lengths, of_parts = _lengths(sums), np.maximum(_lengths(vectors), _lengths(added)[owners])
+        nothing = lengths <= _ROUNDING * of_parts  # what is left of parts that cancel has no direction
+        sums = np.where(nothing, 0, sums / np.where(nothing, 1, lengths))
     return sums.astype(np.float32)
 
 
@@ -122,6 +126,10 @@ def _field(field: FieldVectors, name: str, means: np.ndarray, missing: Missing) 
         return means if missing == "chunks" else np.zeros_like(means)
     of_field, present = field_means(vectors, documents, len(means))
     return np.where(present[:, None], of_field, means) if missing == "chunks" else of_field
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:  # (n, D) -> (n, 1)
+    return np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _matrix(vectors: np.ndarray, what: str) -> np.ndarray:

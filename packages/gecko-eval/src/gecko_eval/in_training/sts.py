@@ -39,4 +39,5 @@ def evaluate_sts(model: Gecko, data: StsSet, dims: Sequence[int] | None = None) 
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(1) / np.where(lengths > 0, lengths, 1)

@@ -13,6 +13,7 @@ import torch
 
 from gecko_core.fields import best_of_documents
 from gecko_core.search import TopK
+from gecko_core.vectors import unit_vectors
 from gecko_eval.cache import EmbeddingCache
 from gecko_eval.metrics import tie_order
 from gecko_eval.mteb.fields import FieldsEmbedder
@@ -156,10 +157,7 @@ class MtebEncoder:
         dim = dim or self.dim
         if dim == vectors.shape[1]:
             return vectors
-        cut = vectors[:, :dim]
-        if not self.by_cosine:
-            return cut
-        return cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+        return unit_vectors(vectors, "vectors", dim).numpy() if self.by_cosine else vectors[:, :dim]
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """Cosine (or inner product) of every pair, (n, m)."""

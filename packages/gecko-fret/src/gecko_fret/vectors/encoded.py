@@ -14,6 +14,7 @@ from gecko_core.encode import Row, encode_stream
 from gecko_core.errors import DataError
 from gecko_core.fields import FieldTexts
 from gecko_core.io import Progress, file_hash, locked, write_text
+from gecko_core.vectors import unit_vectors
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
@@ -44,10 +45,7 @@ class EncodedFields:
     def at(self, field: str, rows: slice | np.ndarray, dim: int) -> np.ndarray:
         """(n, dim) vectors of a field: the first components, normalised again."""
         vectors = np.asarray(self.vectors[field][rows], dtype=np.float32)
-        if dim == vectors.shape[1]:
-            return vectors
-        cut = vectors[:, :dim]
-        return cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+        return vectors if dim == vectors.shape[1] else unit_vectors(vectors, field, dim).numpy()
 
 
 def encode_fields(model: Gecko, texts: FieldTexts, work: Path, task: str, progress: Progress) -> EncodedFields:
