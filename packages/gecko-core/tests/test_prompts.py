@@ -1,4 +1,7 @@
+import pytest
+
 from gecko_core import TASKS, format_document, format_query
+from gecko_core.errors import DataError
 from gecko_core.prompts import saved_prompts
 
 
@@ -7,6 +10,20 @@ def test_formats_of_the_paper():
     assert format_query("who") == "task: search result | query: who"
     assert format_document("body", "Head") == "title: Head | text: body"
     assert format_document("body") == format_document("body", "") == "title: none | text: body"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: format_query("who", None), "task is NoneType, not str"),
+        (lambda: format_query(1), "text is int, not str"),
+        (lambda: format_document(b"body"), "text is bytes, not str"),
+        (lambda: format_document("body", 0), "title is int, not str"),
+    ],
+)
+def test_other_things_than_text_are_refused(wrong, told):
+    with pytest.raises(DataError, match=told):
+        wrong()
 
 
 def test_table_of_tasks():

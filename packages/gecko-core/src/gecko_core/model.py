@@ -27,7 +27,7 @@ from gecko_core.encode.quantization import (
     ranges_of,
 )
 from gecko_core.encode.stream import encode_stream
-from gecko_core.encode.texts import check_list, checked_max_length, checked_texts, token_ids
+from gecko_core.encode.texts import checked_max_length, checked_texts, token_ids
 from gecko_core.enriched import enriched_texts
 from gecko_core.errors import ConfigError
 from gecko_core.folder.hub import local_folder, push_to_hub
@@ -38,6 +38,7 @@ from gecko_core.head import Dense, projection
 from gecko_core.network import Network
 from gecko_core.numbers import is_whole
 from gecko_core.prompts import DEFAULT_TASK, format_document, format_query
+from gecko_core.sequences import check_list
 from gecko_core.vectors import unit_vectors
 
 if TYPE_CHECKING:
@@ -258,10 +259,10 @@ class Gecko(Network):
     def format_queries(self, texts: Sequence[str], task: str = DEFAULT_TASK) -> list[str]:
         """Return queries (and both sides of symmetric tasks) in the model's prompt format."""
         checked = checked_texts(texts, "query")
+        (task,) = checked_texts([task], "task")
         if self.prompt_style == "plain":
             prefix = self.prompts.get("query", "")
             return [prefix + text for text in checked]
-        (task,) = checked_texts([task], "task")
         return [format_query(text, task) for text in checked]
 
     def format_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None) -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gecko_core.errors import DataError
+
 __all__ = ["DEFAULT_TASK", "NO_TITLE", "TASKS", "Task", "format_document", "format_query", "saved_prompts"]
 
 DEFAULT_TASK = "search result"
@@ -85,13 +87,29 @@ TASKS: dict[str, Task] = {
 
 
 def format_query(text: str, task: str = DEFAULT_TASK) -> str:
-    """Format the query side, and both sides of a symmetric task: ``task: {task} | query: {text}``."""
+    """Format the query side, and both sides of a symmetric task: ``task: {task} | query: {text}``.
+
+    Raises:
+        DataError: something that is not str.
+    """
+    _check(text=text, task=task)
     return f"task: {task} | query: {text}"
 
 
 def format_document(text: str, title: str | None = None) -> str:
-    """Format the passage side of an asymmetric task: ``title: {title} | text: {text}``, with ``none`` for no title."""
+    """Format the passage side of an asymmetric task: ``title: {title} | text: {text}``, with ``none`` for no title.
+
+    Raises:
+        DataError: something that is not str.
+    """
+    _check(text=text, title="" if title is None else title)
     return f"title: {title or NO_TITLE} | text: {text}"
+
+
+def _check(**texts: str) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise DataError(f"{name} is {type(text).__name__}, not str")
 
 
 def saved_prompts() -> dict[str, str]:

@@ -151,6 +151,16 @@ def test_pickle_indexes_stay_in_the_folder(tmp_path):
         check_folder(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "1_Dense/config.json", "tokenizer.json"])
+def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch, name):
+    (tmp_path / "1_Dense").mkdir()
+    (tmp_path / name).write_text("{}")
+    closed = tmp_path / name
+    monkeypatch.setattr("os.access", lambda path, mode: path != closed)  # who runs this may be root, who reads all
+    with pytest.raises(ModelError, match=rf"{name}: cannot be read \(Permission denied\)"):
+        check_folder(tmp_path)
+
+
 @pytest.mark.parametrize("error", [TypeError("a\nb"), ZeroDivisionError(), AssertionError("x"), AttributeError("y")])
 def test_whatever_a_library_raises_is_one_line(error):
     with pytest.raises(ModelError, match=type(error).__name__) as told, model_errors("here"):

@@ -1,5 +1,8 @@
 """Files of document vectors: written a block at a time, read back, whole or not there."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 
@@ -22,6 +25,14 @@ def test_what_is_written_is_read(tmp_path):
     assert read.about == ABOUT
     owners, names = read.documents
     assert (owners.tolist(), names) == ([0, 0, 1, 2, 2], ["b", "a", "c"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf_8(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xe9") / os.fsdecode(b"\xff.parquet")
+    with VectorsWriter.open(path, 3, ABOUT) as writer:
+        writer.write(["a"], ["a"], np.ones((1, 3)))
+    assert read_vectors(path).vectors.tolist() == [[1.0, 1.0, 1.0]]
 
 
 def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path):

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import sys
 
 import pytest
 
@@ -46,6 +47,28 @@ def test_text_tables_plain_and_zipped(tmp_path, ending):
     assert fields(csv) == fields(tsv) == fields(jsonl) == rows
     assert [(r.number, r.where) for r in read_table(csv)] == [(1, f"{csv}:2"), (2, f"{csv}:4")]
     assert [(r.number, r.where) for r in read_table(jsonl)] == [(1, f"{jsonl}:1"), (3, f"{jsonl}:3")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "jsonl.gz", "csv"])
+def test_names_that_are_not_utf_8(tmp_path, ending):
+    path = tmp_path / os.fsdecode(b"\xe9") / os.fsdecode(b"\xff." + ending.encode())
+    path.parent.mkdir()
+    if ending == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        with path.open("wb") as opened:
+            parquet.write_table(pa.table({"text": ["x"]}), opened)
+    else:
+        text = b"text\nx\n" if ending == "csv" else b'{"text": "x"}\n'
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    assert fields(path) == [{"text": "x"}]
+    if ending == "parquet":
+        assert count_rows(path) == 1
+    path.write_bytes(b"nonsense")
+    with pytest.raises(DataError):
+        fields(path, need=("text",))
 
 
 def test_parquet(tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from gecko_core.errors import DataError
@@ -40,6 +41,35 @@ def test_mistakes_are_named_in_one_line(change, message):
     with pytest.raises(DataError, match=message) as e:
         build(**change)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"docs": "xy"}, "toy: documents must come as a list of str; wrap the single document"),
+        ({"queries": {"x": 1}}, "toy: queries came as a dict"),
+        ({"doc_ids": ["a", 1]}, "toy: document id 1 is int, not str"),
+        ({"query_ids": [None]}, "toy: query id 0 is NoneType, not str"),
+        ({"titles": ["t", 0.5]}, "toy: title 1 is float, not str"),
+    ],
+)
+def test_other_things_than_lists_of_str_are_refused(change, message):
+    with pytest.raises(DataError, match=message):
+        build(**change)
+    with pytest.raises(DataError, match="s: sentences must come as a list of str"):
+        StsSet("s", "ab", ["a", "b"], [1.0, 2.0])
+    assert build(titles=["t", None]).titles == ["t", ""]
+
+
+def test_columns_count_by_place_whatever_their_labels():
+    pandas = pytest.importorskip("pandas")
+    columns = {"doc_ids": ["a", "b", "c"], "docs": ["x", "y", "z"]}
+    shuffled = {name: pandas.Series(values, index=[2, 0, 1]) for name, values in columns.items()}
+    data = build(**shuffled)
+    assert (data.doc_ids, data.docs) == (columns["doc_ids"], columns["docs"])
+    assert data.fingerprint() == build(**columns).fingerprint()
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    assert build(**arrays).fingerprint() == data.fingerprint()
 
 
 def test_a_single_pair_is_refused():

@@ -83,7 +83,7 @@ def test_identical_ids_can_be_left_out(word_model):
     assert (kept.mrr_at_10, dropped.mrr_at_10) == (0.5, 1.0)
 
 
-@pytest.mark.parametrize("dims", [[65], [0], [], [True], [8.0], ["8"]])
+@pytest.mark.parametrize("dims", [[65], [0], [], [True], [8.0], ["8"], 8, np.array([8, 65]), np.array([])])
 def test_dims_the_model_lacks_are_refused(word_model, beir_folder, dims):
     with pytest.raises(ConfigError, match="the model gives 64 dims"):
         evaluate_retrieval(word_model, load_beir(beir_folder), dims)

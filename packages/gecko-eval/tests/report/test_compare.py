@@ -151,6 +151,8 @@ def test_a_few_queries_show_nothing_however_often_they_are_drawn(count, signific
 def test_scores_that_no_difference_can_be_taken_of():
     with pytest.raises(DataError, match="needs finite scores"):
         paired_bootstrap(np.array([1e308, 1e308]), np.array([-1e308, 0]))
+    with pytest.raises(DataError, match="needs numbers, found <U1 and <U1"):
+        paired_bootstrap(["1"], ["2"])
 
 
 def test_gold_that_does_not_fit_gives_no_interval():

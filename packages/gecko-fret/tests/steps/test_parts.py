@@ -1,3 +1,5 @@
+import os
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -43,6 +45,15 @@ def test_rows_and_counters_come_back(parts):
     assert parts.rows(3) == rows
     assert parts.count(3) == 2
     assert parts.counters(3) == {"tokens": 7, "pairs": 2}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_folders_whose_names_are_not_utf_8(tmp_path):
+    parts = Parts(tmp_path / os.fsdecode(b"\xe9"), layout_of(Short))
+    parts.write(0, [Short(1, "x")])
+    assert parts.rows(0) == [Short(1, "x")]
+    assert parts.count(0) == rows_of(parts.path(0)) == 1
+    assert is_readable(parts.path(0))
 
 
 def test_empty_part_is_a_part(parts):

@@ -127,6 +127,22 @@ def test_options_that_cannot_be_used(word_model, make_run, tmp_path, out, option
     assert not (tmp_path / out).exists()
 
 
+def test_places_that_cannot_be_written_are_refused_before_anything_is_encoded(word_model, make_run, tmp_path):
+    run, link, file = make_run(PASSAGES), tmp_path / "v.parquet", tmp_path / "log.txt"
+    link.symlink_to(tmp_path / "elsewhere.parquet")
+    file.write_text("kept")
+    for out, cache, told in (
+        (link, None, "v.parquet: is a link, and nothing is written through links"),
+        (tmp_path / "w.parquet", file, r"--cache .*log.txt: is a file; name a folder"),
+        (tmp_path / "w.parquet", run, "--cache .*: is inside the FRet folder, which is finished"),
+        (tmp_path / "w.parquet", run / "fret", "--cache .*: is inside the FRet folder, which is finished"),
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises((ConfigError, DataError), match=told):
+            write_vectors(run, out, VectorsOptions(cache=cache, overwrite=True), model=word_model)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_part_of_the_run_is_not_replaced(word_model, make_run):
     run = make_run(PASSAGES)
     part = next((run / "fret").glob("part-*"))

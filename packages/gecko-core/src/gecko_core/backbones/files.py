@@ -8,6 +8,7 @@ fetched by name) is refused, or set by the caller in so many words.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from gecko_core.errors import GeckoError, ModelError, first_line
 from gecko_core.io import describe_error, read_json
 
 _CURE = "fetch the model again"
+_READ = {".json", ".safetensors", ".gguf", ".txt", ".model"}
 _WEIGHT_FILE = re.compile(r"[\w.\-]+\.safetensors")
 _PLAIN_NAME = re.compile(r"[\w.\-]+")
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block)\.(\d+)\.")
@@ -205,8 +207,11 @@ def check_folder(folder: Path) -> None:
     attention whose name has a slash is code that it fetches from the hub.
 
     Raises:
-        ModelError: an index or a configuration that names something else.
+        ModelError: an index or a configuration that names something else, or a file that may not be read.
     """
+    for path in sorted(folder.rglob("*")):  # libraries call it missing, or damaged
+        if path.suffix in _READ and path.is_file() and not os.access(path, os.R_OK):
+            raise ModelError(f"{path}: cannot be read (Permission denied); see its permissions")
     for path in sorted(folder.rglob("*.index.json")):
         allowed = _WEIGHT_FILE if path.name.endswith(".safetensors.index.json") else _PLAIN_NAME
         for name in dict.fromkeys(read_model_file(path, _Index).weight_map.values()):

@@ -21,7 +21,7 @@ import numpy as np
 from gecko_core.encode.batches import WINDOW
 from gecko_core.encode.quantization import Precision, check_precision, check_truncate_dim, stored_width
 from gecko_core.encode.rows import Row, RowIds
-from gecko_core.encode.texts import check_list, checked_texts
+from gecko_core.encode.texts import checked_texts
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import (
     PartList,
@@ -40,6 +40,7 @@ from gecko_core.io import (
 )
 from gecko_core.numbers import is_whole
 from gecko_core.prompts import DEFAULT_TASK
+from gecko_core.sequences import check_list
 
 if TYPE_CHECKING:
     from gecko_core.encode.pool import EncoderPool

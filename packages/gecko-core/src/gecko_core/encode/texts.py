@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.numbers import is_whole
+from gecko_core.sequences import check_list
 
 _lock = threading.Lock()
 
@@ -46,31 +47,12 @@ def checked_texts(texts: Iterable[str], what: str = "text", first: int = 0) -> l
     checked = []
     for row, text in enumerate(texts, start=first):
         if not isinstance(text, str):
-            raise DataError(
-                f"row {row}: {what} is {type(text).__name__}, not str; drop the row or give an empty string"
+            cure = (
+                "give str, as .to_pylist() does" if hasattr(text, "as_py") else "drop the row or give an empty string"
             )
+            raise DataError(f"row {row}: {what} is {type(text).__name__}, not str; {cure}")
         checked.append(text if text.isascii() else _well_formed(text))
     return checked
-
-
-def check_list(texts: Any, what: str = "text") -> None:
-    """Refuse what Python would iterate over all the same: letters, keys of a mapping, names of columns, a set's order.
-
-    Raises:
-        DataError: ``texts`` is such a thing.
-    """
-    if isinstance(texts, str | bytes):
-        raise DataError(f"{what}s must come as a list of str; wrap the single {what} in [ ]")
-    # An array without dimensions, and a class such as `list`, look iterable and are not.
-    iterable = isinstance(texts, Iterable) or hasattr(texts, "__getitem__")
-    if not iterable or isinstance(texts, type) or getattr(texts, "ndim", None) == 0:
-        single = f"; wrap the single {what} in [ ]" if isinstance(texts, np.ndarray) else ""
-        raise DataError(f"{what}s must come as a list of str, not as {type(texts).__name__}{single}")
-    if isinstance(texts, Mapping | set | frozenset) or hasattr(texts, "iterrows"):
-        raise DataError(
-            f"{what}s came as a {type(texts).__name__}, of which only keys, or nothing in order, could be read; give a "
-            "list of str, such as list(d.values()) or frame['text'].tolist()"
-        )
 
 
 def _well_formed(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import DataError
-from gecko_core.io import pyarrow, whole_path
+from gecko_core.io import pyarrow, whole_file
 
 _KEY = b"gecko_fields"
 _CURE = "make it again with gecko-fret vectors"
@@ -70,7 +70,7 @@ class VectorsWriter:
             metadata={_KEY: json.dumps(dict(about), sort_keys=True)},
         )
         options = {"compression": "zstd", "write_page_checksum": True}
-        with whole_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+        with whole_file(path) as file, pq.ParquetWriter(file, schema, **options) as writer:
             yield cls(writer, schema, dim)
 
     def write(self, document_ids: Sequence[str], chunk_ids: Sequence[str], vectors: np.ndarray) -> None:
@@ -93,7 +93,8 @@ def read_vectors(path: str | Path) -> DocumentVectors:
     about = read_about(path)
     pa, pq = pyarrow()
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        with Path(path).open("rb") as file:  # opened here: Arrow takes no name that is not UTF-8
+            table = pq.read_table(file, page_checksum_verification=True)
         ids = [table[name].to_pylist() for name in ("document_id", "chunk_id")]
         dim = table.schema.field("embedding").type.list_size
         flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -113,7 +114,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; {_CURE}")
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        with Path(path).open("rb") as file:
+            metadata = pq.read_schema(file).metadata or {}
         about = json.loads(metadata.get(_KEY, b"{}"))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from None

@@ -101,7 +101,8 @@ def count_rows(path: str | Path) -> int | None:
         return None
     pa, parquet = pyarrow()
     try:
-        return int(parquet.read_metadata(path).num_rows)
+        with path.open("rb") as opened:
+            return int(parquet.read_metadata(opened).num_rows)
     except (pa.ArrowException, OSError):
         return None
 
@@ -350,7 +351,8 @@ def _parquet(path: Path, need: Sequence[str], optional: Sequence[str], only: Seq
     pa, parquet = pyarrow()
     number = 0
     try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        # Opened here: Arrow takes no name that is not UTF-8.
+        with path.open("rb") as opened, parquet.ParquetFile(opened, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             missing = next((name for name in need if name not in names), None)
             if missing is not None:

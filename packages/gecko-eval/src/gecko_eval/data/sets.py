@@ -6,12 +6,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gecko_core.errors import DataError
 from gecko_core.numbers import is_whole
+from gecko_core.sequences import check_list
 
 #: Of a judgement. trec_eval, by which mteb scores, makes a table as long as the highest grade: 17 GB for 2^31 - 1.
 LARGEST_GRADE = 10_000
+
+
+#: Fields of a ``RetrievalSet`` to the word for one of their values.
+_OF_STR = {"query_ids": "query id", "queries": "query", "doc_ids": "document id", "docs": "document", "titles": "title"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,9 @@ class RetrievalSet:
         notes: what a reader of its scores should know, one line each.
 
     Raises:
-        DataError: lists of unequal length, an id that occurs twice, judgements of an unknown query or document, a
-            grade that is no whole number or beyond ``LARGEST_GRADE``, or a query without any judgement. The line
-            names the set and the first culprit.
+        DataError: other things than lists of str, lists of unequal length, an id that occurs twice, judgements of an
+            unknown query or document, a grade that is no whole number or beyond ``LARGEST_GRADE``, or a query without
+            any judgement. The line names the set and the first culprit.
     """
 
     name: str
@@ -51,6 +57,9 @@ class RetrievalSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for field, what in _OF_STR.items():
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, _listed(getattr(self, field), what, self.name))
         self._check_shapes()
         queries, docs = set(self.query_ids), set(self.doc_ids)
         for query_id, judged in self.qrels.items():
@@ -106,7 +115,7 @@ class StsSet:
     """Sentence pairs with human scores: ``sentences1[i]`` and ``sentences2[i]`` got ``scores[i]``.
 
     Raises:
-        DataError: lists of unequal length, or fewer than two pairs.
+        DataError: other things than lists of str, lists of unequal length, or fewer than two pairs.
     """
 
     name: str
@@ -116,6 +125,21 @@ class StsSet:
     task: str = "semantic similarity"
 
     def __post_init__(self) -> None:
+        for field in ("sentences1", "sentences2"):
+            object.__setattr__(self, field, _listed(getattr(self, field), "sentence", self.name))
         if not len(self.sentences1) == len(self.sentences2) == len(self.scores) or len(self.scores) < 2:
             counts = f"{len(self.sentences1)}, {len(self.sentences2)} and {len(self.scores)}"
             raise DataError(f"{self.name}: need at least two pairs with scores, found {counts} entries")
+
+
+def _listed(values: Any, what: str, name: str) -> list[str]:
+    """A list, whose places count: a column of a frame would be asked by its labels."""
+    try:
+        check_list(values, what)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    found = list(values)
+    for place, value in enumerate(found):
+        if not isinstance(value, str) and not (value is None and what == "title"):
+            raise DataError(f"{name}: {what} {place} is {type(value).__name__}, not str")
+    return ["" if value is None else str(value) for value in found]  # numpy's str has a repr of its own

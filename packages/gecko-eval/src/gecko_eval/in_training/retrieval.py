@@ -6,7 +6,7 @@ number of queries and not with the corpus. Nothing here imports mteb.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +96,12 @@ def check_dims(full: int, dims: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ConfigError: a dim is not a prefix of an embedding ``full`` wide, or there is none.
     """
-    wrong = [d for d in dims if not is_whole(d, 1, full)]
-    if wrong or not dims:
+    found = list(dims) if isinstance(dims, Iterable) else []
+    if not found or not all(is_whole(dim, 1, full) for dim in found):
         raise ConfigError(
-            f"dims {list(dims)}: the model gives {full} dims, so each must be a whole number from 1 to {full}"
+            f"dims {found or dims}: the model gives {full} dims, so each must be a whole number from 1 to {full}"
         )
-    return tuple(dict.fromkeys(dims))
+    return tuple(dict.fromkeys(map(int, found)))
 
 
 def _encode_documents(model: Gecko, data: RetrievalSet, rows: slice) -> np.ndarray:

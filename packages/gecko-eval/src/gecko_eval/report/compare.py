@@ -69,7 +69,10 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
         DataError: the arrays are empty, differ in length, or hold something that is not finite.
     """
     _check_draws(samples, seed)
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    a, b = (np.asarray(scores) for scores in (a, b))
+    if not all(np.issubdtype(scores.dtype, np.number) or scores.dtype == bool for scores in (a, b)):
+        raise DataError(f"a paired comparison needs numbers, found {a.dtype} and {b.dtype}")
+    a, b = a.astype(np.float64), b.astype(np.float64)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise DataError(f"a paired comparison needs two 1-d arrays of one length, found {a.shape} and {b.shape}")
     if not np.isfinite([a, b]).all() or max(np.abs(a).max(), np.abs(b).max()) > _LARGEST:

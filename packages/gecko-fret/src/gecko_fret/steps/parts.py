@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gecko_core.errors import DataError
-from gecko_core.io import PartList, whole_path
+from gecko_core.io import PartList, whole_file
 
 Row = TypeVar("Row")
 
@@ -76,8 +76,8 @@ def arrow_type(hint: Any) -> pa.DataType:
 
 def write_parquet(path: str | Path, table: pa.Table) -> None:
     """Write an Arrow table as Parquet, complete or not at all. The same table gives the same bytes."""
-    with whole_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with whole_file(path) as file:  # opened here: Arrow takes no name that is not UTF-8
+        pq.write_table(table, file, compression="zstd")
 
 
 def part_count(rows: int, part_size: int) -> int:
@@ -188,7 +188,7 @@ class Parts(Generic[Row]):
             DataError: the file is missing or damaged.
         """
         try:
-            return pq.read_metadata(self.path(number)).num_rows
+            return rows_of(self.path(number))
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.path(number), error) from None
 
@@ -221,7 +221,8 @@ def is_readable(path: Path) -> bool:
     """Whether a part that nobody listed can be read to its end: a Parquet file, a NumPy array, or JSON."""
     try:
         if path.suffix == ".parquet":
-            pq.read_table(path, partitioning=None)
+            with path.open("rb") as file:
+                pq.read_table(file, partitioning=None)
         elif path.suffix == ".npy":
             np.load(path)
         elif path.suffix == ".json":
@@ -234,5 +235,6 @@ def is_readable(path: Path) -> bool:
 def rows_of(path: Path) -> int:
     """Rows of a Parquet part or of an array; 0 for other files."""
     if path.suffix == ".parquet":
-        return int(pq.read_metadata(path).num_rows)
+        with path.open("rb") as file:
+            return int(pq.read_metadata(file).num_rows)
     return len(np.load(path, mmap_mode="r")) if path.suffix == ".npy" else 0

@@ -21,7 +21,7 @@ from gecko_core.fields import (
     read_fields,
     shown_weights,
 )
-from gecko_core.io import make_progress, read_json, remove_folder
+from gecko_core.io import make_progress, read_json, refuse_link, remove_folder
 from gecko_core.prompts import DEFAULT_TASK
 from gecko_fret.vectors.encoded import EncodedFields, encode_fields
 from gecko_fret.vectors.fitting import fit_weights
@@ -145,12 +145,22 @@ def _check(run: Path, out: Path, options: VectorsOptions) -> None:
         raise ConfigError(f"{out}: there is no folder {out.parent}; make it first")
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder; choose another name")
+    refuse_link(out)
     if out.exists() and not options.overwrite:
         raise ConfigError(f"{out}: exists; choose another name or give --overwrite")
+    if options.cache is not None:
+        _check_cache(run, options.cache)
     if options.missing not in ("chunks", "zero"):
         raise ConfigError(f"--missing {options.missing}: use chunks or zero")
     if options.items < 0:
         raise ConfigError(f"--items {options.items}: use a number from 0")
+
+
+def _check_cache(run: Path, cache: Path) -> None:
+    if cache.exists() and not cache.is_dir():
+        raise ConfigError(f"--cache {cache}: is a file; name a folder")
+    if cache.resolve().is_relative_to(run.resolve()):
+        raise ConfigError(f"--cache {cache}: is inside the FRet folder, which is finished; choose another place")
 
 
 def _load(run: Path, options: VectorsOptions) -> Any:
