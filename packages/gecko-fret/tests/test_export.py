@@ -134,6 +134,10 @@ def test_what_is_there_stays_unless_it_may_be_replaced(folder, tmp_path, layout)
     assert export_fret(folder, to, layout, overwrite=True) == len(load_fret(folder))
     with pytest.raises(ConfigError, match="is inside the FRet folder"):
         export_fret(folder, folder / NAMES[layout], layout)
+    link = tmp_path / f"link{to.suffix}"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="is a link, and nothing is written through links"):
+        export_fret(folder, link, layout)
 
 
 @pytest.mark.parametrize(("layout", "ending"), [("sentence-transformers", ".parquet"), ("flagembedding", ".jsonl")])

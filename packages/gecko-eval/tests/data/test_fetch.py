@@ -82,6 +82,9 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(hub, tmp_path):
     (tmp_path / "set").mkdir()
     with pytest.raises(ConfigError, match="there already"):
         fetch_beir(name, tmp_path / "set", splits=["train"])
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="link: is a link"):  # before a split is asked for that is not there
+        fetch_beir(name, tmp_path / "link", splits=["dev"])
     with pytest.raises(ConfigError, match="no split"):
         fetch_beir(name, tmp_path / "other", splits=[])
 

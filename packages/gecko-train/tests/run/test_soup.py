@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gecko_core import Gecko
-from gecko_core.errors import ConfigError, ModelError
+from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_train.run.soup import soup
 from gecko_train.run.weights import slerp
 
@@ -158,6 +158,9 @@ def test_a_soup_replaces_no_model_unasked_and_never_one_it_is_made_of(two, tmp_p
         for overwrite in (False, True):
             with pytest.raises(ConfigError, match="is an input as well; choose another --out"):
                 soup(two, out, overwrite=overwrite)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "none")
+    with pytest.raises(DataError, match="is a link, and nothing is written through links"):
+        soup(two, tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match=r"holds .*, an input, which would be deleted; choose another --out"):
         soup(two, tmp_path, overwrite=True)
     assert torch.equal(vector(two[0]), first)

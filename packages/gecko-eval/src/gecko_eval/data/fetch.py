@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import HUB, Progress, Record, make_progress, read_hub, whole_folder
+from gecko_core.io import HUB, Progress, Record, make_progress, read_hub, refuse_link, whole_folder
 from gecko_core.randomness import generator
 
 #: Names of a judged set's tables on the hub, as mteb's repositories have them; those of judgements are "default" there.
@@ -49,6 +49,7 @@ def fetch_beir(
     out = Path(out)
     if not splits:
         raise ConfigError("no split is named; name those of the judgements, such as test")
+    refuse_link(out)
     if out.exists():
         raise ConfigError(f"{out}: there already; name a folder that is not, or delete it")
     judgements = {split: list(_judgements(name, split)) for split in dict.fromkeys(splits)}
