@@ -349,6 +349,8 @@ def test_bad_arguments_say_expected_and_found(change, message):
 
 def test_bad_dtypes_are_refused():
     ones = torch.ones(2, 2)
+    with pytest.raises(TypeError, match="targets: expected a tensor, found list"):
+        block_kl_loss(torch.ones(2, 3), torch.ones(4, 3), [[0.0] * 4] * 2, temperature=0.1)
     with pytest.raises(TypeError, match=r"documents: .*float32 as queries have, found torch\.float64"):
         block_kl_loss(ones, ones.double(), ones, temperature=0.1)
     with pytest.raises(TypeError, match=r"targets: expected float16.*found torch\.int64"):

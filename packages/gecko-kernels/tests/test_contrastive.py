@@ -406,6 +406,8 @@ def test_bad_arguments_say_expected_and_found(change, message):
 
 def test_bad_dtypes_are_refused():
     ones = torch.ones(2, 3)
+    with pytest.raises(TypeError, match="positives: expected a tensor, found list"):
+        same_tower_softmax_loss(torch.ones(2, 3), [[1.0, 2.0, 3.0]], temperature=0.1)
     with pytest.raises(TypeError, match=r"float32 as queries have, found torch\.float64"):
         same_tower_softmax_loss(ones, ones.double(), temperature=0.1)
     with pytest.raises(TypeError, match=r"torch\.int64, found torch\.int32"):

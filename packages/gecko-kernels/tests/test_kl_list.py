@@ -56,6 +56,27 @@ def test_what_has_no_score_is_left_out_on_any_scale(lists, shift):
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("teacher_temperature", [1e-6, 0.3, 1.0, 7.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scores_dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_scores_at_the_ends_of_their_dtype(lists, dtype, scores_dtype, teacher_temperature):
+    """The lowest number stands for "out of the question": no probability, and still one of the candidates."""
+    queries, candidates = (x.to(dtype).requires_grad_() for x in lists[:2])
+    scores = lists[2].to(scores_dtype)
+    scores[:, 4] = torch.finfo(scores_dtype).min
+    scores[1, 2] = torch.finfo(scores_dtype).max
+    options = {"temperature": 0.1, "teacher_temperature": teacher_temperature}
+    found = kl_list_loss(queries, candidates, scores, **options)
+    student = (cosine_similarity(lists[0][:, None], lists[1], dim=-1) / 0.1).log_softmax(1)
+    exact = scores.double() - scores.double().amax(1, keepdim=True)
+    teacher = (exact / teacher_temperature).softmax(1)
+    expected = (torch.special.xlogy(teacher, teacher) - teacher * student).sum(1).mean()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-6)
+    found.backward()
+    assert queries.grad.isfinite().all()
+    assert candidates.grad.isfinite().all()
+
+
 def test_gradcheck(lists):
     queries, candidates, scores = lists
     scores[0, 0] = torch.nan
@@ -81,6 +102,8 @@ def test_zero_vectors_and_sharp_temperatures_are_finite(lists):
         ({"candidates": torch.ones(2, 3)}, r"\(B, N, D\), found \(2, 3\) and \(2, 3\)"),
         ({"teacher_scores": torch.ones(2, 5)}, r"expected shape \(2, 4\), found \(2, 5\)"),
         ({"teacher_temperature": 0}, "positive number, found 0"),
+        ({"teacher_temperature": float("inf")}, "positive number, found inf"),
+        ({"temperature": float("inf")}, "positive number, found inf"),
         ({"temperature": -1}, "positive number, found -1"),
         ({"temperature": torch.tensor(-0.1)}, "positive number, found -0.1"),
         ({"temperature": torch.tensor(0.0)}, "positive number, found 0"),

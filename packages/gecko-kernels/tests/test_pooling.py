@@ -118,6 +118,7 @@ def test_operators_pass_opcheck(padded):
     [
         (lambda h, m: masked_mean_pool(h, m[:, :3]), r"found \(5, 7, 11\) and \(5, 3\)"),
         (lambda h, m: masked_mean_pool(h, m, skip=-1), "skip"),
+        (lambda h, m: masked_mean_pool(h, m, prefix_norms=[2.9]), "prefix_norms: expected whole numbers, found"),
         (lambda h, m: masked_mean_pool(h, m, skip=torch.zeros(2, dtype=torch.int64)), r"\(5,\), found \(2,\)"),
         (lambda h, m: masked_mean_pool(h, m, skip=-torch.ones(5, dtype=torch.int64)), "skip: expected numbers >= 0"),
         (lambda h, m: packed_mean_pool(h[0], torch.tensor([0, 3, 7]), skip=torch.tensor([0, -1])), "found -1"),
@@ -138,3 +139,15 @@ def test_bad_dtypes_are_refused(padded):
         masked_mean_pool(hidden.long(), mask)
     with pytest.raises(TypeError, match="integers"):
         packed_mean_pool(hidden[0], torch.tensor([0.0, 7.0]))
+    with pytest.raises(TypeError, match="hidden: expected a tensor, found list"):
+        masked_mean_pool(hidden.tolist(), mask)
+    with pytest.raises(TypeError, match="cu_seqlens: expected a tensor, found list"):
+        packed_mean_pool(hidden[0], [0, 7])
+    with pytest.raises(TypeError, match="skip: expected a number or a tensor of integers, found float"):
+        masked_mean_pool(hidden, mask, skip=1.5)
+
+
+def test_whole_numbers_of_other_libraries_are_taken(padded):
+    numpy = pytest.importorskip("numpy")
+    hidden, mask = padded
+    assert torch.equal(masked_mean_pool(hidden, mask, skip=numpy.int64(1)), masked_mean_pool(hidden, mask, skip=1))

@@ -29,6 +29,7 @@ def text(label):
         ([labelled_pair(1), labelled_pair(1)], r"all 2 rows have the label 1"),
         ([text("x"), text("x")], r"all 2 rows have the label 'x'"),
         ([text("x"), text("y")], r"each of the 2 texts has a label of its own"),
+        ([text("x"), text(1.5)], r"test\.jsonl:2: the key 'label' is of type float; it must be text or a whole number"),
         ([text("x"), text("y"), text(3)], r"test\.jsonl:3: the label is of another type than in .*test\.jsonl:1"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_set_that_is_no_public_task_keeps_its_name_and_gets_the_prompt_of_its_
         (
             "same/test.jsonl",
             {"sentence1": "a", "sentence2": "b", "label": "x"},
-            r":41: the key 'label' is 'x', which is text; it must be a number",
+            r":41: the key 'label' is 'x', which is text; it must be a whole number",
         ),
         ("topics/train.jsonl", {"text": None, "label": "x"}, r"train.jsonl:61: the key 'text' is empty or NaN"),
     ],

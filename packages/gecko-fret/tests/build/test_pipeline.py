@@ -244,8 +244,10 @@ def test_a_build_that_was_killed_in_its_first_write_goes_on(run, tmp_path):
 
 
 def test_no_surviving_query_names_the_reasons(run, tmp_path):
-    with pytest.raises(DataError, match=r"none of the 40 attempts gave a query \(.*length \d+.*\)"):
+    with pytest.raises(DataError, match=r"none of the 40 attempts gave a query \(.*length \d+.*\); .* a larger llm"):
         run(tmp_path / "fret", {"generate.min_words": 30})
+    with pytest.raises(DataError, match=r"none of the \d+ texts gave a query \(.*\); .* try other sources"):
+        run(tmp_path / "titles", {"generate.min_words": 30, "generate.sources": ["titles", "sentences"]})
 
 
 def test_empty_corpus_is_refused(run, tmp_path):

@@ -86,6 +86,10 @@ def check_loss(
         ValueError: a shape, a dim, a scope or the temperature does not fit; the message prints expected and found.
         TypeError: a dtype does not fit.
     """
+    check_tensors(
+        queries=queries, positives=positives, negatives=negatives, key_queries=key_queries, query_ids=query_ids,
+        positive_ids=positive_ids, negative_ids=negative_ids,
+    )  # fmt: skip
     _check_matrices(queries, positives, key_queries, column_offset)
     rows, columns = queries.shape[0], positives.shape[0]
     if same_tower and key_queries is None and columns != rows:
@@ -141,6 +145,7 @@ def check_block(
         ValueError: a shape, a device, a dim or a temperature does not fit; the message prints expected and found.
         TypeError: a dtype does not fit.
     """
+    check_tensors(queries=queries, documents=documents, targets=targets)
     if queries.dim() != 2 or queries.shape[1] == 0:
         raise ValueError(f"queries: expected shape (Q, D) with D >= 1, found {shape_of(queries)}")
     if queries.dtype not in FLOATING:
@@ -189,6 +194,17 @@ def _check_matrices(queries: Tensor, positives: Tensor, key_queries: Tensor | No
             check_like(name, other, queries)
     if key_queries is not None and key_queries.shape != positives.shape:
         raise ValueError(f"key_queries: expected shape {shape_of(positives)}, found {shape_of(key_queries)}")
+
+
+def check_tensors(**named: object) -> None:
+    """Check that arguments are tensors; None is left to the caller.
+
+    Raises:
+        TypeError: one is something else.
+    """
+    for name, value in named.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a tensor, found {type(value).__name__}")
 
 
 def check_like(name: str, tensor: Tensor, queries: Tensor) -> None:
@@ -277,10 +293,10 @@ def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
                 f"found shape {shape_of(temperature)}, dtype {temperature.dtype}"
             )
         on_cpu = not torch.compiler.is_compiling() and temperature.device.type == "cpu"
-        if on_cpu and not float(temperature.detach()) > 0:
+        if on_cpu and not 0 < float(temperature.detach()) < math.inf:
             raise ValueError(f"temperature: expected a positive number, found {float(temperature.detach())}")
         return temperature.reshape(()).to(queries.device)
-    if not temperature > 0:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature: expected a positive number, found {temperature}")
     wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     return torch.full((), float(temperature), dtype=wide, device=queries.device)

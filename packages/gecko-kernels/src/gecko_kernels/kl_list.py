@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from gecko_kernels._arguments import check_dims, check_like, check_temperature, shape_of
+from gecko_kernels._arguments import check_dims, check_like, check_temperature, check_tensors, shape_of
 from gecko_kernels.cpu.strips import segments_of
 from gecko_kernels.reference import inverse_root, wide
 
@@ -45,6 +46,7 @@ def kl_list_loss(
         ValueError: a shape, a dim or a temperature does not fit; the message prints expected and found.
         TypeError: a dtype does not fit.
     """
+    check_tensors(queries=queries, candidates=candidates, teacher_scores=teacher_scores)
     if queries.dim() != 2 or candidates.dim() != 3 or (len(queries), queries.shape[1]) != (
         len(candidates), candidates.shape[2],
     ):  # fmt: skip
@@ -57,7 +59,7 @@ def kl_list_loss(
         raise ValueError(
             f"teacher_scores: expected shape {shape_of(candidates[..., 0])}, found {shape_of(teacher_scores)}"
         )
-    if not teacher_temperature > 0:
+    if not 0 < teacher_temperature < math.inf:
         raise ValueError(f"teacher_temperature: expected a positive number, found {teacher_temperature}")
     ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
     t = check_temperature(temperature, queries)
@@ -65,7 +67,7 @@ def kl_list_loss(
     counts = known.sum(1) >= 2
     # -inf for what is left out, whatever the scale of the scores; rows that do not count keep all their entries, or
     # their softmax would be NaN, and so would its gradient.
-    scores = torch.where(known, teacher_scores.detach().to(wide(queries.dtype)) / teacher_temperature, 0.0)
+    scores = _scaled(teacher_scores.detach(), known, teacher_temperature, wide(queries.dtype))
     kept = known | ~counts[:, None]
     teacher = torch.where(kept, scores, -torch.inf).log_softmax(1)
     loss = teacher.new_zeros(())
@@ -76,6 +78,18 @@ def kl_list_loss(
         terms = (teacher.exp() * apart).sum(1)
         loss = loss + weight * torch.where(counts, terms, 0.0).sum() / counts.sum().clamp(min=1)
     return loss
+
+
+def _scaled(scores: Tensor, known: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
+    """Scores below the row's best, divided by the temperature, 0 where unknown: finite, whatever their scale is.
+
+    The lowest number of a dtype, which many write where a candidate is out of the question, leaves fp32's range when it
+    is divided, or cast; a softmax of infinities is NaN. A candidate so low has no probability either way.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, dtype))
+    best = torch.where(known, scores, -torch.inf).amax(1, keepdim=True) if scores.shape[1] else scores
+    below = (scores - torch.where(best.isfinite(), best, 0.0)) / temperature
+    return torch.where(known, below.clamp(min=torch.finfo(dtype).min / 4), 0.0).to(dtype)
 
 
 def prefix_cosines(

@@ -6,11 +6,12 @@ Padding is never read, so it may hold anything, NaN included.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from torch import Tensor
 
-from gecko_kernels._arguments import FLOATING, shape_of
+from gecko_kernels._arguments import FLOATING, check_tensors, shape_of
 from gecko_kernels._backend import choose_backend
 from gecko_kernels._operators import operator, refuse_second_derivative
 from gecko_kernels.reference import ZERO_NORM, reference_packed_pool, reference_pool, wide
@@ -41,6 +42,7 @@ def masked_mean_pool(
         ValueError: a shape or a dim does not fit.
         TypeError: a dtype does not fit.
     """
+    check_tensors(hidden=hidden, mask=mask)
     if hidden.dim() != 3 or mask.shape != hidden.shape[:2]:
         raise ValueError(
             f"masked_mean_pool: expected hidden (B, L, D) and mask (B, L), "
@@ -84,6 +86,7 @@ def packed_mean_pool(
         ValueError: a shape, a dim or an entry of ``cu_seqlens`` or ``skip`` does not fit.
         TypeError: a dtype does not fit.
     """
+    check_tensors(hidden=hidden, cu_seqlens=cu_seqlens)
     if hidden.dim() != 2 or cu_seqlens.dim() != 1 or len(cu_seqlens) < 1:
         raise ValueError(
             f"packed_mean_pool: expected hidden (T, D) and cu_seqlens (B + 1,), "
@@ -121,10 +124,14 @@ def _short(values: list[int]) -> str:
 
 
 def _skips(skip: int | Tensor, rows: int, device: torch.device) -> Tensor:
-    if isinstance(skip, int):
-        if skip < 0:
+    if not isinstance(skip, Tensor):
+        try:
+            number = index(skip)
+        except TypeError:
+            raise TypeError(f"skip: expected a number or a tensor of integers, found {type(skip).__name__}") from None
+        if number < 0:
             raise ValueError(f"skip: expected a number >= 0, found {skip}")
-        return torch.full((rows,), skip, device=device)
+        return torch.full((rows,), number, device=device)
     if skip.shape != (rows,) or skip.is_floating_point():
         raise ValueError(
             f"skip: expected a number or integers of shape ({rows},), found {shape_of(skip)}, {skip.dtype}"
@@ -138,7 +145,9 @@ def _skips(skip: int | Tensor, rows: int, device: torch.device) -> Tensor:
 def _check_pool(hidden: Tensor, dims: Sequence[int] | None) -> list[int]:
     if hidden.dtype not in FLOATING:
         raise TypeError(f"hidden: expected float16, bfloat16, float32 or float64, found {hidden.dtype}")
-    chosen = [int(dim) for dim in dims or ()]
+    chosen = [int(dim) for dim in dims] if dims is not None else []
+    if dims is not None and any(dim != whole for dim, whole in zip(dims, chosen, strict=True)):
+        raise ValueError(f"prefix_norms: expected whole numbers, found {tuple(dims)}")
     if chosen and (min(chosen) < 1 or max(chosen) > hidden.shape[-1]):
         raise ValueError(f"prefix_norms: expected dims in 1..{hidden.shape[-1]}, found {tuple(chosen)}")
     return chosen

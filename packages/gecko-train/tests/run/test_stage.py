@@ -66,6 +66,13 @@ def test_evaluation_in_the_loop_marks_the_best_checkpoint_and_the_record_names_t
     assert {"mine", "natural.jsonl"} <= set(training_sets({"stages": {"finetune": record}}))
 
 
+def test_a_set_that_no_row_is_drawn_from_is_not_counted(tiny_model, pairs, tmp_path):
+    one, other = ({"source": "pairs", "path": str(pairs[0]), "name": name} for name in ("drawn", "left"))
+    sets = [one | {"weight": 1}, other | {"weight": 0}]
+    _, result = run(tiny_model, tmp_path / "run", {"sets": sets, "trainer": TRAINER})
+    assert result.rows == {"drawn": 30}
+
+
 def test_a_set_for_the_loop_that_is_not_there_is_named():
     from gecko_train.config import LoopConfig
 

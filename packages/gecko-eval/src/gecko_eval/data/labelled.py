@@ -77,7 +77,9 @@ def _types(column: Column) -> tuple[type, ...]:
     return column.types if isinstance(column.types, tuple) else (column.types,)
 
 
-_KINDS = {str: "text", int: "a number", float: "a number"}
+def _wanted(types: Sequence[type]) -> str:
+    number = "a number" if float in types else "a whole number"
+    return " or ".join(["text"] * (str in types) + [number] * (int in types or float in types))
 
 
 def _checked(fields: Mapping[str, Any], column: Column, where: str) -> Any:
@@ -85,8 +87,7 @@ def _checked(fields: Mapping[str, Any], column: Column, where: str) -> Any:
     if not isinstance(value, column.types) or isinstance(value, bool):
         found = f"{str(value)[:40]!r}, which is text" if isinstance(value, str) else f"of type {type(value).__name__}"
         fault = "missing" if key not in fields else "empty or NaN" if value is None else found
-        wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in _types(column)))
-        raise DataError(f"{where}: the key {key!r} is {fault}; it must be {wanted}")
+        raise DataError(f"{where}: the key {key!r} is {fault}; it must be {_wanted(_types(column))}")
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{where}: the {key} is infinite; give a number")
     if isinstance(value, int) and abs(value) >= _LARGEST:

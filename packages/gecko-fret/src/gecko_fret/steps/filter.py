@@ -327,10 +327,12 @@ class FilterStep(WholeStep[Query]):
         reasons = ", ".join(
             f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))
         )
-        texts = "attempts" if build.config.generate.sources == ["llm"] else "texts"
+        sources = build.config.generate.sources
+        texts = "attempts" if sources == ["llm"] else "texts"
+        other = "a larger llm.model" if "llm" in sources else "other sources"
         raise DataError(
             f"{build.out}: none of the {counts.total()} {texts} gave a query ({reasons}); "
-            "look at rejects/, then try a larger llm.model or looser generate.* settings"
+            f"look at rejects/, then try {other} or looser generate.* settings"
         )
 
 

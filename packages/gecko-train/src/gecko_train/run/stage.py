@@ -24,7 +24,7 @@ class StageResult:
     """What a stage did, and on how many rows of each set."""
 
     summary: TrainingSummary
-    rows: dict[str, int]
+    rows: dict[str, int]  # of the sets that rows were drawn from
     sources: list[str]  # names of the sets and of what they were read from
 
     def record(self, config: StageConfig) -> dict[str, Any]:
@@ -109,11 +109,12 @@ def train_stage(
         load_set(set_config, context.reading(objective, set_config.blocks is not None))
         for set_config, objective in zip(config.sets, objectives, strict=True)
     ]
+    weights = _weights(config, sets)
     mixture = Mixture(
         sets,
         batch_size=config.trainer.batch_size,
         seed=context.seed,
-        weights=_weights(config, sets),
+        weights=weights,
         alpha=config.alpha,
         steps_per_epoch=config.steps_per_epoch,
     )
@@ -125,7 +126,8 @@ def train_stage(
         console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate), teacher=teacher,
         inputs=inputs,
     )  # fmt: skip
-    return StageResult(trainer.train(), {row_set.name: len(row_set) for row_set in sets}, _sources(config, sets))
+    rows = {row_set.name: len(row_set) for row_set in sets if weights is None or weights[row_set.name]}
+    return StageResult(trainer.train(), rows, _sources(config, sets))
 
 
 def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping[str, float]] | None:
