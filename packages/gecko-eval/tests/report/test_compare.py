@@ -153,6 +153,8 @@ def test_scores_that_no_difference_can_be_taken_of():
         paired_bootstrap(np.array([1e308, 1e308]), np.array([-1e308, 0]))
     with pytest.raises(DataError, match="needs numbers, found <U1 and <U1"):
         paired_bootstrap(["1"], ["2"])
+    with pytest.raises(DataError, match="needs numbers, found complex128 and int64"):
+        paired_bootstrap([1j], [2])
 
 
 def test_gold_that_does_not_fit_gives_no_interval():
