@@ -156,9 +156,11 @@ def plot(raw: dict[str, Any]) -> Any:
             errors = [[f.difference - f.low for f in found], [f.high - f.difference for f in found]]
             axes.errorbar([p["minutes"] for p in points], y, errors, marker="o", capsize=2, label=f"{name}, {pair}")
     axes.axhline(0, color="black", linewidth=0.8)
-    minutes = sorted({round(p["minutes"], 1) for of in raw["sets"].values() for ps in of["pairs"].values() for p in ps})
+    minutes = [p["minutes"] for of in raw["sets"].values() for points in of["pairs"].values() for p in points]
     axes.set_xscale("log")
-    axes.set_xticks(minutes, [f"{one:g}" for one in minutes])
+    steps = [digit * 10.0**power for power in range(-2, 5) for digit in (1, 2, 5)]
+    ticks = [one for one in steps if min(minutes) / 1.5 <= one <= max(minutes) * 1.5]
+    axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
     axes.minorticks_off()
     axes.set_xlabel("minutes of LLM time")
     axes.set_ylabel("change of nDCG@10")
