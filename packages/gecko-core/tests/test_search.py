@@ -135,6 +135,8 @@ def test_wrong_arguments():
         top_k(queries, documents.tolist(), 1)
     with pytest.raises(ConfigError, match=r"documents must have two dimensions, \(n, D\), not \(4,\)"):
         top_k(queries, list(documents), 1)
+    with pytest.raises(ConfigError, match=r"documents must have two dimensions, \(n, D\), not \(\)"):
+        top_k(queries, np.array(1.0, dtype=np.float32), 1)
     with pytest.raises(ConfigError, match="two dimensions"):
         top_k(queries[0], documents, 1)
     with pytest.raises(ConfigError, match="exclude is for 3 queries, there are 2"):

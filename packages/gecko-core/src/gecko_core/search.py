@@ -77,7 +77,7 @@ def top_k(
     """
     if not is_whole(block, 1, _MOST):
         raise ConfigError(f"block must be a positive whole number, not {block!r}")
-    if is_whole(k, 1, _MOST) and isinstance(documents, np.ndarray | Tensor):
+    if is_whole(k, 1, _MOST) and isinstance(documents, np.ndarray | Tensor) and documents.ndim:
         k = min(k, max(1, len(documents)))
     search = TopK(queries, k, exclude=exclude, ties=ties, device=device)
     for piece in _pieces(documents):
