@@ -68,6 +68,9 @@ WAYS: dict[str, dict[str, Any]] = {
 #: Rows of a batch, so that a step of every way reads about as many texts as one of blocks does.
 BATCH = {"hard": 48, "lists": 20, "both": 20, "blocks": 48, "frozen": 20, "anchored": 20, "pairs": 48}
 FROZEN = 4  # of six layers
+#: Of a variant whose model at the end of training is reported beside the one that was saved.
+END = "end of training"
+ENDS = " End of training: that model, whatever the known items say of it."
 #: What is measured by default: queries and the way in which they are learnt from.
 VARIANTS = ("written hard", "written lists", "written blocks", "styled blocks", "free blocks", "log blocks",
             "all blocks", "all lists", "all both")  # fmt: skip
@@ -97,6 +100,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="seeds of the training")
     parser.add_argument("--teacher", default="all-mpnet-base-v2", help='the larger embedder of "larger" and "teacher"')
     parser.add_argument("--kept", action="store_true", help="report the models that are there, and make no other")
+    parser.add_argument("--ends", action="store_true", help="also report the end of training, whatever was saved")
     parser.add_argument("--across", action="store_true", help="search with every model on all sets, not its own alone")
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--student", default="all-minilm-l6-v2")
@@ -113,13 +117,18 @@ def main() -> None:
         others = sets if given.across else [name]
         found = {START: {other: evaluated(given, given.student, other, sets) for other in others}}
         for variant, seed in wanted(given, judged):
-            model = trained(given, judged, variant, seed, clock)
-            key = f"{variant}, seed {seed}" if given.runs > 1 else variant
-            found[key] = {other: evaluated(given, str(model), other, sets) for other in others}
-            shown = (
-                f"{other} {' '.join(lab.mean(values) for values in of.values())}" for other, of in found[key].items()
-            )
-            print(name, key, *shown, flush=True)
+            saved = trained(given, judged, variant, seed, clock)
+            models = {variant: saved}
+            if given.ends:
+                models[f"{variant}, {END}"] = saved.parent / "finetune" / "model"
+            for of, model in models.items():
+                key = f"{of}, seed {seed}" if given.runs > 1 else of
+                found[key] = {other: evaluated(given, str(model), other, sets) for other in others}
+                shown = (
+                    f"{other} {' '.join(lab.mean(values) for values in by_dim.values())}"
+                    for other, by_dim in found[key].items()
+                )
+                print(name, key, *shown, flush=True)
         made = dict.fromkeys((key for key in found if key != START), lab.described("torch", "transformers"))
         raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds, "made": made}
     if not given.no_publish:
@@ -131,7 +140,7 @@ def add_earlier(raw: dict[str, Any], path: Path) -> None:
     """Add the sets and variants that an earlier run with the same options has and this one does not."""
     if raw["options"]["runs"] != "1":
         return
-    for name, before in lab.earlier(path, raw, {"variants", "kept", "across", "part", "name"}).items():
+    for name, before in lab.earlier(path, raw, {"variants", "kept", "across", "ends", "part", "name"}).items():
         empty: dict[str, Any] = {"ndcg_at_10": {START: before["ndcg_at_10"][START]}, "seconds": {}, "made": {}}
         now = raw["sets"].setdefault(name, empty)
         for variant in variants({name: before["ndcg_at_10"]}):
@@ -241,7 +250,8 @@ def evaluated(given: argparse.Namespace, model: str, name: str, sets: dict[str, 
 def kept_start(model: str) -> bool:
     """Whether a run has saved the student as it was: no share of its training was supported by the known items."""
     path = Path(model) / "gecko.json"
-    return path.exists() and read_json(path)["record"]["stages"]["interpolate"]["share"] == 0
+    stages = read_json(path)["record"]["stages"] if path.exists() else {}
+    return stages.get("interpolate", {}).get("share") == 0
 
 
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
@@ -257,7 +267,7 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     judged = ", a quarter of them by BM25, which is a judge, too" if given.words else ""
     batches = sorted({given.batch * BATCH[variant.split()[1]] for variant in given.variants})
     lines = [
-        "# Adaptation" + (", larger" if given.name != "adaptation" else ""),
+        "# " + given.name.replace("-", ", ", 1).capitalize(),
         "",
         f"`experiments/adaptation.py`: student {given.student}, LLM "
         f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles and sentences, and "
@@ -266,7 +276,7 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         "nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, bold where they leave out "
         "zero; of several seeds of the training, the mean of each query. What is saved of each model is chosen on "
         "known items of its own run; start kept: they supported no share of the training, and the model is the student "
-        "as it was.",
+        "as it was." + ENDS * given.ends,
         "",
     ]
     for dim in given.dims:

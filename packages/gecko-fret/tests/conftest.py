@@ -164,6 +164,9 @@ class ApiServer:
             status, answer, headers = 429, {"error": "slow down"}, {"Retry-After": "1"}
         if fault == "wait until":
             status, answer, headers = 503, {}, {"Retry-After": formatdate(time.time() + 2, usegmt=True)}
+        if str(fault).startswith("latin header"):
+            status, headers = (503, SOON) if "503" in fault else (status, headers)
+            headers = headers | {"X-Served-By": "Z\xfcrich"}
         if fault == "wait long":
             status, answer, headers = 429, {"error": "quota"}, {"Retry-After": "86400"}
         answer = {"empty": {}, "other form": {"choices": [7]}}.get(fault, answer)

@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,17 @@ def test_what_is_wrong_is_one_line_with_file_key_and_cure(tmp_path, text, overri
     with pytest.raises(ConfigError, match=message) as caught:
         load_recipe(path, overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_recipe_may_come_from_a_pipe(tmp_path):
+    """As `gecko-train run <(...)` has it. It was read twice, and the second time it was empty: the defaults ran."""
+    os.mkfifo(tmp_path / "pipe")
+    writing = threading.Thread(target=lambda: (tmp_path / "pipe").write_text("name: piped\nseed: 5\n"), daemon=True)
+    writing.start()
+    recipe = load_recipe(tmp_path / "pipe", ["evaluation.queries=7"])
+    writing.join()
+    assert (recipe.name, recipe.seed, recipe.evaluation.queries) == ("piped", 5, 7)
 
 
 def test_files_that_are_no_recipes(tmp_path):

@@ -22,6 +22,7 @@ from gecko_train.config import BlocksConfig, ObjectiveConfig, TrainerConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.mixture import Mixture
 from gecko_train.data.rows import RowSet
+from gecko_train.loop.grad_cache import split_batch
 from gecko_train.loop.trainer import Trainer
 from gecko_train.loss.objective import Objective
 
@@ -43,6 +44,20 @@ def count_reductions(trainer, counted):
         return wrapped, optimizer
 
     trainer._prepare = watched
+
+
+def note_micro_batches(trainer, noted):
+    """How each step's texts are split, and whether this rank by itself would cache its gradients."""
+    split = trainer._micro_batches
+
+    def watched(lengths):
+        pieces, caches = split_batch(
+            lengths, trainer.config.micro_batch_tokens, trainer._quick, trainer.config.grad_cache
+        )
+        noted.append([len(pieces), caches])
+        return split(lengths)
+
+    trainer._micro_batches = watched
 
 
 def row_sets():
@@ -98,18 +113,22 @@ def main(
     objectives = [Objective(config, dims=(32, 16)) for config in configs]
     teacher = Gecko.from_backbone(backbone, dims=(24,), device="cpu", dtype=torch.float32, seed=5)
     config = TrainerConfig(
-        batch_size=batch_size, learning_rate=1e-3, precision="fp32", micro_batch_tokens=96, max_steps=steps,
-        checkpoint_every=checkpoint_every, keep_checkpoints=9, parallel=parallel, **(options or {}),
+        batch_size=batch_size, learning_rate=1e-3, precision="fp32", max_steps=steps,
+        checkpoint_every=checkpoint_every, keep_checkpoints=9, parallel=parallel,
+        **{"micro_batch_tokens": 96, **(options or {})},
     )  # fmt: skip
     mixture = Mixture(sets, batch_size=batch_size, seed=0)
     console = Console(file=io.StringIO())
     trainer = Trainer(model, mixture, objectives, config, Path(folder), console=console, teacher=teacher)
     if judged:  # ranks that disagree: the first finds training bad, the others find it good
         trainer.on_checkpoint = lambda step, _: step if trainer.rank else -step
-    counted = []
+    counted, noted = [], []
+    if parallel == "ddp":
+        note_micro_batches(trainer, noted)
     if trainer.world_size > 1 and parallel == "ddp":
         count_reductions(trainer, counted)
     trainer.train()
+    (Path(folder) / f"micro-batches-{trainer.rank}.json").write_text(json.dumps(noted))
     if trainer.rank == 0:
         save_file(model.state_dict(), Path(folder) / "trained.safetensors")
         (Path(folder) / "reductions.json").write_text(json.dumps(counted))

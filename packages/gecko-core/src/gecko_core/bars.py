@@ -1,11 +1,21 @@
-"""Whether other packages draw progress bars."""
+"""Whether there is a terminal, and whether other packages draw progress bars."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import IO
 
 _NO_BARS = ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
+
+
+def on_terminal(stream: IO[str] | None) -> bool:
+    """Whether somebody watches a stream.
+
+    Args:
+        stream: such as ``sys.stderr``, which is None in a process that was started without one.
+    """
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def choose_bars() -> None:
@@ -15,6 +25,6 @@ def choose_bars() -> None:
     packages of Hugging Face read these variables when they are imported; processes started later inherit them. What the
     environment says already stays.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not on_terminal(sys.stderr):
         for name in _NO_BARS:
             os.environ.setdefault(name, "1")

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from multiprocessing.connection import Connection
 import pytest
 import torch
 
-from gecko_core.encode.pool import EncoderPool
+from gecko_core.encode.pool import EncoderPool, _interrupts_wait
 from gecko_core.errors import BackendError, ConfigError
 
 
@@ -137,3 +138,22 @@ def test_devices_are_a_list_of_this_machines(tiny):
         EncoderPool(tiny, iter([]))
     with pytest.raises(ConfigError, match="True is not a device"):
         EncoderPool(tiny, ["cpu", True])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
+def test_an_interrupt_waits_until_a_worker_is_known():
+    started = []
+
+    def start():
+        os.kill(os.getpid(), signal.SIGINT)
+        seen = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        started.append(subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True).stdout)
+
+    with pytest.raises(KeyboardInterrupt), _interrupts_wait():
+        start()
+    assert started == ["True\n"]  # what is started within gets none, from its first instruction on
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(ValueError, match="another"), _interrupts_wait():
+        raise ValueError("another")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -69,3 +69,17 @@ def test_other_files_are_one_line(tmp_path):
         read_vectors(tmp_path / "v.parquet")
     with pytest.raises(DataError, match="no such file"):
         read_vectors(tmp_path / "w.parquet")
+
+
+@pytest.mark.parametrize("embeddings", [[None, [1.0, 2.0]], [[None, None], [1.0, 2.0]], [[1.0, None], [1.0, 2.0]]])
+def test_a_vector_that_is_missing_or_has_a_gap(tmp_path, embeddings):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with VectorsWriter.open(tmp_path / "v.parquet", 2, ABOUT) as writer:
+        writer.write(["a", "b"], ["a", "b"], np.ones((2, 2)))
+    table = parquet.read_table(tmp_path / "v.parquet")
+    column = pa.array(embeddings, table.schema.field("embedding").type)
+    parquet.write_table(table.set_column(2, table.schema.field("embedding"), column), tmp_path / "v.parquet")
+    with pytest.raises(DataError, match=r"v\.parquet: a vector is missing, or a number of one"):
+        read_vectors(tmp_path / "v.parquet")

@@ -245,3 +245,27 @@ def test_numbers_of_yaml_1_1_are_read_as_1_2_has_them(tmp_path):
     (tmp_path / "a.yaml").write_text("loop: {batch_size: 1:30}\n")
     with pytest.raises(ConfigError, match=r"loop\.batch_size: .* \(given: '1:30'\)"):
         load_settings(Example, tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "value", ["2024", "yes", "a'b\"c\\", " a: b #c ", "a\nb", "a\n\nb", "\x85\x7f\t\x01", "notes 🦎", "é", "~"]
+)
+def test_an_option_may_have_any_text(value):
+    class Named(Section):
+        name: str
+
+    assert load_settings(Named, None, [Override.of("name", "--name", value)]).name == value
+
+
+def test_options_that_are_numbers_and_names_that_are_not_utf_8():
+    assert str(Override.of("a.b", "--b", 5)) == "a.b=5"
+    assert str(Override.of("a.b", "--b", True)) == "a.b=true"
+    with pytest.raises(ConfigError, match=r"--b 'caf\\udce9': the name is not UTF-8"):
+        Override.of("a.b", "--b", "caf\udce9")
+
+
+def test_a_file_of_settings_has_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("gecko_core.io.settings._MOST_BYTES", 2**20)
+    (tmp_path / "a.yaml").write_bytes(b"\0" * (2**20 + 1))
+    with pytest.raises(ConfigError, match=r"a\.yaml: more than 1 MB; give the path of a recipe in YAML"):
+        read_yaml(tmp_path / "a.yaml", "recipe")

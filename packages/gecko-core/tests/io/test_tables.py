@@ -6,7 +6,17 @@ import sys
 import pytest
 
 from gecko_core.errors import DataError
-from gecko_core.io import Record, below_data_dir, count_rows, find_data, read_lines, read_table, table_kind, user_path
+from gecko_core.io import (
+    Record,
+    below_data_dir,
+    count_rows,
+    find_data,
+    read_hub,
+    read_lines,
+    read_table,
+    table_kind,
+    user_path,
+)
 
 
 def written(path, content):
@@ -285,3 +295,22 @@ def test_carriage_returns_alone_end_no_line(tmp_path, text):
         list(read_lines(written(tmp_path / "a.txt", text.encode())))
     assert "".join(line for _, line in read_lines(tmp_path / "a.txt", prose=True)).count("\r") > 0
     assert list(read_lines(written(tmp_path / "a.txt", b"one\r\r\ntwo\r"))) == [(1, "one"), (2, "two")]
+
+
+def test_a_parquet_file_that_ends_before_its_rows_do(tmp_path, monkeypatch):
+    """One flipped bit in a page's header, and pyarrow reads fewer rows than the footer says, without an error."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": [f"text {row}" for row in range(40)]}), path, row_group_size=10)
+    whole = parquet.ParquetFile.iter_batches
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", lambda *given, **more: list(whole(*given, **more))[:1])
+    monkeypatch.setattr("gecko_core.io.tables._PARQUET_ROWS", 10)
+    with pytest.raises(DataError, match=r"a\.parquet: 40 rows by its footer, 10 read; it is damaged"):
+        fields(path)
+
+
+def test_a_data_set_of_the_hub_without_a_name():
+    with pytest.raises(DataError, match=r"hub:: names no data set; write hub:OWNER/NAME"):
+        next(read_hub(""))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gecko_core.bars import on_terminal
 from gecko_core.command import run_typer
 from gecko_core.errors import ConfigError, DataError, exit_on_error, printable
 
@@ -107,7 +108,7 @@ def run_command(
         names = names or ([] if own else ["local"])
         entries = entries_for(names, local, own, drop_unjudged=drop_unjudged)
         precision = None if dtype == "auto" else dtype
-        embedder: Any = load_model(model, device=device, dtype=precision, progress=sys.stderr.isatty())
+        embedder: Any = load_model(model, device=device, dtype=precision, progress=on_terminal(sys.stderr))
         if enriched:
             from gecko_eval.mteb.enriched import with_enriched
 
@@ -401,7 +402,7 @@ def _print(table: Any) -> None:
     from rich.console import Console
 
     # Names of folders are data: no markup, no emoji.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
+    Console(width=None if on_terminal(sys.stdout) else 200, markup=False, emoji=False).print(table)
 
 
 def _say(line: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -273,8 +271,4 @@ def _settings(named: dict[str, Any]) -> list[str]:
     """Options that were given, as settings; a message names the option."""
     from gecko_core.io import Override
 
-    return [
-        Override(f"{key}={json.dumps(value)}", f"{_OPTIONS[key]} {shlex.quote(str(value))}")
-        for key, value in named.items()
-        if value is not None
-    ]
+    return [Override.of(key, _OPTIONS[key], value) for key, value in named.items() if value is not None]

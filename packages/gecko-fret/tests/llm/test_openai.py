@@ -131,6 +131,22 @@ def test_a_server_that_stays_broken_is_one_line(connect, server, fault, last):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_what_may_pass_is_asked_again_as_often_as_it_is_told(connect, server, status):
+    server.faults = [status] * 50
+    with pytest.raises(BackendError, match=rf"no answer in 4 attempts \(last: HTTP {status}\b"):
+        connect(retries=3, concurrency=1).score(REQUESTS[:1])
+    assert len(server.bodies) == 4
+
+
+def test_headers_may_have_any_byte(connect, server, reference):
+    server.faults = ["latin header", "latin header, 503"]
+    answers = connect(retries=1, concurrency=1).score(REQUESTS[:2])
+    for answer, expected in zip(answers, reference.score(REQUESTS[:2]), strict=True):
+        assert answer.labels == pytest.approx(expected.labels, abs=1e-4)
+    assert not server.faults
+
+
 def test_a_refusal_is_not_retried(connect, server):
     server.faults = [404]
     with pytest.raises(BackendError, match=r"refused .*HTTP 404: .*no such thing"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,16 +100,7 @@ def _settings(values: Mapping[str, tuple[str, str | Path | int | None]]) -> list
     """
     from gecko_core.io import Override
 
-    return [
-        Override(f"{key}={value if isinstance(value, int) else _quoted(value)}", f"{option} {shlex.quote(str(value))}")
-        for key, (option, value) in values.items()
-        if value is not None
-    ]
-
-
-def _quoted(value: str | Path) -> str:
-    """As a YAML string, whatever it holds (a folder called ``2024`` is no number)."""
-    return "'" + str(value).replace("'", "''") + "'"
+    return [Override.of(key, option, value) for key, (option, value) in values.items() if value is not None]
 
 
 @app.callback(invoke_without_command=True)

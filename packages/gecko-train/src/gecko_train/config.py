@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from gecko_core.errors import ConfigError
-from gecko_core.io import Section, describe_error, dump_settings, load_settings, parse_settings, read_yaml, user_path
+from gecko_core.io import Section, describe_error, dump_settings, load_settings, parse_settings, user_path
 from gecko_fret.config import FretConfig
 from gecko_train.loss.objective import ObjectiveConfig, ObjectiveFields
 
@@ -460,9 +460,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: the file is missing, not UTF-8, not YAML or without any key, a key is unknown or a value is wrong.
             The message names the key's path and, for an unknown key, the nearest valid one.
     """
-    if not read_yaml(path, "recipe"):  # as a full disk leaves it; the defaults are hours of work nobody asked for
-        raise ConfigError(f"{path}: holds no key; a recipe needs one at least, such as `name` (see recipes/)")
-    return load_settings(Recipe, path, overrides, what="recipe")
+    # The defaults are hours of work: an empty file has not asked for them.
+    return load_settings(Recipe, path, overrides, what="recipe", may_be_empty=False)
 
 
 def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gecko_train.loop.parallel import own_device
+from gecko_core.errors import BackendError
+from gecko_train.loop.parallel import lost_ranks_told, own_device
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("parallel")]  # one process, which has the runs of all tests
 
@@ -95,6 +96,20 @@ def test_blocks_and_what_is_trained_along_do_not_depend_on_the_number_of_ranks(b
             torch.testing.assert_close(tensor, weights[1][name], rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("grad_cache", "tokens"), [("auto", 480), (True, 500), (False, 240)])
+def test_ranks_whose_texts_fit_wait_for_those_whose_do_not(
+    runs, tiny_backbone, tmp_path, start_training, grad_cache, tokens
+):
+    """A rank that cached its gradients beside one that did not, or had another number of pieces, ended both."""
+    options = {"grad_cache": grad_cache, "micro_batch_tokens": tokens}
+    launch(start_training, 2, tiny_backbone, tmp_path / "run", 4, options=options)
+    decided = [json.loads((tmp_path / "run" / f"micro-batches-{rank}.json").read_text()) for rank in (0, 1)]
+    assert any(a != b for a, b in zip(*decided, strict=True))  # else nothing is tried here
+    for a, b in zip(lines(tmp_path / "run"), lines(runs / "1"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
+
+
 def test_a_step_reduces_gradients_once_however_many_micro_batches_it_has(runs):
     assert json.loads((runs / "2" / "reductions.json").read_text()) == [True] * 4
 
@@ -144,3 +159,15 @@ def test_every_rank_has_a_gpu_of_its_own(monkeypatch):
     assert devices == ["cuda:0", "cuda:1", "cuda:0"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert own_device() is None
+
+
+def test_a_rank_that_ends_is_told_by_the_others(monkeypatch):
+    monkeypatch.setattr("gecko_train.loop.parallel.world", lambda: (0, 2))
+    gone = "[/build/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:1: Connection reset by peer"
+    with pytest.raises(BackendError, match="another process of this run has ended"), lost_ranks_told():
+        raise RuntimeError(gone)
+    with pytest.raises(RuntimeError, match="another thing"), lost_ranks_told():
+        raise RuntimeError("another thing")
+    monkeypatch.setattr("gecko_train.loop.parallel.world", lambda: (0, 1))
+    with pytest.raises(RuntimeError, match="gloo"), lost_ranks_told():
+        raise RuntimeError(gone)

@@ -118,12 +118,46 @@ def test_foreign_folders_files_and_running_neighbours_are_refused(tmp_path):
         with pytest.raises(ConfigError, match=message), RunFolder.claim(tmp_path / name, parse_recipe({})):
             pass
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+    with RunFolder.claim(tmp_path / "begun", parse_recipe({})) as folder:
+        folder.stage("one", lambda: {"x": 1})
+    (tmp_path / "begun" / "recipe.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"begun: the run's recipe\.yaml is gone; put back"):
+        RunFolder.claim(tmp_path / "begun", parse_recipe({})).__enter__()
     with (
         RunFolder.claim(tmp_path / "run", parse_recipe({})),
         pytest.raises(ConfigError, match="another gecko-train is running there"),
         RunFolder.claim(tmp_path / "run", parse_recipe({})),
     ):
         pass
+
+
+def test_a_finished_model_of_which_a_file_is_gone_is_made_again_and_one_that_was_changed_is_refused(tmp_path):
+    recipe = parse_recipe({})
+    made = []
+
+    def work():
+        made.append("model")
+        for name in ("model.safetensors", "modules.json", "tokenizer.json", "README.md"):
+            path = tmp_path / "run" / "model" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(name)
+        return {"x": 1}
+
+    def again():
+        with RunFolder.claim(tmp_path / "run", recipe) as folder:
+            folder._outputs = {"one": ("model",)}
+            return folder.stage("one", work)
+
+    again()
+    (tmp_path / "run" / "model" / "README.md").write_text("a card of my own")
+    assert again() == {"x": 1}
+    assert made == ["model"]
+    (tmp_path / "run" / "model" / "tokenizer.json").unlink()
+    again()
+    assert made == ["model"] * 2
+    (tmp_path / "run" / "model" / "modules.json").write_text("another")
+    with pytest.raises(DataError, match=r"modules\.json: not what this run made; restore it, or remove it"):
+        again()
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -1,5 +1,5 @@
 from gecko_train.config import parse_recipe
-from gecko_train.run.inputs import content_hash, corpus_input, stage_inputs, student_input, weight_hashes
+from gecko_train.run.inputs import content_hash, corpus_input, made_hashes, stage_inputs, student_input
 
 
 def make(folder, **files):
@@ -50,8 +50,17 @@ def test_what_describes_a_model_or_a_build_does_not_count(tmp_path):
 
 def test_weights_and_files_are_what_a_step_makes(tmp_path):
     make(tmp_path, model__model_safetensors="w", model__deep__model_safetensors="v", model__a_json="{}", r_json="{}")
-    made = weight_hashes(tmp_path, ["model", "r.json", "nothing"])
+    made = made_hashes(tmp_path, ["model", "r.json", "nothing"])
     assert sorted(made) == ["model/deep/model.safetensors", "model/model.safetensors", "r.json"]
+
+
+def test_of_a_model_every_file_counts_but_its_card(tmp_path):
+    make(
+        tmp_path, model__model_safetensors="w", model__modules_json="[]", model__pooling__config_json="{}",
+        model__README_md="# card", model__gecko_json="{}",
+    )  # fmt: skip
+    made = made_hashes(tmp_path, ["model"])
+    assert sorted(made) == ["model/model.safetensors", "model/modules.json", "model/pooling/config.json"]
 
 
 def test_a_stage_reads_its_sets_its_teacher_and_what_it_is_evaluated_on(tmp_path):

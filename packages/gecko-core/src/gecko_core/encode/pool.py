@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +74,10 @@ class EncoderPool:
             for name in self.devices:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(shared, name, threads, theirs), daemon=True)
-                process.start()
+                with _interrupts_wait():
+                    process.start()
+                    self._workers.append(_Worker(name, process, ours))
                 theirs.close()  # so that its end is seen here
-                self._workers.append(_Worker(name, process, ours))
         except BaseException:
             self._end()
             raise
@@ -198,8 +201,36 @@ class _Worker:
         )
 
 
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C ends the parent, which ends its workers, and must know them for that.
+
+    One within the block is raised at its end. What is started in the block does not get any: it inherits the mask, and
+    has it before its first import.
+    """
+    came: list[int] = []
+    # Only the main thread may set a handler. The mask alone would not do: the signal may reach another thread, and
+    # Python would raise KeyboardInterrupt in this one.
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    handled = is_main and callable(handler)
+    if handled:
+        signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if handled:
+            signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
 def _work(model: Gecko, device: str, threads: int, pipe: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there is no mask to inherit
     if device == "cpu":
         torch.set_num_threads(threads)
     else:

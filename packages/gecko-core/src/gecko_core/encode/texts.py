@@ -86,7 +86,8 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int, lowercase: 
     if max_length <= special:  # tokenizers would cut off nothing
         raise ConfigError(
             f"a text of at most {max_length} tokens has no room beside the tokenizer's {special} special ones; set "
-            f"max_seq_length to {special + 1} or more"
+            f"max_seq_length to {special + 1} or more (a folder without it takes model_max_length of its "
+            "tokenizer_config.json)"
         )
     if core is not None:
         wanted = {

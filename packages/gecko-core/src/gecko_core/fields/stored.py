@@ -97,7 +97,11 @@ def read_vectors(path: str | Path) -> DocumentVectors:
             table = pq.read_table(file, page_checksum_verification=True)
         ids = [table[name].to_pylist() for name in ("document_id", "chunk_id")]
         dim = table.schema.field("embedding").type.list_size
-        flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        embeddings = table["embedding"].combine_chunks()
+        flat = embeddings.flatten()
+        if embeddings.null_count or flat.null_count:
+            raise DataError(f"{path}: a vector is missing, or a number of one; {_CURE}")
+        flat = flat.to_numpy(zero_copy_only=False)
     except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
         raise _unreadable(path, error) from None
     return DocumentVectors(ids[0], ids[1], np.asarray(flat, dtype=np.float32).reshape(len(table), dim), about)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
+from gecko_core.bars import on_terminal
 from gecko_core.errors import ConfigError
 
 
@@ -159,7 +160,7 @@ def make_progress(wanted: Progress | bool | None, console: Any = None, *, every:
         if console.is_terminal:
             return Bars(console)
         return Lines(every=every, write=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
-    return Bars() if sys.stderr.isatty() else Lines(every=every)
+    return Bars() if on_terminal(sys.stderr) else Lines(every=every)
 
 
 def _checked(wanted: Progress) -> Progress:

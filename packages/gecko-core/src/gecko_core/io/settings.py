@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -15,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from gecko_core.errors import ConfigError, first_line
 
 _MOST_VALUES = 100_000
+_MOST_BYTES = 2**24  # of a YAML file; a device that is named by mistake may have no end
 _MOST = 2**63 - 1  # what fits into the 64 bits that arrays and files have for a whole number
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _OLD_NUMBER = re.compile(r":|^[-+]?0[0-9_]+$")
@@ -101,6 +104,32 @@ class Override(str):
         override.option = option
         return override
 
+    @classmethod
+    def of(cls, key: str, option: str, value: object) -> Override:
+        """An option's value for a key, whatever characters it has (a folder called ``2024`` is no number).
+
+        Args:
+            key: of the setting, ``a.b``.
+            option: its name on the command line.
+            value: a text, a path, a number, true or false.
+
+        Raises:
+            ConfigError: a text that is not UTF-8.
+        """
+        given = f"{option} {shlex.quote(str(value))}"
+        if isinstance(value, int | float):
+            return cls(f"{key}={json.dumps(value)}", given)
+        text = str(value)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError(f"{option} {text!a}: the name is not UTF-8; give the file or folder one that is")
+        return cls(f"{key}={_yaml_text(text)}", given)
+
+
+def _yaml_text(text: str) -> str:
+    """As a string of YAML, in which everything but plain ASCII is escaped: YAML folds the ends of lines."""
+    plain = (one if " " <= one <= "~" and one not in '"\\' else f"\\U{ord(one):08x}" for one in text)
+    return f'"{"".join(plain)}"'
+
 
 def _bool_for_a_number(annotation: Any, value: Any) -> bool:
     """Whether a value is a bool, or holds one, where the annotation wants a number; Python takes True for 1."""
@@ -139,7 +168,12 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
 
 
 def load_settings(
-    model: type[Settings], path: str | Path | None = None, overrides: Sequence[str] = (), *, what: str = "config"
+    model: type[Settings],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    what: str = "config",
+    may_be_empty: bool = True,
 ) -> Settings:
     """Read a YAML file (without one: the defaults), apply overrides and check the result.
 
@@ -148,12 +182,15 @@ def load_settings(
         path: the file.
         overrides: ``a.b=c`` each, values in YAML; ``sets.0.limit=5`` reaches into lists.
         what: the word for such a file in messages ("recipe").
+        may_be_empty: whether a file without a key stands for the defaults.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown (the nearest known one is named), a value is
-            wrong. The line begins with the override that is to blame, else with the file.
+        ConfigError: the file is missing or not YAML, it is empty and may not be, a key is unknown (the nearest known
+            one is named), a value is wrong. The line begins with the override that is to blame, else with the file.
     """
-    values = {} if path is None else read_yaml(path, what)
+    values = {} if path is None else read_yaml(path, what)  # once: it may be a pipe
+    if path is not None and not values and not may_be_empty:  # as a full disk leaves it
+        raise ConfigError(f"{path}: holds no key; a {what} needs one at least, such as `name`")
     try:
         return model.model_validate(_overridden(values, overrides))
     except ValidationError as error:
@@ -170,7 +207,11 @@ def read_yaml(path: str | Path, what: str = "config") -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ConfigError(f"{path}: more than {_MOST_BYTES // 2**20} MB; give the path of a {what} in YAML")
+        values = parse_yaml(content.decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such {what} file; give the path of a YAML file") from None
     except IsADirectoryError:

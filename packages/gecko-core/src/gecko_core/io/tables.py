@@ -115,6 +115,8 @@ def read_hub(name: str, split: str = "train", *, config: str | None = None, stre
         DataError: the hub or the data set cannot be read.
     """
     where = f"{HUB}{name}"
+    if not name.strip():
+        raise DataError(f"{where}: names no data set; write hub:OWNER/NAME")
     try:
         from datasets import load_dataset
     except ImportError:
@@ -366,6 +368,9 @@ def _parquet(path: Path, need: Sequence[str], optional: Sequence[str], only: Seq
                 for fields in _rows(batch, path, number):
                     number += 1
                     yield Record(number, f"{path}, row {number}", _without_nan(fields))
+            told = file.metadata.num_rows
+            if number != told:  # pyarrow ends a damaged row group early and says nothing
+                raise DataError(f"{path}: {told} rows by its footer, {number} read; it is damaged: write it anew")
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # pyarrow raises others of damaged pages
             raise unreadable(path, error) from None

@@ -33,10 +33,11 @@ async def read_whole(response: Any) -> Any:
                 raise Unusable(f"the answer has more than {_MOST_BYTES // 2**20} MB")
     finally:
         await response.aclose()
-    framing = ("content-encoding", "content-length", "transfer-encoding")
+    framing = (b"content-encoding", b"content-length", b"transfer-encoding")
     return type(response)(
         response.status_code,
-        headers=[(name, value) for name, value in response.headers.multi_items() if name.lower() not in framing],
+        # As bytes: a header may have any, and one that the client decoded it may refuse to encode.
+        headers=[(name, value) for name, value in response.headers.raw if name.lower() not in framing],
         content=bytes(content),
         request=response.request,
         extensions=response.extensions,

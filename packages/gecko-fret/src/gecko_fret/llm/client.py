@@ -278,7 +278,7 @@ class ApiClient:
             where = self.hide(_without_query(error.response.headers.get("location", "")))
             place = f"to {where}" if where else f"(HTTP {status}) and names no place"
             return Refused(f"{url}: the server redirects {place}; set llm.url to where it really is", status)
-        if status >= 500 or status in _BUSY:
+        if _may_pass(status):
             seconds = _asked_to_wait(error.response.headers)
             if seconds > _LONGEST_WAIT:
                 return self._told_to_wait(f"HTTP {status}", seconds, status)
@@ -304,6 +304,11 @@ class ApiClient:
             "the same command again when the server is back",
             status,
         )
+
+
+def _may_pass(status: int) -> bool:
+    """Whether a request that was answered so is asked again."""
+    return status >= 500 or status in _BUSY
 
 
 def read_key(config: LLMConfig) -> str:
@@ -401,6 +406,8 @@ def _make_client(openai: Any, config: LLMConfig, key: str, places: Places, pause
                         response = await read_whole(await super().send(request, stream=True, **options))
                 except TimeoutError:
                     raise late("the answer is not whole", request=request) from None
+            # One rule for what is asked again and what is told of it: the client's own knows no 425.
+            response.headers["x-should-retry"] = "true" if _may_pass(response.status_code) else "false"
             if response.status_code < 300:
                 pauses.note(time.monotonic() - began)
             elif not {"retry-after", "retry-after-ms"} & {*response.headers}:  # what the server says comes first

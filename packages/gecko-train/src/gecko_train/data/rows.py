@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gecko_core.errors import DataError
-from gecko_core.io import whole_path
 from gecko_core.text_identity import text_id
 from gecko_train.data.ids import apart_by_label, have_common
+from gecko_train.data.mapped import read_mapped, write_mapped
 
 _DOCUMENT = pa.struct([("title", pa.string()), ("text", pa.large_string())])
 SCHEMA = pa.schema(
@@ -160,8 +160,8 @@ class NoRowsError(DataError):
 class RowSet:
     """A named, immutable set of training rows in an Arrow table, in memory or memory-mapped from a file.
 
-    A set of millions of rows opens in milliseconds: ids are stored as columns, and texts are read only for the rows
-    of a batch.
+    A file is read once when it is opened, to see that it is whole; after that ids are there as columns, and texts are
+    read only for the rows of a batch.
     """
 
     def __init__(self, name: str, table: pa.Table, mapped: mmap.mmap | None = None):
@@ -189,18 +189,10 @@ class RowSet:
         """Memory-map a set that :meth:`write` wrote.
 
         Raises:
-            DataError: the file is not such a set.
+            DataError: the file is not such a set, or it is damaged.
         """
-        path = Path(path)
-        try:
-            with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
-        except (OSError, ValueError, pa.ArrowInvalid) as error:  # ValueError: an empty file cannot be mapped
-            raise DataError(f"{path}: not a training set file ({error}); write it again with RowSet.write") from error
-        if table.schema != SCHEMA:
-            raise DataError(f"{path}: columns {table.schema.names}, expected {SCHEMA.names}; write it again")
-        return cls(name or path.stem, table, mapped)
+        table, mapped = read_mapped(path, SCHEMA)
+        return cls(name or Path(path).stem, table, mapped)
 
     @staticmethod
     def write(path: str | Path, rows: Iterable[TrainingRow]) -> int:
@@ -212,12 +204,7 @@ class RowSet:
         Raises:
             DataError: the file cannot be written.
         """
-        count = 0
-        with whole_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
-            for batch in _record_batches(rows):
-                writer.write_batch(batch)
-                count += batch.num_rows
-        return count
+        return write_mapped(path, SCHEMA, _record_batches(rows))
 
     def first(self, count: int | None) -> RowSet:
         """The set of the first ``count`` rows (None: all), without reading them."""

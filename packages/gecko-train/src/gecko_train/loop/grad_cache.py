@@ -50,7 +50,7 @@ def backward_through_batch(
         return embed(micro_batches[index])
 
     last = len(micro_batches) - 1
-    if not cache or last == 0:
+    if not cache:
         # One backward call reaches every parameter once, so gradients are synchronised once anyway.
         loss = loss_of(torch.cat([run(index) for index in range(last + 1)]))
         loss.backward()
@@ -88,9 +88,10 @@ def split_batch(
         cache: "auto" caches where the batch does not fit; True and False decide themselves.
 
     Returns:
-        The indices of each micro-batch's texts, longest text first, and whether to cache.
+        The indices of each micro-batch's texts, longest text first, and whether to cache: never for a single one.
     """
     pieces = plan_batches(lengths, min(fits, quick))
     if cache == "auto":
         cache = sum(len(piece) * lengths[piece[0]] for piece in pieces) > fits
-    return (plan_batches(lengths, fits) if cache else pieces), bool(cache)
+    pieces = plan_batches(lengths, fits) if cache else pieces
+    return pieces, bool(cache) and len(pieces) > 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gecko_core import Gecko
-from gecko_core.errors import ConfigError
+from gecko_core.errors import BackendError, ConfigError, first_line
 from gecko_train.loop.frozen import transformer_layers
+
+_LOST = re.compile(r"gloo|nccl|process ?group|connection (?:reset|closed|refused)", re.IGNORECASE)
 
 
 def own_device() -> str | None:
@@ -70,6 +73,33 @@ def of_first_rank(value: float, device: torch.device) -> float:
     shared = torch.tensor(value, dtype=torch.float64, device=device)
     dist.broadcast(shared, 0)
     return float(shared)
+
+
+@contextmanager
+def lost_ranks_told() -> Iterator[None]:
+    """Tell what it means when another process of a run does not answer.
+
+    Raises:
+        BackendError: in the place of what torch.distributed's backends raise then.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch's DistBackendError is one
+        if world()[1] == 1 or not _LOST.search(str(error)):
+            raise
+        raise BackendError(
+            "another process of this run has ended or does not answer; what it said last is why, and the same command "
+            f"goes on from the last checkpoint ({first_line(error)[:200]})"
+        ) from error
+
+
+def of_any_rank(value: bool, device: torch.device) -> bool:
+    """Whether it is true on one rank at least, on every rank: those that do other things wait for each other."""
+    if world()[1] == 1:
+        return value
+    shared = torch.tensor(int(value), device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return bool(shared)
 
 
 def average_gradients(module: nn.Module, factor: float = 1.0) -> None:

@@ -41,6 +41,8 @@ from gecko_train.loop.parallel import (
     clip_together,
     copy_weights,
     gather_shards,
+    lost_ranks_told,
+    of_any_rank,
     same_number,
     shard,
     without_reduction,
@@ -152,11 +154,12 @@ class Trainer:
             What the stage did, the steps before a resume included.
 
         Raises:
+            BackendError: another process of the run has ended.
             ConfigError: the checkpoint is of another run or another model.
             DataError: the loss or the gradient is not finite (its rows are saved), no gradient in any of the first
                 steps, or the disk is full.
         """
-        with attention_dropout(self.model, self.config.attention_dropout):
+        with lost_ranks_told(), attention_dropout(self.model, self.config.attention_dropout):
             return self._train()
 
     def _train(self) -> TrainingSummary:
@@ -277,7 +280,9 @@ class Trainer:
         if self.sharded:  # layers are gathered for one graph at a time
             pieces = same_number(plan_batches(lengths, config.micro_batch_tokens), self.device)
             return pieces, len(pieces) > 1
-        return split_batch(lengths, config.micro_batch_tokens, self._quick, config.grad_cache)
+        pieces, cache = split_batch(lengths, config.micro_batch_tokens, self._quick, config.grad_cache)
+        # Ranks talk to each other in another order where they cache: all do what the one with the most tokens must.
+        return pieces, of_any_rank(cache, self.device)
 
     def _vectors_of(self, teacher: Gecko | TeacherVectors | None) -> TeacherVectors | None:
         if teacher is None:
@@ -337,6 +342,10 @@ class Trainer:
             optimizer.add_param_group({"params": [*self.projection.parameters()], "weight_decay": 0.0})
         if not self.sharded:
             wrapped, optimizer = self.accelerator.prepare(wrapped, optimizer)
+            if self.world_size > 1:
+                # DDP sends buffers before a forward pass; here they are constants (positions), and ranks differ in the
+                # number of their forward passes.
+                wrapped.broadcast_buffers = False
         return wrapped, optimizer
 
     def _unwrapped(self, wrapped: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import is_leftover, locked, read_json, read_yaml, remove_leftovers, write_json, write_text
 from gecko_train.config import Recipe, dump_recipe
-from gecko_train.run.inputs import Inputs, content_hash, weight_hashes
+from gecko_train.run.inputs import Inputs, content_hash, made_hashes
 
 _RECIPE = "recipe.yaml"
 # Of fine-tuning, what decides which items the first step sets apart.
@@ -126,7 +126,7 @@ class RunFolder:
         result = dict(work())
         if not self.writes:
             return result
-        made = weight_hashes(self.path, self._outputs.get(name, ()))
+        made = made_hashes(self.path, self._outputs.get(name, ()))
         kept = {**result, **({"read": read} if read else {}), **({"made": made} if made else {})}
         write_json(self._file(name), {**kept, "sha256": _checksum(kept)})
         self._checked.add(name)
@@ -188,7 +188,7 @@ class RunFolder:
                 )
 
     def _check_outputs(self, made: Mapping[str, str]) -> None:
-        now = weight_hashes(self.path, made)
+        now = made_hashes(self.path, made)
         for place, digest in made.items():
             if now.get(place) != digest:
                 raise DataError(
@@ -221,6 +221,11 @@ def _check(path: Path, recipe: Recipe) -> None:
     if not path.is_dir() or all(entry.name == ".lock" or is_leftover(entry.name) for entry in path.iterdir()):
         return  # a process that was killed while it wrote the recipe leaves a lock and a temporary file
     if not (path / _RECIPE).exists():
+        if (path / "stages").is_dir():
+            raise ConfigError(
+                f"{path}: the run's {_RECIPE} is gone; put back the one that it was begun with, or choose another "
+                "folder with --out"
+            )
         raise ConfigError(f"{path}: holds files that are not a run of gecko-train; choose another folder with --out")
     difference = _first_difference(_earlier(path), recipe.model_dump(mode="json"))
     if difference is not None and not _corrected(path, recipe):

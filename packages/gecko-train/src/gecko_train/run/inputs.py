@@ -148,8 +148,10 @@ def content_hash(path: Path) -> str | None:
         raise unreadable(Path(error.filename or path), error) from None
 
 
-def weight_hashes(folder: Path, places: Iterable[str]) -> dict[str, str]:
-    """Hashes of what a step made: the files named, and the weights below the folders named.
+def made_hashes(folder: Path, places: Iterable[str]) -> dict[str, str]:
+    """Hashes of what a step made: the files named, and of the folders named the models and other weights.
+
+    A model is all its files but the card and ``gecko.json``, which a user may add to.
 
     Args:
         folder: the run's.
@@ -166,7 +168,11 @@ def weight_hashes(folder: Path, places: Iterable[str]) -> dict[str, str]:
 
 
 def _made(place: Path) -> list[Path]:
-    return [place] if place.is_file() else sorted(place.rglob("*.safetensors"))
+    if place.is_file():
+        return [place]
+    is_model = (place / "modules.json").is_file()
+    files = (path for path in place.rglob("*" if is_model else "*.safetensors") if path.is_file())
+    return sorted(path for path in files if path.name not in ("README.md", "gecko.json") and path.name[0] != ".")
 
 
 def _lines(root: Path, folders: Iterable[Path]) -> Iterable[str]:

@@ -9,7 +9,11 @@ from gecko_core.errors import DataError
         ("triplets", [{"query": "q"}], "set, row 1: no 'positive' .columns: query."),
         ("triplets", [{"query": " ", "positive": "p"}], "set, row 1: 'query' is empty"),
         ("snli", [{"premise": "p", "hypothesis": "h", "label": "maybe"}], "set, row 1: label 'maybe'"),
-        ("classification", [{"text": "a", "label": 1}, {"text": "b", "label": 1}], "the one label '1'"),
+        (
+            "classification",
+            [{"text": "a", "label": 1}, {"text": "b", "label": 1}],
+            "row 2, the last one: .*the one label '1'",
+        ),
         ("qa", [{"question": "q"}], "set, row 1: no context, passage, snippets, contexts, answer"),
     ],
 )

@@ -33,7 +33,8 @@ def classification_rows(records: Iterable[Record], settings: Settings) -> Iterat
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     codes = np.array([numbers[label] for label in labels])
     if len(numbers) < 2:
-        raise DataError(f"classification set with the one label {next(iter(numbers), None)!r}; at least two are needed")
+        last = f"{record.where}, the last one: " if numbers else ""
+        raise DataError(f"{last}classification set with the one label {next(iter(numbers), None)!r}; two are needed")
     classes = _Classes(texts, codes)
     generator = stream_generator(settings.seed, Stream.CLASSIFICATION)
     for index, (text, label) in enumerate(zip(texts, labels, strict=True)):
