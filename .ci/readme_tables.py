@@ -1,4 +1,4 @@
-"""The README's table of the adaptation experiment is what docs/results/adaptation.json says.
+"""The README's tables of the adaptation experiment are what docs/results/adaptation*.json say.
 
 uv run python .ci/readme_tables.py            # fails where it is not
 uv run python .ci/readme_tables.py --write    # makes it so
@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "experiments"))
 
 import lab  # noqa: E402
 
-BEGIN, END = "<!-- adaptation -->", "<!-- end -->"
+TABLES, END = ("adaptation", "adaptation-languages"), "<!-- end -->"
 NAMES = {
     "scifact": "SciFact",
     "fiqa_gold": "FiQA, gold",
@@ -25,6 +25,10 @@ NAMES = {
     "cisi": "CISI",
     "dbpedia_5k": "DBpedia, 5k",
     "msmarco_5k": "MS MARCO, 5k",
+    "xquad/de": "XQuAD, German",
+    "xquad/es": "XQuAD, Spanish",
+    "tydiqa/fi": "TyDi QA, Finnish",
+    "tydiqa/id": "TyDi QA, Indonesian",
 }
 WAYS = {
     "all lists": "adapted, lists",
@@ -36,6 +40,8 @@ WAYS = {
     "teacher blocks": "taught by all-mpnet-base-v2's similarities, blocks",
     "larger lists": "candidates by all-mpnet-base-v2, lists",
     "larger hard": "candidates by all-mpnet-base-v2, positives and hard negatives",
+    "all lists, end of training": "lists, the end of training",
+    "corpus pairs, end of training": "titles with their passages, the end of training",
 }
 
 
@@ -43,19 +49,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    raw = json.loads((ROOT / "docs/results/adaptation.json").read_text(encoding="utf-8"))
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    before, found, rest = text.partition(BEGIN + "\n")
-    old, ended, after = rest.partition(END)
-    if not (found and ended):
-        print(f"README.md: expected {BEGIN} and {END} around the table", file=sys.stderr)
-        return 2
-    new = "\n".join(["", *table(raw), "", ""])
+    differ = []
+    for name in TABLES:
+        begin = f"<!-- {name} -->"
+        before, found, rest = text.partition(begin + "\n")
+        old, ended, after = rest.partition(END)
+        if not (found and ended):
+            print(f"README.md: expected {begin} and {END} around the table", file=sys.stderr)
+            return 2
+        raw = json.loads((ROOT / f"docs/results/{name}.json").read_text(encoding="utf-8"))
+        new = "\n".join(["", *table(raw), "", ""])
+        differ += [name] * (old != new)
+        text = before + found + new + ended + after
     if options.write:
-        readme.write_text(before + found + new + ended + after, encoding="utf-8")
-    elif old != new:
-        print("README.md: the table differs from docs/results/adaptation.json; run .ci/readme_tables.py --write")
+        readme.write_text(text, encoding="utf-8")
+    elif differ:
+        print(f"README.md: tables differ from docs/results: {', '.join(differ)}; run .ci/readme_tables.py --write")
         return 1
     return 0
 
