@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,14 @@ class EncoderPool:
         try:
             for name in self.devices:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(shared, name, threads, theirs), daemon=True)
+                process = context.Process(target=_work, args=(name, threads, theirs), daemon=True)
                 with _interrupts_wait():
                     process.start()
                     self._workers.append(_Worker(name, process, ours))
                 theirs.close()  # so that its end is seen here
+            # Not as an argument: a start waits until all arguments are read, for ever if the process ends before that.
+            for worker in self._workers:
+                worker.give_model(shared)
         except BaseException:
             self._end()
             raise
@@ -172,12 +176,18 @@ class _Worker:
     def idle(self) -> bool:
         return self.started and not self.busy
 
+    def give_model(self, model: Gecko) -> None:
+        self._send(model)
+
     def give(self, job: tuple[Any, ...]) -> None:
+        self._send(job)
+        self.busy = True
+
+    def _send(self, content: object) -> None:
         try:
-            self.pipe.send(job)
+            self.pipe.send(content)
         except OSError:
             raise self.ended() from None
-        self.busy = True
 
     def take(self) -> tuple[int, Any, str | None] | None:
         """Its answer; None for the word that it has started."""
@@ -217,6 +227,8 @@ def _interrupts_wait() -> Iterator[None]:
     if handled:
         signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    if masks:
+        resource_tracker.ensure_running()  # or the first start of a process starts it, and takes the mask away
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
     try:
         yield
@@ -229,8 +241,12 @@ def _interrupts_wait() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _work(model: Gecko, device: str, threads: int, pipe: Any) -> None:
+def _work(device: str, threads: int, pipe: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there is no mask to inherit
+    try:
+        model: Gecko = pipe.recv()
+    except EOFError:  # the parent is gone
+        return
     if device == "cpu":
         torch.set_num_threads(threads)
     else:
