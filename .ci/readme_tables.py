@@ -28,7 +28,6 @@ NAMES = {
     "xquad/de": "XQuAD, German",
     "xquad/es": "XQuAD, Spanish",
     "tydiqa/fi": "TyDi QA, Finnish",
-    "tydiqa/id": "TyDi QA, Indonesian",
 }
 WAYS = {
     "all lists": "adapted, lists",

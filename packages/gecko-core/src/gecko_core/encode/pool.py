@@ -219,6 +219,9 @@ def _interrupts_wait() -> Iterator[None]:
     has it before its first import.
     """
     came: list[int] = []
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    if masks:
+        resource_tracker.ensure_running()  # or the first start of a process starts it, and takes the mask away
     # Only the main thread may set a handler. The mask alone would not do: the signal may reach another thread, and
     # Python would raise KeyboardInterrupt in this one.
     is_main = threading.current_thread() is threading.main_thread()
@@ -226,9 +229,6 @@ def _interrupts_wait() -> Iterator[None]:
     handled = is_main and callable(handler)
     if handled:
         signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
-    if masks:
-        resource_tracker.ensure_running()  # or the first start of a process starts it, and takes the mask away
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
     try:
         yield
