@@ -347,6 +347,7 @@ class KnownItemsConfig(Section):
     queries: int = Field(
         default=100, ge=0, description="rows of FRet: queries, and lists of candidates; at most `share` of the rows"
     )
+    words: int = Field(default=200, ge=0, description="passages to find by a few words drawn from them")
     share: float = Field(default=0.1, gt=0, le=0.5, description="most that is taken from training")
     documents: int = Field(default=500, ge=2, description="size of the pools that are searched")
 

@@ -10,6 +10,7 @@ from gecko_train.config import FinetuneConfig
 from gecko_train.data.known_items import known_items
 
 PASSAGES = Corpus([Passage(f"p{n}", f"title {n}", f"text of number {n}") for n in range(60)])
+LONG = Corpus([Passage(f"l{n}", None, " ".join(f"word{n}x{m}" for m in range(20))) for n in range(30)])
 
 
 def mined(count, probability=True, answered=lambda n: True):
@@ -85,3 +86,31 @@ def test_titles_are_not_set_apart_as_queries(folder):
     items = known_items(finetune(share=0.5), None, folder(rows), seed=0)
     assert len(items.rows) == 20
     assert all(int(row.query.split()[1]) % 2 == 0 for row in items.rows)
+
+
+def test_words_are_drawn_from_the_passages_of_fret_or_from_the_own_corpus(folder):
+    config = finetune(queries=0, words=12)
+    items = known_items(config, None, None, seed=0, corpus=LONG, task="find")
+    assert len(items.words) == 12
+    assert not items.rows
+    assert len(items.documents) == len(LONG)
+    for item in items.words:
+        assert item.task == "find"
+        assert set(item.query.split()) <= set(items.documents[item.answer].text.split())
+    of_fret = known_items(config, None, folder(mined(80)), seed=0)  # texts of four words, too short to draw from
+    assert not of_fret.words
+    assert not of_fret
+    assert not of_fret.documents
+    assert not known_items(finetune(queries=0, words=0), None, None, seed=0, corpus=LONG)
+    few = Corpus(LONG[:4])
+    assert not known_items(config, None, None, seed=0, corpus=few)  # too few to tell models apart
+
+
+def test_words_search_the_pool_that_the_rows_of_fret_search(monkeypatch, tmp_path):
+    rows = [replace(row, positive_id="l0", negative_ids=["l1"], seed_id="l0", candidates=[]) for row in mined(60)]
+    monkeypatch.setattr("gecko_train.data.known_items.load_fret", lambda path: FretData(rows, LONG, {}))
+    items = known_items(finetune(documents=20), None, tmp_path, seed=0)
+    assert len(items.documents) == 20
+    assert len(items.rows) == 6
+    assert 5 <= len(items.words) <= 20
+    assert not items.queries & {text_id(item.query) for item in items.words}

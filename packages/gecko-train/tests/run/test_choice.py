@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gecko_eval.data import RetrievalSet
-from gecko_train.data.known_items import JudgedList, KnownItems
+from gecko_train.data.known_items import DrawnQuery, JudgedList, KnownItems
 from gecko_train.data.rows import Document
 from gecko_train.run.choice import Measured, best_of, choice_lines, judge_checkpoints, measure, numbers
 
@@ -43,7 +43,7 @@ def documents(*angles):
 
 
 def items(*rows, pool=(0, 10, 20, 30, 40)):
-    return KnownItems(None, rows, documents(*pool))
+    return KnownItems(None, rows, documents=documents(*pool))
 
 
 def judged(query, answer, candidates=(), gains=(), task="t"):
@@ -68,6 +68,19 @@ def test_a_list_scores_by_the_judges_gains():
     expected = (np.array([0.1, 0.2, 0.7]) @ discount) / (np.array([0.7, 0.2, 0.1]) @ discount)
     np.testing.assert_allclose(measured.kinds["lists"], [1, expected], atol=1e-6)
     assert measured.units["lists"].tolist() == [0, 1]
+
+
+def test_drawn_words_score_as_queries_do_and_are_items_of_their_own():
+    words = tuple(DrawnQuery("t", str(query), answer) for query, answer in ((21, 2), (21, 3), (0, 4)))
+    pool = documents(0, 10, 20, 30, 40)
+    alone = measure(Places(), KnownItems(None, (), words, pool), [2])
+    np.testing.assert_allclose(alone.kinds["words"], [1, 1 / np.log2(3), 1 / np.log2(6)], atol=1e-6)
+    assert set(alone.kinds) == {"words"}
+    rows = (judged(21, 3), judged(0, 0))
+    both = measure(Places(), KnownItems(None, rows, words, pool), [2])
+    np.testing.assert_allclose(both.kinds["queries"], [1 / np.log2(3), 1], atol=1e-6)
+    np.testing.assert_array_equal(both.kinds["words"], alone.kinds["words"])
+    assert not set(both.units["words"].tolist()) & set(both.units["queries"].tolist())
 
 
 def test_a_model_that_tells_nothing_apart_gains_nothing():

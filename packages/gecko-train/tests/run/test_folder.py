@@ -220,6 +220,24 @@ def test_a_run_from_before_interpolation_goes_on_without_it(tmp_path):
         pass
 
 
+def test_a_run_from_before_drawn_words_goes_on_without_them(tmp_path):
+    recipe = parse_recipe({"name": "a"})
+    with RunFolder.claim(tmp_path / "run", recipe) as folder:
+        assert folder.recipe.finetune.known_items.words == 200
+    values = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    del values["finetune"]["known_items"]["words"]
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with RunFolder.claim(tmp_path / "run", recipe) as folder:
+        assert folder.recipe.finetune.known_items.words == 0
+        assert folder.recipe.finetune.known_items.titles == recipe.finetune.known_items.titles
+    asked = parse_recipe({"name": "a", "finetune": {"sets": [{"source": "fret"}], "known_items": {"words": 7}}})
+    with (
+        pytest.raises(ConfigError, match=r"finetune\.known_items\.words: 0 there, 7 here"),
+        RunFolder.claim(tmp_path / "run", asked),
+    ):
+        pass
+
+
 def test_other_ranks_go_on_with_the_same_recipe(tmp_path, monkeypatch):
     recipe = parse_recipe({})
     with RunFolder.claim(tmp_path / "run", recipe):

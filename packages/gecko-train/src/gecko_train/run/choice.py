@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gecko_train.data.known_items import JudgedList, KnownItems
+from gecko_train.data.known_items import DrawnQuery, JudgedList, KnownItems
 
 if TYPE_CHECKING:
     from gecko_core import Gecko
 
-TITLES, QUERIES, LISTS = KINDS = ("titles", "queries", "lists")
+TITLES, QUERIES, LISTS, WORDS = KINDS = ("titles", "queries", "lists", "words")
 _DIGITS = 6  # of what is kept and compared: below them machines differ
 _CUT = 10
 _QUANTILE = 1.96  # of the normal distribution, for an interval of 95%
@@ -71,7 +71,7 @@ class Measured:
 def measure(model: Gecko, items: KnownItems, dims: Sequence[int]) -> Measured:
     """Measure the nDCG of every known item, the mean over ``dims``.
 
-    Titles and queries: nDCG@10 with one right answer. Lists: nDCG of the whole list, gains being the judges'
+    Titles, queries and words: nDCG@10 with one right answer. Lists: nDCG of the whole list, gains being the judges'
     probabilities (or fused scores); lists that they find all alike are passed over. Of documents that the model finds
     equally near, the worse one comes first, so that a model that tells nothing apart gains nothing.
 
@@ -88,13 +88,18 @@ def measure(model: Gecko, items: KnownItems, dims: Sequence[int]) -> Measured:
         scores = evaluate_retrieval(model, items.titles, list(dims))
         kinds[TITLES] = np.mean([of_dim.per_query["ndcg_at_10"] for of_dim in scores.values()], axis=0)
         units[TITLES] = -1 - np.arange(len(kinds[TITLES]))
-    if items.rows:
-        similarities = _similarities(model, items, dims)  # (dims, rows, documents)
+    if items.documents:
+        similarities = _similarities(model, items, dims)  # (dims, rows and words, documents)
         for kind, wanted, score in ((QUERIES, _is_query, _query_score), (LISTS, _is_list, _list_score)):
             chosen = [number for number, row in enumerate(items.rows) if wanted(row)]
             if len(chosen) > 1:  # one alone has no standard error
                 kinds[kind] = np.array([_mean(score, items.rows[row], similarities[:, row]) for row in chosen])
                 units[kind] = np.array(chosen)
+        if items.words:
+            of_words = np.moveaxis(similarities[:, len(items.rows) :], 1, 0)
+            values = [_mean(_query_score, item, of_it) for item, of_it in zip(items.words, of_words, strict=True)]
+            kinds[WORDS] = np.array(values)
+            units[WORDS] = len(items.rows) + np.arange(len(values))
     return Measured({kind: values.round(_DIGITS) for kind, values in kinds.items()}, units)
 
 
@@ -178,7 +183,8 @@ def _signed(difference: Sequence[float]) -> str:
 
 def _similarities(model: Gecko, items: KnownItems, dims: Sequence[int]) -> np.ndarray:
     documents = model.encode_documents([d.text for d in items.documents], [d.title for d in items.documents])
-    queries = model.encode([model.format_queries([row.query], row.task)[0] for row in items.rows])
+    asked = [*items.rows, *items.words]
+    queries = model.encode([model.format_queries([item.query], item.task)[0] for item in asked])
     return np.stack([model.truncate(queries, dim) @ model.truncate(documents, dim).T for dim in dims])
 
 
@@ -191,14 +197,14 @@ def _is_list(row: JudgedList) -> bool:
 
 
 def _mean(
-    score: Callable[[JudgedList, np.ndarray], float],
-    row: JudgedList,
+    score: Callable[[Any, np.ndarray], float],
+    item: JudgedList | DrawnQuery,
     similarities: np.ndarray,  # (dims, documents)
 ) -> float:
-    return float(np.mean([score(row, of_dim) for of_dim in similarities]))
+    return float(np.mean([score(item, of_dim) for of_dim in similarities]))
 
 
-def _query_score(row: JudgedList, similarities: np.ndarray) -> float:
+def _query_score(row: JudgedList | DrawnQuery, similarities: np.ndarray) -> float:
     rank = int((similarities >= similarities[row.answer]).sum())  # counts the answer itself, and ties before it
     return float(1 / np.log2(1 + rank)) if rank <= _CUT else 0.0
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import is_leftover, locked, read_json, read_yaml, remove_leftovers, write_json, write_text
-from gecko_train.config import Recipe, dump_recipe
+from gecko_train.config import KnownItemsConfig, Recipe, dump_recipe
 from gecko_train.run.inputs import Inputs, content_hash, made_hashes
 
 _RECIPE = "recipe.yaml"
@@ -200,10 +200,18 @@ class RunFolder:
 
 
 def _as_begun(path: Path, recipe: Recipe) -> Recipe:
-    """The recipe; in a folder from before ``finetune.interpolate``, the trained model is the result, as it was then."""
+    """The recipe; in a folder of an earlier version the fine-tuned model is chosen as it was then.
+
+    Before ``finetune.interpolate`` that was the trained model, before ``known_items.words`` it was chosen by the other
+    kinds of items.
+    """
     if recipe.finetune.interpolate != "auto" or not (path / _RECIPE).is_file():
         return recipe
-    if not _lacks_interpolation(read_yaml(path / _RECIPE, "recipe")):
+    earlier = read_yaml(path / _RECIPE, "recipe")
+    if _lacks_words(earlier) and recipe.finetune.known_items.words == KnownItemsConfig().words:
+        known = recipe.finetune.known_items.model_copy(update={"words": 0})
+        return recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update={"known_items": known})})
+    if not _lacks_interpolation(earlier):
         return recipe
     fields = type(recipe.finetune).model_fields
     as_then = {name: fields[name].get_default(call_default_factory=True) for name in ("interpolation", "known_items")}
@@ -213,6 +221,11 @@ def _as_begun(path: Path, recipe: Recipe) -> Recipe:
 
 def _lacks_interpolation(earlier: dict[str, Any]) -> bool:
     return isinstance(earlier.get("finetune"), dict) and "interpolate" not in earlier["finetune"]
+
+
+def _lacks_words(earlier: dict[str, Any]) -> bool:
+    known = earlier["finetune"].get("known_items") if isinstance(earlier.get("finetune"), dict) else None
+    return isinstance(known, dict) and "words" not in known
 
 
 def _check(path: Path, recipe: Recipe) -> None:
@@ -240,6 +253,8 @@ def _earlier(path: Path) -> dict[str, Any]:
     earlier = read_yaml(path / _RECIPE, "recipe")
     if _lacks_interpolation(earlier):
         earlier["finetune"]["interpolate"] = None
+    if _lacks_words(earlier):
+        earlier["finetune"]["known_items"]["words"] = 0
     with suppress(ValidationError):  # of a later version: the comparison names the first key that differs
         earlier = Recipe.model_validate(Recipe.upgrade(earlier)).model_dump(mode="json")
     return earlier

@@ -258,8 +258,9 @@ class Journey:
         if not finetune.needs_known_items:
             return KnownItems()
         reads_corpus = any(isinstance(step, ReadCorpus) for step in self.steps)
-        titles = self.held_out.titles if reads_corpus else None
-        return known_items(finetune, titles, self.folder.path / "fret", self.recipe.seed)
+        titles, corpus = (self.held_out.titles, self.held_out.training) if reads_corpus else (None, None)
+        task = self.recipe.evaluation.task
+        return known_items(finetune, titles, self.folder.path / "fret", self.recipe.seed, corpus, task)
 
     def load(self, model: JourneyModel) -> Gecko:
         """The model: the one in memory, or read from its folder."""

@@ -63,7 +63,7 @@ def make(tiny_backbone, tmp_path):
                 "sets": [{"source": "pairs", "path": str(pairs)}],
                 "trainer": {"batch_size": 16, "max_steps": 12, "learning_rate": 1e-3, "precision": "fp32"}
                 | (trainer or {}),
-                "known_items": {"titles": 30, "share": 0.3, "documents": 60},
+                "known_items": {"titles": 30, "words": 0, "share": 0.3, "documents": 60},
                 **finetune,
             },
         }
@@ -269,6 +269,20 @@ def test_all_three_kinds_decide_and_none_of_their_items_is_trained_on(make, fret
     assert len(apart) == 30
     assert not apart & {text_id(query) for query in trained}
     assert json.loads((tmp_path / "run" / "stages" / "finetune.json").read_text())["sets"] == {"fret": 42}
+
+
+def test_words_drawn_from_passages_decide_too(make, tmp_path):
+    recipe = make()
+    recipe["finetune"]["known_items"] |= {"words": 40}
+    results, screen = run(recipe)
+    chosen = results["interpolation"]
+    assert chosen["items"] == {"titles": 30, "words": 40}
+    for row in chosen["measured"]:
+        assert row["score"] == pytest.approx((row["titles"] + row["words"]) / 2, abs=2e-6)
+    assert "; words " in screen
+    alone = make(known_items={"titles": 0, "words": 40, "documents": 60}) | {"output": str(tmp_path / "alone")}
+    results, screen = run(alone)
+    assert results["interpolation"]["items"] == {"words": 40}
 
 
 def test_fine_tuning_alone_chooses_by_fret_and_without_it_does_not_choose(make, fret, tmp_path):
