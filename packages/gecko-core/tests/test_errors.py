@@ -83,3 +83,15 @@ def test_a_backend_of_the_kernels_that_cannot_be_had_is_the_users_to_correct(bac
 
 def test_printable_text_has_no_control_characters():
     assert printable("a\n\x1b[31mб\u202e") == "a\\n\\x1b[31mб\\u202e"
+
+
+def test_a_panic_of_a_library_in_rust_is_one_line_too(capsys):
+    panic = type("PanicException", (BaseException,), {})  # what tokenizers raises; nobody exports it
+    with pytest.raises(SystemExit) as ended, exit_on_error():
+        raise panic("no entry found for key")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        "error: PanicException: no entry found for key; unexpected: please report"
+    )
+    with pytest.raises(GeneratorExit), exit_on_error():
+        raise GeneratorExit

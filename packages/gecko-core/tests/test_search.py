@@ -129,6 +129,8 @@ def test_wrong_arguments():
         top_k(queries, documents, 1, block=0)
     with pytest.raises(ConfigError, match="queries have 4 components, documents 3"):
         top_k(queries, documents[:, :3], 1)
+    with pytest.raises(ConfigError, match="queries have 4 components, documents 3"):
+        top_k(queries, documents[:0, :3], 1)
     with pytest.raises(ConfigError, match=r"documents must be an array \(N, D\), or several, not NoneType"):
         top_k(queries, None, 1)
     with pytest.raises(ConfigError, match=r"documents: list where an array \(n, D\) was expected"):

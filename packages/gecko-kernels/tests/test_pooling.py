@@ -141,6 +141,10 @@ def test_bad_dtypes_are_refused(padded):
         packed_mean_pool(hidden[0], torch.tensor([0.0, 7.0]))
     with pytest.raises(TypeError, match="hidden: expected a tensor, found list"):
         masked_mean_pool(hidden.tolist(), mask)
+    with pytest.raises(TypeError, match="mask: expected a tensor, found NoneType"):
+        masked_mean_pool(hidden, None)
+    with pytest.raises(TypeError, match="cu_seqlens: expected a tensor, found NoneType"):
+        packed_mean_pool(hidden[0], None)
     with pytest.raises(TypeError, match="cu_seqlens: expected a tensor, found list"):
         packed_mean_pool(hidden[0], [0, 7])
     with pytest.raises(TypeError, match="skip: expected a number or a tensor of integers, found float"):

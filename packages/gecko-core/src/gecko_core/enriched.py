@@ -74,7 +74,7 @@ def read_enriched(*folders: str | Path) -> EnrichedTexts:
     for folder in map(Path, folders):
         if not (folder / "manifest.json").is_file():
             raise DataError(f"{folder}: not a FRet folder (no manifest.json); make one with: gecko-fret enrich")
-        manifest = read_json(folder / "manifest.json", cure="restore it, or make the folder again")
+        manifest = read_json(folder / "manifest.json", cure="restore it, or make the folder again", checksum="sha256")
         stage = manifest.get("stages", {}).get("enrich", {})
         parts = PartList.from_json(folder, manifest.get("parts"))
         if not any(name.startswith("enriched/part-") for name in parts):

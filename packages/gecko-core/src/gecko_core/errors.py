@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 __all__ = [
+    "PANIC",
     "BackendError",
     "ConfigError",
     "DataError",
@@ -23,6 +24,8 @@ __all__ = [
     "printable",
 ]
 
+#: What a failed assertion in a library written in Rust becomes: a ``BaseException`` that none of them exports.
+PANIC = "PanicException"
 _BACKEND = "GECKO_KERNELS_BACKEND"
 _NO_RIGHT = "see its permissions and those of its folder, or name another path"
 _NO_ROOM = "make room, then start the same command again"
@@ -102,13 +105,13 @@ def exit_on_error(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         _end(str(stopped) or "interrupted", 130)  # a command may say how to go on
-    except Exception as error:
-        if debug:
+    except BaseException as error:
+        if debug or not (isinstance(error, Exception) or type(error).__name__ == PANIC):
             raise
         _end(f"error: {_told(error)}", 2)
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """What a user reads of an exception."""
     if isinstance(error, GeckoError):
         return str(error)
@@ -124,7 +127,7 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)[:500]}; unexpected: please report it with what --debug shows"
 
 
-def _is_of_memory(error: Exception) -> bool:
+def _is_of_memory(error: BaseException) -> bool:
     """Whether torch could not get memory, for which it has errors of its own."""
     text = str(error)
     named = "alloc_cpu" in text or "can't allocate memory" in text or "not enough memory" in text

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gecko_core.backbones.base import DEFAULT_MAX_LENGTH, Adapter, hidden_size
+from gecko_core.backbones.files import is_given
 from gecko_core.backbones.loading import load_backbone, load_tokenizer
 from gecko_core.devices import as_dtype, checked_device
 from gecko_core.encode.batches import encode_windows
@@ -213,7 +214,7 @@ class Gecko(Network):
         where = checked_device(device)
         resolved = resolve(name)
         folder = local_folder(resolved)
-        layout = read_layout(folder) if (folder / "modules.json").is_file() else Layout(transformer=folder)
+        layout = read_layout(folder) if is_given(folder / "modules.json") else Layout(transformer=folder)
         backbone, adapter = load_backbone(layout.transformer, as_dtype(dtype), resolved.gguf_file)
         width = hidden_size(backbone.config)
         widths = checked_dims(dims)

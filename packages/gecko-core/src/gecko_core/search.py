@@ -81,7 +81,7 @@ def top_k(
         k = min(k, max(1, len(documents)))
     search = TopK(queries, k, exclude=exclude, ties=ties, device=device)
     for piece in _pieces(documents):
-        for start in range(0, len(piece), block):
+        for start in range(0, max(1, len(piece)), block):  # of an empty one the width is checked
             search.add(piece[start : start + block])
     return search.result()
 

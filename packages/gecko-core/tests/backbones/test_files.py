@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -159,6 +161,45 @@ def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch
     monkeypatch.setattr("os.access", lambda path, mode: path != closed)  # who runs this may be root, who reads all
     with pytest.raises(ModelError, match=rf"{name}: cannot be read \(Permission denied\)"):
         check_folder(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_weights_that_are_a_pipe_are_not_waited_for(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    refused(folder, r"model\.safetensors: is no file, but a pipe or a device; fetch the model again")
+
+
+@pytest.mark.parametrize("change", ["not described", "another"])
+def test_a_template_with_a_token_that_is_not_described_is_refused(folder, change):
+    """Tokenizers would panic, with a traceback of Rust, at the first text."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    template = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {} if change == "not described" else {"[Y]": {"id": "[Y]", "ids": [1], "tokens": ["[Y]"]}},
+    }
+    for post in (template, {"type": "Sequence", "processors": [template]}):
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": post}))
+        refused(folder, r"tokenizer\.json: post_processor: names the special token '\[X\]', which special_tokens does")
+
+
+def test_a_path_that_is_not_utf8_is_not_called_a_damaged_file(folder, tmp_path):
+    named = tmp_path / os.fsdecode(b"\xff")
+    try:
+        shutil.copytree(folder, named)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    refused(named, "safetensors opens no path that is not UTF-8; rename the folder")
+
+
+def test_a_panic_of_a_library_in_rust_is_one_line():
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(ModelError, match="here: cannot be loaded \\(PanicException: no entry"), model_errors("here"):
+        raise panic("no entry")
+    with pytest.raises(KeyboardInterrupt), model_errors("here"):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("error", [TypeError("a\nb"), ZeroDivisionError(), AssertionError("x"), AttributeError("y")])

@@ -99,7 +99,7 @@ def test_ranges_go_when_training_begins(own, sentences):
 def test_dims_are_sorted_and_checked():
     assert checked_dims((8, 32, 8)) == (32, 8)
     assert [type(dim) for dim in checked_dims(np.array([8, 32]))] == [int, int]  # they go into JSON
-    for wrong in ((), (0,), (8.0,), (True,), (np.float32(8),), "ab", 8, None):
+    for wrong in ((), (0,), (8.0,), (True,), (np.float32(8),), "ab", b"ab", 8, None):
         with pytest.raises(ConfigError, match="dims must be positive whole numbers"):
             checked_dims(wrong)
     with pytest.raises(ConfigError, match="the largest must be the model's own width, 32"):

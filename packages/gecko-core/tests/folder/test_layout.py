@@ -128,6 +128,21 @@ def test_a_bare_backbone_names_the_cure(backbone_folder):
         Gecko.from_pretrained(backbone_folder("bert"))
 
 
+@pytest.mark.parametrize(
+    "name", ["gecko.json", "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"]
+)
+def test_a_link_to_nothing_is_not_taken_for_an_absent_file(folder, name, tmp_path):
+    """So a file looks whose blob has gone from a cache; without gecko.json the model would be another one."""
+    (folder / name).unlink()
+    (folder / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(ModelError, match=rf"{name}: is a link to nothing; fetch the model again"):
+        Gecko.from_pretrained(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(ModelError, match=rf"{name}: is no file; fetch the model again"):
+        Gecko.from_pretrained(folder)
+
+
 def test_damaged_gecko_json(folder):
     edit(folder / "gecko.json", prompt_style="fancy")
     with pytest.raises(ModelError, match=r"gecko\.json: prompt_style: input should be"):

@@ -14,6 +14,8 @@ from gecko_core.io import (
     file_hash,
     files,
     is_leftover,
+    is_special,
+    json_checksum,
     locked,
     read_json,
     remove_folder,
@@ -125,6 +127,32 @@ def test_a_file_that_is_not_the_json_it_should_be_is_one_line(tmp_path, content,
     assert str(caught.value).startswith(f"{path}: {message}")
     assert str(caught.value).endswith("; restore the file")
     assert "\n" not in str(caught.value)
+
+
+def test_an_object_with_a_checksum_comes_back_without_it_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    value = {"b": [1.5, None], "a": {"x": "ü"}}
+    write_json(path, value, checksum="sum")
+    assert read_json(path, checksum="sum") == value
+    assert read_json(path) == {**value, "sum": json_checksum(value)}
+    write_json(path, read_json(path), checksum="sum")  # its own checksum is no part of what it is of
+    assert read_json(path, checksum="sum") == value
+    path.write_text(path.read_text().replace("1.5", "1.6"))
+    with pytest.raises(ModelError, match=r"a\.json: damaged \(its checksum is another\); do this$"):
+        read_json(path, error=ModelError, cure="do this", checksum="sum")
+    write_json(path, value)  # as earlier versions wrote
+    assert read_json(path, checksum="sum") == value
+    assert json_checksum({"a": 1, "b": 2}) == json_checksum({"b": 2, "a": 1}) != json_checksum({"a": 1, "b": 3})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_has_no_hash(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no file"):
+        file_hash(tmp_path / "pipe")
+    assert is_special(tmp_path / "pipe")
+    assert not is_special(tmp_path)
+    assert not is_special(tmp_path / "nothing")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")

@@ -263,6 +263,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.txt")
     with pytest.raises(DataError, match=r"a\.txt: not a file"):
         list(read_lines(tmp_path / "a.txt"))
+    pytest.importorskip("pyarrow")
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: not a file"):
+        fields(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])

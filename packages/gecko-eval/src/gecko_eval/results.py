@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import os
 import platform
 import re
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import file_hash, locked, read_json, remove_leftovers, whole_file, write_json
+from gecko_core.io import file_hash, json_checksum, locked, read_json, remove_leftovers, whole_file, write_json
 
 RESULTS = "results.json"
 _LARGEST_DIM = 10**7
@@ -90,7 +89,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
     if not {"model", "tasks"} <= results.keys():
         raise DataError(f"{path}: not a results file of gecko-eval")
     checksum = results.pop("checksum", None)  # earlier versions had none
-    fault = _fault(results) if checksum in (None, _checksum(results)) else "a place that its checksum covers"
+    fault = _fault(results) if checksum in (None, json_checksum(results)) else "a place that its checksum covers"
     if fault:
         raise DataError(f"{path}: damaged at {fault}; delete it and run the tasks again")
     results["folder"] = str(path.parent)
@@ -100,7 +99,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
 def save_results(out: Path, results: Mapping[str, Any]) -> None:
     """Write results.json, whole or not at all."""
     content = {k: v for k, v in results.items() if k not in ("folder", "checksum")}
-    write_json(out / RESULTS, {**content, "checksum": _checksum(content)}, indent=1)
+    write_json(out / RESULTS, content, indent=1, checksum="checksum")
 
 
 def save_items(out: Path, task: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -157,11 +156,6 @@ def safe_name(name: str) -> str:
     if plain == name and plain.strip("."):
         return name
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-
-
-def _checksum(results: Mapping[str, Any]) -> str:
-    """Of the results as JSON keeps them."""
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(results)), sort_keys=True).encode()).hexdigest()
 
 
 def _items_path(out: Path, task: str) -> Path:

@@ -30,6 +30,8 @@ def test_judgements_follow_the_order_of_queries():
         ({"qrels": {"q9": {"a": 1}}}, "toy: qrels name the query 'q9'"),
         ({"qrels": {"q1": {"a": 2**31 - 1}}}, "toy: qrels of query 'q1' have the grade 2147483647; grades are whole"),
         ({"qrels": {"q1": {"a": 0.5}}}, "toy: qrels of query 'q1' have the grade 0.5"),
+        ({"qrels": None}, "toy: qrels must map query ids to grades, not be a NoneType"),
+        ({"qrels": {"q1": ["a"]}}, "toy: qrels of query 'q1' must map document ids to grades, not be a list"),
         ({"qrels": {}}, "toy: 1 of 1 queries have no judgement"),
         ({"doc_ids": ["a", "a"]}, "the document id 'a' occurs twice"),
         ({"queries": []}, "1 query ids but 0 query texts"),

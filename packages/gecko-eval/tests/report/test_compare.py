@@ -177,3 +177,10 @@ def test_the_table_as_a_file(tmp_path):
 def test_impossible_seeds_are_refused(seed):
     with pytest.raises(ConfigError, match="seed must be a whole number from 0"):
         paired_bootstrap(np.arange(9.0), np.ones(9), samples=100, seed=seed)
+
+
+def test_tensors_that_a_gradient_flows_to_are_numbers_too():
+    torch = pytest.importorskip("torch")
+    a, b = np.arange(8.0), np.ones(8)
+    expected = paired_bootstrap(a, b)
+    assert paired_bootstrap(torch.tensor(a, requires_grad=True), torch.tensor(b)) == expected

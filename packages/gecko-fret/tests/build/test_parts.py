@@ -1,10 +1,12 @@
 import json
+import os
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
 from gecko_core.errors import DataError
+from gecko_core.io import read_json
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import parse_config
@@ -87,7 +89,7 @@ def test_a_part_that_comes_out_different_takes_what_was_made_of_it_along(
 def test_a_folder_of_a_version_without_a_list_is_taken_over(run, whole, fake_llm, tmp_path, data_files):
     out = tmp_path / "fret"
     shutil.copytree(whole, out)
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = read_json(out / "manifest.json", checksum="sha256")
     for stage in manifest["stages"].values():
         del stage["models"]
     del manifest["parts"], manifest["lost"]
@@ -117,3 +119,19 @@ def test_shared_embeddings_that_are_not_what_was_written_are_made_again(run, tmp
     assert not run(tmp_path / "c", cache, stop=iter([False] * 9 + [True] * 99).__next__).complete
     shutil.rmtree(tmp_path / "cache")
     assert run(tmp_path / "c", cache).complete
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize(
+    "name", ["corpus/part-00000.parquet", "retrieved/part-00000.parquet", "fret/part-00000.parquet"]
+)
+def test_a_pipe_in_the_place_of_a_part_is_not_waited_for_and_made_again(run, whole, tmp_path, data_files, name):
+    out = tmp_path / "fret"
+    shutil.copytree(whole, out)
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    if not name.startswith("retrieved"):
+        with pytest.raises(DataError, match=rf"{name}: the part is damaged"):
+            list(load_fret(out))
+    assert run(out).complete
+    assert data_files(out) == data_files(whole)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gecko_core.errors import ConfigError, DataError, GeckoError
+from gecko_core.io import read_json
 from gecko_fret import load_fret
 from gecko_fret.corpus.passages import Corpus, Passage
 
@@ -152,7 +153,7 @@ def test_part_size_does_not_change_rows(run, tmp_path):
 
 def test_a_folder_goes_on_with_the_rules_of_text_that_it_was_begun_with(run, tmp_path, data_files):
     def of_version_0_1(out):
-        manifest = json.loads((out / "manifest.json").read_text())
+        manifest = read_json(out / "manifest.json", checksum="sha256")
         del manifest["config"]["corpus"]["text_rules"]
         (out / "manifest.json").write_text(json.dumps(manifest))
 

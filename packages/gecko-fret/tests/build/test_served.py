@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gecko_core.errors import BackendError, ConfigError
+from gecko_core.io import read_json
 from gecko_fret.build.fingerprints import _digest
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.build.served import check_served, problems, run_llms, way
@@ -161,7 +162,7 @@ def test_another_tokenizer_for_the_server_is_another_build(
 
     assert build().complete
     manifest = tmp_path / "fret" / "manifest.json"
-    begun = json.loads(manifest.read_text())
+    begun = read_json(manifest, checksum="sha256")
     for stage in begun["stages"].values():  # as folders were that knew the tokenizer by its name
         stage["models"] = _digest([])
     manifest.write_text(json.dumps(begun))

@@ -6,6 +6,7 @@ import pytest
 
 from gecko_core.enriched import read_enriched
 from gecko_core.errors import ConfigError
+from gecko_core.io import read_json
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.config import EnrichConfig, parse_config
 from gecko_fret.corpus.passages import Corpus, Passage
@@ -185,7 +186,7 @@ def test_builds_without_a_prompt_have_no_such_parts(small_corpus, make_models, t
     assert not (tmp_path / "run" / "enriched").exists()
     # Folders of earlier versions have no such stage, and go on.
     path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path, checksum="sha256")
     del manifest["stages"]["enrich"], manifest["config"]["enrich"]
     path.write_text(json.dumps(manifest))
     assert build_fret(parse_config(settings), tmp_path / "run", corpus=small_corpus, models=make_models()).complete

@@ -196,14 +196,18 @@ def _check_matrices(queries: Tensor, positives: Tensor, key_queries: Tensor | No
         raise ValueError(f"key_queries: expected shape {shape_of(positives)}, found {shape_of(key_queries)}")
 
 
-def check_tensors(**named: object) -> None:
-    """Check that arguments are tensors; None is left to the caller.
+def check_tensors(required: Sequence[str] = (), **named: object) -> None:
+    """Check that arguments are tensors.
+
+    Args:
+        required: names of those that may not be None; None of others is left to the caller.
+        **named: the arguments.
 
     Raises:
         TypeError: one is something else.
     """
     for name, value in named.items():
-        if value is not None and not isinstance(value, Tensor):
+        if (value is not None or name in required) and not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a tensor, found {type(value).__name__}")
 
 

@@ -42,7 +42,7 @@ def masked_mean_pool(
         ValueError: a shape or a dim does not fit.
         TypeError: a dtype does not fit.
     """
-    check_tensors(hidden=hidden, mask=mask)
+    check_tensors(required=("hidden", "mask"), hidden=hidden, mask=mask)
     if hidden.dim() != 3 or mask.shape != hidden.shape[:2]:
         raise ValueError(
             f"masked_mean_pool: expected hidden (B, L, D) and mask (B, L), "
@@ -86,7 +86,7 @@ def packed_mean_pool(
         ValueError: a shape, a dim or an entry of ``cu_seqlens`` or ``skip`` does not fit.
         TypeError: a dtype does not fit.
     """
-    check_tensors(hidden=hidden, cu_seqlens=cu_seqlens)
+    check_tensors(required=("hidden", "cu_seqlens"), hidden=hidden, cu_seqlens=cu_seqlens)
     if hidden.dim() != 2 or cu_seqlens.dim() != 1 or len(cu_seqlens) < 1:
         raise ValueError(
             f"packed_mean_pool: expected hidden (T, D) and cu_seqlens (B + 1,), "

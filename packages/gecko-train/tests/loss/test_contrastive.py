@@ -191,6 +191,8 @@ def test_rows_without_an_answer_are_passed_over():
         ),
         ({"false_negative_share": 0.6, "negatives_scope": "batch"}, "use negatives_scope: own"),
         ({"false_negative_share": 1.0}, "less than 1"),
+        ({"hard_negatives": 10**9}, "less than or equal to 4096"),  # rows are filled up to it
+        ({"kl": {"documents": 10**9}}, "less than or equal to 4096"),
     ],
 )
 def test_settings_that_exclude_each_other(options, message):

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator, model_validator
 
-from gecko_core.errors import GeckoError, ModelError, first_line
-from gecko_core.io import describe_error, read_json
+from gecko_core.errors import PANIC, GeckoError, ModelError, first_line
+from gecko_core.io import describe_error, is_special, read_json
 
 _CURE = "fetch the model again"
 _READ = {".json", ".safetensors", ".gguf", ".txt", ".model"}
@@ -93,6 +93,34 @@ class BackboneConfig(ModelFile):
 
 class _Index(ModelFile):
     weight_map: dict[str, str]
+
+
+class _Tokenizer(BaseModel):
+    post_processor: Any = None
+
+    @field_validator("post_processor")
+    @classmethod
+    def _knows_its_tokens(cls, value: Any) -> Any:
+        """A template that names a token which is not described ends tokenizers with a panic."""
+        found = value if isinstance(value, dict) else {}
+        steps = found.get("processors") if found.get("type") == "Sequence" else [found]
+        for step in steps if isinstance(steps, list) else []:
+            if not isinstance(step, dict) or step.get("type") != "TemplateProcessing":
+                continue
+            described = step.get("special_tokens") if isinstance(step.get("special_tokens"), dict) else {}
+            for name in (*_special_tokens(step.get("single")), *_special_tokens(step.get("pair"))):
+                if name not in described:
+                    raise ValueError(
+                        f"names the special token {str(name)[:40]!r}, which special_tokens does not describe"
+                    )
+        return value
+
+
+def _special_tokens(pieces: Any) -> Iterator[Any]:
+    for piece in pieces if isinstance(pieces, list) else []:
+        special = piece.get("SpecialToken") if isinstance(piece, dict) else None
+        if isinstance(special, dict):
+            yield special.get("id")
 
 
 class _AnyObject(RootModel[dict[str, Any]]):
@@ -209,9 +237,9 @@ def check_folder(folder: Path) -> None:
     Raises:
         ModelError: an index or a configuration that names something else, or a file that may not be read.
     """
-    for path in sorted(folder.rglob("*")):  # libraries call it missing, or damaged
-        if path.suffix in _READ and path.is_file() and not os.access(path, os.R_OK):
-            raise ModelError(f"{path}: cannot be read (Permission denied); see its permissions")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _READ:
+            _check_readable(path)
     for path in sorted(folder.rglob("*.index.json")):
         allowed = _WEIGHT_FILE if path.name.endswith(".safetensors.index.json") else _PLAIN_NAME
         for name in dict.fromkeys(read_model_file(path, _Index).weight_map.values()):
@@ -225,15 +253,46 @@ def check_folder(folder: Path) -> None:
                 raise ModelError(f"{path}: {key} {str(value)[:80]!r} is code on the hub, which is not run; remove it")
 
 
+def _check_readable(path: Path) -> None:
+    """Tell what libraries would wait for, or call missing, or damaged."""
+    if is_special(path):
+        raise ModelError(f"{path}: is no file, but a pipe or a device; {_CURE}")
+    if path.is_file() and not os.access(path, os.R_OK):
+        raise ModelError(f"{path}: cannot be read (Permission denied); see its permissions")
+
+
+def is_given(path: Path) -> bool:
+    """Whether an optional file of a model folder is there.
+
+    Raises:
+        ModelError: something is there that is no file, such as a link to a file of a cache that has been removed.
+            To take it for absent would give another model without a word.
+    """
+    if path.is_file():
+        return True
+    if os.path.lexists(path):
+        what = "a link to nothing" if path.is_symlink() and not path.exists() else "no file"
+        raise ModelError(f"{path}: is {what}; {_CURE}")
+    return False
+
+
 def check_tokenizer_files(folder: Path) -> None:
-    """Make sure that a tokenizer's JSON files hold objects.
+    """Make sure that a tokenizer's JSON files hold objects, and that it knows the special tokens that it puts in.
 
     Raises:
         ModelError: one that does not.
     """
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
-        if (folder / name).is_file():
-            read_model_file(folder / name, _AnyObject)
+        if is_given(folder / name):
+            read_model_file(folder / name, _Tokenizer if name == "tokenizer.json" else _AnyObject)
+
+
+def _is_utf8(path: str | Path) -> bool:
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -258,8 +317,12 @@ def model_errors(where: str | Path) -> Iterator[None]:
     except GeckoError:
         raise
     except SafetensorError as error:
+        if not _is_utf8(where):
+            raise ModelError(f"{where}: safetensors opens no path that is not UTF-8; rename the folder") from None
         raise ModelError(f"{where}: a safetensors file is corrupt or cut off ({first_line(error)}); {_CURE}") from None
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise ModelError(f"{where}: cannot be loaded ({kind}{first_line(error)[:300]})") from None
 

@@ -32,7 +32,7 @@ def checked_dims(dims: Iterable[int], dim: int | None = None) -> tuple[int, ...]
     Raises:
         ConfigError: no widths, something that is not a positive whole number, or another largest width.
     """
-    widths = list(dims) if isinstance(dims, Iterable) else []
+    widths = list(dims) if isinstance(dims, Iterable) and not isinstance(dims, bytes | bytearray) else []
     if not widths or not all(is_whole(width, 1) for width in widths):
         raise ConfigError(f"dims must be positive whole numbers, not {dims!r}")
     chosen = tuple(sorted({int(width) for width in widths}, reverse=True))

@@ -120,7 +120,7 @@ def read_fields(folder: str | Path, queries: Queries = "answered", *, whole: boo
         raise DataError(
             f"{folder}: not a FRet folder (no manifest.json); make one with: gecko-fret build --out {folder}"
         )
-    manifest = read_json(folder / "manifest.json", cure="restore it, or build the folder again")
+    manifest = read_json(folder / "manifest.json", cure="restore it, or build the folder again", checksum="sha256")
     if not manifest.get("complete"):
         raise DataError(f"{folder}: the build is not finished; run the same gecko-fret build command again to go on")
     parts = PartList.from_json(folder, manifest.get("parts"))

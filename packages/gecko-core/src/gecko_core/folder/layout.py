@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, RootModel, field_validator
 
-from gecko_core.backbones.files import ModelFile, checked_model_values, read_model_file
+from gecko_core.backbones.files import ModelFile, checked_model_values, is_given, read_model_file
 from gecko_core.encode.quantization import Ranges, checked_dims
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.head import ACTIVATIONS, DenseSpec
@@ -201,7 +201,7 @@ def read_layout(folder: Path) -> Layout:
     _check_pooling(places[1] / "config.json", bool(prompts))
     dense = [_dense_spec(place) for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
     names = (transformer / f"sentence_{family}_config.json" for family in _FAMILIES)
-    bert_path = next((path for path in names if path.is_file()), transformer / "none")
+    bert_path = next((path for path in names if is_given(path)), transformer / "none")
     bert = _optional(bert_path, _BertConfig)
     if unsupported := bert.unsupported():
         raise ModelError(f"{bert_path}: {unsupported} is not supported; load the model with sentence-transformers")
@@ -217,7 +217,7 @@ def read_layout(folder: Path) -> Layout:
         do_lower_case=bool(bert.do_lower_case),
         dense=dense,
         prompts=prompts,
-        gecko=read_model_file(gecko, GeckoConfig) if gecko.is_file() else None,
+        gecko=read_model_file(gecko, GeckoConfig) if is_given(gecko) else None,
         compares=_measure(config, normalized="Normalize" in kinds),
         truncate_dim=config.truncate_dim,
     )
@@ -231,7 +231,7 @@ def _measure(config: _Config, normalized: bool) -> str:
 
 def _module_list(folder: Path) -> list[_Module]:
     path = folder / "modules.json"
-    if not path.exists():
+    if not is_given(path):
         raise ModelError(
             f"{folder}: no modules.json, so no sentence-transformers folder; load bare backbones by "
             "Gecko.from_backbone (in a recipe: student.backbone: true)"
@@ -295,7 +295,7 @@ def _dense_spec(folder: Path) -> DenseSpec:
 
 def _optional(path: Path, schema: type[_File]) -> _File:
     """The file, or what an empty one would hold where there is none."""
-    return read_model_file(path, schema) if path.is_file() else checked_model_values({}, schema, path)
+    return read_model_file(path, schema) if is_given(path) else checked_model_values({}, schema, path)
 
 
 def gecko_settings(layout: Layout, folder: Path) -> dict[str, Any]:

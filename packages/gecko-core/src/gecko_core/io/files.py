@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -274,17 +274,36 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def write_json(path: str | Path, value: Any, *, indent: int = 2) -> None:
+def write_json(path: str | Path, value: Any, *, indent: int = 2, checksum: str = "") -> None:
     """Write ``value`` as indented JSON, keys in the order given, whole or not at all.
+
+    Args:
+        path: the file.
+        value: what it holds.
+        indent: spaces of a level.
+        checksum: key of a checksum of the object's other keys, added as its last; empty: none.
 
     Raises:
         DataError: see :func:`whole_path`.
     """
+    if checksum:
+        content = {key: of for key, of in value.items() if key != checksum}
+        value = {**content, checksum: json_checksum(content)}
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
+def json_checksum(content: Mapping[str, Any]) -> str:
+    """sha256, in hexadecimal digits, of an object as JSON keeps it, in whatever order its keys are."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
+
+
 def read_json(
-    path: str | Path, kind: type = dict, *, error: type[GeckoError] = DataError, cure: str = "restore the file"
+    path: str | Path,
+    kind: type = dict,
+    *,
+    error: type[GeckoError] = DataError,
+    cure: str = "restore the file",
+    checksum: str = "",
 ) -> Any:
     """Read a JSON file.
 
@@ -293,15 +312,18 @@ def read_json(
         kind: what it must hold, ``dict`` or ``list``.
         error: the class of what is raised.
         cure: how the error line ends.
+        checksum: the key under which ``write_json`` has put a checksum; it is checked and left out. Files without one
+            are of earlier versions.
 
     Returns:
         The value.
 
     Raises:
-        GeckoError: ``error``; the file is missing, cannot be read, is not JSON or holds something else.
+        GeckoError: ``error``; the file is missing, cannot be read, is not JSON, holds something else, or what its
+            checksum is not of.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode) and not Path(path).is_dir():  # a pipe would be waited for
+        if is_special(path):
             raise error(f"{path}: is no file; {cure}")
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -312,7 +334,18 @@ def read_json(
     if not isinstance(value, kind):
         wanted = "object" if kind is dict else kind.__name__
         raise error(f"{path}: must hold a JSON {wanted}, holds a {type(value).__name__}; {cure}")
+    if checksum and isinstance(value, dict) and checksum in value and value.pop(checksum) != json_checksum(value):
+        raise error(f"{path}: damaged (its checksum is another); {cure}")
     return value
+
+
+def is_special(path: str | Path) -> bool:
+    """Whether something else than a file or a folder is there, a pipe say: to open it might wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def cache_folder(name: str) -> Path:
@@ -331,8 +364,10 @@ def file_hash(path: str | Path) -> str:
     """sha256 of a file's bytes, in hexadecimal digits.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is a pipe or a device.
     """
+    if is_special(path):
+        raise OSError(errno.EINVAL, "is no file", str(path))
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

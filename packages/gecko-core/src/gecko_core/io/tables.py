@@ -66,7 +66,7 @@ def read_table(
             f"{path}: unknown kind of file; {', '.join(TABLE_SUFFIXES)} are read, all but .parquet also with .gz"
         )
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: not a file; name a file" if path.exists() else f"{path}: no such file")
     if kind == ".parquet":
         return _parquet(path, need, optional, only)
     if path.stat().st_size == 0:

@@ -61,10 +61,15 @@ class RetrievalSet:
             if getattr(self, field) is not None:
                 object.__setattr__(self, field, _listed(getattr(self, field), what, self.name))
         self._check_shapes()
+        if not isinstance(self.qrels, Mapping):
+            raise DataError(f"{self.name}: qrels must map query ids to grades, not be a {type(self.qrels).__name__}")
         queries, docs = set(self.query_ids), set(self.doc_ids)
         for query_id, judged in self.qrels.items():
             if query_id not in queries:
                 raise DataError(f"{self.name}: qrels name the query {query_id!r}, which is not among the queries")
+            if not isinstance(judged, Mapping):
+                where = f"{self.name}: qrels of query {query_id!r}"
+                raise DataError(f"{where} must map document ids to grades, not be a {type(judged).__name__}")
             unknown = next((d for d in judged if d not in docs), None)
             if unknown is not None:
                 where = f"{self.name}: qrels of query {query_id!r}"

@@ -69,7 +69,7 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
         DataError: the arrays are empty, differ in length, or hold something that is not finite.
     """
     _check_draws(samples, seed)
-    a, b = (np.asarray(scores) for scores in (a, b))
+    a, b = (_array(scores) for scores in (a, b))
     if not all(scores.dtype.kind in "fiub" for scores in (a, b)):  # numpy would read texts, and cut complex numbers
         raise DataError(f"a paired comparison needs numbers, found {a.dtype} and {b.dtype}")
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -80,6 +80,10 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
     delta = a - b
     replicates = _bootstrap_means(delta, samples, seed)
     return _comparison(float(a.mean()), float(b.mean()), replicates, delta, len(delta))
+
+
+def _array(scores: Any) -> np.ndarray:
+    return np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
 
 
 def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: np.ndarray, items: int) -> Comparison:

@@ -76,7 +76,7 @@ class Workspace:
             return None
         except OSError:
             pass  # read_json says what is wrong
-        manifest = read_json(self.manifest_path, cure="restore it, or choose another output folder")
+        manifest = read_json(self.manifest_path, cure="restore it, or choose another output folder", checksum="sha256")
         if manifest.get("format") not in FORMATS:
             raise DataError(f"{self.manifest_path}: not the manifest of a FRet folder; choose another output folder")
         if fault := fault_of(manifest):
@@ -85,7 +85,7 @@ class Workspace:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest."""
-        write_json(self.manifest_path, manifest)
+        write_json(self.manifest_path, manifest, checksum="sha256")
 
     def with_rules(self, config: FretConfig) -> FretConfig:
         """The configuration with the rules of text that the folder was begun with, unless it names some itself.

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gecko_core.errors import DataError
-from gecko_core.io import PartList, whole_file
+from gecko_core.io import PartList, is_special, whole_file
 
 Row = TypeVar("Row")
 
@@ -130,6 +130,8 @@ class Parts(Generic[Row]):
             DataError: the file is missing, damaged, or not of this step.
         """
         path = self.path(number)
+        if is_special(path):
+            raise DataError(f"{path}: the part is damaged (no file, but a pipe or a device); {_CURE}")
         try:
             data = path.read_bytes()
             self._check(path, data)
@@ -188,6 +190,8 @@ class Parts(Generic[Row]):
             DataError: the file is missing or damaged.
         """
         try:
+            if is_special(self.path(number)):
+                raise OSError("no file, but a pipe or a device")
             return rows_of(self.path(number))
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.path(number), error) from None
@@ -219,6 +223,8 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def is_readable(path: Path) -> bool:
     """Whether a part that nobody listed can be read to its end: a Parquet file, a NumPy array, or JSON."""
+    if is_special(path):
+        return False
     try:
         if path.suffix == ".parquet":
             with path.open("rb") as file:

@@ -168,7 +168,7 @@ def _load(run: Path, options: VectorsOptions) -> Any:
 
     name = options.model
     if name is None:
-        name = read_json(run / "manifest.json").get("config", {}).get("embedder", {}).get("model")
+        name = read_json(run / "manifest.json", checksum="sha256").get("config", {}).get("embedder", {}).get("model")
         if not isinstance(name, str):
             raise ConfigError(f"{run}: the manifest does not name the embedder of the build; give one with --model")
     return Gecko.from_pretrained(name, device=options.device)

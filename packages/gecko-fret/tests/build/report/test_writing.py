@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gecko_core.errors import DataError, ModelError
+from gecko_core.io import read_json
 from gecko_fret import load_fret
 from gecko_fret.build.pipeline import build_fret
 from gecko_fret.build.report.base import ReportSection
@@ -124,7 +125,7 @@ def test_the_builds_own_embedder_is_loaded(folder, tmp_path, monkeypatch):
     out = tmp_path / "copy"
     shutil.copytree(folder, out)
     for first_pass in (False, True):
-        manifest = json.loads((out / "manifest.json").read_text())
+        manifest = read_json(out / "manifest.json", checksum="sha256")
         manifest["config"]["retrieve"]["first_pass"] = first_pass
         (out / "manifest.json").write_text(json.dumps(manifest))
         with pytest.raises(ModelError, match="stop"):

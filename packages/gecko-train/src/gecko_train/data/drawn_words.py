@@ -36,7 +36,7 @@ def draw_words(texts: Sequence[str], count: int, seed: int) -> list[tuple[int, s
     terms = [sorted(set(search_terms(text))) for text in texts]
     frequencies = Counter(term for of_text in terms for term in of_text)
     draws = generator("drawn words", seed)
-    found = []
+    found: list[tuple[int, str]] = []
     for place in draws.permutation(len(texts)).tolist():
         if len(found) >= count:
             break

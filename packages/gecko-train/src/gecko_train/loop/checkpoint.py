@@ -8,8 +8,6 @@ pickles. Neither the data plan nor the random generators are in it: both are fun
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,7 +85,7 @@ def save(
             sizes = {path.name: path.stat().st_size for path in files}
             hashes = {path.name: file_hash(path) for path in files}
             content = {**state, "step": step, "files": sizes, "sha256": hashes}
-            write_json(temporary / "state.json", {**content, "checksum": _checksum(content)}, indent=1)
+            write_json(temporary / "state.json", content, indent=1, checksum="checksum")
     except SafetensorError as error:  # its way to report a full disk
         raise unwritable(final, error, _CURE) from error
     for old in checkpoints(folder)[:-keep]:
@@ -101,10 +99,7 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
     complete = []
     for path in folder.glob(f"{_PREFIX}*"):
         try:
-            state = read_json(path / "state.json")
-            checksum = state.pop("checksum", None)  # earlier versions had none
-            if checksum is not None and checksum != _checksum(state):
-                continue
+            state = read_json(path / "state.json", checksum="checksum")
             if all((path / name).stat().st_size == size for name, size in state["files"].items()):
                 complete.append(Checkpoint(path, int(state["step"]), state))
         except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -182,11 +177,6 @@ def _damaged(checkpoint: Checkpoint) -> str | None:
         return next((name for name, digest in hashes.items() if file_hash(checkpoint.path / name) != digest), None)
     except OSError as error:
         return str(error.filename)
-
-
-def _checksum(state: Mapping[str, Any]) -> str:
-    """Of a checkpoint's state as JSON keeps it."""
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
 
 
 def model_tensors(model: nn.Module, trained_only: bool = False) -> dict[str, Tensor]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # reading a recipe loads no torch
 #: The temperature of a softmax over cosines or scores. Far below the field's range the softmax is a plain maximum: the
 #: loss and its gradient are exactly 0 for every row that is right already, and 1 / temperature overflows in the end.
 Temperature = Annotated[float, Field(ge=1e-4, le=100)]
+#: Of one row. Rows are filled up to what is asked, so that a slip of the hand would use up the memory.
+MOST_DOCUMENTS = 4096
 
 
 @dataclass(frozen=True)

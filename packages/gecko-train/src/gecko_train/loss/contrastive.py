@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from gecko_core.io import Section
-from gecko_train.loss.base import Holdings, LossBatch, Needs, Temperature
+from gecko_train.loss.base import MOST_DOCUMENTS, Holdings, LossBatch, Needs, Temperature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ class ContrastiveConfig(Section):
     negatives_scope: Literal["own", "batch"] = Field(
         default="own", description="own: a row's hard negatives count for it alone"
     )
-    hard_negatives: int = Field(default=1, ge=0, description="hard negatives per row")
+    hard_negatives: int = Field(default=1, ge=0, le=MOST_DOCUMENTS, description="hard negatives per row")
     hardness: float = Field(
         default=0.0,
         ge=0,

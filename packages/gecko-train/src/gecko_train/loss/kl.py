@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gecko_train.loss.base import LossBatch, Needs, Temperature, TermConfig
+from gecko_train.loss.base import MOST_DOCUMENTS, LossBatch, Needs, Temperature, TermConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class ScoresConfig(TermConfig):
 class KlConfig(ScoresConfig):
     """KL from the judges' scores of a row's candidates."""
 
-    documents: int = Field(default=8, ge=2, description="documents per row, the positive among them")
+    documents: int = Field(default=8, ge=2, le=MOST_DOCUMENTS, description="documents per row, the positive among them")
     temperature: Temperature | None = Field(
         default=None,
         description="the student's; default: 0.05, or the objective's where only `teacher_temperature` is given",

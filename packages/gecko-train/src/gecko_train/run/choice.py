@@ -183,7 +183,7 @@ def _signed(difference: Sequence[float]) -> str:
 
 def _similarities(model: Gecko, items: KnownItems, dims: Sequence[int]) -> np.ndarray:
     documents = model.encode_documents([d.text for d in items.documents], [d.title for d in items.documents])
-    asked = [*items.rows, *items.words]
+    asked: list[JudgedList | DrawnQuery] = [*items.rows, *items.words]
     queries = model.encode([model.format_queries([item.query], item.task)[0] for item in asked])
     return np.stack([model.truncate(queries, dim) @ model.truncate(documents, dim).T for dim in dims])
 

@@ -5,7 +5,6 @@ A step is finished while its result is there, what it read is what it was, and w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,7 +127,7 @@ class RunFolder:
             return result
         made = made_hashes(self.path, self._outputs.get(name, ()))
         kept = {**result, **({"read": read} if read else {}), **({"made": made} if made else {})}
-        write_json(self._file(name), {**kept, "sha256": _checksum(kept)})
+        write_json(self._file(name), kept, checksum="sha256")
         self._checked.add(name)
         return self.finished(name) or result
 
@@ -163,11 +162,7 @@ class RunFolder:
         path = self._file(name)
         if not path.exists():
             return None
-        cure = "remove the file to run this step again"
-        result: dict[str, Any] = read_json(path, cure=cure)
-        checksum = result.pop("sha256", None)  # earlier versions had none
-        if checksum is not None and checksum != _checksum(result):
-            raise DataError(f"{path}: damaged (its checksum is another); {cure}")
+        result: dict[str, Any] = read_json(path, cure="remove the file to run this step again", checksum="sha256")
         read, made = result.pop("read", {}), result.pop("made", {})
         if not all((self.path / place).exists() for place in (*self._outputs.get(name, ()), *made)):
             return None
@@ -271,12 +266,6 @@ def _corrected(path: Path, recipe: Recipe) -> bool:
     by = [{key: (section.get("trainer") or {}).get(key) for key in _APART_BY} for section in (before, now)]
     others = [{**whole, "finetune": None} for whole in (earlier, wanted)]
     return before != now and all(_first_difference(*pair) is None for pair in (apart, by, others))
-
-
-def _checksum(result: Mapping[str, Any]) -> str:
-    """Of the content as JSON keeps it."""
-    kept = json.loads(json.dumps(result))
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _first_difference(earlier: Any, wanted: Any, key: str = "") -> str | None:

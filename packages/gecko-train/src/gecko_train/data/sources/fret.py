@@ -21,6 +21,7 @@ from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, TrainingRow
 from gecko_train.data.scores import Targets, likely_answers
 from gecko_train.data.sources.base import Source, SourceContext, parse_options
+from gecko_train.loss.base import MOST_DOCUMENTS
 from gecko_train.loss.objective import ObjectiveConfig
 
 _ALL = 2**31  # more candidates than a row has
@@ -31,7 +32,7 @@ class FretOptions(Section):
 
     positive: Literal["p_1", "seed"] = "p_1"
     negative: Literal["p_N", "random", "none"] = "p_N"
-    list_documents: int | None = Field(default=None, ge=0)  # default: what the objective reads
+    list_documents: int | None = Field(default=None, ge=0, le=MOST_DOCUMENTS)  # default: what the objective reads
     list_best: int | None = Field(default=None, ge=0)  # default: half of them, none with fused scores
     sources: list[str] | None = Field(default=None, min_length=1)  # default: rows of every source
     unanswered: bool = True  # rows without a known answer, where the objective learns from them
