@@ -71,6 +71,8 @@ FROZEN = 4  # of six layers
 #: Of a variant whose model at the end of training is reported beside the one that was saved.
 END = "end of training"
 ENDS = " End of training: that model, whatever the known items say of it."
+#: Of known items, as runs record them.
+KINDS = ("score", "words", "titles", "queries", "lists")
 #: What is measured by default: queries and the way in which they are learnt from.
 VARIANTS = ("written hard", "written lists", "written blocks", "styled blocks", "free blocks", "log blocks",
             "all blocks", "all lists", "all both")  # fmt: skip
@@ -116,9 +118,12 @@ def main() -> None:
         clock = lab.Clock(given.work / name / "seconds.json")
         others = sets if given.across else [name]
         found = {START: {other: evaluated(given, given.student, other, sets) for other in others}}
+        choices: dict[str, Any] = {}
         for variant, seed in wanted(given, judged):
             saved = trained(given, judged, variant, seed, clock)
             models = {variant: saved}
+            if given.ends and (choice := chosen_by(saved)):
+                choices[f"{variant}, seed {seed}" if given.runs > 1 else variant] = choice
             if given.ends:
                 models[f"{variant}, {END}"] = saved.parent / "finetune" / "model"
             for of, model in models.items():
@@ -130,7 +135,7 @@ def main() -> None:
                 )
                 print(name, key, *shown, flush=True)
         made = dict.fromkeys((key for key in found if key != START), lab.described("torch", "transformers"))
-        raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds, "made": made}
+        raw["sets"][name] = {"ndcg_at_10": found, "seconds": clock.seconds, "made": made, "choices": choices}
     if not given.no_publish:
         add_earlier(raw, lab.RESULTS / f"{given.name}.json")
     lab.publish(given.name, report(given, raw), raw, given, plot(given, raw))
@@ -141,13 +146,20 @@ def add_earlier(raw: dict[str, Any], path: Path) -> None:
     if raw["options"]["runs"] != "1":
         return
     for name, before in lab.earlier(path, raw, {"variants", "kept", "across", "ends", "part", "name"}).items():
-        empty: dict[str, Any] = {"ndcg_at_10": {START: before["ndcg_at_10"][START]}, "seconds": {}, "made": {}}
+        empty: dict[str, Any] = {
+            "ndcg_at_10": {START: before["ndcg_at_10"][START]},
+            "seconds": {},
+            "made": {},
+            "choices": {},
+        }
         now = raw["sets"].setdefault(name, empty)
         for variant in variants({name: before["ndcg_at_10"]}):
             if variant not in now["ndcg_at_10"]:
                 start = {name: lab.start_of(before["ndcg_at_10"], variant)[name]}
                 now["ndcg_at_10"][variant] = {name: before["ndcg_at_10"][variant][name]}
                 now["made"][variant] = before["made"][variant]
+                if variant in before.get("choices", {}):
+                    now["choices"][variant] = before["choices"][variant]
                 if start[name] != now["ndcg_at_10"][START][name]:
                     now["ndcg_at_10"][f"{START}, {variant}"] = start
         now["seconds"] = before["seconds"] | now["seconds"]
@@ -249,9 +261,26 @@ def evaluated(given: argparse.Namespace, model: str, name: str, sets: dict[str, 
 
 def kept_start(model: str) -> bool:
     """Whether a run has saved the student as it was: no share of its training was supported by the known items."""
-    path = Path(model) / "gecko.json"
+    return choice_of(Path(model)).get("share") == 0
+
+
+def choice_of(model: Path) -> dict[str, Any]:
+    """What the run's record says of the choice of what was saved; nothing where there was none."""
+    path = model / "gecko.json"
     stages = read_json(path)["record"]["stages"] if path.exists() else {}
-    return stages.get("interpolate", {}).get("share") == 0
+    return dict(stages.get("interpolate", {}))
+
+
+def chosen_by(model: Path) -> dict[str, Any]:
+    """The saved share, the numbers of known items, and the lead of the end of training on them with its error."""
+    choice = choice_of(model)
+    if choice.get("by") != "items":
+        return {}
+    return {
+        "share": choice["share"],
+        "items": choice["items"],
+        "end": choice["measured"][-1]["against"][choice["base"]],
+    }
 
 
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
@@ -286,11 +315,36 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         cost = across(found)
         if cost:
             lines += ["On corpora that the model was not adapted to:", "", *lab.table(["", "mean", "worst"], cost), ""]
+    lines += seen(given, raw)
     lines += ceiling(given, sets)
     took = ", ".join(f"{name} {value:.0f}" for name, value in minutes.items())
     return [
         *lines, f"![Change by corpus and way]({given.name}.png)", "", f"Minutes of building and training: {took}.",
         "", "Made with:", "", *(f"- {made}: {', '.join(what)}" for made, what in sorted(places.items())),
+    ]  # fmt: skip
+
+
+def seen(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
+    """What the known items saw of the end of training, beside what real queries gain by it."""
+    rows = []
+    for name, of_set in raw["sets"].items():
+        found = at(of_set["ndcg_at_10"], given.dims[0])
+        for variant, choice in of_set.get("choices", {}).items():
+            end = f"{variant}, {END}"
+            if end in found:
+                kinds = (choice["end"].get(kind) for kind in KINDS)
+                leads = ["-" if lead is None else f"{100 * lead[0]:+.1f} ({100 * lead[1]:.1f})" for lead in kinds]
+                change = lab.change_of_model(found[end][name], lab.start_of(found, end)[name])
+                rows.append([f"{variant} on {name}", change, *leads, f"{choice['share']:g}"])
+    if not rows:
+        return []
+    header = ["", "real queries", *("all kinds" if kind == "score" else kind for kind in KINDS), "share saved"]
+    return [
+        "## What the choice saw", "",
+        f"The end of training against the start at {given.dims[0]} dims: on the judged queries, and on the known items "
+        "of the run (the mean of their kinds decides; nDCG in percent, standard errors in parentheses).",
+        "",
+        *lab.table(header, rows), "",
     ]  # fmt: skip
 
 

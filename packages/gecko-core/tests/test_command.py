@@ -143,3 +143,16 @@ def test_a_home_is_expanded_behind_an_equals_sign_as_well(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     given = ["--out=~/runs", "--out=~", "~/as/it/is", "--set", "output=~/kept", "--task=a~b", "--model=~nosuch/x"]
     assert with_homes(given) == ["--out=/home/ada/runs", "--out=/home/ada", *given[2:]]
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_reader_that_has_gone_is_no_error(module):
+    """``gecko-train --help | head -1`` in a script that looks at the code of every command of a pipe."""
+    pytest.importorskip(module)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run(module, "--help", stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

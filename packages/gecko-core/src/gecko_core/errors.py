@@ -101,6 +101,11 @@ def exit_on_error(debug: bool = False) -> Iterator[None]:
         # The reader of our output has gone (`| head`): no error of ours.
         _drop_output()
         raise SystemExit(0) from None
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        _drop_output()  # rich and click end so, and call it code 1
+        raise SystemExit(0) from None
     except KeyboardInterrupt as stopped:
         if debug:
             raise

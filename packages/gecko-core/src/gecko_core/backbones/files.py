@@ -107,7 +107,8 @@ class _Tokenizer(BaseModel):
         for step in steps if isinstance(steps, list) else []:
             if not isinstance(step, dict) or step.get("type") != "TemplateProcessing":
                 continue
-            described = step.get("special_tokens") if isinstance(step.get("special_tokens"), dict) else {}
+            special: Any = step.get("special_tokens")
+            described = special if isinstance(special, dict) else {}
             for name in (*_special_tokens(step.get("single")), *_special_tokens(step.get("pair"))):
                 if name not in described:
                     raise ValueError(

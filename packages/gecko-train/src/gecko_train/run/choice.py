@@ -1,10 +1,10 @@
 """Which of several models is saved, by what is measured on the known items.
 
-One number counts: the mean over the kinds of items of their nDCG, every kind counting the same. All three are between
-0 and 1, so no kind needs a scale. Of models that stand as they are, the student and what pre-finetuning made of it, the
-better one is taken. A share of the way to the end of training takes its place only where the 95% interval of its lead
-leaves out zero. Of several that do, the one with the highest lower end of that interval is chosen: a longer way makes
-the lead more variable, too. Of equal models the earlier one is chosen.
+One number counts: the mean over the kinds of items of their nDCG, every kind counting the same. All of them are
+between 0 and 1, so no kind needs a scale. Of models that stand as they are, the student and what pre-finetuning made of
+it, the better one is taken. A share of the way to the end of training takes its place only where the 95% interval of
+its lead leaves out zero. Of several that do, the one with the highest lower end of that interval is chosen: a longer
+way makes the lead more variable, too. Of equal models the earlier one is chosen.
 """
 
 from __future__ import annotations
