@@ -197,19 +197,19 @@ def test_the_screen_says_what_was_saved_and_why():
     ]  # fmt: skip
     record = {"by": "items", "base": "warm", "method": "slerp", "items": {"titles": 30}, "measured": measured}
     assert choice_lines({**record, "saved": "fine-tuned", "share": 0.5}) == [
-        "saved: 0.50 of the way from the warm model to the end of training (slerp), on the items set apart (30 titles)"
+        "saved: 0.50 of the way from the warm model to the end of training (slerp), on the known items (30 titles)"
         ": nDCG 0.610, +0.0200 (se 0.0020) against the start model, +0.0100 (se 0.0020) against the warm model; the "
         "end of training -0.0200 (se 0.0020)",
         "by kind: titles 0.610, +0.0100 (se 0.0020)",
     ]
     assert choice_lines({**record, "saved": "start", "share": 0.0}) == [
-        "saved: the start model, unchanged: no model on the way is better on the items set apart (30 titles) "
+        "saved: the start model, unchanged: no model on the way is better on the known items (30 titles) "
         "beyond the noise, nDCG 0.590",
         "the end of training against it: -0.0100 (se 0.0020); titles -0.0100 (se 0.0020)",
     ]
     assert "the end of training against it: -0.0200" in choice_lines({**record, "saved": "warm", "share": 0.0})[1]
     (first, _) = choice_lines({**record, "saved": "fine-tuned", "share": 1.0})
-    assert first.startswith("saved: the end of training, on the items set apart")
+    assert first.startswith("saved: the end of training, on the known items")
     assert first.endswith("-0.0200 (se 0.0020) against the warm model")
     fixed = {"by": "recipe", "base": "start", "method": "linear", "saved": "fine-tuned"}
     assert "0.30 of the way" in choice_lines({**fixed, "share": 0.3})[0]
@@ -217,4 +217,4 @@ def test_the_screen_says_what_was_saved_and_why():
     assert choice_lines({**fixed, "saved": "start", "share": 0.0}) == [
         "saved: the start model, unchanged, as finetune.interpolate says"
     ]
-    assert "too few titles and FRet rows" in choice_lines({**fixed, "by": "nothing", "share": 1.0})[0]
+    assert "too few titles, FRet rows and passages" in choice_lines({**fixed, "by": "nothing", "share": 1.0})[0]

@@ -60,7 +60,7 @@ def test_a_fret_step_has_the_plan_of_its_build(recipe):
     assert "LLM smollm2-135m-instruct, embedder all-minilm-l6-v2" in plan
     assert "from 5 seeds" in plan
     assert "one pass over the rows, batches of 8 rows" in plan
-    assert "measured on items set apart" in plan
+    assert "measured on known items" in plan
     assert "--like" not in plan  # no option of this command
     recipe["finetune"]["interpolate"] = 0.5
     assert "0.5 of the way to the trained model is saved" in shown(plan_recipe, recipe)

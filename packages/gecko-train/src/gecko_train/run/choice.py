@@ -155,10 +155,10 @@ def choice_lines(record: Mapping[str, Any]) -> list[str]:
     if record["by"] == "recipe":
         return [f"saved: {what}, as finetune.interpolate says"]
     if record["by"] == "nothing":
-        return [f"saved: {what}; there are too few titles and FRet rows to set any apart and choose by them"]
+        return [f"saved: {what}; there are too few titles, FRet rows and passages to choose by"]
     rows = record["measured"]
     items: Mapping[str, int] = record["items"]
-    where = f"on the items set apart ({', '.join(f'{number} {kind}' for kind, number in items.items())})"
+    where = f"on the known items ({', '.join(f'{number} {kind}' for kind, number in items.items())})"
     chosen = next(row for row in rows if (row["model"], row["share"]) == (saved, share))
     if share == 0:
         end = rows[-1]["against"][saved]

@@ -112,7 +112,7 @@ def test_where_training_helps_a_share_of_it_is_saved(make, tmp_path, method):
     leads = {row["share"]: row["against"]["start"]["score"] for row in chosen["measured"]}
     lower = {share: difference - 1.96 * error for share, (difference, error) in leads.items()}
     assert lower[chosen["share"]] == max(lower.values()) > 0
-    assert "on the items set apart (30 titles)" in screen
+    assert "on the known items (30 titles)" in screen
     assert chosen["method"] == method
     assert "interpolate with the start model" in screen
 

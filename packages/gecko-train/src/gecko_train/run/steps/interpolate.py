@@ -58,7 +58,7 @@ class Interpolate(Step):
         if share != "auto":
             return [f"{share:g} of the way to the trained model is saved"]
         return [
-            f"the models at {', '.join(map(_percent, (0, *SHARES)))} of the way are measured on items set apart; saved "
+            f"the models at {', '.join(map(_percent, (0, *SHARES)))} of the way are measured on known items; saved "
             "is the share that they support"
         ]
 

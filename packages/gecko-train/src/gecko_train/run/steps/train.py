@@ -108,7 +108,7 @@ class Train(Step):
         if not items:
             raise ConfigError(
                 f"{self.name}.trainer: patience and end_with: best need something to judge checkpoints by, and there "
-                "are too few titles and FRet rows to set any apart; name sets in trainer.evaluate"
+                "are too few titles, FRet rows and passages to choose by; name sets in trainer.evaluate"
             )
         return context, judge_checkpoints(items, journey.recipe.student.dims)
 
