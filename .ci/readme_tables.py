@@ -27,7 +27,10 @@ NAMES = {
     "msmarco_5k": "MS MARCO, 5k",
     "xquad/de": "XQuAD, German",
     "xquad/es": "XQuAD, Spanish",
+    "xquad/tr": "XQuAD, Turkish",
+    "xquad/ru": "XQuAD, Russian",
     "tydiqa/fi": "TyDi QA, Finnish",
+    "tydiqa/id": "TyDi QA, Indonesian",
 }
 WAYS = {
     "all lists": "adapted, lists",
