@@ -26,7 +26,7 @@ def test_values_are_the_models_cosines(judge, pairs):
     model = Gecko.from_pretrained("all-minilm-l6-v2")
     queries = model.encode_queries([pair.query for pair in asked])
     documents = model.encode_documents([p.passage.text for p in asked], [p.passage.title for p in asked])
-    np.testing.assert_allclose(values, (queries * documents).sum(1), atol=1e-5)
+    np.testing.assert_allclose(values, (queries * documents).sum(1), atol=2e-3)  # bf16 in other batches
     assert max(values[:4]) == values[0]
 
 
