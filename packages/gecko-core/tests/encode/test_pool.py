@@ -141,7 +141,16 @@ def test_devices_are_a_list_of_this_machines(tiny):
         EncoderPool(tiny, ["cpu", True])
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is as in a terminal; where a shell has started the tests in the background it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_until_a_worker_is_known():
     with pytest.raises(KeyboardInterrupt), _interrupts_wait():
         os.kill(os.getpid(), signal.SIGINT)
