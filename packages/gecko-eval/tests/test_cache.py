@@ -65,6 +65,14 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path):
         EmbeddingCache(tmp_path / "file", "m")
 
 
+def test_a_full_disk_asks_for_room_and_no_kept_vector(tmp_path):
+    cache = EmbeddingCache(tmp_path, "model")
+    (pages,) = cache._db.execute("PRAGMA page_count").fetchone()
+    cache._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DataError, match=r"database or disk is full\); make room, or give --no-cache$"):
+        cache.embed([str(number) for number in range(50)], lambda texts: np.ones((len(texts), 384), np.float32))
+
+
 def test_a_damaged_file_is_named_with_the_cure(tmp_path):
     (tmp_path / "m.sqlite").write_bytes(b"this is no database " * 100)
     with pytest.raises(DataError, match=r"m\.sqlite: cannot keep embeddings there \(file is not a database\); delete"):

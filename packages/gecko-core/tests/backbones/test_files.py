@@ -81,6 +81,8 @@ def test_an_index_of_files_that_are_there_is_followed(folder, tiny):
         ("config.json", {"hidden_act": "no such function"}, "cannot be loaded"),
         ("config.json", {"hidden_dropout_prob": float("nan")}, "hidden_dropout_prob is NaN"),
         ("config.json", {"attention_probs_dropout_prob": 5}, "attention_probs_dropout_prob is 5, and a share"),
+        ("config.json", {"layer_norm_eps": 1e300}, r"layer_norm_eps is 1e\+300, and what a norm adds"),
+        ("config.json", {"layer_norm_eps": -1e-12}, "layer_norm_eps is -1e-12, and what a norm adds"),
         ("config.json", {"layer_norm_eps": float("nan")}, "layer_norm_eps is NaN"),
         ("config.json", {"attn_implementation": "somebody/kernel"}, "is code on the hub"),
     ],

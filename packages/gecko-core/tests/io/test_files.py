@@ -314,7 +314,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(DataError, match=f"{name}: cannot be written"):
+        with pytest.raises(DataError, match=f"{name}: is a {name}.*; move it, or name another path$"):
             write_text(tmp_path / name, "y")
     assert (tmp_path / "pipe").is_fifo()
 

@@ -13,6 +13,7 @@ import numpy as np
 from gecko_core.errors import DataError, ModelError
 
 # Earlier versions kept vectors without a checksum, in a table of another name.
+_NO_ROOM = "make room"
 _TABLE = "CREATE TABLE IF NOT EXISTS checked (key BLOB PRIMARY KEY, vector BLOB, checksum INTEGER) WITHOUT ROWID"
 
 
@@ -48,10 +49,9 @@ class EmbeddingCache:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(_TABLE)
         except (OSError, sqlite3.Error) as error:
-            raise DataError(
-                f"{self.path}: cannot keep embeddings there ({error}); delete the file, name another folder with "
-                "--cache, or give --no-cache"
-            ) from error
+            cure = _NO_ROOM if "full" in str(error) else "delete the file, name another folder with --cache"
+            what = f"cannot keep embeddings there ({error}); {cure}, or give --no-cache"
+            raise DataError(f"{self.path}: {what}") from error
 
     def embed(self, texts: Sequence[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
         """(n, dim) float32 vectors of ``texts``; only those not seen before go through ``encode``, each once.
@@ -121,7 +121,8 @@ class EmbeddingCache:
     def _cure(error: sqlite3.Error) -> str:
         if "locked" in str(error):
             return "another program holds it for over a minute; wait for it, or give --no-cache"
-        return f"the kept embeddings cannot be used ({error}); delete the file, make room, or give --no-cache"
+        cure = _NO_ROOM if "full" in str(error) else "delete the file"
+        return f"the kept embeddings cannot be used ({error}); {cure}, or give --no-cache"
 
     def _checksum(self, key: bytes, blob: bytes) -> int:
         """Of a vector, and of which model and text it is: files that were exchanged say so."""

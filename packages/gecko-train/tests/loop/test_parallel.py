@@ -70,6 +70,8 @@ def lines(folder):
 def test_loss_gradient_and_weights_do_not_depend_on_the_number_of_ranks(runs, other):
     alone, several = lines(runs / "1"), lines(runs / other)
     assert {line["set"] for line in alone} == {"triplets", "pairs"}
+    # Of all ranks; a text that two of them have counts twice.
+    assert all(a["rows"] == b["rows"] and a["tokens"] <= b["tokens"] for a, b in zip(alone, several, strict=True))
     for a, b in zip(alone, several, strict=True):
         assert a["set"] == b["set"]
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)

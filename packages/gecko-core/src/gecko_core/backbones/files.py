@@ -27,6 +27,7 @@ _WEIGHT_FILE = re.compile(r"[\w.\-]+\.safetensors")
 _PLAIN_NAME = re.compile(r"[\w.\-]+")
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block)\.(\d+)\.")
 _SHARE = re.compile(r"dropout(?:_prob|_rate)?$|_pdrop$")
+_EPSILON = re.compile(r"(?:^|_)(?:eps|epsilon)$")
 _FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors names them
 _PICKLES = ("*.bin", "*.pt", "*.h5", "*.msgpack")
 
@@ -81,6 +82,8 @@ class BackboneConfig(ModelFile):
                 raise ValueError(f"{str(key)[:40]} is NaN")
             if _SHARE.search(str(key)) and isinstance(value, int | float) and not 0 <= value <= 1:
                 raise ValueError(f"{str(key)[:40]} is {value}, and a share of what is dropped lies between 0 and 1")
+            if _EPSILON.search(str(key)) and isinstance(value, int | float) and not 0 <= value < 1:
+                raise ValueError(f"{str(key)[:40]} is {value}, and what a norm adds to a variance is small, below 1")
         return values
 
     @model_validator(mode="after")

@@ -86,8 +86,8 @@ def whole_path(path: str | Path, *, folder: Path | None = None, cure: str = _CUR
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
-            number = errno.EISDIR if path.is_dir() else errno.EINVAL
-            raise OSError(number, "not a file")
+            kind = "folder" if path.is_dir() else "pipe or a device"
+            raise DataError(f"{path}: is a {kind}, and a file is to be written there; move it, or name another path")
         clear_leftovers(path, temporary.parent)
         mode = _create(temporary)
         yield temporary

@@ -102,6 +102,15 @@ def of_any_rank(value: bool, device: torch.device) -> bool:
     return bool(shared)
 
 
+def over_ranks(values: list[float], device: torch.device) -> list[float]:
+    """The sums of some numbers over all ranks, on every rank."""
+    if world()[1] == 1:
+        return values
+    shared = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(shared)
+    return [float(value) for value in shared]
+
+
 def average_gradients(module: nn.Module, factor: float = 1.0) -> None:
     """Average the gradients of a module that no wrapper looks after over the ranks, and multiply them.
 

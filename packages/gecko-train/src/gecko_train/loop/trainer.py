@@ -43,6 +43,7 @@ from gecko_train.loop.parallel import (
     gather_shards,
     lost_ranks_told,
     of_any_rank,
+    over_ranks,
     same_number,
     shard,
     without_reduction,
@@ -264,14 +265,16 @@ class Trainer:
         rows_file = self.folder / f"not-finite-step-{step + 1}-rank-{self.rank}.json"
         check_step(step + 1, value, norm, prepared.rows, rows_file)
         optimizer.step()
+        work = step_flops(self.model, lengths, self.config.lora is not None, self.config.frozen_layers, below)
+        tokens, work = over_ranks([sum(lengths), work], self.device)
         return {
             "set": self.mixture.sets[prepared.batch.set_index].name,
             "loss": value,
             "learning_rate": rate,
             "gradient_norm": norm,
-            "tokens": sum(len(ids) for ids in prepared.tokens),
+            "tokens": int(tokens),
             "rows": len(prepared.batch.indices),
-            "work": step_flops(self.model, lengths, self.config.lora is not None, self.config.frozen_layers, below),
+            "work": work,
             **watched,
         }
 
@@ -298,7 +301,7 @@ class Trainer:
         return batch_vectors(self.teacher, prepared, self.mixture.sets[prepared.batch.set_index]).to(self.device)
 
     def _speed(self, tokens: int, work: float, seconds: float) -> dict[str, float]:
-        return {"tokens_per_second": tokens * self.world_size / seconds, "mfu": work / seconds / self._peak}
+        return {"tokens_per_second": tokens / seconds, "mfu": work / seconds / (self._peak * self.world_size)}
 
     def _fetch(self, step: int) -> PreparedBatch:
         return prepare_batch(

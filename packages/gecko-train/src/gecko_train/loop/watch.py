@@ -34,7 +34,7 @@ class TrainingSummary:
 
     steps: int
     rows: int
-    tokens: int  # without padding, each distinct text of a batch once
+    tokens: int  # of all ranks, without padding, each distinct text of a batch (of a rank's share of it) once
     seconds: float
     waiting: float  # share of the time spent waiting for data
     first_loss: float  # mean over the first and the last tenth of the steps

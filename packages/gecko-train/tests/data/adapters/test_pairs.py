@@ -172,6 +172,8 @@ def test_pythons_lists_as_text_are_refused(read_records, source):
     for text in ('["a", null]', '["a", "b"] '):
         with pytest.raises(DataError, match="row 1: a list written as text"):
             read_records(source, [{"query": "q", "passage": text}])
+        with pytest.raises(DataError, match="row 1: a list written as text"):
+            read_records(source, [{"query": text, "passage": "p"}])
     (row,) = read_records(source, [{"query": "q", "passage": "[1] see the footnote [2]"}])
     assert row.positive.text == "[1] see the footnote [2]"
 

@@ -177,6 +177,7 @@ def text_of(record: Record, keys: tuple[str, ...]) -> str:
     if not isinstance(value, str) or not value.strip():
         what = "empty" if isinstance(value, str) else f"{type(value).__name__}, not a text"
         raise DataError(f"{record.where}: {name_of(record, key)} is {what}; remove the row or fill it")
+    check_no_object(value, record)
     return value
 
 
