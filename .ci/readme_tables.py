@@ -1,4 +1,4 @@
-"""The README's tables of the adaptation experiment are what docs/results/adaptation*.json say.
+"""The README's tables of the adaptation experiment are what docs/results/adaptation*.json say of the main ways.
 
 uv run python .ci/readme_tables.py            # fails where it is not
 uv run python .ci/readme_tables.py --write    # makes it so
@@ -32,18 +32,11 @@ NAMES = {
     "tydiqa/fi": "TyDi QA, Finnish",
     "tydiqa/id": "TyDi QA, Indonesian",
 }
+#: Of the ways, those that the README shows; the pages in docs/results have all.
 WAYS = {
     "all lists": "adapted, lists",
     "all hard": "adapted, positives and hard negatives",
-    "all both": "adapted, lists and hard negatives together",
     "corpus pairs": "titles with their passages, no LLM",
-    "words lists": "BM25 finds a quarter of the candidates, lists",
-    "words hard": "BM25 finds a quarter of the candidates, positives and hard negatives",
-    "teacher blocks": "taught by all-mpnet-base-v2's similarities, blocks",
-    "larger lists": "candidates by all-mpnet-base-v2, lists",
-    "larger hard": "candidates by all-mpnet-base-v2, positives and hard negatives",
-    "all lists, end of training": "lists, the end of training",
-    "corpus pairs, end of training": "titles with their passages, the end of training",
 }
 
 
