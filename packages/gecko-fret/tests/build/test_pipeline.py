@@ -108,6 +108,25 @@ def test_queries_of_all_sources_become_rows(run, tmp_path, every_source, titled,
         assert re.search(rf"\| {source} \| {count} \| {kept} \|", report)
 
 
+def test_datasets_reads_every_folder(run, tmp_path, every_source, titled):
+    """The library reads no maps; candidates had their scores in one."""
+    datasets = pytest.importorskip("datasets")
+    out = tmp_path / "fret"
+    run(out, every_source | {"mine.fuse": "calibrated"}, corpus=titled)
+    folders = {path.parent for path in out.glob("*/part-*.parquet")}
+    assert {"measured", "scored", "fret"} <= {folder.name for folder in folders}
+    read = {}
+    for folder in folders:
+        files = sorted(map(str, folder.glob("part-*.parquet")))
+        kept = str(tmp_path / "cache" / folder.name)
+        read[folder.name] = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=kept)
+        assert len(read[folder.name]) == sum(pq.read_metadata(file).num_rows for file in files)
+    for ours, row in zip(load_fret(out), read["fret"], strict=True):
+        assert ours.id == row["id"]
+        scores = row["candidates"][0]["scores"]
+        assert ours.candidates[0].scores == {judge: score for judge, score in scores.items() if score is not None}
+
+
 def test_sources_stop_resume_and_change_like_everything_else(run, tmp_path, every_source, data_files):
     run(tmp_path / "whole", every_source)
     asked = []

@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,6 +141,26 @@ def test_candidates_have_a_column_of_scores_from_format_two_on(tmp_path):
         (read,) = parts.rows(0)
         assert read.candidates[0].scores == {"ql": -1.0, "rc": 4.0}
         assert read.negative_ids == row.negative_ids
+
+
+def test_scores_that_an_earlier_version_stored_as_maps_are_read(tmp_path):
+    (row,) = mine().rows
+    parts = MINE.parts(tmp_path, parse_config({"score": {"judges": ["ql", "rc", "toy"]}}))
+    parts.write(0, [row])
+    table = parts.table(0)
+    place = table.schema.get_field_index("candidates")
+    fields = [
+        field.with_type(pa.map_(pa.string(), pa.float32())) if field.name == "scores" else field
+        for field in table.schema.field(place).type.value_type
+    ]
+    candidates = [
+        [candidate | {"scores": [("rc", 1.0), ("ql", -2.0)]} for candidate in record["candidates"]]
+        for record in table.to_pylist()
+    ]
+    as_maps = pa.array(candidates, pa.list_(pa.struct(fields)))
+    pq.write_table(table.set_column(place, "candidates", as_maps), parts.path(0))
+    (read,) = parts.rows(0)
+    assert [candidate.scores for candidate in read.candidates] == [{"rc": 1.0, "ql": -2.0}] * len(row.candidates)
 
 
 # -- calibrated fusion

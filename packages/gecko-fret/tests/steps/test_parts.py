@@ -101,7 +101,9 @@ def test_columns_are_the_fields_in_their_order():
             ("inner", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
         ]
     )
-    assert arrow_type(dict[str, float]) == pa.map_(pa.string(), pa.float32())
+    assert arrow_type(list[dict[str, float]], ["ql", "yes-no"]) == pa.list_(
+        pa.struct([("ql", pa.float32()), ("yes-no", pa.float32())])
+    )
     assert arrow_type(bool) == pa.bool_()
 
 

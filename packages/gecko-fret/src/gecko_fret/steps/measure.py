@@ -109,7 +109,7 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
 
     def layout(self, config: FretConfig) -> Layout[MeasuredItem]:
         """The columns of ``MeasuredItem``."""
-        return replace(layout_of(MeasuredItem), decode=MeasuredItem.from_record)
+        return replace(layout_of(MeasuredItem, config.score.all_judges), decode=MeasuredItem.from_record)
 
     def part_count(self, build: BuildContext) -> int:
         """Parts that the items fill."""

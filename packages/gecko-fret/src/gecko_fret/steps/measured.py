@@ -14,6 +14,7 @@ from gecko_core.randomness import generator
 from gecko_fret.config import FretConfig
 from gecko_fret.judges.fusion import Fusion, ScoredList, chance_reciprocal_rank, fit, held_out, reciprocal_rank
 from gecko_fret.steps.known_items import FITTED, SEEDS, SENTENCES, TITLES
+from gecko_fret.steps.parts import dictionary_of
 
 _SAMPLES = 2000
 FUSED, CHANCE, STUDENT = "fused", "chance", "similarity"
@@ -43,7 +44,7 @@ class MeasuredItem:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> MeasuredItem:
         """A row of the parts."""
-        candidates = [MeasuredCandidate(row["id"], dict(row["scores"])) for row in record["candidates"]]
+        candidates = [MeasuredCandidate(row["id"], dictionary_of(row["scores"])) for row in record["candidates"]]
         return cls(**record | {"candidates": candidates})
 
 

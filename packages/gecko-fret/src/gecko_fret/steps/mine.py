@@ -18,7 +18,7 @@ from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.base import BuildContext, PartStep, Reject, Step, StepResult, Work
 from gecko_fret.steps.filter import FILTER, Query
 from gecko_fret.steps.measure import MEASURE, measures
-from gecko_fret.steps.parts import Layout, arrow_type, layout_of
+from gecko_fret.steps.parts import Layout, arrow_type, dictionary_of, layout_of
 from gecko_fret.steps.plan import Plan
 from gecko_fret.steps.retrieve import RETRIEVE
 from gecko_fret.steps.score import SCORE
@@ -305,7 +305,7 @@ class MineStep(PartStep[JudgedQuery, MinedRow]):
 
         In format 1 candidates have neither ``scores`` nor ``probability``.
         """
-        layout = layout_of(MinedRow)
+        layout = layout_of(MinedRow, config.score.all_judges)
         schema = layout.schema
         if config.generate.sources == ["llm"]:
             schema = schema.remove(schema.get_field_index("source"))
@@ -359,4 +359,4 @@ def _read_row(record: dict[str, Any]) -> MinedRow:
 
 def _read_candidate(record: dict[str, Any]) -> Candidate:
     scores = record.get("scores") or {"ql": record["ql"], "rc": record["rc"]}
-    return Candidate(**record | {"scores": dict(scores)})
+    return Candidate(**record | {"scores": dictionary_of(scores)})

@@ -47,37 +47,50 @@ class Layout(Generic[Row]):
     optional: tuple[str, ...] = ()
 
 
-def layout_of(row_type: type[Row]) -> Layout[Row]:
-    """The layout that follows from a data class: one column per field, in the order of the fields."""
-    schema = pa.schema([(field.name, field.type) for field in arrow_type(row_type)])
+def layout_of(row_type: type[Row], keys: Sequence[str] = ()) -> Layout[Row]:
+    """The layout that follows from a data class: one column per field, in the order of the fields.
+
+    Args:
+        row_type: the data class.
+        keys: those that a dictionary in it may have.
+    """
+    schema = pa.schema([(field.name, field.type) for field in arrow_type(row_type, keys)])
     return Layout(schema, lambda row: dataclasses.asdict(row), lambda record: row_type(**record))  # type: ignore[call-overload]
 
 
-def arrow_type(hint: Any) -> pa.DataType:
+def arrow_type(hint: Any, keys: Sequence[str] = ()) -> pa.DataType:
     """The Arrow type of a field's annotation.
 
     Integers and floats take 32 bits; ``Annotated[float, pa.float64()]`` chooses another type. A data class is a struct,
-    and every type is nullable, so that ``X | None`` is stored as ``X``.
+    and every type is nullable, so that ``X | None`` is stored as ``X``. A dictionary is a struct of ``keys``, null
+    where it lacks one (see ``dictionary_of``): the library ``datasets`` reads no maps.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return arguments[1]
     if origin is list:
-        return pa.list_(arrow_type(arguments[0]))
+        return pa.list_(arrow_type(arguments[0], keys))
     if origin is dict:
-        return pa.map_(arrow_type(arguments[0]), arrow_type(arguments[1]))
+        return pa.struct([(key, arrow_type(arguments[1])) for key in keys])
     if origin is types.UnionType:
-        return arrow_type(next(argument for argument in arguments if argument is not type(None)))
+        return arrow_type(next(argument for argument in arguments if argument is not type(None)), keys)
     if dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint, include_extras=True)
-        return pa.struct([(field.name, arrow_type(hints[field.name])) for field in dataclasses.fields(hint)])
+        return pa.struct([(field.name, arrow_type(hints[field.name], keys)) for field in dataclasses.fields(hint)])
     return _ARROW_TYPES[hint]
+
+
+def dictionary_of(stored: Any) -> dict[str, Any]:
+    """A dictionary as it was before it was stored; earlier versions stored maps, which are read as lists of pairs."""
+    return {key: value for key, value in dict(stored).items() if value is not None}
 
 
 def write_parquet(path: str | Path, table: pa.Table) -> None:
     """Write an Arrow table as Parquet, complete or not at all. The same table gives the same bytes."""
-    with whole_file(path) as file:  # opened here: Arrow takes no name that is not UTF-8
-        pq.write_table(table, file, compression="zstd")
+    # The file is opened here, as Arrow takes no name that is not UTF-8.
+    with whole_file(path) as file, pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
+        if table.num_rows:  # `datasets` cannot read a row group without rows
+            writer.write_table(table)
 
 
 def part_count(rows: int, part_size: int) -> int:
