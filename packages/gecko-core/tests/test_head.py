@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gecko_core import Gecko
 from gecko_core.errors import ModelError
@@ -57,3 +58,15 @@ def test_weights_that_contradict_their_config(backbone_folder, tmp_path):
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "dims": [40]}))
     with pytest.raises(ModelError, match=r"its config\.json says"):
         Gecko.from_pretrained(tmp_path / "m")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_codes_are_no_weights_of_a_projection(backbone_folder, tmp_path, dtype):
+    gecko = Gecko.from_backbone(backbone_folder("bert"), dims=(48, 12), device="cpu", dtype="float32")
+    folder = gecko.save_pretrained(tmp_path / "m")
+    path = folder / "2_Dense" / "model.safetensors"
+    save_file({name: (value * 9).to(dtype) for name, value in load_file(path).items()}, path)
+    with pytest.raises(
+        ModelError, match=r"2_Dense.model\.safetensors: linear\.weight is of .* codes of a quantised model"
+    ):
+        Gecko.from_pretrained(folder, device="cpu")

@@ -170,3 +170,10 @@ def test_more_than_there_are():
     assert top_k(vectors, vectors, 2**31 - 1).rows.shape == (4, 4)
     with pytest.raises(ConfigError, match="k must be a positive whole number of at most"):
         top_k(vectors, vectors, 2**63)
+
+
+def test_products_beyond_float32_are_refused():
+    queries, documents = np.array([[1.0], [3e38]], np.float32), np.array([[10.0], [100.0], [1.0]], np.float32)
+    with pytest.raises(DataError, match=r"documents: row 1 and queries: row 1 are too long for a product in float32"):
+        top_k(queries, documents, 2)
+    assert top_k(queries / 200, documents, 2).rows[1].tolist() == [1, 0]

@@ -47,6 +47,12 @@ def test_with_a_task_only_the_form_of_the_demonstrations_is_read():
     assert read(" fact checking | Query: It was mapped.", given=False) == Unreadable("task", "fact checking")
 
 
+@pytest.mark.parametrize("end", ["\n", "\u2028", "\x85"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_query_has_one_line(end, given):
+    assert read(f" {KIND} | Query: where it is{end}Passage: the next", given=given) == Unreadable("unparsable")
+
+
 def test_an_unfinished_answer_keeps_its_whole_sentences():
     text = " The strait was mapped in 1616. It was mapped by a Dutch expedition that looked for"
     assert read(text, finished=False) == Answer(KIND, "The strait was mapped in 1616.")

@@ -347,6 +347,31 @@ def test_bad_arguments_say_expected_and_found(change, message):
         block_kl_loss(**{"temperature": 0.1, **given})
 
 
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize(
+    ("targets", "temperature", "dtype"),
+    [
+        ([3e38, 0.0, 1.0], 0.5, torch.float32),  # 6e38 is infinite in float32
+        ([torch.finfo(torch.float32).min] * 3, 0.5, torch.float32),
+        ([1e39, 0.0, 1.0], 1.0, torch.float64),
+        ([1e39, float("nan"), 1e39], 7.0, torch.float64),
+    ],
+)
+def test_targets_at_the_ends_of_their_dtype(monkeypatch, backend, targets, temperature, dtype):
+    monkeypatch.setenv("GECKO_KERNELS_BACKEND", backend)
+    generator = torch.Generator().manual_seed(1)
+    queries, documents = torch.randn(1, 4, generator=generator), torch.randn(3, 4, generator=generator)
+    given = torch.tensor([targets], dtype=dtype)
+    options = {"temperature": 0.05, "teacher_temperature": temperature}
+    loss = block_kl_loss(queries, documents, given, **options)
+    torch.testing.assert_close(loss, kl_list_loss(queries, documents[None], given, **options))
+    judged = given[0].isfinite()
+    teacher = (given[0, judged].double() / temperature).softmax(0)
+    cosines = torch.nn.functional.cosine_similarity(queries.double(), documents[judged].double())
+    expected = (torch.special.xlogy(teacher, teacher) - teacher * (cosines / 0.05).log_softmax(0)).sum()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_bad_dtypes_are_refused():
     ones = torch.ones(2, 2)
     with pytest.raises(TypeError, match="targets: expected a tensor, found list"):

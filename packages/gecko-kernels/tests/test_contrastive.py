@@ -404,6 +404,34 @@ def test_bad_arguments_say_expected_and_found(change, message):
         same_tower_softmax_loss(given.pop("queries"), given.pop("positives"), given.pop("negatives", None), **given)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": None}, "queries: expected a tensor, found NoneType"),
+        ({"column_offset": 0.5}, "column_offset: expected a whole number, found 0.5"),
+        ({"same_tower": "no"}, "same_tower: expected True or False, found 'no'"),
+        ({"dims": [True, 2]}, r"expected numbers, found \[True, 2\]"),
+        ({"dims": [2, 1], "dim_weights": ["1", "2"]}, r"expected numbers, found \[2, 1\] and \['1', '2'\]"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(change, message):
+    with pytest.raises(TypeError, match=message):
+        same_tower_softmax_loss(
+            **{"queries": torch.ones(2, 2), "positives": torch.ones(2, 2), "temperature": 1, **change}
+        )
+
+
+def test_numbers_that_float32_does_not_hold_are_refused():
+    ones = torch.ones(2, 2)
+    for options, name in (
+        ({"temperature": 1e-46}, "temperature"),
+        ({"temperature": 1.0, "hardness": 1e39}, "hardness"),
+        ({"temperature": 1.0, "dims": [2, 1], "dim_weights": [1e39, 1]}, "dim_weights"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            same_tower_softmax_loss(ones, ones, **options)
+
+
 def test_bad_dtypes_are_refused():
     ones = torch.ones(2, 3)
     with pytest.raises(TypeError, match="positives: expected a tensor, found list"):

@@ -105,6 +105,8 @@ def test_zero_vectors_and_sharp_temperatures_are_finite(lists):
         ({"teacher_temperature": float("inf")}, "positive number, found inf"),
         ({"temperature": float("inf")}, "positive number, found inf"),
         ({"temperature": -1}, "positive number, found -1"),
+        ({"temperature": 1e-46}, "positive number, found 1e-46"),  # 0 in float32
+        ({"temperature": 1e39}, r"positive number, found 1e\+39"),
         ({"temperature": torch.tensor(-0.1)}, "positive number, found -0.1"),
         ({"temperature": torch.tensor(0.0)}, "positive number, found 0"),
         ({"dims": (4,)}, "1..3"),
@@ -117,3 +119,15 @@ def test_bad_arguments_say_expected_and_found(change, message):
     given = {"candidates": torch.ones(2, 4, 3), "teacher_scores": torch.ones(2, 4), "temperature": 0.1, **change}
     with pytest.raises(ValueError, match=message):
         kl_list_loss(torch.ones(2, 3), **given)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.bool, torch.complex64])
+def test_numbers_that_are_not_floating_are_refused(dtype):
+    queries, candidates = torch.ones(2, 3).to(dtype), torch.ones(2, 4, 3).to(dtype)
+    with pytest.raises(TypeError, match=f"queries: expected float16, bfloat16, float32 or float64, found {dtype}"):
+        kl_list_loss(queries, candidates, torch.ones(2, 4), temperature=0.1)
+
+
+def test_none_is_no_tensor():
+    with pytest.raises(TypeError, match="candidates: expected a tensor, found NoneType"):
+        kl_list_loss(torch.ones(2, 3), None, torch.ones(2, 4), temperature=0.1)

@@ -83,7 +83,11 @@ def test_skip_leaves_out_leading_valid_tokens(padded):
     torch.testing.assert_close(pooled[0], hidden[0, 2:].mean(0))
     torch.testing.assert_close(pooled[2], hidden[2, 5:].mean(0))
     torch.testing.assert_close(pooled[3], hidden[3, [2, 5]].mean(0))
-    assert not masked_mean_pool(hidden, mask, skip=9).any()
+    for far in (9, 2**63 - 1, 2**70):
+        assert not masked_mean_pool(hidden, mask, skip=far).any()
+        assert not packed_mean_pool(hidden[0], torch.tensor([0, 1, len(hidden[0])]), skip=far).any()
+    largest = torch.full((2,), 2**63 - 1)
+    assert not packed_mean_pool(hidden[0], torch.tensor([0, 1, len(hidden[0])]), skip=largest).any()
 
 
 def test_prefix_norms_are_those_of_the_mean(padded):
@@ -147,6 +151,8 @@ def test_bad_dtypes_are_refused(padded):
         packed_mean_pool(hidden[0], None)
     with pytest.raises(TypeError, match="cu_seqlens: expected a tensor, found list"):
         packed_mean_pool(hidden[0], [0, 7])
+    with pytest.raises(TypeError, match="normalize: expected True or False, found 'no'"):
+        masked_mean_pool(hidden, mask, normalize="no")
     with pytest.raises(TypeError, match="skip: expected a number or a tensor of integers, found float"):
         masked_mean_pool(hidden, mask, skip=1.5)
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gecko_core.backbones.files import model_errors
+from gecko_core.backbones.files import check_dtypes, model_errors
 from gecko_core.errors import ModelError
 from gecko_core.io import write_json
 
@@ -61,8 +62,9 @@ class Dense(nn.Module):
         Raises:
             ModelError: the file is corrupt or does not hold what its config says.
         """
-        with model_errors(spec.path):
-            weights = load_file(spec.path)
+        with model_errors(spec.path), safe_open(spec.path, "pt") as file:
+            check_dtypes(spec.path, {name: file.get_slice(name).get_dtype() for name in file.keys()})  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         expected: dict[str, tuple[int, ...]] = {"linear.weight": (spec.out_features, spec.in_features)}
         if spec.bias:
             expected["linear.bias"] = (spec.out_features,)

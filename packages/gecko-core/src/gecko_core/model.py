@@ -32,7 +32,7 @@ from gecko_core.encode.texts import checked_max_length, checked_texts, token_ids
 from gecko_core.enriched import enriched_texts
 from gecko_core.errors import ConfigError
 from gecko_core.folder.hub import local_folder, push_to_hub
-from gecko_core.folder.layout import Layout, gecko_settings, read_layout
+from gecko_core.folder.layout import Layout, check_files, gecko_settings, read_layout
 from gecko_core.folder.names import resolve
 from gecko_core.folder.saving import write_folder
 from gecko_core.head import Dense, projection
@@ -178,6 +178,7 @@ class Gecko(Network):
             int8=int8,
             **gecko_settings(layout, folder),
         ).to(where)
+        check_files(layout, folder)
         if int8:
             check_int8(model)
         return model
@@ -229,6 +230,7 @@ class Gecko(Network):
             base_model=resolved.name if resolved.path is None else resolved.path.name,
             auto_bf16=dtype is None,
         )
+        check_files(layout, folder)
         return model.to(where)
 
     def save_pretrained(

@@ -8,6 +8,7 @@ promises.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gecko_core.devices import checked_device
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.numbers import is_whole
 from gecko_core.vectors import checked_matrix
 
@@ -125,6 +126,12 @@ class TopK:
             raise ConfigError(f"ties has {len(self._ties)} values for at least {self.seen + len(vectors)} documents")
         if len(vectors):
             longest = lengths.max()
+            if len(self._queries) and not math.isfinite(float(longest * self._lengths.max())):
+                row, query = self.seen + int(lengths.argmax()), int(self._lengths.argmax())
+                raise DataError(
+                    f"documents: row {row} and queries: row {query} are too long for a product in float32; scale the "
+                    "vectors down"
+                )
             for first in range(0, len(self._queries), _QUERIES):
                 queries, columns = self._promising(slice(first, first + _QUERIES), vectors, longest)
                 self._merge(queries, columns + self.seen, _products(self._queries, queries, vectors, columns))

@@ -164,3 +164,14 @@ def test_encoding_leaves_every_module_in_its_mode(own):
     before = {name: module.training for name, module in own.named_modules()}
     assert abs(own.encode(["a gecko"]) - expected).max() < 1e-6  # without dropout
     assert {name: module.training for name, module in own.named_modules()} == before
+
+
+@pytest.mark.parametrize("bias", [0.0, 1e30])
+def test_vectors_without_a_direction_are_an_error(own, bias):
+    """Zeros came out as they were, and a vector too long for float32 as zeros."""
+    last = own.backbone.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(bias)
+    with pytest.raises(ModelError, match=r"row 0: the embedding is zero, or too long for float32: the model's weights"):
+        own.encode(["a gecko", "another"])

@@ -1,6 +1,7 @@
 """The saved folder, field by field, and as other software reads it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -232,3 +233,34 @@ def test_places_that_cannot_be(tiny, tmp_path):
             tiny.save_pretrained(tmp_path / name)
     with pytest.raises(DataError, match="is a link"):
         tiny.save_pretrained(tmp_path / "a")
+
+
+@pytest.mark.parametrize("where", ["model.safetensors", "2_Dense/model.safetensors"])
+@pytest.mark.parametrize("damage", ["one bit", "another model's"])
+def test_weights_that_are_not_what_was_saved_are_refused(backbone_folder, tmp_path, where, damage):
+    """One flipped bit gave other vectors, or zeros, and so did weights of another model, without a word."""
+    model = Gecko.from_backbone(backbone_folder("bert"), dims=(48, 12), device="cpu", dtype="float32")
+    folder = model.save_pretrained(tmp_path / "m")
+    if damage == "one bit":
+        data = bytearray((folder / where).read_bytes())
+        data[-10] ^= 0x40
+        (folder / where).write_bytes(data)
+    else:
+        with torch.no_grad():
+            for weights in model.parameters():
+                weights += 0.01
+        shutil.copy(model.save_pretrained(tmp_path / "other") / where, folder / where)
+    with pytest.raises(ModelError, match=rf"{where}: is not what was saved with this model .* restore it"):
+        Gecko.from_pretrained(folder, device="cpu")
+    about = json.loads((folder / "gecko.json").read_text())
+    del about["files"]  # as the message says, and as folders of earlier versions are
+    (folder / "gecko.json").write_text(json.dumps(about))
+    Gecko.from_pretrained(folder, device="cpu")
+
+
+def test_a_model_without_its_modules_json_is_replaced(backbone_folder, tmp_path):
+    model = Gecko.from_backbone(backbone_folder("bert"), dims=(32,), device="cpu", dtype="float32")
+    folder = model.save_pretrained(tmp_path / "m")
+    (folder / "modules.json").unlink()
+    model.save_pretrained(folder)
+    assert (folder / "modules.json").is_file()

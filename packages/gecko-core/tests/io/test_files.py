@@ -17,7 +17,9 @@ from gecko_core.io import (
     is_special,
     json_checksum,
     locked,
+    missing_folders,
     read_json,
+    remove_empty,
     remove_folder,
     remove_leftovers,
     unwritable,
@@ -317,6 +319,19 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
         with pytest.raises(DataError, match=f"{name}: is a {name}.*; move it, or name another path$"):
             write_text(tmp_path / name, "y")
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_folders_that_were_made_and_stayed_empty_are_removed(tmp_path):
+    (tmp_path / "there").mkdir()
+    new = missing_folders(tmp_path / "there" / "a" / "b")
+    assert new == [tmp_path / "there" / "a" / "b", tmp_path / "there" / "a"]
+    new[0].mkdir(parents=True)
+    (new[1] / "kept.txt").touch()
+    remove_empty(new)
+    assert not new[0].exists()
+    (new[1] / "kept.txt").unlink()
+    remove_empty(new)
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_files_have_the_mode_that_the_umask_gives(tmp_path):

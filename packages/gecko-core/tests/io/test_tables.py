@@ -143,6 +143,8 @@ WHOLE = gzip.compress(b'{"query":"a b","positive":"c d"}\n' * 2000)
     [
         ("a.jsonl", '{"a": 1}\n{"te', r"a\.jsonl:2: not JSON \(.*, column \d+\); one object per line"),
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: a list; expected a JSON object"),
+        ("a.jsonl", "null\n", r"a\.jsonl:1: null; expected a JSON object"),
+        ("a.jsonl", "5\n", r"a\.jsonl:1: a number; expected a JSON object"),
         ("a.jsonl", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", r"a\.jsonl:1: not JSON that can be read"),
         ("a.jsonl", '{"a": ' + "9" * 5000 + "}", r"a\.jsonl:1: not JSON that can be read"),
         ("a.jsonl", '{"a": Infinity}', r"a\.jsonl:1: not JSON that can be read \(Infinity"),

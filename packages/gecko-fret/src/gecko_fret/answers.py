@@ -86,7 +86,7 @@ def _query_alone(text: str, kind: str, prompts: PromptSet) -> Answer | Unreadabl
 
 def _task_and_query(text: str, kind: str, prompts: PromptSet) -> Answer | Unreadable:
     match = prompts.generate.pattern.fullmatch(text)
-    if match is None:
+    if match is None or len(match["query"].splitlines()) > 1:  # the pattern knows line feeds alone
         return Unreadable("unparsable")
     task, query = match["task"], match["query"].strip(_QUOTES)
     if prompts.generate.tasks == "closed":

@@ -1,6 +1,8 @@
 import pytest
 
 from gecko_core.errors import BackendError
+from gecko_fret.llm.answers import Unusable
+from gecko_fret.llm.echo import EchoedPrompt
 from gecko_fret.llm.protocol import ScoreRequest
 
 
@@ -179,3 +181,28 @@ def test_offsets_in_bytes_are_noticed_where_text_is_sent(connect, server, monkey
     monkeypatch.setattr(server, "answer", in_bytes)
     with pytest.raises(BackendError, match="do not stand where their offsets say"):
         connect(tokenizer=False, retries=0).score([request])
+
+
+CHINESE = ScoreRequest("写。", "河水流经城市东部人们每年夏天来到这里看修桥", "河流在哪里")
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        pytest.param(lambda text: len(text.encode()), id="bytes"),
+        pytest.param(lambda text: -len(text), id="falling"),
+    ],
+)
+def test_other_offsets_are_noticed_in_any_script(offset):
+    """Where no token is ASCII none was compared, and the likelihood was that of a passage's token."""
+    prompt = EchoedPrompt.of(CHINESE, None, labelled=False, names=lambda ids: [])
+    tokens, count = list(prompt.whole), len(CHINESE.continuation)
+    values = [None, *[-5.0] * (len(tokens) - 1 - count), *[-0.1] * count]
+
+    def answer(offsets):
+        found = {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": offsets}
+        return {"choices": [{"text": prompt.whole, "finish_reason": "length", "logprobs": found}], "usage": {}}
+
+    assert prompt.read(answer(list(range(len(tokens)))))[:2] == (pytest.approx(-0.1 * count), count)
+    with pytest.raises(Unusable, match="do not stand where their offsets say"):
+        prompt.read(answer([offset(prompt.whole[:at]) for at in range(len(tokens))]))

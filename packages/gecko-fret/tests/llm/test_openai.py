@@ -524,3 +524,15 @@ def test_a_score_that_is_no_number_is_asked_for_again(connect, server, monkeypat
         connect(retries=0).score([request])
     with pytest.raises(BackendError, match="log-probabilit"):
         connect(retries=0).generate([WriteRequest("", "a cat", 0)], Sampling(max_new_tokens=2, stop=("never",)))
+
+
+def test_an_answer_by_a_schema_without_log_probabilities_is_asked_for_again(connect, server, chat):
+    """It counted as certain, and won among several."""
+    server.says = '{"query": "what ran"}'
+    llm = connect(can=replace(chat, schema=True))
+    (expected,) = llm.generate([BY_SCHEMA], Sampling(max_new_tokens=9))
+    server.faults = ["nulls"]
+    (written,) = llm.generate([BY_SCHEMA], Sampling(max_new_tokens=9))
+    assert not server.faults
+    assert written == expected
+    assert written.logprob < 0

@@ -115,6 +115,10 @@ def test_what_an_answer_lacks_is_asked_for_once_more(found, server, completions,
 def test_a_schema_is_taken_where_the_answer_is_by_it(found, server):
     server.says = lambda body: '{"yes": true}' if "response_format" in body else "Yes"
     assert found(api="chat").schema
+    server.faults = ["", "", "nulls"]
+    without = found(api="chat")  # that it takes schemas, but gives no log-probabilities with them
+    assert server.faults == []
+    assert (without.logprobs, without.schema) == (True, False)
     server.says = "Yes"  # ignored
     assert not found(api="chat").schema
     server.refuses = {"response_format"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 import torch
 from torch import Tensor
@@ -87,9 +88,10 @@ def check_loss(
         TypeError: a dtype does not fit.
     """
     check_tensors(
-        queries=queries, positives=positives, negatives=negatives, key_queries=key_queries, query_ids=query_ids,
-        positive_ids=positive_ids, negative_ids=negative_ids,
+        required=("queries", "positives"), queries=queries, positives=positives, negatives=negatives,
+        key_queries=key_queries, query_ids=query_ids, positive_ids=positive_ids, negative_ids=negative_ids,
     )  # fmt: skip
+    check_flag("same_tower", same_tower)
     _check_matrices(queries, positives, key_queries, column_offset)
     rows, columns = queries.shape[0], positives.shape[0]
     if same_tower and key_queries is None and columns != rows:
@@ -106,7 +108,7 @@ def check_loss(
     if negative_ids is not None and positive_ids is None:
         raise ValueError("negative_ids need positive_ids to be compared with: pass both or neither")
     ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
-    if not 0 <= hardness < math.inf:
+    if not 0 <= hardness <= torch.finfo(torch.float32).max:
         raise ValueError(f"hardness: expected a finite number >= 0, found {hardness}")
     if false_negative_margin is not None and not false_negative_margin >= 0:
         raise ValueError(f"false_negative_margin: expected None or a number >= 0, found {false_negative_margin}")
@@ -145,30 +147,32 @@ def check_block(
         ValueError: a shape, a device, a dim or a temperature does not fit; the message prints expected and found.
         TypeError: a dtype does not fit.
     """
-    check_tensors(queries=queries, documents=documents, targets=targets)
+    check_tensors(required=("queries", "documents", "targets"), queries=queries, documents=documents, targets=targets)
     if queries.dim() != 2 or queries.shape[1] == 0:
         raise ValueError(f"queries: expected shape (Q, D) with D >= 1, found {shape_of(queries)}")
-    if queries.dtype not in FLOATING:
-        raise TypeError(f"queries: expected float16, bfloat16, float32 or float64, found {queries.dtype}")
+    check_floating("queries", queries)
     if documents.dim() != 2 or documents.shape[1] != queries.shape[1]:
         raise ValueError(f"documents: expected shape (N, {queries.shape[1]}), found {shape_of(documents)}")
     check_like("documents", documents, queries)
     expected = (len(queries), len(documents))
     if targets.shape != expected:
         raise ValueError(f"targets: expected shape {expected}, one per query and document, found {shape_of(targets)}")
-    if targets.dtype not in FLOATING:
-        raise TypeError(f"targets: expected float16, bfloat16, float32 or float64, found {targets.dtype}")
+    check_floating("targets", targets)
     if targets.device != queries.device:
         raise ValueError(f"targets: expected device {queries.device} as queries have, found {targets.device}")
     if not (teacher_temperature > 0 and math.isfinite(teacher_temperature)):
         raise ValueError(f"teacher_temperature: expected a positive number, found {teacher_temperature}")
     ordered, weights = check_dims(queries.shape[1], dims, dim_weights)
+    targets, divisor = targets.detach(), float(teacher_temperature)
+    wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
+    if divisor < 1 or (targets.dtype == torch.float64 and wide != torch.float64):  # else nothing can leave the range
+        targets, divisor = below_best(targets, divisor, wide), 1.0
     return BlockArguments(
         queries=queries,
         documents=documents,
-        targets=targets.detach(),
+        targets=targets,
         temperature=check_temperature(temperature, queries),
-        teacher_temperature=float(teacher_temperature),
+        teacher_temperature=divisor,
         dims=ordered,
         dim_weights=weights,
     )
@@ -177,9 +181,9 @@ def check_block(
 def _check_matrices(queries: Tensor, positives: Tensor, key_queries: Tensor | None, offset: int) -> None:
     if queries.dim() != 2 or queries.shape[0] == 0 or queries.shape[1] == 0:
         raise ValueError(f"queries: expected shape (B, D) with B, D >= 1, found {shape_of(queries)}")
-    if queries.dtype not in FLOATING:
-        raise TypeError(f"queries: expected float16, bfloat16, float32 or float64, found {queries.dtype}")
+    check_floating("queries", queries)
     rows, width = queries.shape
+    check_whole("column_offset", offset)
     if positives.dim() != 2 or positives.shape[1] != width or positives.shape[0] < rows:
         raise ValueError(f"positives: expected shape (C, {width}) with C >= {rows}, found {shape_of(positives)}")
     if not 0 <= offset <= positives.shape[0] - rows:
@@ -209,6 +213,56 @@ def check_tensors(required: Sequence[str] = (), **named: object) -> None:
     for name, value in named.items():
         if (value is not None or name in required) and not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a tensor, found {type(value).__name__}")
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    """Check that a tensor holds numbers that the losses compute with.
+
+    Raises:
+        TypeError: it is of another dtype.
+    """
+    if tensor.dtype not in FLOATING:
+        raise TypeError(f"{name}: expected float16, bfloat16, float32 or float64, found {tensor.dtype}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check that an argument is true or false.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, str) or value not in (True, False):
+        raise TypeError(f"{name}: expected True or False, found {value!r}")
+
+
+def check_whole(name: str, value: object) -> None:
+    """Check that an argument is a whole number.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    try:
+        index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected a whole number, found {value!r}") from None
+
+
+def below_best(scores: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
+    """Scores below the row's best, divided by a temperature, in ``dtype`` and finite; NaN and infinities as they are.
+
+    The lowest number of a dtype, which many write where a candidate is out of the question, leaves fp32's range when it
+    is divided, or cast; a softmax of infinities is NaN. A candidate so low has no probability either way.
+
+    Args:
+        scores: (B, N).
+        temperature: a positive number.
+        dtype: float32 or float64.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, dtype))
+    known = scores.isfinite()
+    best = torch.where(known, scores, -torch.inf).amax(1, keepdim=True) if scores.shape[1] else scores
+    below = (scores - torch.where(best.isfinite(), best, 0.0)) / temperature
+    return torch.where(known, below.clamp(min=torch.finfo(dtype).min / 4), scores).to(dtype)
 
 
 def check_like(name: str, tensor: Tensor, queries: Tensor) -> None:
@@ -268,7 +322,11 @@ def check_dims(
 
     Raises:
         ValueError: a prefix is wider than the embeddings or given twice, or the weights are too few or too many.
+        TypeError: a prefix or a weight is no number.
     """
+    given = [*(dims if dims is not None else ()), *(weights if weights is not None else ())]
+    if any(isinstance(number, bool | str) for number in given):
+        raise TypeError(f"dims and dim_weights: expected numbers, found {dims} and {weights}")
     chosen = tuple(int(dim) for dim in dims) if dims is not None else (width,)
     if dims is not None and any(dim != whole for dim, whole in zip(dims, chosen, strict=True)):
         raise ValueError(f"dims: expected whole numbers, found {tuple(dims)}")
@@ -277,7 +335,7 @@ def check_dims(
     numbers = tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(chosen)
     if len(numbers) != len(chosen):
         raise ValueError(f"dim_weights: expected {len(chosen)} numbers, one per dim, found {len(numbers)}")
-    if not all(0 <= number < math.inf for number in numbers):
+    if not all(0 <= number <= torch.finfo(torch.float32).max for number in numbers):
         raise ValueError(f"dim_weights: expected finite numbers >= 0, found {numbers}")
     pairs = sorted(zip(chosen, numbers, strict=True))
     return tuple(dim for dim, _ in pairs), tuple(weight for _, weight in pairs)
@@ -290,6 +348,8 @@ def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
         ValueError: it is not positive (a tensor is looked at on the CPU alone: a GPU would be waited for), or not a
             floating tensor with one element.
     """
+    wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
+    lowest, highest = torch.finfo(wide).tiny, torch.finfo(wide).max  # below and above, fp32 has 0 and infinity
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
             raise ValueError(
@@ -297,12 +357,11 @@ def check_temperature(temperature: float | Tensor, queries: Tensor) -> Tensor:
                 f"found shape {shape_of(temperature)}, dtype {temperature.dtype}"
             )
         on_cpu = not torch.compiler.is_compiling() and temperature.device.type == "cpu"
-        if on_cpu and not 0 < float(temperature.detach()) < math.inf:
+        if on_cpu and not lowest <= float(temperature.detach()) <= highest:
             raise ValueError(f"temperature: expected a positive number, found {float(temperature.detach())}")
         return temperature.reshape(()).to(queries.device)
-    if not 0 < temperature < math.inf:
+    if not lowest <= temperature <= highest:
         raise ValueError(f"temperature: expected a positive number, found {temperature}")
-    wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     return torch.full((), float(temperature), dtype=wide, device=queries.device)
 
 

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gecko_kernels._arguments import check_dims, check_like, check_temperature, check_tensors, shape_of
+from gecko_kernels._arguments import (
+    below_best,
+    check_dims,
+    check_floating,
+    check_like,
+    check_temperature,
+    check_tensors,
+    shape_of,
+)
 from gecko_kernels.cpu.strips import segments_of
 from gecko_kernels.reference import inverse_root, wide
 
@@ -46,7 +54,8 @@ def kl_list_loss(
         ValueError: a shape, a dim or a temperature does not fit; the message prints expected and found.
         TypeError: a dtype does not fit.
     """
-    check_tensors(queries=queries, candidates=candidates, teacher_scores=teacher_scores)
+    names = ("queries", "candidates", "teacher_scores")
+    check_tensors(required=names, queries=queries, candidates=candidates, teacher_scores=teacher_scores)
     if queries.dim() != 2 or candidates.dim() != 3 or (len(queries), queries.shape[1]) != (
         len(candidates), candidates.shape[2],
     ):  # fmt: skip
@@ -54,6 +63,7 @@ def kl_list_loss(
             f"kl_list_loss: expected queries (B, D) and candidates (B, N, D), "
             f"found {shape_of(queries)} and {shape_of(candidates)}"
         )
+    check_floating("queries", queries)
     check_like("candidates", candidates, queries)
     if teacher_scores.shape != candidates.shape[:2]:
         raise ValueError(
@@ -67,7 +77,8 @@ def kl_list_loss(
     counts = known.sum(1) >= 2
     # -inf for what is left out, whatever the scale of the scores; rows that do not count keep all their entries, or
     # their softmax would be NaN, and so would its gradient.
-    scores = _scaled(teacher_scores.detach(), known, teacher_temperature, wide(queries.dtype))
+    scores = below_best(teacher_scores.detach(), teacher_temperature, wide(queries.dtype))
+    scores = torch.where(known, scores, 0.0)
     kept = known | ~counts[:, None]
     teacher = torch.where(kept, scores, -torch.inf).log_softmax(1)
     loss = teacher.new_zeros(())
@@ -78,18 +89,6 @@ def kl_list_loss(
         terms = (teacher.exp() * apart).sum(1)
         loss = loss + weight * torch.where(counts, terms, 0.0).sum() / counts.sum().clamp(min=1)
     return loss
-
-
-def _scaled(scores: Tensor, known: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
-    """Scores below the row's best, divided by the temperature, 0 where unknown: finite, whatever their scale is.
-
-    The lowest number of a dtype, which many write where a candidate is out of the question, leaves fp32's range when it
-    is divided, or cast; a softmax of infinities is NaN. A candidate so low has no probability either way.
-    """
-    scores = scores.to(torch.promote_types(scores.dtype, dtype))
-    best = torch.where(known, scores, -torch.inf).amax(1, keepdim=True) if scores.shape[1] else scores
-    below = (scores - torch.where(best.isfinite(), best, 0.0)) / temperature
-    return torch.where(known, below.clamp(min=torch.finfo(dtype).min / 4), 0.0).to(dtype)
 
 
 def prefix_cosines(

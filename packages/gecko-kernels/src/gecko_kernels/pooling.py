@@ -11,7 +11,7 @@ from operator import index
 import torch
 from torch import Tensor
 
-from gecko_kernels._arguments import FLOATING, check_tensors, shape_of
+from gecko_kernels._arguments import FLOATING, check_flag, check_tensors, shape_of
 from gecko_kernels._backend import choose_backend
 from gecko_kernels._operators import operator, refuse_second_derivative
 from gecko_kernels.reference import ZERO_NORM, reference_packed_pool, reference_pool, wide
@@ -51,6 +51,7 @@ def masked_mean_pool(
     valid = mask.bool()
     if skip is not None:
         valid = valid & (valid.cumsum(1) > _skips(skip, len(hidden), hidden.device)[:, None])
+    check_flag("normalize", normalize)
     dims = _check_pool(hidden, prefix_norms)
     backend = choose_backend(hidden)
     if backend == "reference":
@@ -100,7 +101,8 @@ def packed_mean_pool(
             raise ValueError(f"cu_seqlens: expected 0 = first <= ... <= last <= {len(hidden)}, found {_short(bounds)}")
     starts, ends = cu_seqlens[:-1].to(torch.int64), cu_seqlens[1:].to(torch.int64)
     if skip is not None:
-        starts = torch.minimum(starts + _skips(skip, len(starts), hidden.device), ends)
+        starts = starts + torch.minimum(_skips(skip, len(starts), hidden.device), ends - starts)
+    check_flag("normalize", normalize)
     dims = _check_pool(hidden, prefix_norms)
     backend = choose_backend(hidden)
     if backend == "reference":
@@ -131,7 +133,7 @@ def _skips(skip: int | Tensor, rows: int, device: torch.device) -> Tensor:
             raise TypeError(f"skip: expected a number or a tensor of integers, found {type(skip).__name__}") from None
         if number < 0:
             raise ValueError(f"skip: expected a number >= 0, found {skip}")
-        return torch.full((rows,), number, device=device)
+        return torch.full((rows,), min(number, torch.iinfo(torch.int64).max), device=device)
     if skip.shape != (rows,) or skip.is_floating_point():
         raise ValueError(
             f"skip: expected a number or integers of shape ({rows},), found {shape_of(skip)}, {skip.dtype}"

@@ -188,6 +188,12 @@ def test_distinct_is_maximal_and_keeps_the_first():
         ({"sets": [unique("a", 4)], "weights": {"b": 1}}, "no set is called 'b'"),
         ({"sets": [unique("a", 4), unique("b", 4)], "weights": {"a": 1}}, "none for set 'b'"),
         ({"sets": [unique("a", 4)], "weights": {"a": -1}}, "none must be negative"),
+        ({"sets": [unique("a", 4)], "batch_size": 0}, "batch_size is 0: give a whole number, at least 1"),
+        ({"sets": [unique("a", 4)], "batch_size": 2.5}, "batch_size is 2.5: give a whole number"),
+        ({"sets": [unique("a", 4)], "steps_per_epoch": float("nan")}, "steps_per_epoch is nan: give a whole number"),
+        ({"sets": [unique("a", 4)], "seed": -1}, "seed is -1: give a whole number, at least 0"),
+        ({"sets": [unique("a", 4)], "alpha": float("nan")}, "alpha is nan: give a number from 0 to 10"),
+        ({"sets": [unique("a", 4)], "alpha": 1e6}, "alpha is 1000000.0: give a number from 0 to 10"),
         ({"sets": [unique("a", 4), unique("b", 4)], "weights": {"a": 1e308, "b": 1e308}}, "and their sum finite"),
     ],
 )

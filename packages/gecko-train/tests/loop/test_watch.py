@@ -48,3 +48,16 @@ def test_the_summary_has_the_first_and_last_tenth_of_the_losses():
     summary = summarise(lines, 20, best=7)
     assert (summary.first_loss, summary.last_loss, summary.best_step) == (0.5, 18.5, 7)
     assert (summary.rows, summary.tokens, summary.seconds, summary.waiting) == (80, 200, 40.0, 0.25)
+
+
+def test_lines_that_lack_a_number_are_passed_over(tmp_path):
+    """A key that one bit had changed ended the run, at every start."""
+    whole = {"set": "a", "loss": 2.0, "rows": 4, "tokens": 10, "seconds": 2.0, "waited": 0.5}
+    renamed = {("waitec" if key == "waited" else key): value for key, value in whole.items()}
+    lines = [whole, renamed, {**whole, "tokens": "x"}, {**whole, "loss": None}, {**whole, "loss": 4.0}]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step, **line}) + "\n" for step, line in enumerate(lines, 1)))
+    found = read_metrics(path)
+    assert [line["step"] for line in found] == [1, 2, 5]
+    summary = summarise(found, 5, None)
+    assert (summary.first_loss, summary.last_loss, summary.rows, summary.tokens) == (2.0, 4.0, 8, 20)

@@ -22,8 +22,13 @@ def test_a_stage_that_fails_leaves_no_result(tmp_path):
 
 
 def test_a_run_that_ends_before_it_has_made_anything_leaves_the_folder_free(tmp_path):
+    with pytest.raises(ZeroDivisionError), RunFolder.claim(tmp_path / "runs" / "one", parse_recipe({"seed": 1})):
+        raise ZeroDivisionError
+    assert not (tmp_path / "runs").exists()  # what was made for it goes, too
+    (tmp_path / "run").mkdir()
     with pytest.raises(ZeroDivisionError), RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 1})):
         raise ZeroDivisionError
+    assert (tmp_path / "run").is_dir()
     with RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 2})) as folder:
         folder.stage("one", lambda: {"x": 1})
     with pytest.raises(ZeroDivisionError), RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 2})):

@@ -99,6 +99,7 @@ def test_folders_of_other_libraries_are_mixed(two, tmp_path):
     """Their tensors have a prefix, and some that no model needs."""
     wanted = vector(two[0]) + 1.0
     for number, folder in enumerate(two):
+        (folder / "gecko.json").unlink()  # it has the hashes of the weights
         weights = load_file(folder / "model.safetensors")
         more = {"embeddings.position_ids": torch.arange(8)[None], "cls.seq_relationship.weight": torch.ones(2, 32)}
         prefix = "bert." if number else ""
@@ -170,3 +171,14 @@ def test_a_soup_replaces_no_model_unasked_and_never_one_it_is_made_of(two, tmp_p
     (tmp_path / "empty").mkdir()
     soup(two, tmp_path / "empty")
     torch.testing.assert_close(vector(tmp_path / "empty"), first + 1.0)
+
+
+@pytest.mark.parametrize("method", ["SLERP", "slrp", 0])
+def test_an_unknown_method_is_refused(tmp_path, method):
+    with pytest.raises(ConfigError, match=f"unknown method {method!r}; it is one of linear, slerp"):
+        soup([tmp_path, tmp_path], tmp_path / "out", method=method)
+
+
+def test_weights_that_are_a_text_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="weights are numbers, one per folder, not '12'"):
+        soup([tmp_path, tmp_path], tmp_path / "out", weights="12")

@@ -191,8 +191,16 @@ def check_weights(folder: Path) -> None:
     raise ModelError(f"{folder}: no .safetensors file ({files}); pickled weights are not loaded, convert them first")
 
 
-def _check_floats(path: Path, dtypes: Mapping[str, str]) -> None:
-    """Make sure that weights are no codes of a quantised model, which would be taken for numbers."""
+def check_dtypes(path: Path, dtypes: Mapping[str, str]) -> None:
+    """Make sure that weights are no codes of a quantised model, which would be taken for numbers.
+
+    Args:
+        path: their file, for the message.
+        dtypes: name of a tensor to its dtype, as safetensors names it.
+
+    Raises:
+        ModelError: they are.
+    """
     for name, dtype in dtypes.items():
         if name.endswith((".weight", ".bias")) and dtype not in _FLOATS:
             raise ModelError(
@@ -222,7 +230,7 @@ def check_layers(folder: Path, config: BackboneConfig) -> None:
         with model_errors(path), safe_open(path, "pt") as file:
             names = list(file.keys())
             if not config.quantization_config:
-                _check_floats(path, {name: file.get_slice(name).get_dtype() for name in names})
+                check_dtypes(path, {name: file.get_slice(name).get_dtype() for name in names})
             tensors += len(names)
             held.update(int(found[1][:20]) for found in map(_LAYER.search, names) if found)
     most = len(held) or tensors  # a family that shares one layer (ALBERT) or names it otherwise
@@ -243,7 +251,7 @@ def check_folder(folder: Path) -> None:
     """
     for path in sorted(folder.rglob("*")):
         if path.suffix in _READ:
-            _check_readable(path)
+            check_readable(path)
     for path in sorted(folder.rglob("*.index.json")):
         allowed = _WEIGHT_FILE if path.name.endswith(".safetensors.index.json") else _PLAIN_NAME
         for name in dict.fromkeys(read_model_file(path, _Index).weight_map.values()):
@@ -257,7 +265,7 @@ def check_folder(folder: Path) -> None:
                 raise ModelError(f"{path}: {key} {str(value)[:80]!r} is code on the hub, which is not run; remove it")
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
     """Tell what libraries would wait for, or call missing, or damaged."""
     if is_special(path):
         raise ModelError(f"{path}: is no file, but a pipe or a device; {_CURE}")

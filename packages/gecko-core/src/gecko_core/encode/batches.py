@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # length leaves next to no padding.
 WINDOW = 32_768
 _LARGEST_BATCH = 2**31 - 1
+_SHORTEST = 0.5  # of a vector that was scaled to length one
 
 
 def plan_batches(
@@ -111,7 +112,7 @@ def encode_windows(
 
     Raises:
         ConfigError: an option that cannot be used.
-        ModelError: an embedding is not finite; names the row.
+        ModelError: an embedding is not finite, or has no direction; names the row.
     """
     if batch_tokens is not None and not is_whole(batch_tokens, 1, _LARGEST_BATCH):
         raise ConfigError(f"batch_tokens must be at least 1 and at most {_LARGEST_BATCH:,}, not {batch_tokens!r}")
@@ -126,19 +127,28 @@ def encode_windows(
     try:
         with torch.inference_mode(), probed_autocast(model):
             for start in range(0, len(texts), WINDOW):
-                vectors = encode_window(model, texts[start : start + WINDOW], budget, bar)
-                _check_finite(vectors, start)
-                yield normalize(vectors[:, :truncate_dim], dim=-1)
+                window = texts[start : start + WINDOW]
+                vectors = encode_window(model, window, budget, bar)
+                units = normalize(vectors[:, :truncate_dim], dim=-1)
+                _check_units(units, vectors, window, start)
+                yield units
     finally:
         for module in training:
             module.training = True
         bar.finish()
 
 
-def _check_finite(vectors: Tensor, first: int) -> None:
-    finite = torch.isfinite(vectors).all(dim=1)
-    if not bool(finite.all()):
-        row = first + int((~finite).nonzero()[0])
-        raise ModelError(
-            f"row {row}: the embedding is not finite; if the model runs in float16, take bfloat16 or float32"
-        )
+def _check_units(units: Tensor, vectors: Tensor, texts: Sequence[str], first: int) -> None:
+    """A vector of length one for every text; zeros for one without a word, whose tokens may have no direction."""
+    faulty = ~(torch.linalg.vector_norm(units, dim=1) > _SHORTEST)  # NaN, too
+    for row in faulty.nonzero().flatten().tolist() if bool(faulty.any()) else ():
+        if not bool(torch.isfinite(vectors[row]).all()):
+            raise ModelError(
+                f"row {first + row}: the embedding is not finite; if the model runs in float16, take bfloat16 or "
+                "float32"
+            )
+        if texts[row].strip():
+            raise ModelError(
+                f"row {first + row}: the embedding is zero, or too long for float32: the model's weights are broken; "
+                "fetch the model again"
+            )

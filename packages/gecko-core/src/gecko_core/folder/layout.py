@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, RootModel, field_validator
 
-from gecko_core.backbones.files import ModelFile, checked_model_values, is_given, read_model_file
+from gecko_core.backbones.files import ModelFile, check_readable, checked_model_values, is_given, read_model_file
 from gecko_core.encode.quantization import Ranges, checked_dims
 from gecko_core.errors import ConfigError, ModelError
 from gecko_core.head import ACTIVATIONS, DenseSpec
+from gecko_core.io import file_hash
 
 POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 FORMAT = 1
@@ -125,6 +126,7 @@ class GeckoConfig(ModelFile):
     format: int = Field(default=FORMAT, ge=1)
     prompt_style: Literal["gecko", "plain"] = "gecko"
     dims: list[int] | None = None
+    files: dict[str, str] | None = None
     calibration: dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")], Any] | None = None
 
 
@@ -296,6 +298,24 @@ def _dense_spec(folder: Path) -> DenseSpec:
 def _optional(path: Path, schema: type[_File]) -> _File:
     """The file, or what an empty one would hold where there is none."""
     return read_model_file(path, schema) if is_given(path) else checked_model_values({}, schema, path)
+
+
+def check_files(layout: Layout, folder: Path) -> None:
+    """Make sure that the weights are those that were saved with gecko.json, which has their hashes.
+
+    Raises:
+        ModelError: a file is damaged, or of another model.
+    """
+    for name, saved in ((layout.gecko.files if layout.gecko else None) or {}).items():
+        path = folder / name
+        if not path.is_file():  # moved, or cut into several; or missing, which those say who need it
+            continue
+        check_readable(path)
+        if file_hash(path) != saved:
+            raise ModelError(
+                f"{path}: is not what was saved with this model (damaged, or of another one); restore it, or, if the "
+                'weights were changed on purpose, remove "files" from gecko.json'
+            )
 
 
 def gecko_settings(layout: Layout, folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gecko_core.backbones.loading import quiet
 from gecko_core.errors import ModelError
 from gecko_core.folder.card import model_card
 from gecko_core.folder.layout import FORMAT, POOLING_MODES
-from gecko_core.io import refuse_link, whole_folder, write_json, write_text
+from gecko_core.io import file_hash, refuse_link, whole_folder, write_json, write_text
 from gecko_core.prompts import saved_prompts
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def write_folder(model: Gecko, path: Path, record: dict[str, Any] | None, dims: 
         bert = {"max_seq_length": model.max_seq_length, "do_lower_case": model.do_lower_case}
         write_json(temporary / "sentence_bert_config.json", bert)
         write_json(temporary / "config_sentence_transformers.json", _transformers_config(model))
-        write_json(temporary / "gecko.json", _gecko_config(model, record, dims))
+        hashes = {path.relative_to(temporary).as_posix(): file_hash(path) for path in temporary.rglob("*.safetensors")}
+        write_json(temporary / "gecko.json", _gecko_config(model, record, dims, hashes))
         write_text(temporary / "README.md", model_card(model, record, dims))
 
 
@@ -96,7 +97,9 @@ def _oldest_reader(model: Gecko) -> str:
     return "3.4.1" if getattr(model.backbone.config, "is_causal", True) else "6.0.0"
 
 
-def _gecko_config(model: Gecko, record: dict[str, Any] | None, dims: tuple[int, ...]) -> dict[str, Any]:
+def _gecko_config(
+    model: Gecko, record: dict[str, Any] | None, dims: tuple[int, ...], hashes: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "gecko_core": _own_version(),
@@ -104,6 +107,7 @@ def _gecko_config(model: Gecko, record: dict[str, Any] | None, dims: tuple[int, 
         "dims": list(dims),
         "base_model": model.base_model,
         "weights": model.weights_hash(),
+        "files": dict(sorted(hashes.items())),
         "calibration": {str(dim): ranges.to_json() for dim, ranges in model.calibration.items()},
         "record": record or {},
     }
@@ -166,7 +170,8 @@ def _replaced_model(path: Path) -> Iterator[Path]:
     refuse_link(path)
     if path.exists() and not path.is_dir():
         raise ModelError(f"{path}: is a file; a model is saved to a folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / "modules.json").is_file():
+    ours = any((path / name).is_file() for name in ("modules.json", "gecko.json"))
+    if path.is_dir() and any(path.iterdir()) and not ours:
         raise ModelError(f"{path}: holds something other than a model; choose an empty or new folder")
     with whole_folder(path) as temporary:
         yield temporary

@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -63,6 +63,22 @@ def locked(path: str | Path, busy: GeckoError) -> Iterator[None]:
             if all(entry.name == path.name for entry in entries):
                 path.unlink(missing_ok=True)
         lock.release()
+
+
+def missing_folders(path: str | Path) -> list[Path]:
+    """A folder that is to be made and those above it, as far as they are not there; the deepest first."""
+    return [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that hold nothing, so that a command that was refused leaves no trace of itself.
+
+    Args:
+        folders: the deepest first.
+    """
+    for folder in folders:
+        with suppress(OSError):  # it holds something by now
+            folder.rmdir()
 
 
 @contextmanager
@@ -439,6 +455,8 @@ def unwritable(path: str | Path, error: Exception, cure: str = _CURE) -> DataErr
     reason = os.strerror(number) if number else first_line(error)
     if number in _NO_PLACE:
         cure = "see the permissions of its folder, or name another place"
+    if number == errno.EMFILE:
+        cure = "allow more open files (ulimit -n), then start the same command again"
     return DataError(f"{path}: cannot be written ({reason}); {cure}")
 
 

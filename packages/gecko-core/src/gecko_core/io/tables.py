@@ -233,6 +233,10 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise unreadable(path, error) from None
 
 
+#: What a message calls what JSON gives.
+_KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
+
+
 def _jsonl(path: Path) -> Iterator[Record]:
     for number, line in _text_lines(path):
         if not line.strip():
@@ -249,7 +253,7 @@ def _jsonl(path: Path) -> Iterator[Record]:
         except ValueError as error:  # a number of thousands of digits, Infinity, a key that occurs twice
             raise DataError(f"{where}: not JSON that can be read ({str(error).split(';')[0]})") from None
         if not isinstance(fields, dict):
-            raise DataError(f"{where}: a {type(fields).__name__}; expected a JSON object, one per line")
+            raise DataError(f"{where}: {_KINDS[type(fields)]}; expected a JSON object, one per line")
         yield Record(number, where, fields)
 
 

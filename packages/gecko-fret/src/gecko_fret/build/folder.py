@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import PartList, is_leftover, locked, read_json, remove_leftovers, write_json
+from gecko_core.io import (
+    PartList,
+    is_leftover,
+    locked,
+    missing_folders,
+    read_json,
+    remove_empty,
+    remove_leftovers,
+    write_json,
+)
 from gecko_fret.build.manifest import fault_of
 from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus.passages import Corpus
@@ -123,25 +132,23 @@ class Workspace:
     def locked(self) -> Iterator[None]:
         """Keep other builds out of the folder while this one runs.
 
-        The lock ends with the process, however it ends. A folder that was made here and stayed empty is removed again.
+        The lock ends with the process, however it ends. Folders that were made here and stayed empty are removed again.
 
         Raises:
             ConfigError: another build is running in it, or it cannot be made.
         """
-        new = not self.out.exists()
+        new = missing_folders(self.out)
         busy = ConfigError(f"{self.out}: another build is running in this folder; wait for it")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = error.strerror or "no folder can be made there"
             raise ConfigError(f"{self.out}: cannot be written ({reason}); choose another output folder") from None
-        with locked(self.out / ".lock", busy):
-            try:
+        try:
+            with locked(self.out / ".lock", busy):
                 yield
-            finally:
-                if new and self._names() == {".lock"}:
-                    (self.out / ".lock").unlink()
-                    self.out.rmdir()
+        finally:
+            remove_empty(new)
 
     def remove_leftovers(self) -> None:
         """Delete the temporary files of a process that was killed while it wrote."""

@@ -240,13 +240,19 @@ def _possible(tops: Mapping[str, float]) -> Mapping[str, float]:
     return tops
 
 
+def has_logprobs(choice: Choice) -> bool:
+    """Whether an answer has the log-probability of each of its tokens."""
+    whole = choice.logprobs and None not in choice.logprobs and len(choice.tokens) <= len(choice.logprobs)
+    return bool(whole) or not choice.text
+
+
 def check_logprobs(choice: Choice) -> None:
     """An answer of a server that gives log-probabilities has one of each of its tokens.
 
     Raises:
         Unusable: it has none, or too few: their mean would be that of a part, or of nothing, which is certainty.
     """
-    if choice.text and (not choice.logprobs or None in choice.logprobs or len(choice.tokens) > len(choice.logprobs)):
+    if not has_logprobs(choice):
         raise Unusable("an answer without the log-probabilities of its tokens")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ _BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt; -1: it doe
 _AROUND = 64  # tokens before a continuation that are compared with it: its own may be few, or in the prompt twice
 _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
 _BYTES = ("bytes:", "<0x")  # how parts of characters are shown
+_MISPLACED = "tokens that do not stand where their offsets say; name the tokenizer (llm.tokenizer)"
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 
 
@@ -119,6 +121,10 @@ class EchoedPrompt:
         shown = "".join(choice.tokens)
         begin = 0 if choice.text.startswith(shown) else len(shown) - len(choice.text)
         shift = choice.offsets[0] + begin
+        # Offsets in bytes, or in parts of UTF-16, run past the end of what is not ASCII.
+        falls = any(after < before for before, after in itertools.pairwise(choice.offsets))
+        if falls or choice.offsets[-1] > max(len(text), len(choice.text)) + shift:
+            raise Unusable(_MISPLACED)
         start, end = self._start + shift, self._end + shift
         inside = [number for number, at in enumerate(choice.offsets) if start <= at < end]
         placed = [
@@ -126,8 +132,8 @@ class EchoedPrompt:
             for number in inside
             if _comparable(choice.tokens[number])
         ]
-        if sum(placed) * 2 < len(placed):  # offsets in bytes, for instance
-            raise Unusable("tokens that do not stand where their offsets say; name the tokenizer (llm.tokenizer)")
+        if sum(placed) * 2 < len(placed):
+            raise Unusable(_MISPLACED)
         return [choice.logprobs[number] for number in inside], choice.offsets[-1] == len(text) + shift
 
 

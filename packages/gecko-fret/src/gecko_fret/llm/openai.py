@@ -198,7 +198,7 @@ class OpenAILLM:
 
     def _written(self, answer: dict[str, Any], stop: Sequence[str], form: JsonForm | None) -> Completion:
         whole = read_choice(answer)
-        if self.capabilities.logprobs and form is None:
+        if self.capabilities.logprobs:
             check_logprobs(whole)
         choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else cut_at_stop(whole, stop)
         text = read_form(choice.text, form) if form else None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from gecko_core.errors import BackendError
 from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.capabilities import Capabilities
-from gecko_fret.llm.choices import Choice, read_choice, without_thinking
+from gecko_fret.llm.choices import Choice, has_logprobs, read_choice, without_thinking
 from gecko_fret.llm.client import ApiClient, Refused
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.echo import plain_token
@@ -161,10 +161,13 @@ async def _takes_schema(client: ApiClient, config: LLMConfig, found: Capabilitie
         return False
     # The question does not speak of JSON, or a server that ignores the schema might answer by it all the same.
     messages = [{"role": "user", "content": "Is five more than four?"}]
-    body = request_base(config, 24, thinking=found.thinks)
+    body = request_base(config, 24, thinking=found.thinks) | ({"logprobs": True} if found.logprobs else {})
     choice = await _ask_or_none(client, "chat", body | {"messages": messages, "response_format": response_format(_Yes)})
     form = JsonForm(_Yes, (), str)
-    return choice is not None and read_form(without_thinking(choice).text, form) is not None
+    if choice is None or read_form(without_thinking(choice).text, form) is None:
+        return False
+    # Without log-probabilities nothing says which of several queries is the likeliest: then better text.
+    return not found.logprobs or has_logprobs(choice)
 
 
 def request_base(config: LLMConfig, tokens: int, *, thinking: bool) -> dict[str, Any]:

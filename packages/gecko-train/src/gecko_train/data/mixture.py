@@ -17,8 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from gecko_core.errors import ConfigError
+from gecko_core.numbers import is_whole
 from gecko_core.randomness import Stream, stream_generator
 
+_LARGEST_ALPHA = 10  # beyond it size ** alpha leaves the range of floats
 _WINDOW = 4  # batches' worth of postponed rows that are tried again for each new batch
 
 
@@ -86,8 +88,14 @@ class Mixture:
             raise ConfigError("the mixture has no sets: name at least one under `sets`")
         if len(set(names)) < len(names):
             raise ConfigError(f"the mixture names a set twice ({', '.join(names)}): give each its own `name`")
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}: give at least 1")
+        if not is_whole(batch_size, 1):
+            raise ConfigError(f"batch_size is {batch_size!r}: give a whole number, at least 1")
+        if steps_per_epoch is not None and not is_whole(steps_per_epoch, 1):
+            raise ConfigError(f"steps_per_epoch is {steps_per_epoch!r}: give a whole number, at least 1")
+        if not is_whole(seed, 0):
+            raise ConfigError(f"seed is {seed!r}: give a whole number, at least 0")
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= _LARGEST_ALPHA:
+            raise ConfigError(f"alpha is {alpha!r}: give a number from 0 to {_LARGEST_ALPHA}")
         self.sets = list(sets)
         self.batch_size = batch_size
         self.seed = seed
@@ -97,8 +105,6 @@ class Mixture:
         self.steps_per_epoch = int(whole.sum()) if steps_per_epoch is None else steps_per_epoch
         # Shares by size over a natural epoch need no rounding: every set is shown once, whole.
         self._counts = whole if weights is None and alpha == 1 and steps_per_epoch is None else None
-        if self.steps_per_epoch < 1:
-            raise ConfigError(f"steps_per_epoch is {self.steps_per_epoch}: give at least 1")
         self._epoch = -1
         self._schedule = np.empty(0, dtype=np.int64)
         self._planned: dict[int, list[np.ndarray]] = {}

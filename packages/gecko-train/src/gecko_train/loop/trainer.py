@@ -21,6 +21,7 @@ from gecko_core import Gecko
 from gecko_core.encode import model_identity, plan_batches
 from gecko_core.errors import ConfigError
 from gecko_core.io import remove_leftovers
+from gecko_core.numbers import is_whole
 from gecko_eval.in_training import best_step
 from gecko_train.config import TrainerConfig
 from gecko_train.data.mixture import Mixture
@@ -108,6 +109,8 @@ class Trainer:
     ):
         from accelerate import Accelerator
 
+        if not is_whole(seed, 0):
+            raise ConfigError(f"seed is {seed!r}: give a whole number, at least 0")
         self.model = model
         self.mixture = mixture
         self.objectives = list(objectives)

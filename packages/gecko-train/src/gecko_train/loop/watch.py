@@ -28,6 +28,10 @@ _CURVES = (
 )
 
 
+#: Of a line, what a summary needs; one that was changed by hand or by the disk may lack it.
+_SUMMED = ("loss", "seconds", "waited", "rows", "tokens")
+
+
 @dataclass(frozen=True)
 class TrainingSummary:
     """What a stage of training did."""
@@ -125,9 +129,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
+        if isinstance(line, dict) and isinstance(line.get("step"), int) and not _damaged(line):
             lines.append(line)
     return lines
+
+
+def _damaged(line: Mapping[str, Any]) -> bool:
+    """Whether something else is where a number is summed up."""
+    return any(key in line and not isinstance(line[key], int | float) for key in _SUMMED)
 
 
 def summarise(
@@ -141,6 +150,7 @@ def summarise(
         best: step of the best checkpoint, where they were evaluated.
         stopped_early: whether there would have been more steps.
     """
+    lines = [line for line in lines if all(key in line for key in _SUMMED)]
     losses = [line["loss"] for line in lines]
     tenth = max(1, len(losses) // 10)
     seconds = sum(line["seconds"] for line in lines)

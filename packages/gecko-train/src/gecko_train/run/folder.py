@@ -15,7 +15,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import is_leftover, locked, read_json, read_yaml, remove_leftovers, write_json, write_text
+from gecko_core.io import (
+    is_leftover,
+    locked,
+    missing_folders,
+    read_json,
+    read_yaml,
+    remove_empty,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from gecko_train.config import KnownItemsConfig, Recipe, dump_recipe
 from gecko_train.run.inputs import Inputs, content_hash, made_hashes
 
@@ -91,6 +101,7 @@ class RunFolder:
             yield cls(path, recipe, writes=False)
             return
         _check(path, recipe)
+        new = missing_folders(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,18 +109,21 @@ class RunFolder:
                 f"{path}: cannot write there ({error.strerror}); choose another folder with --out"
             ) from None
         busy = ConfigError(f"{path}: another gecko-train is running there; wait for it, or use --out")
-        with locked(path / ".lock", busy):
-            remove_leftovers(path)
-            begun = (path / _RECIPE).exists()
-            if not begun or _corrected(path, recipe):
-                write_text(path / _RECIPE, dump_recipe(recipe))
-            try:
-                yield cls(path, recipe)
-            except BaseException:
-                # What ends before it has made anything is no run: the corrected command may use the folder.
-                if not begun and {entry.name for entry in path.iterdir()} <= {".lock", _RECIPE}:
-                    (path / _RECIPE).unlink(missing_ok=True)
-                raise
+        try:
+            with locked(path / ".lock", busy):
+                remove_leftovers(path)
+                begun = (path / _RECIPE).exists()
+                if not begun or _corrected(path, recipe):
+                    write_text(path / _RECIPE, dump_recipe(recipe))
+                try:
+                    yield cls(path, recipe)
+                except BaseException:
+                    # What ends before it has made anything is no run: the corrected command may use the folder.
+                    if not begun and {entry.name for entry in path.iterdir()} <= {".lock", _RECIPE}:
+                        (path / _RECIPE).unlink(missing_ok=True)
+                    raise
+        finally:
+            remove_empty(new)
 
     def stage(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The result of a step: read back if it is finished, else computed and kept.

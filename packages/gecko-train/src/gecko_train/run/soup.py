@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ def soup(
     """
     if len(folders) < 2:
         raise ConfigError(f"soup: {len(folders)} model folder given; name at least two")
+    if method not in get_args(Method):
+        raise ConfigError(f"soup: unknown method {method!r}; it is one of {', '.join(get_args(Method))}")
+    if isinstance(weights, str):
+        raise ConfigError(f"soup: weights are numbers, one per folder, not {weights!r}")
     if method == "slerp" and len(folders) > 2:
         raise ConfigError(f"soup: slerp is between two models, {len(folders)} given; use --method linear")
     given = [float(weight) for weight in weights] if weights is not None else [1.0] * len(folders)
