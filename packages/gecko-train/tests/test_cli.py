@@ -161,7 +161,7 @@ def test_a_recipe_for_your_corpus_asks_for_it(tmp_path):
     result = gecko_train("run", "adapt", "--tiny", "--out", "out", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == ("error: recipe adapt adapts to your corpus: give it with --corpus PATH")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
