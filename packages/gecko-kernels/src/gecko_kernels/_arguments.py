@@ -231,7 +231,7 @@ def check_flag(name: str, value: object) -> None:
     Raises:
         TypeError: it is something else.
     """
-    if isinstance(value, str) or value not in (True, False):
+    if isinstance(value, str | Tensor) or value not in (True, False):
         raise TypeError(f"{name}: expected True or False, found {value!r}")
 
 
