@@ -65,7 +65,8 @@ def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
             continue
         subject, after = f"{line['model']}, {line['dim']} dims: nDCG@10", line["ndcg_at_10"]
         if not any(any(line[f"{metric}_step"]) for metric in METRICS):
-            sentences.append(f"{line['model']}, {line['dim']} dims: as the {line['before']} model, nDCG@10 {after:.3f}.")
+            model = f"{line['model']}, {line['dim']} dims"
+            sentences.append(f"{model}: as the {line['before']} model, nDCG@10 {after:.3f}.")
             continue
         change = _change(line["ndcg_at_10_difference"], level[start, line["dim"]], after)
         if line["before"] != start:
