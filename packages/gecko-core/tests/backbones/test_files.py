@@ -57,6 +57,8 @@ def test_an_index_of_files_that_are_there_is_followed(folder, tiny):
     ("file", "values", "match"),
     [
         ("gecko.json", {"dims": 5}, "dims"),
+        ("gecko.json", {"files": {"../model.safetensors": "0"}}, "is not in this folder"),
+        ("gecko.json", {"files": {"/etc/hosts": "0"}}, "is not in this folder"),
         ("gecko.json", {"dims": [16, 8]}, "the largest must be the model's own width"),
         ("gecko.json", {"dims": [32, -1]}, "positive whole numbers"),
         ("gecko.json", {"calibration": [1]}, "calibration"),

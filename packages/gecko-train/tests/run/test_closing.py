@@ -26,7 +26,8 @@ def test_the_verdict_names_a_rise_a_fall_and_no_change():
     near = verdict(compare_models({"start": scores(0.5), "fine-tuned": scores(0.5, seed=1)}), 200)
     assert "did not clearly change" in near[0]
     same = verdict(compare_models({"start": scores(0.4), "pre-finetuned": scores(0.9), "saved": scores(0.9)}), 200)
-    assert same[2].startswith("saved, 384 dims: as the pre-finetuned model, nDCG@10 0.8")
+    assert same[2].startswith("saved, 384 dims: nDCG@10 is 0.8")
+    assert same[2].endswith(", each query as with the pre-finetuned model.")
 
 
 def test_the_screen_shows_scores_steps_files_and_how_to_load_the_model(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, RootModel, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from gecko_core.backbones.files import ModelFile, check_readable, checked_model_values, is_given, read_model_file
 from gecko_core.encode.quantization import Ranges, checked_dims
@@ -41,19 +41,18 @@ _USUAL: dict[str, Any] = {
 _OWN = "sentence_transformers."  # where its classes are, in whichever module of it
 
 
+def _inside(path: str) -> str:
+    """A path of this folder or one below it, on every system."""
+    for parts in (PurePosixPath(path), PureWindowsPath(path)):
+        if parts.is_absolute() or parts.drive or ".." in parts.parts or "\0" in path:
+            raise ValueError(f"{path[:80]!r} is not in this folder")
+    return path
+
+
 class _Module(ModelFile):
     idx: int = 0
     type: str = ""
-    path: str = ""
-
-    @field_validator("path")
-    @classmethod
-    def _stays_inside(cls, path: str) -> str:
-        """Of this folder or one below it, on every system."""
-        for parts in (PurePosixPath(path), PureWindowsPath(path)):
-            if parts.is_absolute() or parts.drive or ".." in parts.parts or "\0" in path:
-                raise ValueError(f"{path[:80]!r} is not in this folder")
-        return path
+    path: Annotated[str, AfterValidator(_inside)] = ""
 
 
 class _Modules(RootModel[list[_Module]]):
@@ -126,7 +125,7 @@ class GeckoConfig(ModelFile):
     format: int = Field(default=FORMAT, ge=1)
     prompt_style: Literal["gecko", "plain"] = "gecko"
     dims: list[int] | None = None
-    files: dict[str, str] | None = None
+    files: dict[Annotated[str, AfterValidator(_inside)], str] | None = None
     calibration: dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")], Any] | None = None
 
 

@@ -65,8 +65,7 @@ def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
             continue
         subject, after = f"{line['model']}, {line['dim']} dims: nDCG@10", line["ndcg_at_10"]
         if not any(any(line[f"{metric}_step"]) for metric in METRICS):
-            model = f"{line['model']}, {line['dim']} dims"
-            sentences.append(f"{model}: as the {line['before']} model, nDCG@10 {after:.3f}.")
+            sentences.append(f"{subject} is {after:.3f}, each query as with the {line['before']} model.")
             continue
         change = _change(line["ndcg_at_10_difference"], level[start, line["dim"]], after)
         if line["before"] != start:
