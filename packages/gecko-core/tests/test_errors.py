@@ -43,6 +43,7 @@ def test_interrupt_is_130(capsys):
         (OSError("no more"), "error: no more; --debug"),
         (MemoryError(), "error: the memory is used up (MemoryError)"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] can't allocate memory"), "error: the memory is used up"),
+        (RuntimeError("could not create a primitive"), "error: the memory is used up"),
         (RecursionError("maximum recursion depth"), "error: RecursionError: maximum recursion depth; unexpected"),
         (ValueError("two\nlines"), "error: ValueError: two; unexpected"),
         (ZeroDivisionError("division by zero"), "error: ZeroDivisionError: division by zero; unexpected"),

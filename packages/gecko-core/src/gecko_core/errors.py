@@ -135,7 +135,9 @@ def _told(error: BaseException) -> str:
 def _is_of_memory(error: BaseException) -> bool:
     """Whether torch could not get memory, for which it has errors of its own."""
     text = str(error)
-    named = "alloc_cpu" in text or "can't allocate memory" in text or "not enough memory" in text
+    # The last is oneDNN's, whose shapes and dtypes are ours: what stays is that its buffers do not fit.
+    phrases = ("alloc_cpu", "can't allocate memory", "not enough memory", "could not create a primitive")
+    named = any(phrase in text for phrase in phrases)
     return isinstance(error, RuntimeError) and (named or type(error).__name__ == "OutOfMemoryError")
 
 

@@ -392,7 +392,10 @@ class Gecko(Network):
     def _ranges(self, dim: int) -> Ranges:
         if dim not in self.calibration:
             known = f"; there are ranges for {', '.join(map(str, self.calibration))}" if self.calibration else ""
-            raise ConfigError(f"no int8 ranges for width {dim}{known}: call model.calibrate(texts) and save the model")
+            raise ConfigError(
+                f"no int8 ranges for width {dim}{known}: in Python, call model.calibrate(texts) and "
+                "model.save_pretrained(folder)"
+            )
         return self.calibration[dim]
 
     def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Any:

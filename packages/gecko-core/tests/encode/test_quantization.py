@@ -69,7 +69,7 @@ def test_bad_input(vectors):
 def test_calibration_is_saved_with_the_model(own, sentences, tmp_path):
     from gecko_core import Gecko
 
-    with pytest.raises(ConfigError, match=r"no int8 ranges for width 32: call model\.calibrate"):
+    with pytest.raises(ConfigError, match=r"no int8 ranges for width 32: in Python, call model\.calibrate"):
         own.encode(sentences, precision="int8")
     own.calibrate(sentences)
     expected = own.encode(sentences, precision="int8")
@@ -92,7 +92,7 @@ def test_ranges_go_when_training_begins(own, sentences):
     assert own.calibration
     own.train()
     own.eval()
-    with pytest.raises(ConfigError, match=r"no int8 ranges for width 32: call model\.calibrate"):
+    with pytest.raises(ConfigError, match=r"no int8 ranges for width 32: in Python, call model\.calibrate"):
         own.encode(sentences, precision="int8")
 
 

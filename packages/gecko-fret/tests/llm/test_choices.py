@@ -9,6 +9,7 @@ from gecko_fret.llm.choices import (
     _AnswerModel,
     alternatives_of_first_word,
     alternatives_of_next_token,
+    has_logprobs,
     read_choice,
     read_choices,
     without_thinking,
@@ -30,6 +31,28 @@ def test_both_apis_are_read_into_one_form():
     assert read_choice({"choices": [message]}) == Choice("a", False, ["a"], [-1.0], [{"a": -1.0, "b": -3.0}])
     new = {"text": "a", "finish_reason": "stop", "logprobs": {"content": content}}  # llama.cpp's completions
     assert read_choice({"choices": [new]}).tops == [{"a": -1.0, "b": -3.0}]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "whole"),
+    [
+        ("what ran", ["what", " ran"], True),
+        (" what ran", ["what", "ran"], True),  # white space stripped from the tokens
+        ("what ran", ["▁what", "▁ran", "</s>"], True),
+        ("Füße 🙂", ["F", "Ã¼", "ÃŁ", "e", "ĠðŁ", "ĻĤ"], True),  # bytes, each shown as a character
+        ("so 🙂", ["so", " ", "", ""], True),  # what tokens share shows in none of them
+        ("so 🙂", ["so", " \ufffd", "\ufffd"], True),
+        ("什么 2", ["什", "么", " 2"], True),
+        ("what ran", [], True),  # nothing is shown of any token
+        ("what ran", ["what"], False),
+        ("what ran", [" ran"], False),
+        ("what ran", ["ran", " what"], False),
+        ("什么时候", ["什", "么"], False),
+    ],
+)
+def test_log_probabilities_of_a_part_are_not_those_of_the_answer(text, shown, whole):
+    assert has_logprobs(Choice(text, True, shown, [-1.0] * max(1, len(shown)))) == whole
+    assert not has_logprobs(Choice(text, True, shown, [*[-1.0] * len(shown), None]))
 
 
 @pytest.mark.parametrize(

@@ -536,3 +536,23 @@ def test_an_answer_by_a_schema_without_log_probabilities_is_asked_for_again(conn
     assert not server.faults
     assert written == expected
     assert written.logprob < 0
+
+
+@pytest.mark.parametrize("kept", [slice(1, None), slice(0, -1)])
+def test_an_answer_with_the_log_probabilities_of_a_part_is_asked_for_again(connect, server, chat, monkeypatch, kept):
+    """Their mean counted as that of the whole."""
+    server.says, whole, asked = '{"query": "what ran"}', server.answer, []
+    llm = connect(can=replace(chat, schema=True))
+    (expected,) = llm.generate([BY_SCHEMA], Sampling(max_new_tokens=9))
+
+    def partly(path, body):
+        status, content = whole(path, body)
+        if not asked:
+            logprobs = content["choices"][0]["logprobs"]
+            logprobs["content"] = logprobs["content"][kept]
+        asked.append(body)
+        return status, content
+
+    monkeypatch.setattr(server, "answer", partly)
+    assert llm.generate([BY_SCHEMA], Sampling(max_new_tokens=9)) == [expected]
+    assert len(asked) == 2

@@ -241,16 +241,33 @@ def _possible(tops: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def has_logprobs(choice: Choice) -> bool:
-    """Whether an answer has the log-probability of each of its tokens."""
+    """Whether an answer has the log-probability of each of its tokens, and its tokens are all of its text."""
     whole = choice.logprobs and None not in choice.logprobs and len(choice.tokens) <= len(choice.logprobs)
-    return bool(whole) or not choice.text
+    return bool(whole and _cover(choice.tokens, choice.text)) or not choice.text
+
+
+def _cover(tokens: Sequence[str], text: str) -> bool:
+    """Whether nothing of a text is missing from the tokens that are shown of it; true where none are shown.
+
+    White space does not count, as some servers strip it from single tokens. What several tokens share (an emoji) shows
+    in none of them, and some show bytes by other characters, so that only ASCII letters and digits are sure to be there.
+    """
+    if not tokens:
+        return True
+    shown = "".join(tokens)
+    there = iter(shown)  # which a search reads on from where the last one ended
+    if not all(letter in there for letter in text if letter.isascii() and letter.isalnum()):
+        return False
+    shared = "" in tokens or "\ufffd" in shown
+    return shared or len("".join(shown.split())) >= len("".join(text.split()))
 
 
 def check_logprobs(choice: Choice) -> None:
     """An answer of a server that gives log-probabilities has one of each of its tokens.
 
     Raises:
-        Unusable: it has none, or too few: their mean would be that of a part, or of nothing, which is certainty.
+        Unusable: it has none, or too few, or shows a part of its tokens: the mean would be that of a part, or of
+            nothing, which is certainty.
     """
     if not has_logprobs(choice):
         raise Unusable("an answer without the log-probabilities of its tokens")
