@@ -250,7 +250,7 @@ def _cover(tokens: Sequence[str], text: str) -> bool:
     """Whether nothing of a text is missing from the tokens that are shown of it; true where none are shown.
 
     White space does not count, as some servers strip it from single tokens. What several tokens share (an emoji) shows
-    in none of them, and some show bytes by other characters, so that only ASCII letters and digits are sure to be there.
+    in none of them, and bytes may show as other characters: only ASCII letters and digits are sure to be there.
     """
     if not tokens:
         return True
