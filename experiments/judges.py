@@ -6,6 +6,9 @@ The judged queries of each set are given to a build as a query log without answe
 it finds, what every judge says of it and the calibrated probabilities are in its rows. Each judge then orders the
 embedder's candidates anew. Weights are fitted on titles and sentences of the corpus alone; what these known items say
 of each judge is compared with what the real queries say.
+
+The page keeps the sets and modes that docs/results/judges.json has of earlier runs with the same other options; each
+mode is compared with the similarity of its own run.
 """
 
 from __future__ import annotations
@@ -22,10 +25,15 @@ from gecko_core.io import read_json, write_text
 from gecko_fret import FretRow, build_fret, load_fret
 from gecko_fret.config import parse_config
 
-SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
+SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample", "techqa_sample")
+BASE = "similarity"
 #: Name of a column to the judges and the mode of `score.mode` that its values come from.
-PROMPTS = {"auto": ["similarity", "ql", "yes-no", "bm25"], "separate": ["ql", "rc"], "joint": ["ql", "rc"]}
-SMALL = {"items": 12, "candidates": 4, "modes": ["auto"], "queries": 5}
+PROMPTS = {
+    "auto": ["similarity", "ql", "yes-no", "bm25"],
+    "separate": ["similarity", "ql", "rc"],
+    "joint": ["similarity", "ql", "rc"],
+}
+SMALL = {"items": 12, "candidates": 4, "modes": ["auto", "separate"], "queries": 5}
 Order = list[list[str]]
 
 
@@ -37,16 +45,38 @@ def main() -> None:
     parser.add_argument("--llm", default="smollm2-135m-instruct")
     parser.add_argument("--embedder", default="all-minilm-l6-v2")
     parser.add_argument("--modes", nargs="+", default=list(PROMPTS))
+    parser.add_argument("--name", default="judges", help="of the page in docs/results")
     given = lab.parsed(parser, SMALL)
     raw: dict[str, Any] = {"options": lab.options_of(given), "sets": {}}
     for name in given.sets:
         made = lab.described("torch", "transformers", "scipy")
-        raw["sets"][name] = judged(given, lab.judged_set(name, given.queries)) | {"made": made}
+        raw["sets"][name] = judged(given, lab.judged_set(name, given.queries))
+        raw["sets"][name]["made"] = dict.fromkeys(raw["sets"][name]["seconds"], made)
         print(name, *(f"{way} {lab.mean(of)}" for way, of in raw["sets"][name]["ndcg_at_10"].items()), flush=True)
     if not given.no_publish:
-        raw["sets"] = lab.earlier(lab.RESULTS / "judges.json", raw) | raw["sets"]
+        before = lab.earlier(lab.RESULTS / f"{given.name}.json", raw, {"modes", "name"})
+        for name, of in before.items():
+            raw["sets"][name] = both(of, raw["sets"][name]) if name in raw["sets"] else of
         raw["sets"] = {name: raw["sets"][name] for name in sorted(raw["sets"], key=[*SETS, *raw["sets"]].index)}
-    lab.publish("judges", report(given, raw), raw, given, plot(raw))
+    lab.publish(given.name, report(given, raw), raw, given, plot(raw))
+
+
+def both(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The modes of two runs over one set; of a mode that both have, the later one's."""
+    modes = [mode for mode in PROMPTS if mode in before["seconds"] | now["seconds"]]
+    of_mode = {mode: now if mode in now["seconds"] else before for mode in modes}
+    parts = ("ndcg_at_10", "known_items", "seconds", "made")
+    merged: dict[str, Any] = {part: {} for part in parts}
+    for mode, run in of_mode.items():
+        for part in parts:
+            merged[part] |= {key: value for key, value in run[part].items() if mode_of(key) == mode}
+    return merged | {"weights": now["weights"] or before["weights"]}
+
+
+def mode_of(key: str) -> str:
+    """The mode that a column, or another value by its name, is of."""
+    last = key.rpartition(", ")[2]
+    return last if last in PROMPTS else "auto"
 
 
 def judged(given: argparse.Namespace, of: lab.Judged) -> dict[str, Any]:
@@ -74,16 +104,18 @@ def judged(given: argparse.Namespace, of: lab.Judged) -> dict[str, Any]:
         suffix = "" if mode == "auto" else f", {mode}"
         for judge in PROMPTS[mode]:
             columns[judge + suffix] = score(lambda row, judge=judge: order(row, lambda c: c.scores[judge]))
-            known[judge + suffix] = known_score(manifest, judge)
+            if judge != BASE or mode == given.modes[0]:
+                known[judge + suffix] = known_score(manifest, judge)
+        columns["calibrated" + suffix] = score(lambda row: [c.id for c in row.candidates])
+        columns |= {f"{way}{suffix}": values for way, values in equal(score).items()}
         if mode == "auto":
-            columns["calibrated"] = score(lambda row: [c.id for c in row.candidates])
             weights = manifest["weights"]
-            columns |= equal(score)
-        if mode == "separate":
+        else:
             for k in (0, 60):
-                columns[f"the paper's, k = {k}"] = score(lambda row, k=k: rrf(row, k))
-        columns["oracle"] = oracle(rows, queries, kept, answers)
-    return {"ndcg_at_10": columns, "known_items": known, "weights": weights, "seconds": clock.seconds}
+                columns[f"the paper's, k = {k}{suffix}"] = score(lambda row, k=k: rrf(row, k))
+        columns["oracle" + suffix] = oracle(rows, queries, kept, answers)
+    seconds = {mode: clock.seconds[mode] for mode in given.modes}
+    return {"ndcg_at_10": columns, "known_items": known, "weights": weights, "seconds": seconds}
 
 
 def settings(given: argparse.Namespace, log: str, cache: str, mode: str) -> Any:
@@ -97,7 +129,11 @@ def settings(given: argparse.Namespace, log: str, cache: str, mode: str) -> Any:
                 "user_task": "question answering",
             },
             "retrieve": {"candidates": given.candidates, "cache": cache},
-            "score": {"judges": PROMPTS[mode], "mode": mode, "skip_useless": False},
+            # The paper takes the label as the LLM gives it.
+            "score": {
+                "judges": PROMPTS[mode], "mode": mode, "skip_useless": False,
+                **({"calibrate": False} if mode == "separate" else {}),
+            },
             "measure": {"items": given.items, "candidates": given.candidates, "seeds": 0},
         }
     )  # fmt: skip
@@ -154,39 +190,47 @@ def known_score(manifest: dict[str, Any], judge: str) -> float:
 def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     """The page."""
     sets: dict[str, Any] = raw["sets"]
-    ways = list(dict.fromkeys(way for of in sets.values() for way in of["ndcg_at_10"]))
-    base = {name: of["ndcg_at_10"]["similarity"] for name, of in sets.items()}
+    modes = [mode for mode in PROMPTS if any(mode in of["seconds"] for of in sets.values())]
+    found = {name: of["ndcg_at_10"] for name, of in sets.items()}
+    there = dict.fromkeys(way for of in found.values() for way in of)
+    # What is the same in every mode is shown once.
+    ways = [way for way in there if way.split(", ")[0] not in (BASE, "oracle") or mode_of(way) == modes[0]]
     rows: list[list[object]] = []
-    for way in ways:
-        cells: list[object] = []
-        for name, of in sets.items():
-            found = of["ndcg_at_10"].get(way)
-            same = found is None or way == "similarity"
-            cells.append(
-                "-" if found is None else lab.mean(found) + ("" if same else f" ({lab.change(found, base[name])})")
-            )
-        having = [name for name, of in sets.items() if way in of["ndcg_at_10"]]
-        change = lab.change_of_mean([sets[n]["ndcg_at_10"][way] for n in having], [base[n] for n in having])
-        rows.append([way, *cells, "" if way == "similarity" else change])
+    for way in sorted(ways, key=lambda way: way.startswith("oracle")):
+        having = [name for name in sets if way in found[name]]
+        pairs = {name: (found[name][way], base_of(found[name], way)) for name in having}
+        is_base = way.split(", ")[0] == BASE and mode_of(way) == modes[0]
+        cells = [
+            "-"
+            if name not in pairs
+            else lab.mean(pairs[name][0]) + ("" if is_base else f" ({lab.change(*pairs[name])})")
+            for name in sets
+        ]
+        change = lab.change_of_mean([a for a, _ in pairs.values()], [b for _, b in pairs.values()])
+        rows.append([way, *cells, "" if is_base else change])
     places: dict[str, list[str]] = {}
     for name, of in sets.items():
-        places.setdefault(of["made"], []).append(name)
+        for mode, made in of["made"].items():
+            places.setdefault(made, []).append(f"{name} ({mode})")
+    sizes = [f"{name} ({len(next(iter(of.values())))})" for name, of in found.items()]
     return [
         "# Judges",
         "",
         f"`experiments/judges.py`: {given.llm} judges the {given.candidates} nearest passages by {given.embedder}; up "
         f"to {given.queries} judged queries a set, {given.items} known items of each corpus. nDCG@10 in percent, in "
         "brackets the difference to the similarity with its 95% interval over the queries, bold where that leaves out "
-        "zero. `separate`: `ql` and `rc` in prompts of their own; `joint`: both from one pass; without a name: `ql` "
-        "read on the way to `yes-no`.",
+        "zero. `separate`: `ql` and `rc` in prompts of their own, `rc` as the LLM gives it; `joint`: both from one "
+        "pass, `rc` less what an empty query gets; without a name: `ql` read on the way to `yes-no`. `calibrated`: all "
+        "judges of the mode, weighted by the known items.",
         "",
-        *lab.table(["", *(f"{n} ({len(base[n])})" for n in sets), "mean change"], rows),
+        *lab.table(["", *sizes, "mean change"], rows),
         "",
         "Weights, fitted without labels: "
         + "; ".join(f"{n} {', '.join(f'{j} {w:.2f}' for j, w in of['weights'].items())}" for n, of in sets.items())
         + ".",
         "",
-        *agreement(sets),
+        *against_paper(found),
+        *agreement(sets, given.name),
         "",
         "Made with:",
         "",
@@ -194,24 +238,41 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     ]
 
 
-def agreement(sets: dict[str, Any]) -> list[str]:
+def against_paper(found: dict[str, dict[str, list[float]]]) -> list[str]:
+    """The fusion that is calibrated without labels against the paper's, over the sets that have both."""
+    ours, paper = "calibrated", "the paper's, k = 60, separate"
+    having = {name: of for name, of in found.items() if ours in of and len(of.get(paper, ())) == len(of[ours])}
+    if not having:
+        return []
+    each = "; ".join(f"{name} {lab.change(of[ours], of[paper])}" for name, of in having.items())
+    mean = lab.change_of_mean([of[ours] for of in having.values()], [of[paper] for of in having.values()])
+    return [f"`{ours}` against `{paper}`, query by query: {each}; mean {mean}.", ""]
+
+
+def base_of(found: dict[str, list[float]], way: str) -> list[float]:
+    """The similarity's scores in the run that a way is of."""
+    mode = mode_of(way)
+    return found[BASE if mode == "auto" else f"{BASE}, {mode}"]
+
+
+def agreement(sets: dict[str, Any], picture: str) -> list[str]:
     """Whether the known items tell which judge is better on real queries."""
     from gecko_eval.metrics import spearman
 
-    within = []
-    for of in sets.values():
+    within: dict[str, float] = {}
+    for name, of in sets.items():
         judges = [judge for judge in of["known_items"] if judge in of["ndcg_at_10"]]
         if len(judges) > 2:
             real = [float(np.mean(of["ndcg_at_10"][judge])) for judge in judges]
-            within.append(spearman(np.array([of["known_items"][judge] for judge in judges]), np.array(real)))
+            within[name] = spearman(np.array([of["known_items"][judge] for judge in judges]), np.array(real))
     if not within:
         return []
-    each = ", ".join(f"{name} {value:.2f}" for name, value in zip(sets, within, strict=False))
+    each = ", ".join(f"{name} {value:.2f}" for name, value in within.items())
     return [
         "Rank correlation, over the judges of a set, of their reciprocal rank on known items with their nDCG@10 on "
-        f"real queries: {each}; mean {np.mean(within):.2f}.",
+        f"real queries: {each}; mean {np.mean(list(within.values())):.2f}.",
         "",
-        "![Known items against real queries](judges.png)",
+        f"![Known items against real queries]({picture}.png)",
     ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import os
 import platform
 import re
@@ -104,9 +106,12 @@ def earlier(path: Path, raw: Mapping[str, Any], free: Iterable[str] = (), of: st
 
 
 def judged_set(name: str, queries: int = 0) -> Judged:
-    """A BEIR folder, or ``python-docs``: titles as queries, and the interpreter's documentation without them.
+    """A BEIR folder, rows of questions with their documents, or ``python-docs``: titles as queries, and the
+    interpreter's documentation without them.
 
-    ``python-docs-120`` has so many of its passages, of each its first words: it is what the smallest runs take.
+    ``python-docs-120`` has so many of its passages, of each its first words: it is what the smallest runs take. A
+    folder without a corpus has a ``train.jsonl.gz``, each row with a ``question`` and lists of texts: ``gold_doc``,
+    which answer it, and ``other_doc``, which were found for it and are not judged; all of them are the corpus.
 
     Args:
         name: folder.
@@ -114,6 +119,9 @@ def judged_set(name: str, queries: int = 0) -> Judged:
     """
     if name.startswith(DOCS):
         return _python_docs(queries or 100, int(name.removeprefix(DOCS).strip("-") or 0))
+    rows = Path(os.environ.get("GECKO_DATA_DIR", "")) / name / "train.jsonl.gz"
+    if rows.exists() and not list(rows.parent.glob("corpus.jsonl*")):
+        return _of_documents(name, rows, queries)
     data = gecko_eval.load_beir(name, unjudged="drop")
     titles = data.titles or [None] * len(data.docs)
     passages = [Passage(i, t, d) for i, t, d in zip(data.doc_ids, titles, data.docs, strict=True) if d.strip()]
@@ -333,6 +341,24 @@ def of_rows(data: gecko_eval.RetrievalSet, rows: Sequence[int]) -> gecko_eval.Re
         name=data.name, query_ids=ids, queries=[data.queries[row] for row in rows], doc_ids=data.doc_ids,
         docs=data.docs, titles=data.titles, qrels={name: data.qrels[name] for name in ids}, task=data.task,
     )  # fmt: skip
+
+
+def _of_documents(name: str, path: Path, queries: int) -> Judged:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    texts = dict.fromkeys(text for row in rows for text in (*row["gold_doc"], *row["other_doc"]) if text.strip())
+    ids = {text: f"d{number}" for number, text in enumerate(texts)}
+    data = gecko_eval.RetrievalSet(
+        name=name,
+        query_ids=[f"q{number}" for number in range(len(rows))],
+        queries=[row["question"] for row in rows],
+        doc_ids=list(ids.values()),
+        docs=list(ids),
+        qrels={f"q{number}": {ids[text]: 1 for text in row["gold_doc"]} for number, row in enumerate(rows)},
+        task="question answering",
+    )
+    passages = [Passage(told, None, text) for text, told in ids.items()]
+    return Judged(name, _drawn(data, queries), Corpus(passages, name=name), [])
 
 
 def _log(name: str, judged: set[str]) -> list[str]:
