@@ -9,10 +9,11 @@ what does adaptation to one cost on another? The page keeps what docs/results/ad
 the same options, each variant against the zero-shot scores of its own run.
 
 Queries: `written`, by the LLM; `styled`, by the LLM in the style of eight real ones; `free`, titles and sentences of
-the passages; `log`, the queries of the train split without their answers; `all`, written, free and log; `larger`, the
-same where a larger embedder finds the candidates and its similarity is the judge beside the LLM; `words`, the same
-where BM25 finds a quarter of the candidates and is a judge, too; `teacher`, the rows of `all` with the similarities of
-the larger embedder as what is learnt; `corpus`, no LLM: titles (or first sentences) with the rest of their passages.
+the passages; `log`, the queries of the train split without their answers; `unlogged`, written and free, which is all
+that a corpus without a log has; `all`, written, free and log; `larger`, the same where a larger embedder finds the
+candidates and its similarity is the judge beside the LLM; `words`, the same where BM25 finds a quarter of the
+candidates and is a judge, too; `teacher`, the rows of `all` with the similarities of the larger embedder as what is
+learnt; `corpus`, no LLM: titles (or first sentences) with the rest of their passages.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
 `blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists; `frozen`, lists with the
 embeddings and two thirds of the layers as they are; `anchored`, lists with all vectors pulled to the student's own;
@@ -47,6 +48,7 @@ SOURCES = {
     "styled": ["llm"],
     "free": ["titles", "sentences"],
     "log": ["log"],
+    "unlogged": ["llm", "titles", "sentences"],
     "all": ["llm", "titles", "sentences", "log"],
     "larger": ["llm", "titles", "sentences", "log"],
     "words": ["llm", "titles", "sentences", "log"],
