@@ -9,7 +9,7 @@ from gecko_fret.llm.choices import (
     _AnswerModel,
     alternatives_of_first_word,
     alternatives_of_next_token,
-    has_logprobs,
+    check_logprobs,
     read_choice,
     read_choices,
     without_thinking,
@@ -31,28 +31,6 @@ def test_both_apis_are_read_into_one_form():
     assert read_choice({"choices": [message]}) == Choice("a", False, ["a"], [-1.0], [{"a": -1.0, "b": -3.0}])
     new = {"text": "a", "finish_reason": "stop", "logprobs": {"content": content}}  # llama.cpp's completions
     assert read_choice({"choices": [new]}).tops == [{"a": -1.0, "b": -3.0}]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown", "whole"),
-    [
-        ("what ran", ["what", " ran"], True),
-        (" what ran", ["what", "ran"], True),  # white space stripped from the tokens
-        ("what ran", ["▁what", "▁ran", "</s>"], True),
-        ("Füße 🙂", ["F", "Ã¼", "ÃŁ", "e", "ĠðŁ", "ĻĤ"], True),  # bytes, each shown as a character
-        ("so 🙂", ["so", " ", "", ""], True),  # what tokens share shows in none of them
-        ("so 🙂", ["so", " \ufffd", "\ufffd"], True),
-        ("什么 2", ["什", "么", " 2"], True),
-        ("what ran", [], True),  # nothing is shown of any token
-        ("what ran", ["what"], False),
-        ("what ran", [" ran"], False),
-        ("what ran", ["ran", " what"], False),
-        ("什么时候", ["什", "么"], False),
-    ],
-)
-def test_log_probabilities_of_a_part_are_not_those_of_the_answer(text, shown, whole):
-    assert has_logprobs(Choice(text, True, shown, [-1.0] * max(1, len(shown)))) == whole
-    assert not has_logprobs(Choice(text, True, shown, [*[-1.0] * len(shown), None]))
 
 
 @pytest.mark.parametrize(
@@ -221,6 +199,35 @@ def test_thinking_beside_the_answer_is_noticed():
     usage = {"completion_tokens_details": {"reasoning_tokens": 3}}
     assert read_choice({"choices": [{"message": {"content": "a"}}], "usage": usage}).thought
     assert not read_choice({"choices": [{"message": {"content": "a", "reasoning": None}}]}).thought
+
+
+@pytest.mark.parametrize("beside", [{"reasoning_content": "Yes or no? No."}, {"reasoning": "hm"}, {}])
+def test_tokens_of_thinking_beside_the_answer_are_not_its_own(beside):
+    """vLLM and SGLang show them with the message's; a label was read where the thinking begins."""
+    shown = ["<think>", "Yes", " or", " no", "?", " No", ".", "</think>", "\n\n", "No", " .", "<|im_end|>"]
+    content = [
+        {"token": token, "logprob": -float(at), "top_logprobs": [{"token": token, "logprob": -float(at) / 9}]}
+        for at, token in enumerate(shown)
+    ]
+    answer = {"choices": [{"message": {"content": "\n\nNo .", **beside}, "logprobs": {"content": content}}]}
+    choice = without_thinking(read_choice(answer))
+    first, last = (9, 11) if beside else (8, 12)
+    assert choice.tokens == shown[first:last]
+    assert choice.logprobs == [-float(at) for at in range(first, last)]
+    assert alternatives_of_first_word(answer) == {"No": -1.0}
+
+
+def test_where_nothing_says_which_tokens_are_the_answers_there_are_none():
+    content = [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in ("hm", "Yes", "and", "no")]
+    message = {"content": "Sure", "reasoning": "hm"}
+    answer = {"choices": [{"message": message, "logprobs": {"content": content}}]}
+    assert read_choice(answer).tokens == []
+    with pytest.raises(Unusable, match="no log-probabilities"):
+        alternatives_of_first_word(answer)
+    with pytest.raises(Unusable, match="without the log-probabilities"):
+        check_logprobs(read_choice(answer))
+    del message["reasoning"]
+    assert read_choice(answer).tokens == ["hm", "Yes", "and", "no"]
 
 
 @pytest.mark.parametrize(

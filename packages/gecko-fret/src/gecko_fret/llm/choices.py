@@ -10,10 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from gecko_fret.llm.alignment import THINKING_ENDS, covers, first_of, tokens_between
 from gecko_fret.llm.answers import Unusable
 
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
-_CLOSE = re.compile(r"</(think|thinking|thought|reasoning)>")
 _ROUNDING = 1e-3  # so far above 0 may be what is certain
 _FEW_BITS = 0.5  # so far beside likelihoods below it, where a server computes in few bits
 _LEAST_LIKELIEST = -30.0  # of a million tokens with equal probabilities each has -14
@@ -171,7 +171,7 @@ def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
         stop: strings that end the answer.
     """
     text = choice.text
-    closing = list(_CLOSE.finditer(text))
+    closing = list(THINKING_ENDS.finditer(text))
     opening = _OPEN.match(text.lstrip())
     if opening and not closing:
         return Choice("", False, thought=True)
@@ -180,7 +180,7 @@ def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
         start += len(text[start:]) - len(text[start:].lstrip())
     ends = [place for place in (text.find(mark, start) for mark in stop) if place >= 0]
     end = min(ends, default=len(text))
-    first, last = _tokens_between(choice, start, end)
+    first, last = tokens_between(choice.tokens, text, start, end)
     return Choice(
         text[start:end],
         choice.finished or bool(ends),
@@ -243,23 +243,7 @@ def _possible(tops: Mapping[str, float]) -> Mapping[str, float]:
 def has_logprobs(choice: Choice) -> bool:
     """Whether an answer has the log-probability of each of its tokens, and its tokens are all of its text."""
     whole = choice.logprobs and None not in choice.logprobs and len(choice.tokens) <= len(choice.logprobs)
-    return bool(whole and _cover(choice.tokens, choice.text)) or not choice.text
-
-
-def _cover(tokens: Sequence[str], text: str) -> bool:
-    """Whether nothing of a text is missing from the tokens that are shown of it; true where none are shown.
-
-    White space does not count, as some servers strip it from single tokens. What several tokens share (an emoji) shows
-    in none of them, and bytes may show as other characters: only ASCII letters and digits are sure to be there.
-    """
-    if not tokens:
-        return True
-    shown = "".join(tokens)
-    there = iter(shown)  # which a search reads on from where the last one ended
-    if not all(letter in there for letter in text if letter.isascii() and letter.isalnum()):
-        return False
-    shared = "" in tokens or "\ufffd" in shown
-    return shared or len("".join(shown.split())) >= len("".join(text.split()))
+    return bool(whole and covers(choice.tokens, choice.text)) or not choice.text
 
 
 def check_logprobs(choice: Choice) -> None:
@@ -273,18 +257,6 @@ def check_logprobs(choice: Choice) -> None:
         raise Unusable("an answer without the log-probabilities of its tokens")
 
 
-def _tokens_between(choice: Choice, start: int, end: int) -> tuple[int, int]:
-    """Numbers of the tokens that begin in [start, end) of the text."""
-    at, begins = 0, []
-    for token in choice.tokens:
-        begins.append(at)
-        at += len(token)
-    inside = [number for number, begin in enumerate(begins) if start <= begin < max(end, 1)]
-    if end == len(choice.text) and start == 0:  # tokens that show as nothing, such as an end mark, count too
-        return 0, len(choice.tokens)
-    return (inside[0], inside[-1] + 1) if inside else (0, 0)
-
-
 def _choice(choice: _ChoiceModel, thought: bool) -> Choice:
     message = choice.message
     content = (choice.text if message is None else message.content) or ""
@@ -292,17 +264,30 @@ def _choice(choice: _ChoiceModel, thought: bool) -> Choice:
     thought = bool(thought or (message and (message.reasoning_content or message.reasoning)))
     finished, tokens = choice.finish_reason == "stop", choice.logprobs or _LogprobsModel()
     if tokens.content:
+        values = _logprobs([token.logprob for token in tokens.content])
+        first = _first_own([token.token for token in tokens.content], text, thought=thought) if message else 0
+        own = tokens.content[first:]
         return Choice(
             _whole_characters(text),
             finished,
-            [token.token for token in tokens.content],
-            _logprobs([token.logprob for token in tokens.content]),
-            [_of_list(token.top_logprobs or []) for token in tokens.content],
+            [token.token for token in own],
+            values[first:],
+            [_of_list(token.top_logprobs or []) for token in own],
             thought=thought,
         )
     tops = [_of_pairs((top or {}).items()) for top in tokens.top_logprobs or []]
     texts, values, offsets = tokens.tokens or [], _logprobs(tokens.token_logprobs or []), tokens.text_offset or []
     return Choice(_whole_characters(text), finished, texts, values, tops, offsets, thought=thought)
+
+
+def _first_own(tokens: Sequence[str], text: str, *, thought: bool) -> int:
+    """The first token that is of the text, not of thinking that the server has taken out of the message alone."""
+    first = first_of(tokens, text)
+    if first is None:  # after thinking nothing says which are the answer's: then none
+        return len(tokens) if thought else 0
+    while first and not thought and not tokens[first - 1].strip():
+        first -= 1
+    return first
 
 
 def _logprobs(values: Sequence[float | None]) -> list[float | None]:
