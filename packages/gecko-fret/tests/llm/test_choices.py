@@ -217,6 +217,20 @@ def test_tokens_of_thinking_beside_the_answer_are_not_its_own(beside):
     assert alternatives_of_first_word(answer) == {"No": -1.0}
 
 
+@pytest.mark.parametrize(("value", "told"), [(-0.7, True), (-0.2, False), (-0.1, False), (None, False)])
+def test_alternatives_of_another_place_are_told(value, told):
+    """SGLang once gave those of the first token with every one."""
+    top = [{"token": "<think>", "logprob": -0.1}, {"token": "Hm", "logprob": -3}]
+    content = [{"token": token, "logprob": value, "top_logprobs": top} for token in ("<think>", "</think>", "Yes")]
+    message = {"content": "<think></think>Yes"}
+    answer = {"choices": [{"message": message, "logprobs": {"content": content}}]}
+    if told:
+        with pytest.raises(Unusable, match="'Yes' was written, and is not among the likeliest"):
+            alternatives_of_first_word(answer)
+    else:
+        assert alternatives_of_first_word(answer) == {"<think>": -0.1, "Hm": -3.0}
+
+
 def test_where_nothing_says_which_tokens_are_the_answers_there_are_none():
     content = [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in ("hm", "Yes", "and", "no")]
     message = {"content": "Sure", "reasoning": "hm"}

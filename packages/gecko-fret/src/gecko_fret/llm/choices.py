@@ -17,6 +17,7 @@ _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
 _ROUNDING = 1e-3  # so far above 0 may be what is certain
 _FEW_BITS = 0.5  # so far beside likelihoods below it, where a server computes in few bits
 _LEAST_LIKELIEST = -30.0  # of a million tokens with equal probabilities each has -14
+_AS_LIKELY = 0.5  # log-probabilities that quantised models round apart
 _MOST_CHOICES = 128  # of an answer, where fewer were asked for: OpenAI gives no more
 _MOST_TOKENS = 2**20  # of an answer with its prompt: above the window of any model
 _MOST_ALTERNATIVES = 1024  # of one token; 20 are asked for
@@ -209,10 +210,10 @@ def alternatives_of_next_token(answer: Mapping[str, Any]) -> Mapping[str, float]
     Raises:
         Unusable: an answer of another form, or without them.
     """
-    tops = read_choice(answer).tops
-    if not tops or not tops[0]:
+    choice = read_choice(answer)
+    if not choice.tops or not choice.tops[0]:
         raise Unusable("no log-probabilities of the answer")
-    return _possible(tops[0])
+    return _possible(choice, 0)
 
 
 def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]:
@@ -222,21 +223,28 @@ def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]
         Unusable: an answer of another form, or without them.
     """
     choice = without_thinking(read_choice(answer))
-    for token, tops in zip(choice.tokens, choice.tops, strict=False):
+    for place, (token, tops) in enumerate(zip(choice.tokens, choice.tops, strict=False)):
         if token.strip() and tops:
-            return _possible(tops)
+            return _possible(choice, place)
     raise Unusable("no log-probabilities of the answer")
 
 
-def _possible(tops: Mapping[str, float]) -> Mapping[str, float]:
-    """The alternatives, one of which is likely at all: with any vocabulary the likeliest token is.
+def _possible(choice: Choice, place: int) -> Mapping[str, float]:
+    """The alternatives of a token, one of which is likely at all: with any vocabulary the likeliest token is.
 
     Raises:
-        Unusable: none is; their probabilities would say nothing of one against the other.
+        Unusable: none is; their probabilities would say nothing of one against the other. Or they are of another place,
+            as some servers have given those of the first token with all of them: at temperature 0 the token that was
+            written is the likeliest, or one as likely.
     """
+    tops = choice.tops[place]
     highest = max(tops.values())
     if highest < _LEAST_LIKELIEST:
         raise Unusable(f"a log-probability of {highest:g} for the likeliest token, which no vocabulary gives")
+    written = choice.tokens[place] if place < len(choice.tokens) else None
+    value = choice.logprobs[place] if place < len(choice.logprobs) else None
+    if written is not None and written not in tops and value is not None and value < highest - _AS_LIKELY:
+        raise Unusable(f"{written!r} was written, and is not among the likeliest tokens in its place")
     return tops
 
 
