@@ -17,10 +17,18 @@ from gecko_fret.llm.alignment import covers, first_of, tokens_between
         ("what ran", ["what"], False),
         ("what ran", [" ran"], False),
         ("what ran", ["ran", " what"], False),
+        ("what ran", ["what", "what", " ran"], False),
+        ("was läuft", ["was", " läu", " läu", "ft"], False),
+        ("что шло", ["что", " шло"], True),
+        ("что шло", ["что", "что", " шло"], False),
+        ("что шло", [" шло"], False),
+        ("a 中", ["a", " <0xE4>", "<0xB8>", "<0xAD>"], True),
+        ("a 中 b", ["a", "bytes: \\xe4", "bytes:\\xb8\\xad", " b"], True),
+        ("a 中 b", ["a", "bytes:\\xe4\\xb8\\xad"], False),
         ("什么时候", ["什", "么"], False),
     ],
 )
-def test_a_part_of_the_tokens_does_not_cover_the_text(text, shown, whole):
+def test_tokens_of_another_text_do_not_cover_it(text, shown, whole):
     assert covers(shown, text) == whole
 
 

@@ -266,6 +266,16 @@ def test_an_answer_ends_before_a_stop_string_even_if_the_server_went_on():
     assert (thought.text, thought.tokens) == ("yes", ("yes",))
 
 
+def test_a_part_of_an_answer_that_shows_no_tokens_has_no_log_probabilities():
+    """It counted as certain."""
+    whole = Choice("what is", True, [], [-2.0, -3.0])
+    assert without_thinking(whole, ["\n\n"]) == whole
+    part = without_thinking(Choice("what is\n\nQuery", True, [], [-2.0, -3.0, -1.0, -1.0]), ["\n\n"])
+    assert (part.text, list(part.logprobs)) == ("what is", [])
+    with pytest.raises(Unusable, match="without the log-probabilities"):
+        check_logprobs(part)
+
+
 def test_an_answer_as_it_is_keeps_its_end_mark():
     choice = tokens("a", " b", "")
     assert without_thinking(choice, ["\n"]) == choice

@@ -90,13 +90,52 @@ def test_tokens_that_are_not_the_prompts_are_refused(connect, echo, show, read):
         lambda number, token: token.replace(" ", "Ġ").replace("\n", "Ċ"),
         lambda number, token: "" if number % 3 == 0 else token,  # control tokens, say
         lambda number, token: "bytes:\\x20" if number % 4 == 0 else token,
-        lambda number, token: "??" if number == 18 else token,
     ],
-    ids=["as here", "byte-level", "empty", "bytes", "one of its own"],
+    ids=["as here", "byte-level", "empty", "bytes"],
 )
 def test_tokens_are_the_prompts_however_they_are_shown(connect, reference, echo, name):
     echo(renamed(name))
     assert connect().score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+@pytest.mark.parametrize("kind", ["missing", "there twice"])
+@pytest.mark.parametrize("tokenizer", [None, False], ids=["ids", "text"])
+def test_a_token_that_is_not_there_once_is_told(connect, echo, at, kind, tokenizer):
+    """The likelihood was that of part of the query, or had another token in it."""
+
+    def show(found, prompt):
+        end = len(found["tokens"]) - 1  # of the prompt
+        for name in ("tokens", "token_logprobs", "text_offset"):
+            if kind == "missing":
+                del found[name][end - at]
+            else:
+                found[name].insert(end - at, found[name][end - at])
+
+    request = ScoreRequest("Passage: a cat sat. ", "the dog ran ", "what is the mat")
+    llm = connect(retries=0, **({} if tokenizer is None else {"tokenizer": tokenizer}))
+    expected = llm.score([request])
+    echo(show)
+    if (kind, at, tokenizer) == ("there twice", 1, False):  # the second one stands where what was written does
+        assert [row.logprob for row in llm.score([request])] == [row.logprob for row in expected]
+        return
+    with pytest.raises(BackendError, match=r"not the prompt's|missing|do not stand"):
+        llm.score([request])
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+def test_an_echo_that_ends_before_the_prompt_is_told(connect, server, monkeypatch, lost):
+    answer = server.answer
+
+    def shortened(path, body):
+        status, content = answer(path, body)
+        for values in content["choices"][0]["logprobs"].values():
+            del values[-lost - 1 :]
+        return status, content
+
+    monkeypatch.setattr(server, "answer", shortened)
+    with pytest.raises(BackendError, match=r"missing|null|do not stand"):
+        connect(tokenizer=False, retries=0).score([ScoreRequest("", "a cat sat ", "what is the dog that ran")])
 
 
 @pytest.mark.parametrize("first", [["<s>"], []], ids=["begin mark", "none"])
@@ -157,28 +196,37 @@ def test_as_many_values_as_tokens_are_theirs(connect, reference, echo):
         connect(retries=0).score([REQUEST])
 
 
+@pytest.mark.parametrize("tokenizer", [None, False], ids=["ids", "text"])
 @pytest.mark.parametrize("written", [True, False])
-def test_a_server_may_not_show_the_first_token(connect, reference, echo, written):
+def test_a_server_may_not_show_the_first_token(connect, reference, echo, written, tokenizer):
     def show(found, prompt):
-        for name in ("tokens", "token_logprobs"):
+        for name in ("tokens", "token_logprobs", "text_offset"):
             found[name] = found[name][1 : None if written else -1]
 
     echo(show)
-    assert connect().score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
+    llm = connect(**({} if tokenizer is None else {"tokenizer": tokenizer}))
+    assert llm.score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
 
 
-def test_offsets_in_bytes_are_noticed_where_text_is_sent(connect, server, monkeypatch):
+@pytest.mark.parametrize("shown", ["whole", "in parts", "otherwise"])
+def test_offsets_in_bytes_move_nothing_or_are_noticed(connect, server, monkeypatch, shown):
+    """Tokens that show the whole prompt say themselves where they are."""
     request, answer = ScoreRequest("", "a cat sat on the mat ", "what is the dog"), server.answer
 
     def in_bytes(path, body):
         status, content = answer(path, body)
         found = content["choices"][0]["logprobs"]
         found["text_offset"] = [0, *(at + 2 for at in found["text_offset"][1:])]
+        if shown != "whole":
+            found["tokens"][0] = "\ufffd" if shown == "in parts" else "¤"
         return status, content
 
     expected = connect(tokenizer=False).score([request])
     assert expected[0].tokens == 7
     monkeypatch.setattr(server, "answer", in_bytes)
+    if shown != "otherwise":
+        assert connect(tokenizer=False, retries=0).score([request]) == expected
+        return
     with pytest.raises(BackendError, match="do not stand where their offsets say"):
         connect(tokenizer=False, retries=0).score([request])
 
@@ -193,16 +241,61 @@ CHINESE = ScoreRequest("写。", "河水流经城市东部人们每年夏天来�
         pytest.param(lambda text: -len(text), id="falling"),
     ],
 )
-def test_other_offsets_are_noticed_in_any_script(offset):
+@pytest.mark.parametrize("first", ["写", "\ufffd", "¤"], ids=["whole", "in parts", "otherwise"])
+def test_other_offsets_are_noticed_in_any_script(offset, first):
     """Where no token is ASCII none was compared, and the likelihood was that of a passage's token."""
     prompt = EchoedPrompt.of(CHINESE, None, labelled=False, names=lambda ids: [])
-    tokens, count = list(prompt.whole), len(CHINESE.continuation)
+    tokens, count = [first, *prompt.whole[1:]], len(CHINESE.continuation)
     values = [None, *[-5.0] * (len(tokens) - 1 - count), *[-0.1] * count]
 
     def answer(offsets):
         found = {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": offsets}
         return {"choices": [{"text": prompt.whole, "finish_reason": "length", "logprobs": found}], "usage": {}}
 
-    assert prompt.read(answer(list(range(len(tokens)))))[:2] == (pytest.approx(-0.1 * count), count)
-    with pytest.raises(Unusable, match="do not stand where their offsets say"):
-        prompt.read(answer([offset(prompt.whole[:at]) for at in range(len(tokens))]))
+    right = (pytest.approx(-0.1 * count), count)
+    assert prompt.read(answer(list(range(len(tokens)))))[:2] == right
+    others = answer([offset(prompt.whole[:at]) for at in range(len(tokens))])
+    if first != "¤":
+        assert prompt.read(others)[:2] == right
+    else:
+        with pytest.raises(Unusable, match="do not stand where their offsets say"):
+            prompt.read(others)
+
+
+@pytest.mark.parametrize("mark", ["▁", "Ġ"])
+def test_a_text_with_what_stands_for_a_space_elsewhere_is_read_as_it_is(mark):
+    prompt = EchoedPrompt.of(ScoreRequest("", f"{mark}a ", f"b{mark} c"), None, labelled=False, names=lambda ids: [])
+    tokens = [mark, "a", " ", "b", mark, " c"]
+    found = {"tokens": tokens, "token_logprobs": [None, -1.0, -1.0, -3.0, -4.0, -5.0], "text_offset": list(range(6))}
+    answer = {"choices": [{"text": prompt.whole, "finish_reason": "length", "logprobs": found}], "usage": {}}
+    assert prompt.read(answer)[:2] == (-12.0, 3)
+
+
+RUSSIAN = ScoreRequest("Текст: ", "река течёт 🙂 через город. ", "куда течёт река")
+
+
+@pytest.mark.parametrize("kind", ["missing", "there twice", "cut on the left"])
+def test_a_prompt_that_is_not_there_once_is_told_in_any_script(kind):
+    prompt = EchoedPrompt.of(RUSSIAN, None, labelled=False, names=lambda ids: [])
+    tokens = ["Текст", ":", " река", " течёт", " \ufffd", "\ufffd", " через", " город", ".", " куда", " течёт", " река"]
+    starts = [0, 5, 6, 11, 17, 18, 19, 25, 31, 32, 37, 43]
+    whole = RUSSIAN.prefix + RUSSIAN.context + RUSSIAN.continuation
+    assert [whole[at : at + len(token)] == token for at, token in zip(starts, tokens, strict=True)].count(False) == 2
+
+    def answer(rows, offsets, text):
+        found = {"tokens": [tokens[row] for row in rows], "token_logprobs": [None, *[-1.0] * (len(rows) - 1)]}
+        found |= {"top_logprobs": None, "text_offset": offsets}
+        return {"choices": [{"text": text, "finish_reason": "length", "logprobs": found}], "usage": {}}
+
+    assert prompt.read(answer(range(12), starts, whole))[:2] == (-2.0, 2)  # " куда" starts before the continuation
+    if kind == "cut on the left":
+        rows = range(3, 12)
+        changed = answer(rows, [starts[row] - starts[3] for row in rows], whole[starts[3] :])
+    else:
+        rows = [*range(10), *([] if kind == "missing" else [10, 10]), 11]
+        offsets = [0]
+        for row in rows[:-1]:
+            offsets.append(offsets[-1] + len(tokens[row]))
+        changed = answer(rows, offsets, whole)
+    with pytest.raises(Unusable, match=r"missing|do not stand"):
+        prompt.read(changed)

@@ -538,6 +538,23 @@ def test_an_answer_by_a_schema_without_log_probabilities_is_asked_for_again(conn
     assert written.logprob < 0
 
 
+def test_an_answer_that_is_cut_and_shows_no_tokens_is_of_no_use(connect, server, completions, monkeypatch):
+    """It counted as certain, and won among several."""
+    server.says, answer = None, server.answer
+
+    def hidden(path, body):
+        status, content = answer(path, body)
+        content["choices"][0] |= {"text": "a cat\n\nPassage: x"}
+        content["choices"][0]["logprobs"] |= {"tokens": [], "token_logprobs": [-2.0, -1.0, -3.0]}
+        return status, content
+
+    monkeypatch.setattr(server, "answer", hidden)
+    with pytest.raises(BackendError, match="without the log-probabilities of its tokens"):
+        connect(can=replace(completions, stop=False), retries=0).generate(
+            [WriteRequest("", "a cat", 0)], Sampling(max_new_tokens=2, stop=("\n\n",))
+        )
+
+
 @pytest.mark.parametrize("kept", [slice(1, None), slice(0, -1)])
 def test_an_answer_with_the_log_probabilities_of_a_part_is_asked_for_again(connect, server, chat, monkeypatch, kept):
     """Their mean counted as that of the whole."""

@@ -9,28 +9,26 @@ from itertools import accumulate
 
 THINKING_ENDS = re.compile(r"</(think|thinking|thought|reasoning)>")
 _MARKS = str.maketrans("", "", "▁ĠĊ")  # white space, as tokenizers write it
+_BYTES = re.compile(r"<0x[0-9A-Fa-f]{2}>|bytes:(\\x[0-9a-f]{2})+")
 _TRIES = 64  # places in the tokens where a text might begin
 _AFTER = 4  # tokens after a text that show as something, such as marks of its end
 
 
 def covers(tokens: Sequence[str], text: str) -> bool:
-    """Whether nothing of a text is missing from the tokens that are shown of it; true where none are shown.
+    """Whether tokens are those of a text, none missing and none there twice; true where none are shown.
 
-    White space does not count, as some servers strip it from single tokens. What several tokens share (an emoji) shows
-    in none of them, and bytes may show as other characters: only ASCII letters and digits are sure to be there.
+    White space does not count, as some servers strip it from single tokens; marks of an end may follow. Where tokens
+    show parts of characters (an emoji), or bytes by other characters, ASCII letters and digits alone are compared.
 
     Args:
         tokens: as text.
         text: the answer.
     """
-    if not tokens:
+    shown = _BYTES.sub("\ufffd", "".join(tokens))
+    if not tokens or _visible(shown).startswith(_visible(text)):
         return True
-    shown = "".join(tokens)
-    there = iter(shown)  # which a search reads on from where the last one ended
-    if not all(letter in there for letter in _sure(text)):
-        return False
-    shared = "" in tokens or "\ufffd" in shown
-    return shared or len("".join(shown.split())) >= len("".join(text.split()))
+    otherwise = any(letter not in text and not letter.isascii() for letter in shown)
+    return ("" in tokens or otherwise) and _sure(shown).startswith(_sure(text))
 
 
 def first_of(tokens: Sequence[str], text: str) -> int | None:

@@ -181,7 +181,10 @@ def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
         start += len(text[start:]) - len(text[start:].lstrip())
     ends = [place for place in (text.find(mark, start) for mark in stop) if place >= 0]
     end = min(ends, default=len(text))
-    first, last = tokens_between(choice.tokens, text, start, end)
+    if choice.tokens or end - start < len(text):
+        first, last = tokens_between(choice.tokens, text, start, end)
+    else:  # no token is shown, of an answer that stays whole
+        first, last = 0, len(choice.logprobs)
     return Choice(
         text[start:end],
         choice.finished or bool(ends),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gecko_fret.llm.alignment import covers
 from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.choices import Choice, read_choice
 from gecko_fret.llm.protocol import ScoreRequest
@@ -16,6 +18,9 @@ _BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt; -1: it doe
 _AROUND = 64  # tokens before a continuation that are compared with it: its own may be few, or in the prompt twice
 _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
 _BYTES = ("bytes:", "<0x")  # how parts of characters are shown
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>|bytes:(\\x[0-9a-f]{2})+")
+_PART = "\ufffd"  # how most servers show them
+_CHARACTERS = 4  # most characters that one such token stands for
 _MISPLACED = "tokens that do not stand where their offsets say; name the tokenizer (llm.tokenizer)"
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 
@@ -68,7 +73,7 @@ class EchoedPrompt:
         if len(choice.logprobs) < 2:
             raise Unusable("no prompt log-probabilities (echo), needed to score")
         if isinstance(self.whole, str):
-            inside, after = self._by_offset(choice, self.whole)
+            inside, after = self._by_text(choice, self.whole)
         else:
             inside, after = self._by_place(choice, self.whole, _tokens_read(answer))
         values = [value for value in inside if value is not None]
@@ -109,32 +114,87 @@ class EchoedPrompt:
         names = self._names(around)
         agreed = {begin: _agreement(shown, first + begin, around, names) for begin in begins}
         shares = {begin: same / told for begin, (same, told) in agreed.items() if told}
-        best = max(shares.values(), default=1.0)
-        if best <= 0.5:
+        # After one that is missing, or there twice, all that follow are others.
+        if max(shares.values(), default=1.0) < 1.0:
             raise Unusable("echoed tokens that are not the prompt's; llm.tokenizer is not the served model's")
-        return [begin for begin, share in shares.items() if share == best]
+        return [begin for begin, share in shares.items() if share == 1.0]
 
-    def _by_offset(self, choice: Choice, text: str) -> tuple[list[float | None], bool]:
-        if not len(choice.tokens) == len(choice.logprobs) == len(choice.offsets):
+    def _by_text(self, choice: Choice, text: str) -> tuple[list[float | None], bool]:
+        if len(choice.tokens) != len(choice.logprobs):
+            raise Unusable("log-probabilities that do not fit the tokens")
+        starts = _tiling(choice, text)
+        if starts is None:
+            starts = self._told(choice, text)
+        inside = [value for value, at in zip(choice.logprobs, starts, strict=True) if self._start <= at < self._end]
+        return inside, starts[-1] == len(text)
+
+    def _told(self, choice: Choice, text: str) -> list[int]:
+        """Where in the prompt tokens start by their offsets, as they show some characters in other ways.
+
+        Raises:
+            Unusable: the offsets are in bytes, say, or tokens of the continuation stand elsewhere, or are missing.
+        """
+        if len(choice.tokens) != len(choice.offsets):
             raise Unusable("log-probabilities that do not fit the tokens")
         # Servers may count a begin mark into the offsets, and may or may not show the token that was written.
-        shown = "".join(choice.tokens)
-        begin = 0 if choice.text.startswith(shown) else len(shown) - len(choice.text)
-        shift = choice.offsets[0] + begin
+        begin = len("".join(choice.tokens)) - len(choice.text)
+        marks = itertools.accumulate(map(len, choice.tokens[: max(_BEGINS)]))
+        shift = choice.offsets[0] + (begin if begin in marks else 0)
+        starts = [at - shift for at in choice.offsets]
+        inside = [number for number, at in enumerate(starts) if self._start <= at < self._end]
+        falls = any(after < before for before, after in itertools.pairwise(starts))
         # Offsets in bytes, or in parts of UTF-16, run past the end of what is not ASCII.
-        falls = any(after < before for before, after in itertools.pairwise(choice.offsets))
-        if falls or choice.offsets[-1] > max(len(text), len(choice.text)) + shift:
+        if falls or starts[-1] > max(len(text), len(choice.text)) or text not in choice.text:
             raise Unusable(_MISPLACED)
-        start, end = self._start + shift, self._end + shift
-        inside = [number for number, at in enumerate(choice.offsets) if start <= at < end]
-        placed = [
-            _stands_at(choice.tokens[number], text, choice.offsets[number] - shift)
-            for number in inside
-            if _comparable(choice.tokens[number])
-        ]
-        if sum(placed) * 2 < len(placed):
+        letters = set("".join(choice.tokens))
+        if all(letter.isascii() or letter in text for letter in letters):  # nothing that is shown otherwise
             raise Unusable(_MISPLACED)
-        return [choice.logprobs[number] for number in inside], choice.offsets[-1] == len(text) + shift
+        own = [(choice.tokens[number], starts[number]) for number in inside]
+        if not all(_stands_at(token, text, at) for token, at in own if _comparable(token)):
+            raise Unusable(_MISPLACED)
+        if own and not covers([token for token, _ in own], text[own[0][1] : self._end]):
+            raise Unusable("an echo in which tokens of the prompt are missing")
+        return starts
+
+
+def _tiling(choice: Choice, text: str) -> list[int] | None:
+    """Where in a prompt its tokens start, one after the other; None where they do not show it.
+
+    Args:
+        choice: an echo, with what was written after it, and maybe marks before it.
+        text: the prompt.
+    """
+    as_text = [_BYTE.sub(_PART, token) for token in choice.tokens]
+    shown = [token.translate(_SPACES) for token in as_text]
+    for tokens, begin in itertools.product((as_text, shown), range(max(_BEGINS) + 1)):
+        starts = _starts(tokens[begin:], text)
+        if starts is not None:
+            return [-1] * begin + starts
+    # Not all servers show the first token; a prompt that was cut shows less in its text, too.
+    second = text.find(shown[0], 1, _AROUND) if shown[0] and text in choice.text else -1
+    return _starts(shown, text, second) if second > 0 else None
+
+
+def _starts(shown: Sequence[str], text: str, at: int = 0) -> list[int] | None:
+    starts = []
+    least = most = 0  # characters between here and the next token, where some are shown in parts or not at all
+    for number, token in enumerate(shown):
+        if at < len(text) and (not token or _PART in token):
+            starts.append(at)
+            lead = token.partition(_PART)[0]
+            at += len(lead) if text.startswith(lead, at) else 0
+            least, most = (1 if token else least), most + _CHARACTERS
+            continue
+        if at < len(text):
+            if number == at == 0 and not text.startswith(token) and token.startswith(" "):
+                token = token[1:]  # SentencePiece puts a space before a text
+            at = text.find(token, at + least, at + most + len(token))
+            if at < 0:
+                return None
+        starts.append(at)
+        at += len(token)
+        least = most = 0
+    return starts if at >= len(text) or most else None
 
 
 def plain_token(token: str) -> str:

@@ -202,6 +202,8 @@ class OpenAILLM:
             check_logprobs(whole)
         choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else cut_at_stop(whole, stop)
         text = read_form(choice.text, form) if form else None
+        if self.capabilities.logprobs:  # of a part whose tokens nobody knows there are none
+            check_logprobs(choice)
         values = [value for value in choice.logprobs if value is not None]
         mean = sum(values) / len(values) if values else 0.0
         if not math.isfinite(mean):
