@@ -44,6 +44,7 @@ def test_interrupt_is_130(capsys):
         (MemoryError(), "error: the memory is used up (MemoryError)"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] can't allocate memory"), "error: the memory is used up"),
         (RuntimeError("could not create a primitive"), "error: the memory is used up"),
+        (RuntimeError("Symlink loop from '/a/b'"), "error: '/a/b': its links go in a circle; name the file itself"),
         (RecursionError("maximum recursion depth"), "error: RecursionError: maximum recursion depth; unexpected"),
         (ValueError("two\nlines"), "error: ValueError: two; unexpected"),
         (ZeroDivisionError("division by zero"), "error: ZeroDivisionError: division by zero; unexpected"),

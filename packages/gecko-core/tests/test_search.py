@@ -177,3 +177,13 @@ def test_products_beyond_float32_are_refused():
     with pytest.raises(DataError, match=r"documents: row 1 and queries: row 1 are too long for a product in float32"):
         top_k(queries, documents, 2)
     assert top_k(queries / 200, documents, 2).rows[1].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-22, 1e-20])
+def test_products_at_the_end_of_float32_are_told_apart(scale):
+    rng = np.random.default_rng(20)
+    for _ in range(50):
+        queries, documents = ((rng.standard_normal((n, 29)) * scale).astype(np.float32) for n in (1, 60))
+        scores = (documents.astype(np.float64) * queries.astype(np.float64)).sum(1).astype(np.float32)
+        expected = np.lexsort((np.arange(60), -scores))[:13]
+        assert top_k(queries, documents, 13).rows[0].tolist() == expected.tolist()

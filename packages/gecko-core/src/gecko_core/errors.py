@@ -27,6 +27,7 @@ __all__ = [
 #: What a failed assertion in a library written in Rust becomes: a ``BaseException`` that none of them exports.
 PANIC = "PanicException"
 _BACKEND = "GECKO_KERNELS_BACKEND"
+_CIRCLE = "Symlink loop from "  # pathlib's, up to Python 3.12
 _NO_RIGHT = "see its permissions and those of its folder, or name another path"
 _NO_ROOM = "make room, then start the same command again"
 #: What helps against errors of the operating system that nobody has told in more detail.
@@ -127,6 +128,8 @@ def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         cure = f"{_CURES[error.errno]}; " if error.errno in _CURES else ""
         return f"{error.filename or 'input or output'}: {error.strerror}; {cure}--debug shows where"
+    if isinstance(error, RuntimeError) and str(error).startswith(_CIRCLE):
+        return f"{str(error).removeprefix(_CIRCLE)}: {_CURES[errno.ELOOP]}"
     if isinstance(error, OSError):
         return f"{first_line(error)}; --debug shows where"
     return f"{type(error).__name__}: {first_line(error)[:500]}; unexpected: please report it with what --debug shows"

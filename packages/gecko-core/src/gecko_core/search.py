@@ -148,10 +148,11 @@ class TopK:
         with torch.autocast(queries.device.type, enabled=False):
             rough = queries @ vectors.T  # (q, n)
         self._hide_excluded(rough, part)
-        # |fl(x.y) - x.y| <= g |x||y|, g = D u / (1 - D u), for any order of summation (Higham, section 3.1).
+        # |fl(x.y) - x.y| <= g |x||y|, g = D u / (1 - D u), for any order of summation (Higham, section 3.1). Each of
+        # the D products also loses up to the smallest number that is not denormal, as devices may flush what is.
         width = queries.shape[1] * 2.0**-24
         relative = width / (1 - width) + 2 * _INPUT_ERROR[torch.get_float32_matmul_precision()] + 2.0**-22
-        error = relative * self._lengths[part] * longest
+        error = relative * self._lengths[part] * longest + queries.shape[1] * 2.0**-125
         bar = torch.from_numpy(self._scores[part, -1]).to(rough.device)
         if rough.shape[1] >= self.k:
             bar = torch.maximum(bar, rough.topk(self.k, dim=1).values[:, -1] - error)

@@ -16,6 +16,7 @@ from gecko_core.io import (
     is_leftover,
     is_special,
     json_checksum,
+    lies_in,
     locked,
     missing_folders,
     read_json,
@@ -453,3 +454,21 @@ def test_lines_that_do_not_fit(tmp_path):
 def test_the_hash_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_hash(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_path_lies_in_a_folder_whatever_links_lead_there(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a")
+    assert lies_in(tmp_path / "link" / "b" / "new", tmp_path / "a")
+    assert lies_in(tmp_path / "a", tmp_path / "link")
+    assert not lies_in(tmp_path / "a2", tmp_path / "a")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="pathlib takes such paths as they are")
+@pytest.mark.parametrize("name", ["round", "round/below"])
+def test_links_in_a_circle_are_told(tmp_path, name):
+    (tmp_path / "round").symlink_to("again")
+    (tmp_path / "again").symlink_to("round")
+    for pair in ((tmp_path / name, tmp_path), (tmp_path, tmp_path / name)):
+        with pytest.raises(DataError, match="links that go in a circle"):
+            lies_in(*pair)

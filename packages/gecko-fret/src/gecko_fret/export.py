@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gecko_core import format_document, format_query
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import is_leftover, refuse_link, whole_folder, whole_path
+from gecko_core.io import is_leftover, lies_in, refuse_link, whole_folder, whole_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.dataset import FretData, FretRow, load_fret
 from gecko_fret.steps.parts import write_parquet
@@ -86,7 +86,7 @@ def _check_place(to: Path, folder: Path, ending: str | None, overwrite: bool) ->
         ConfigError: within the FRet folder, under a name of another kind, or where something is.
         DataError: at a link.
     """
-    if to.resolve().is_relative_to(folder.resolve()):
+    if lies_in(to, folder):
         raise ConfigError(f"{to}: is inside the FRet folder, where it might replace a part; choose another place")
     if ending is not None and to.suffix != ending:
         raise ConfigError(f"{to}: this layout is written as NAME{ending}; choose such a name")

@@ -170,6 +170,18 @@ def test_probabilities_are_the_softmax_of_weighted_standard_scores():
     np.testing.assert_allclose(fusion.probabilities(scores), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", range(2, 40))
+def test_equal_scores_have_equal_probabilities_wherever_they_stand(size):
+    """A matrix product rounded them differently, and one of two equal candidates became the positive by that."""
+    rng = np.random.default_rng(size)
+    fusion = Fusion({"ql": 1.2, "rc": 0.7}, 1.0, 48)
+    for _ in range(50):
+        kinds = rng.integers(0, 3, size)
+        scores = {"ql": (-1.0 - kinds % 2).tolist(), "rc": (kinds * 0.3).tolist()}
+        probabilities = fusion.probabilities(scores)
+        assert len(set(probabilities.tolist())) == len(set(kinds.tolist()))
+
+
 @pytest.mark.parametrize("scores", [[0.3], [2.0, 2.0, 2.0], [1e30, -1e30], [1e-300, 0.0]])
 def test_probabilities_of_odd_lists_sum_to_one(scores):
     probabilities = Fusion({"a": 3.0}, 1.0, 10).probabilities({"a": scores})

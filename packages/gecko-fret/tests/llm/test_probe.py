@@ -30,10 +30,10 @@ def test_completions_with_an_echo_take_two_requests(found, server, completions):
     assert all(body["max_tokens"] <= 12 for body in server.bodies)
 
 
-def test_chat_takes_three_requests(found, server, chat):
+def test_chat_takes_four_requests(found, server, chat):
     server.says = "Yes"
     assert found(api="chat") == replace(chat, alternatives=1)
-    assert server.paths == ["/v1/chat/completions"] * 3
+    assert server.paths == ["/v1/chat/completions"] * 4  # that it takes no schema is asked twice
 
 
 def test_auto_takes_chat_where_there_are_no_completions(found, server):
@@ -116,6 +116,8 @@ def test_a_schema_is_taken_where_the_answer_is_by_it(found, server):
     server.says = lambda body: '{"yes": true}' if "response_format" in body else "Yes"
     assert found(api="chat").schema
     server.faults = ["", "", "nulls"]
+    assert found(api="chat").schema  # asked once more
+    server.faults = ["", "", "nulls", "nulls"]
     without = found(api="chat")  # that it takes schemas, but gives no log-probabilities with them
     assert server.faults == []
     assert (without.logprobs, without.schema) == (True, False)

@@ -3,8 +3,8 @@
 Fewer components: a prefix of a Matryoshka embedding (Kusupati et al. 2022), normalised again.
 int8: each component is mapped linearly from the range seen in calibration to -128..127; what lies outside is clipped.
 binary: the sign of each component, eight to a byte, first component in the highest bit (numpy.packbits; what FAISS'
-binary indexes and usearch's ``b1`` take). Both as in sentence-transformers' ``quantize_embeddings`` ("int8",
-"ubinary").
+binary indexes and usearch's ``b1`` take). Binary is as in sentence-transformers' ``quantize_embeddings`` ("ubinary");
+its "int8" has the same ranges, but cuts off where this rounds to the nearest code.
 """
 
 from __future__ import annotations

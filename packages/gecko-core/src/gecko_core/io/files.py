@@ -425,6 +425,20 @@ def _exchange(one: Path, other: Path) -> bool:
     return done == 0
 
 
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder or below it, whatever links lead to either.
+
+    Raises:
+        DataError: links that go in a circle.
+    """
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # pathlib's, up to Python 3.12
+        raise DataError(f"{path}, or {folder}: links that go in a circle; name the file itself") from None
+    except (OSError, ValueError) as error:  # too long a name, "\0"
+        raise unwritable(path, error) from None
+
+
 def refuse_link(path: Path) -> None:
     """Make sure that a place to write at is no link.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gecko_fret.corpus.load import load_corpus, python_docs
+from gecko_fret.corpus.load import check_corpus, load_corpus, python_docs
 from gecko_fret.corpus.passages import Corpus, Dropped, Passage
 from gecko_fret.corpus.readers import TEXT_SUFFIXES
 from gecko_fret.corpus.splitting import count_words
@@ -13,6 +13,7 @@ __all__ = [
     "Corpus",
     "Dropped",
     "Passage",
+    "check_corpus",
     "count_words",
     "load_corpus",
     "python_docs",

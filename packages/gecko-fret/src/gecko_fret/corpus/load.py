@@ -6,13 +6,27 @@ from itertools import islice
 from pathlib import Path
 
 from gecko_core.errors import DataError
+from gecko_core.io import HUB
 from gecko_fret.corpus.cleaning import check_language, clean_passages
 from gecko_fret.corpus.docstrings import documentation_passages
 from gecko_fret.corpus.passages import Corpus, Dropped
-from gecko_fret.corpus.readers import corpus_name, read_passages
+from gecko_fret.corpus.readers import corpus_name, corpus_path, read_passages
 from gecko_fret.text_rules import LATEST, TextRules
 
 PYTHON_DOCS = "python-docs"
+
+
+def check_corpus(spec: str | Path | None = None) -> None:
+    """Check that a corpus is there, without reading it; one of the hub is not looked for.
+
+    Args:
+        spec: see ``load_corpus``.
+
+    Raises:
+        DataError: it is not there, or may not be read.
+    """
+    if spec is not None and str(spec) != PYTHON_DOCS and not str(spec).startswith(HUB):
+        corpus_path(spec)
 
 
 def load_corpus(

@@ -54,7 +54,30 @@ def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATE
     if text.startswith(HUB):
         name, _, part = text.removeprefix(HUB).partition(":")
         return _from_records(read_hub(name, part or "train"), text, split, rules)
-    if not text.strip():
+    path = corpus_path(spec)
+    if path.is_dir():
+        return _read_folder(path, split, rules)
+    if table_kind(path):
+        records = read_table(path, need=("text",), optional=_COLUMNS[:4], only=_COLUMNS)
+        return _from_records(records, str(path), split, rules)
+    if path.suffix.lower() in TEXT_SUFFIXES:
+        return _read_text_file(path, path.name, split, rules)
+    suffixes = ", ".join(TABLE_SUFFIXES + TEXT_SUFFIXES)
+    raise DataError(
+        f"{path}: cannot read '{path.suffix.lower() or 'no suffix'}'; use {suffixes} (.jsonl, .csv and .tsv also .gz)"
+    )
+
+
+def corpus_path(spec: str | Path) -> Path:
+    """The file or folder of a corpus that is neither of the hub nor the interpreter's documentation.
+
+    Args:
+        spec: its name.
+
+    Raises:
+        DataError: it has no name, is not there, or may not be read.
+    """
+    if not str(spec).strip():
         raise DataError("the corpus has an empty name; give a folder, a file, hub:NAME or python-docs")
     path = user_path(spec)
     _check_name(path)
@@ -68,17 +91,7 @@ def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATE
         )
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise DataError(f"{path}: may not be read; see its permissions, or name another corpus")
-    if path.is_dir():
-        return _read_folder(path, split, rules)
-    if table_kind(path):
-        records = read_table(path, need=("text",), optional=_COLUMNS[:4], only=_COLUMNS)
-        return _from_records(records, str(path), split, rules)
-    if path.suffix.lower() in TEXT_SUFFIXES:
-        return _read_text_file(path, path.name, split, rules)
-    suffixes = ", ".join(TABLE_SUFFIXES + TEXT_SUFFIXES)
-    raise DataError(
-        f"{path}: cannot read '{path.suffix.lower() or 'no suffix'}'; use {suffixes} (.jsonl, .csv and .tsv also .gz)"
-    )
+    return path
 
 
 def _read_folder(folder: Path, split: str, rules: TextRules) -> Iterator[Passage]:

@@ -79,10 +79,15 @@ class Fusion:
             scores: N values for every judge with a weight; others are not read.
 
         Returns:
-            (N,), summing to 1.
+            (N,), summing to 1; equal where all scores are.
         """
-        table = np.array([scores[name] for name in self.useful], dtype=np.float64).T
-        return _softmax(standardise(table) @ np.array([self.weights[name] for name in self.useful]))
+        table = standardise(np.array([scores[name] for name in self.useful], dtype=np.float64).T)
+        # Column by column: a matrix product may round equal rows differently, and exp equal numbers of one array.
+        utility = np.zeros(len(table))
+        for column, name in zip(table.T, self.useful, strict=True):
+            utility += self.weights[name] * column
+        values, place = np.unique(utility, return_inverse=True)
+        return _softmax(values, place)
 
 
 def standardise(scores: np.ndarray) -> np.ndarray:
@@ -283,8 +288,8 @@ def above_chance(rankings: Sequence[tuple[np.ndarray, int]], seed: int = 0) -> b
     return float(np.quantile(gains[draws].mean(1), 0.005)) > 0
 
 
-def _softmax(values: np.ndarray) -> np.ndarray:
-    scaled = np.exp(values - values.max())
+def _softmax(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    scaled = np.exp(values - values.max())[place]
     return scaled / scaled.sum()
 
 

@@ -162,12 +162,17 @@ async def _takes_schema(client: ApiClient, config: LLMConfig, found: Capabilitie
     # The question does not speak of JSON, or a server that ignores the schema might answer by it all the same.
     messages = [{"role": "user", "content": "Is five more than four?"}]
     body = request_base(config, 24, thinking=found.thinks) | ({"logprobs": True} if found.logprobs else {})
-    choice = await _ask_or_none(client, "chat", body | {"messages": messages, "response_format": response_format(_Yes)})
+    body |= {"messages": messages, "response_format": response_format(_Yes)}
     form = JsonForm(_Yes, (), str)
-    if choice is None or read_form(without_thinking(choice).text, form) is None:
-        return False
-    # Without log-probabilities nothing says which of several queries is the likeliest: then better text.
-    return not found.logprobs or has_logprobs(choice)
+    for _ in range(2):  # a whole build goes by what is found here
+        choice = await _ask_or_none(client, "chat", body)
+        if choice is None:
+            return False
+        # Without log-probabilities nothing says which of several queries is the likeliest: then better text.
+        told = not found.logprobs or has_logprobs(choice)
+        if told and read_form(without_thinking(choice).text, form) is not None:
+            return True
+    return False
 
 
 def request_base(config: LLMConfig, tokens: int, *, thinking: bool) -> dict[str, Any]:

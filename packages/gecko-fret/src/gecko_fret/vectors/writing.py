@@ -21,7 +21,7 @@ from gecko_core.fields import (
     read_fields,
     shown_weights,
 )
-from gecko_core.io import make_progress, read_json, refuse_link, remove_folder
+from gecko_core.io import lies_in, make_progress, read_json, refuse_link, remove_folder
 from gecko_core.prompts import DEFAULT_TASK
 from gecko_fret.vectors.encoded import EncodedFields, encode_fields
 from gecko_fret.vectors.fitting import fit_weights
@@ -139,7 +139,7 @@ def write_vectors(
 def _check(run: Path, out: Path, options: VectorsOptions) -> None:
     if out.suffix != ".parquet" or out.name == ".parquet":
         raise ConfigError(f"{out}: vectors are written as NAME.parquet; choose such a name")
-    if out.resolve().is_relative_to(run.resolve()):
+    if lies_in(out, run):
         raise ConfigError(f"{out}: is inside the FRet folder, where it might replace a part; choose another place")
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: there is no folder {out.parent}; make it first")
@@ -159,7 +159,7 @@ def _check(run: Path, out: Path, options: VectorsOptions) -> None:
 def _check_cache(run: Path, cache: Path) -> None:
     if cache.exists() and not cache.is_dir():
         raise ConfigError(f"--cache {cache}: is a file; name a folder")
-    if cache.resolve().is_relative_to(run.resolve()):
+    if lies_in(cache, run):
         raise ConfigError(f"--cache {cache}: is inside the FRet folder, which is finished; choose another place")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError, ModelError
-from gecko_core.io import refuse_link
+from gecko_core.io import lies_in, refuse_link
 from gecko_train.run.weights import Method, interpolate
 
 #: Entries of a backbone's configuration that say nothing of what it computes.
@@ -89,7 +89,7 @@ def _check_output(out: Path, folders: Sequence[Path], overwrite: bool) -> None:
     for folder in folders:
         if out.exists() and folder.exists() and out.samefile(folder):
             raise ConfigError(f"{out}: is an input as well; choose another --out")
-        if folder.resolve().is_relative_to(out.resolve()):
+        if lies_in(folder, out):
             raise ConfigError(f"{out}: holds {folder}, an input, which would be deleted; choose another --out")
     refuse_link(out)
     is_taken = any(out.iterdir()) if out.is_dir() else out.exists()

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gecko_core import Gecko
-from gecko_core.errors import ConfigError
+from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import read_json
 from gecko_core.text_identity import text_id
 from gecko_train.config import Recipe, parse_recipe
@@ -95,6 +95,12 @@ def test_settings_that_mean_nothing_here_are_refused():
         parse_recipe({"mntp": {"trainer": {"patience": 2}}})
     with pytest.raises(ConfigError, match="together they are at most 1"):
         parse_recipe({"mntp": {"random": 0.6, "kept": 0.6}})
+
+
+def test_a_corpus_of_its_own_that_is_not_there_is_told_before_anything_is_loaded(tmp_path):
+    recipe = parse_recipe({"mntp": {"enabled": True, "path": str(tmp_path / "nowhere.jsonl")}})
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file or folder"):
+        Mntp().check(recipe)
 
 
 def test_a_corpus_of_its_own_is_read_without_the_runs_test(recipe, tmp_path):

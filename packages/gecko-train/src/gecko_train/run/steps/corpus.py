@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gecko_core.errors import ConfigError
 from gecko_core.randomness import Stream, stream_generator
+from gecko_fret import corpus as corpora
 from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import Recipe
 from gecko_train.data.holdout import HeldOut
@@ -67,13 +68,15 @@ def _note(corpus: Corpus, held_out: HeldOut) -> str:
 
 
 def check_corpus(recipe: Recipe) -> None:
-    """Check that a recipe has the corpus that it cannot do without.
+    """Check that a recipe has the corpus that it cannot do without, and that it is there.
 
     Raises:
         ConfigError: it names none.
+        DataError: it is not there, or may not be read.
     """
     if recipe.corpus.required and not recipe.corpus.path:
         raise ConfigError(f"recipe {recipe.name} adapts to your corpus: give it with --corpus PATH")
+    corpora.check_corpus(recipe.corpus.path)
 
 
 def read_corpus(recipe: Recipe, folder: RunFolder) -> Corpus:

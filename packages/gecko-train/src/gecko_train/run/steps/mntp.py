@@ -34,6 +34,12 @@ class Mntp(Step):
         named = {"mntp.path": below_data_dir(path)} if path and not path.startswith(HUB) else {}
         return student_input(recipe.student) | (named or corpus_input(recipe.corpus.path))
 
+    def check(self, recipe: Recipe) -> None:
+        """See ``Step``: a corpus of its own."""
+        path = recipe.mntp.path
+        if path and not path.startswith(HUB):
+            find_data(path)
+
     def outputs(self, recipe: Recipe) -> list[str]:
         """See ``Step``."""
         return [self.model.folder]
