@@ -271,6 +271,22 @@ def test_a_text_with_what_stands_for_a_space_elsewhere_is_read_as_it_is(mark):
     assert prompt.read(answer)[:2] == (-12.0, 3)
 
 
+def test_tokens_may_be_shown_without_their_spaces():
+    """As vLLM shows those of SentencePiece; their offsets are then too small."""
+    prompt = EchoedPrompt.of(
+        ScoreRequest("Passage: a cat sat.", "\nQuery:", " what sat there"), None, labelled=False, names=lambda ids: []
+    )
+    tokens = ["<s>", "Pass", "age", ":", "a", "cat", "sat", ".", "\n", "Query", ":", "what", "sat", "there", "So"]
+    tokens[8] = "<0x0A>"
+    offsets = [sum(map(len, tokens[:at])) for at in range(len(tokens))]
+    found = {"tokens": tokens, "token_logprobs": [None, *[-1.0] * 10, -2.0, -3.0, -4.0, -9.0], "text_offset": offsets}
+    answer = {"choices": [{"text": f"{prompt.whole} So", "finish_reason": "length", "logprobs": found}], "usage": {}}
+    assert prompt.read(answer)[:2] == (-9.0, 3)
+    del found["tokens"][12], found["token_logprobs"][12], found["text_offset"][12]
+    with pytest.raises(Unusable, match="do not stand"):
+        prompt.read(answer)
+
+
 RUSSIAN = ScoreRequest("Текст: ", "река течёт 🙂 через город. ", "куда течёт река")
 
 

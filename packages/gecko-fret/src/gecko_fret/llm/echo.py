@@ -20,6 +20,7 @@ _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
 _BYTES = ("bytes:", "<0x")  # how parts of characters are shown
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>|bytes:(\\x[0-9a-f]{2})+")
 _PART = "\ufffd"  # how most servers show them
+_SPACE = re.compile(r"\s*")
 _CHARACTERS = 4  # most characters that one such token stands for
 _MISPLACED = "tokens that do not stand where their offsets say; name the tokenizer (llm.tokenizer)"
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
@@ -178,6 +179,7 @@ def _tiling(choice: Choice, text: str) -> list[int] | None:
 def _starts(shown: Sequence[str], text: str, at: int = 0) -> list[int] | None:
     starts = []
     least = most = 0  # characters between here and the next token, where some are shown in parts or not at all
+    stripped = not any(token[:1].isspace() for token in shown)  # as vLLM does with SentencePiece's
     for number, token in enumerate(shown):
         if at < len(text) and (not token or _PART in token):
             starts.append(at)
@@ -188,11 +190,17 @@ def _starts(shown: Sequence[str], text: str, at: int = 0) -> list[int] | None:
         if at < len(text):
             if number == at == 0 and not text.startswith(token) and token.startswith(" "):
                 token = token[1:]  # SentencePiece puts a space before a text
-            at = text.find(token, at + least, at + most + len(token))
-            if at < 0:
+            begin = at + least
+            white = _SPACE.match(text, begin) if stripped else None
+            space = white.end() - begin if white else 0
+            found = text.find(token, begin, at + most + space + len(token))
+            if found < 0:
                 return None
-        starts.append(at)
-        at += len(token)
+            starts.append(found if text[begin:found].strip() else begin)
+            at = found + len(token)
+        else:
+            starts.append(at)
+            at += len(token)
         least = most = 0
     return starts if at >= len(text) or most else None
 
