@@ -1,6 +1,6 @@
 import pytest
 
-from gecko_fret.llm.alignment import covers, first_of, tokens_between
+from gecko_fret.llm.alignment import covers, first_of, same, tokens_between
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_tokens_of_another_text_do_not_cover_it(text, shown, whole):
         (["a", "Yes", "b", "</think>", "\n", "Yes"], "Yes", 5),
         (["▁no", "</think>", "▁what", "▁ran", "<|im_end|>", ""], "what ran", 2),
         (["no", "what", "ran"], "what ran", 1),  # white space stripped from the tokens
-        (["hm", "</think>", "ðŁ", "ĻĤ", "Ġso"], "🙂 so", 4),  # of what shows as other characters, the first sure one
-        (["hm", " \ufffd", "\ufffd", " so"], "🙂 so", 3),
+        (["hm", "</think>", "ðŁ", "ĻĤ", "Ġso"], "🙂 so", 2),
+        (["hm", " \ufffd", "\ufffd", " so"], "🙂 so", 1),
         (["Yes", " it", " is", " so", " I", " think"], "Yes", None),  # in the thinking, and not at the end
         (["hm", "</think>", "\n", "ä½", "łå¥", "½"], "你好", 3),
         (["hm", "</think>", "\n", "\ufffd", ""], "🙂", 3),
@@ -50,7 +50,12 @@ def test_tokens_of_another_text_do_not_cover_it(text, shown, whole):
         (["a", "b"], "", None),
         ([], "a", None),
         (["ya", "Yes"], "aYes", None),  # begins within a token
-        (["what", " ran", "\nmore"], "what ran", 0),
+        (["what", " ran", "\nmore"], "what ran", None),
+        (["<", "<|eot_id|>"], "<", 0),
+        (["\ufffd", "\ufffd", " ok", " \ufffd", "\ufffd"], "狐 ok 狸", 0),
+        (["hm", "</think>", "\ufffd", "\ufffd", " ok"], "狐 ok", 2),
+        (["hm", "<|message|>", "\ufffd", "\ufffd", " ok", "<|end|>"], "狐 ok", 2),
+        (["no", " no", "<sep>", "no"], "no", 3),
     ],
 )
 def test_the_first_token_of_an_answer_after_hidden_thinking(shown, text, first):
@@ -67,15 +72,57 @@ def test_the_first_token_of_an_answer_after_hidden_thinking(shown, text, first):
         (["Yes", " so"], "\n\nYes so", "Yes so", ["Yes", " so"]),  # after thinking that is beside the message
         (["\n\n", "Yes", " so"], "\n\nYes so", "Yes so", ["Yes", " so"]),
         (["ðŁ", "ĻĤ", "</think>", "Ġyes", "Ġso", "."], "🙂</think> yes so.", "yes so", ["Ġyes", "Ġso"]),
-        (["ðŁ", "ĻĤ", "</think>", "no"], "🙂</think> yes", "yes", ["no"]),  # after the mark, whatever it shows
+        (["ðŁ", "ĻĤ", "</think>", "no"], "🙂</think> yes", "yes", []),
         (["ðŁ", "ĻĤ", "yes"], "🙂</think> no", "no", []),
         ([], "hm</think>a", "a", []),
+        (["hm", "</think>", "a", "", "<|im_end|>"], "hm</think>a", "a", ["a", "", "<|im_end|>"]),
+        (
+            ["<think>", "\ufffd", "\ufffd", "</think>", "\n\n", "日", "\ufffd", "\ufffd"],
+            "<think>狐</think>\n\n日の",
+            "日の",
+            ["日", "\ufffd", "\ufffd"],
+        ),
     ],
 )
 def test_the_tokens_of_a_part_of_an_answer(shown, text, part, found):
     start = text.rindex(part)
     first, last = tokens_between(shown, text, start, start + len(part))
     assert shown[first:last] == found
+
+
+@pytest.mark.parametrize(
+    ("shown", "stop", "whole"),
+    [
+        (["a", " b", "\n\n", "Passage", ":"], ["Passage:"], True),
+        (["a", " b", "\n\n", "Pass"], ["\n\n", "Passage:"], True),
+        (["a", " b", "\n\n"], [], True),
+        (["a", " b", " b"], ["\n\n"], False),
+        (["a", " b", " c"], ["Passage:"], False),
+    ],
+)
+def test_a_stop_string_that_the_server_has_cut_off_may_follow(shown, stop, whole):
+    assert covers(shown, "a b", stop) == whole
+
+
+@pytest.mark.parametrize(
+    ("shown", "name", "told"),
+    [
+        (" cat", " cat", True),
+        ("Ġcat", " cat", True),
+        ("cat", " cat", True),
+        ("cats", " cat", False),
+        ("Ð¸", "и", True),
+        ("Ð¸", "а", False),
+        ("<0xD0>", "\ufffd", None),
+        ("\ufffd", "\ufffd", None),
+        (" yes", "\ufffd", False),
+        ("", " cat", None),
+        ("<s>", "", None),
+        (" ", "\n", None),
+    ],
+)
+def test_whether_a_token_is_shown_as_what_its_tokenizer_calls_it(shown, name, told):
+    assert same(shown, name) is told
 
 
 def test_a_long_answer_that_fits_nowhere_is_searched_in_little_time():

@@ -211,7 +211,7 @@ def test_tokens_of_thinking_beside_the_answer_are_not_its_own(beside):
     ]
     answer = {"choices": [{"message": {"content": "\n\nNo .", **beside}, "logprobs": {"content": content}}]}
     choice = without_thinking(read_choice(answer))
-    first, last = (9, 11) if beside else (8, 12)
+    first, last = (9 if beside else 8), 12
     assert choice.tokens == shown[first:last]
     assert choice.logprobs == [-float(at) for at in range(first, last)]
     assert alternatives_of_first_word(answer) == {"No": -1.0}

@@ -89,7 +89,9 @@ def test_tokens_that_are_not_the_prompts_are_refused(connect, echo, show, read):
         lambda number, token: token,
         lambda number, token: token.replace(" ", "Ġ").replace("\n", "Ċ"),
         lambda number, token: "" if number % 3 == 0 else token,  # control tokens, say
-        lambda number, token: "bytes:\\x20" if number % 4 == 0 else token,
+        lambda number, token: (
+            "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.encode()) if number % 4 == 0 else token
+        ),
     ],
     ids=["as here", "byte-level", "empty", "bytes"],
 )
@@ -114,12 +116,8 @@ def test_a_token_that_is_not_there_once_is_told(connect, echo, at, kind, tokeniz
 
     request = ScoreRequest("Passage: a cat sat. ", "the dog ran ", "what is the mat")
     llm = connect(retries=0, **({} if tokenizer is None else {"tokenizer": tokenizer}))
-    expected = llm.score([request])
     echo(show)
-    if (kind, at, tokenizer) == ("there twice", 1, False):  # the second one stands where what was written does
-        assert [row.logprob for row in llm.score([request])] == [row.logprob for row in expected]
-        return
-    with pytest.raises(BackendError, match=r"not the prompt's|missing|do not stand"):
+    with pytest.raises(BackendError, match="not the prompt's"):
         llm.score([request])
 
 
@@ -134,7 +132,7 @@ def test_an_echo_that_ends_before_the_prompt_is_told(connect, server, monkeypatc
         return status, content
 
     monkeypatch.setattr(server, "answer", shortened)
-    with pytest.raises(BackendError, match=r"missing|null|do not stand"):
+    with pytest.raises(BackendError, match="not the prompt's"):
         connect(tokenizer=False, retries=0).score([ScoreRequest("", "a cat sat ", "what is the dog that ran")])
 
 
@@ -208,27 +206,19 @@ def test_a_server_may_not_show_the_first_token(connect, reference, echo, written
     assert llm.score([REQUEST])[0].logprob == pytest.approx(reference.score([REQUEST])[0].logprob, abs=1e-4)
 
 
-@pytest.mark.parametrize("shown", ["whole", "in parts", "otherwise"])
-def test_offsets_in_bytes_move_nothing_or_are_noticed(connect, server, monkeypatch, shown):
-    """Tokens that show the whole prompt say themselves where they are."""
+def test_offsets_in_bytes_move_nothing_where_tokens_show_the_prompt(connect, server, monkeypatch):
     request, answer = ScoreRequest("", "a cat sat on the mat ", "what is the dog"), server.answer
 
     def in_bytes(path, body):
         status, content = answer(path, body)
         found = content["choices"][0]["logprobs"]
         found["text_offset"] = [0, *(at + 2 for at in found["text_offset"][1:])]
-        if shown != "whole":
-            found["tokens"][0] = "\ufffd" if shown == "in parts" else "¤"
         return status, content
 
     expected = connect(tokenizer=False).score([request])
     assert expected[0].tokens == 7
     monkeypatch.setattr(server, "answer", in_bytes)
-    if shown != "otherwise":
-        assert connect(tokenizer=False, retries=0).score([request]) == expected
-        return
-    with pytest.raises(BackendError, match="do not stand where their offsets say"):
-        connect(tokenizer=False, retries=0).score([request])
+    assert connect(tokenizer=False, retries=0).score([request]) == expected
 
 
 CHINESE = ScoreRequest("写。", "河水流经城市东部人们每年夏天来到这里看修桥", "河流在哪里")
@@ -242,7 +232,7 @@ CHINESE = ScoreRequest("写。", "河水流经城市东部人们每年夏天来�
     ],
 )
 @pytest.mark.parametrize("first", ["写", "\ufffd", "¤"], ids=["whole", "in parts", "otherwise"])
-def test_other_offsets_are_noticed_in_any_script(offset, first):
+def test_offsets_say_nothing_in_any_script(offset, first):
     """Where no token is ASCII none was compared, and the likelihood was that of a passage's token."""
     prompt = EchoedPrompt.of(CHINESE, None, labelled=False, names=lambda ids: [])
     tokens, count = [first, *prompt.whole[1:]], len(CHINESE.continuation)
@@ -253,13 +243,23 @@ def test_other_offsets_are_noticed_in_any_script(offset, first):
         return {"choices": [{"text": prompt.whole, "finish_reason": "length", "logprobs": found}], "usage": {}}
 
     right = (pytest.approx(-0.1 * count), count)
-    assert prompt.read(answer(list(range(len(tokens)))))[:2] == right
-    others = answer([offset(prompt.whole[:at]) for at in range(len(tokens))])
-    if first != "¤":
-        assert prompt.read(others)[:2] == right
-    else:
-        with pytest.raises(Unusable, match="do not stand where their offsets say"):
-            prompt.read(others)
+    for offsets in (list(range(len(tokens))), [offset(prompt.whole[:at]) for at in range(len(tokens))]):
+        if first != "¤":
+            assert prompt.read(answer(offsets))[:2] == right
+        else:
+            with pytest.raises(Unusable, match="not the prompt's"):
+                prompt.read(answer(offsets))
+
+
+def test_the_last_token_that_shows_the_end_of_the_prompt_is_no_written_one():
+    text = "Query: คส"
+    prompt = EchoedPrompt(text, 6, len(text), lambda ids: [])
+    tokens = ["Query", ":", " ", "", "ค", "", "ส"]
+    shown = {"tokens": tokens, "token_logprobs": [None, *[-1.0] * 6]}
+    answer = {"choices": [{"text": text, "finish_reason": "length", "logprobs": shown}]}
+    assert prompt.read(answer)[:2] == (-5.0, 5)
+    shown |= {"tokens": [*tokens, " so"], "token_logprobs": [None, *[-1.0] * 7]}
+    assert prompt.read(answer)[:2] == (-5.0, 5)
 
 
 @pytest.mark.parametrize("mark", ["▁", "Ġ"])
@@ -269,6 +269,8 @@ def test_a_text_with_what_stands_for_a_space_elsewhere_is_read_as_it_is(mark):
     found = {"tokens": tokens, "token_logprobs": [None, -1.0, -1.0, -3.0, -4.0, -5.0], "text_offset": list(range(6))}
     answer = {"choices": [{"text": prompt.whole, "finish_reason": "length", "logprobs": found}], "usage": {}}
     assert prompt.read(answer)[:2] == (-12.0, 3)
+    found |= {"tokens": [f"{mark}a", mark, f"b{mark}{mark}c"], "token_logprobs": [None, -1.0, -2.0]}
+    assert prompt.read(answer)[:2] == (-2.0, 1)
 
 
 def test_tokens_may_be_shown_without_their_spaces():
@@ -283,7 +285,7 @@ def test_tokens_may_be_shown_without_their_spaces():
     answer = {"choices": [{"text": f"{prompt.whole} So", "finish_reason": "length", "logprobs": found}], "usage": {}}
     assert prompt.read(answer)[:2] == (-9.0, 3)
     del found["tokens"][12], found["token_logprobs"][12], found["text_offset"][12]
-    with pytest.raises(Unusable, match="do not stand"):
+    with pytest.raises(Unusable, match="not the prompt's"):
         prompt.read(answer)
 
 
@@ -313,5 +315,100 @@ def test_a_prompt_that_is_not_there_once_is_told_in_any_script(kind):
         for row in rows[:-1]:
             offsets.append(offsets[-1] + len(tokens[row]))
         changed = answer(rows, offsets, whole)
-    with pytest.raises(Unusable, match=r"missing|do not stand"):
+    with pytest.raises(Unusable, match="not the prompt's"):
         prompt.read(changed)
+
+
+ENDING = ["Pass", "age", ":", " a", " b", "\n", "Query", ":", " ", "\ufffd", "\ufffd"]
+ENDING_VALUES = [None, *[-1.0] * 7, -0.5, -0.25, -0.125]
+
+
+@pytest.mark.parametrize("read", [None, 11])
+@pytest.mark.parametrize("written", [" the", "", "\ufffd", "<0xE0>", None])
+def test_what_was_written_after_part_of_a_character_is_not_the_prompts(written, read):
+    """It was counted, where it showed as a part, too."""
+    text = "Passage: a b\nQuery: ส"
+    prompt = EchoedPrompt(text, len(text) - 2, len(text), lambda ids: [])
+    shown = {"tokens": ENDING + [written] * (written is not None)}
+    shown["token_logprobs"] = ENDING_VALUES + [-7.0] * (written is not None)
+    answer = {"choices": [{"text": text + (written or ""), "finish_reason": "length", "logprobs": shown}]}
+    answer["usage"] = {"prompt_tokens": read} if read else {}
+    if written is None and not read:  # then the last one counts as written
+        assert prompt.read(answer)[:2] == (-0.75, 2)
+    else:
+        assert prompt.read(answer)[:2] == (-0.875, 3)
+
+
+@pytest.mark.parametrize("written", ["", "\ufffd", " the"])
+@pytest.mark.parametrize("shown", range(8, 12))
+def test_an_echo_that_is_cut_at_its_end_is_told_whatever_was_written(shown, written):
+    text = "Passage: a b\nQuery: one two three four"
+    tokens = ["Pass", "age", ":", " a", " b", "\n", "Query", ":", " one", " two", " three", " four"]
+    prompt = EchoedPrompt(text, text.index(" one"), len(text), lambda ids: [])
+
+    def answer(tokens):
+        found = {"tokens": tokens, "token_logprobs": [None, *[-1.0] * (len(tokens) - 1)]}
+        return {"choices": [{"text": text, "finish_reason": "length", "logprobs": found}]}
+
+    assert prompt.read(answer([*tokens, written]))[:2] == (-4.0, 4)
+    with pytest.raises(Unusable, match="not the prompt's"):
+        prompt.read(answer([*tokens[:shown], written]))
+
+
+@pytest.mark.parametrize("form", ["<0x{:02X}>", "bytes:\\x{:02x}"])
+def test_bytes_that_are_not_those_of_the_character_are_told(form):
+    text = "Passage: a\nQuery: 狐\nAnswer:"
+    start = text.index(" 狐")
+    prompt = EchoedPrompt(text, start, start + 2, lambda ids: [])
+
+    def answer(own):
+        tokens = [
+            "Pass",
+            "age",
+            ":",
+            " a",
+            "\n",
+            "Query",
+            ":",
+            "▁",
+            *(form.format(one) for one in own),
+            "\n",
+            "Answer",
+            ":",
+        ]
+        found = {"tokens": [*tokens, " yes"], "token_logprobs": [None, *[-1.0] * len(tokens)]}
+        return {"choices": [{"text": f"{text} yes", "finish_reason": "length", "logprobs": found}]}
+
+    fox = "狐".encode()
+    assert prompt.read(answer(fox))[:2] == (-4.0, 4)
+    for own in (fox[:2], fox[1:], fox[:1] + fox, fox[::-1], b""):
+        with pytest.raises(Unusable, match="not the prompt's"):
+            prompt.read(answer(own))
+
+
+def test_a_word_in_the_place_of_part_of_a_character_is_not_the_prompts():
+    names = {
+        1: "Passage",
+        2: ":",
+        3: " a",
+        4: "\n",
+        5: "Query",
+        6: ":",
+        7: " the",
+        8: "\ufffd",
+        9: "\ufffd",
+        10: "\ufffd",
+    }
+    prompt = EchoedPrompt([*names], 6, 10, lambda ids: [names[one] for one in ids])
+
+    def answer(tokens):
+        found = {"tokens": tokens, "token_logprobs": [None, *[-1.0] * (len(tokens) - 1)]}
+        return {
+            "choices": [{"text": "x", "finish_reason": "length", "logprobs": found}],
+            "usage": {"prompt_tokens": 10},
+        }
+
+    shown = list(names.values())
+    assert prompt.read(answer([*shown, " yes"]))[:2] == (-4.0, 4)
+    with pytest.raises(Unusable, match="not the prompt's"):
+        prompt.read(answer([*shown[:-1], " yes"]))

@@ -1,109 +1,292 @@
-"""Which of the tokens that a server shows of an answer are those of its text."""
+r"""Which of the tokens that a server shows are which part of a text, in all the ways in which servers show them.
+
+A token may show as its text, with marks for white space (``Ġ``, ``▁``, ``Ċ``), in byte-level BPE's letters, as bytes
+(``<0xE4>``, ``bytes:\xe4``), and where it is part of a character, as U+FFFD or as nothing. What shows as its bytes is
+compared to the byte; of a part nothing is known but that it is no ASCII.
+"""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import product
 
 THINKING_ENDS = re.compile(r"</(think|thinking|thought|reasoning)>")
-_MARKS = str.maketrans("", "", "▁ĠĊ")  # white space, as tokenizers write it
-_BYTES = re.compile(r"<0x[0-9A-Fa-f]{2}>|bytes:(\\x[0-9a-f]{2})+")
-_TRIES = 64  # places in the tokens where a text might begin
-_AFTER = 4  # tokens after a text that show as something, such as marks of its end
+PART = "\ufffd"
+_SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
+_BYTES = re.compile(r"<0x([0-9A-Fa-f]{2})>|bytes:((?:\\x[0-9a-f]{2}|[\x20-\x7e])+)")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MARK = re.compile(r"\s*(<[^<>]*>|\[[^\[\]]*\])\s*")  # of an end
+_SPECIAL = re.compile(rb"<[^<>]{1,64}>")  # in a text, which servers may show as nothing
+_MARKS = 3  # most in one token that are told apart
+_WHITE = b" \t\n\r\x0b\x0c"
+_OF_PART = range(1, 4)  # bytes that U+FFFD may stand for
+_OF_NOTHING = range(5)  # and a token that shows as nothing
+_STEPS = 500_000  # most tokens that are looked at in search of the first
+Reading = tuple[bytes | None, ...]  # None: part of a character
 
 
-def covers(tokens: Sequence[str], text: str) -> bool:
-    """Whether tokens are those of a text, none missing and none there twice; true where none are shown.
-
-    White space does not count, as some servers strip it from single tokens; marks of an end may follow. Where tokens
-    show parts of characters (an emoji), or bytes by other characters, ASCII letters and digits alone are compared.
+def placed(
+    tokens: Sequence[str], text: str, *, begins: Iterable[int] = (0,), stripped: bool = False
+) -> list[set[int]] | None:
+    """Where in a text each token may start, if they are the whole text, one after the other.
 
     Args:
-        tokens: as text.
-        text: the answer.
+        tokens: as shown.
+        text: the text, white space included.
+        begins: bytes of the text at which the first token may start.
+        stripped: white space may be missing before tokens.
+
+    Returns:
+        For each token the places in the UTF-8 bytes of the text, nearly always one; None where they are not the text.
     """
-    shown = _BYTES.sub("\ufffd", "".join(tokens))
-    if not tokens or _visible(shown).startswith(_visible(text)):
-        return True
-    otherwise = any(letter not in text and not letter.isascii() for letter in shown)
-    return ("" in tokens or otherwise) and _sure(shown).startswith(_sure(text))
+    data = encoded(text)
+    readings = [_readings(token, white=True) for token in tokens]
+    if tokens and tokens[0].translate(_SPACES).startswith(" "):  # SentencePiece puts a space before a text
+        readings[0] = readings[0] | _readings(tokens[0].translate(_SPACES)[1:], white=True)
+    before = _forward(readings, data, set(begins), stripped=stripped)
+    return _backward(readings, data, before, stripped=stripped)
 
 
-def first_of(tokens: Sequence[str], text: str) -> int | None:
+def covers(tokens: Sequence[str], text: str, stop: Sequence[str] = ()) -> bool:
+    """Whether tokens are those of a text, none missing and none there twice; true where none are shown.
+
+    White space does not count, as servers strip it from answers and from tokens. After the text may come marks of an
+    end, and what spells a stop string that the server has cut off.
+
+    Args:
+        tokens: as shown.
+        text: the answer.
+        stop: strings that the server ends an answer at.
+    """
+    return not tokens or _fitting(tokens, _without_white(text), stop) is not None
+
+
+def first_of(tokens: Sequence[str], text: str, stop: Sequence[str] = ()) -> int | None:
     """Number of the token that a text begins with, where the tokens of hidden thinking are shown before its own.
 
     vLLM and SGLang give the log-probabilities of all that was written, also where their reasoning parsers have taken
     the thinking out of the message.
 
     Args:
-        tokens: as text, to the end of the answer.
+        tokens: as shown, to the end of the answer.
         text: the answer.
+        stop: see ``covers``.
 
     Returns:
-        The number; where the tokens do not end with the text, as they show some characters otherwise, that after the
-        mark that closes the thinking; None where there is no such mark either.
+        The number; None where no end of the tokens is the text.
     """
-    for key in (_visible, _sure):
-        found = _last_place([key(token) for token in tokens], key(text))
-        if found is not None:
-            return found
+    data = _without_white(text)
+    if not data:
+        return None
+    if _fitting(tokens, data, stop) is not None:
+        return 0
     closing = [number for number, token in enumerate(tokens) if THINKING_ENDS.search(token)]
-    after = range(closing[-1] + 1, len(tokens)) if closing else ()
-    return next((number for number in after if tokens[number].strip()), None)
+    after = range(closing[-1] + 1, len(tokens)) if closing else range(0)
+    own = next((number for number in after if not _is_white(tokens[number])), None)
+    if own is not None and _fitting(tokens[own:], data, stop) is not None:
+        return own
+    return _last_fitting(tokens, data, stop)
 
 
-def tokens_between(tokens: Sequence[str], text: str, start: int, end: int) -> tuple[int, int]:
+def tokens_between(tokens: Sequence[str], text: str, start: int, end: int, stop: Sequence[str] = ()) -> tuple[int, int]:
     """The tokens of a part of a text, those that begin in it; of the whole text all, marks of its end included.
 
     Args:
-        tokens: as text; white space may be missing from them, or be more than the text has.
+        tokens: as shown.
         text: the answer.
         start: of the part, in characters.
         end: of the part.
+        stop: see ``covers``.
 
     Returns:
-        Number of the first of them, and of the first after them; equal where there are none.
+        Number of the first of them, and of the first after them; equal where there are none, or nothing tells.
     """
     if start == 0 and end == len(text):
         return 0, len(tokens)
-    shown = [_visible(token) for token in tokens]
-    begins = [0, *accumulate(map(len, shown))]
-    first: int | None = 0
-    low, high = (len(_visible(text[:place])) for place in (start, end))
-    if start and not "".join(shown).startswith(_visible(text)):  # characters that are shown otherwise: from behind
-        first = first_of(tokens, text[start:])
-        if first is None:
-            return 0, 0
-        low, high = begins[first], begins[first] + high - low
-    inside = [n for n, part in enumerate(shown) if low <= begins[n] < max(high, 1) and (part or not start)]
-    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+    if start and not text[:start].strip():  # white space that the server has left before the answer
+        first = next((number for number, token in enumerate(tokens) if not _is_white(token)), len(tokens))
+        last = tokens_between(tokens[first:], text[start:], 0, end - start, stop)[1]
+        return first, first + last
+    places = _fitting(tokens, _without_white(text), stop)
+    if places is None:
+        return 0, 0
+    low, high = (len(_without_white(text[:place])) for place in (start, end))
+    inside = [
+        number
+        for number, at in enumerate(places)
+        if low <= min(at) and max(at) < max(high, 1) and not (start and _is_white(tokens[number]))
+    ]
+    if not inside:
+        return 0, 0
+    return inside[0], len(tokens) if end == len(text) else inside[-1] + 1
 
 
-def _last_place(shown: Sequence[str], wanted: str) -> int | None:
-    """The token with which the last ``wanted`` begins that is followed by nothing but marks of an end."""
-    starts: dict[int, int] = {}
-    ends: list[int] = []
-    for number, part in enumerate(shown):
-        if part:
-            starts[ends[-1] if ends else 0] = number
-            ends.append((ends[-1] if ends else 0) + len(part))
-    whole = "".join(shown)
-    before = len(whole)
-    for _ in range(_TRIES if wanted else 0):
-        place = whole.rfind(wanted, 0, before)
-        before = place + len(wanted) - 1
-        if place < 0 or len(ends) - 1 - bisect_left(ends, before + 1) > _AFTER:
-            return None
-        if place in starts:
-            return starts[place]
-    return None
+def encoded(text: str) -> bytes:
+    """The bytes that tokens are compared with."""
+    return text.encode("utf-8", "surrogatepass")
 
 
-def _visible(text: str) -> str:
-    return "".join(text.translate(_MARKS).split())
+def same(shown: str, name: str) -> bool | None:
+    """Whether a token is shown as what a tokenizer calls it; None where nothing tells.
+
+    Args:
+        shown: by the server.
+        name: by the tokenizer.
+    """
+    known, wanted = _readings(shown, white=False), _readings(name, white=False)
+    if not any(reading for reading in wanted) or not any(reading for reading in known):
+        return None  # white space, a mark that shows as nothing
+    if any(None in reading for reading in wanted):  # part of a character, which no server shows as a word
+        word = shown.strip()
+        return False if word.isascii() and word.isalnum() else None
+    if any(None in reading for reading in known) or _MARK.fullmatch(name):
+        return None
+    return bool(known & wanted)
 
 
-def _sure(text: str) -> str:
-    return "".join(letter for letter in text if letter.isascii() and letter.isalnum())
+def _last_fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str]) -> int | None:
+    found, steps = None, 0
+    for number in reversed(range(len(tokens))):
+        readings = [_readings(token, white=False) for token in tokens[number : number + 1]]
+        begins = bool(readings[0] and _next({0}, readings[0], data, stripped=False))
+        steps += len(tokens) - number if begins else 1
+        if steps > _STEPS:
+            return found
+        fits = begins and _fitting(tokens[number:], data, stop) is not None
+        if found is not None and not fits:
+            break  # before the first of those that may begin it
+        if fits and not _is_white(tokens[number]):
+            found = number
+    return found
+
+
+def _fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str]) -> list[set[int]] | None:
+    """Where each token may start in a text without its white space; those after it start where it ends."""
+    readings = [_readings(token, white=False) for token in tokens]
+    before = _forward(readings, data, {0}, stripped=False)
+    most = max((number for number, places in enumerate(before) if len(data) in places), default=None)
+    if most is None or not _is_end(tokens[most:], stop):
+        return None
+    places = _backward(readings[:most], data, before[: most + 1], stripped=False)
+    return None if places is None else places + [{len(data)}] * (len(tokens) - most)
+
+
+def _is_white(token: str) -> bool:
+    return token.translate(_SPACES).isspace()
+
+
+def _is_end(tokens: Sequence[str], stop: Sequence[str]) -> bool:
+    rest = "".join("".join(token for token in tokens if not _MARK.fullmatch(token)).translate(_SPACES).split())
+    spelt = ["".join(one.split()) for one in stop]
+    return not rest or any(one and (one.startswith(rest) or rest.startswith(one)) for one in spelt)
+
+
+def _forward(
+    readings: Sequence[frozenset[Reading]], data: bytes, begins: set[int], *, stripped: bool
+) -> list[set[int]]:
+    places = [begins]
+    for options in readings:
+        if not places[-1]:
+            break
+        places.append(_next(places[-1], options, data, stripped=stripped))
+    return places
+
+
+def _backward(
+    readings: Sequence[frozenset[Reading]], data: bytes, before: list[set[int]], *, stripped: bool
+) -> list[set[int]] | None:
+    """Of the places before each token those from which the rest of the tokens leads to the end."""
+    if len(before) <= len(readings) or len(data) not in before[len(readings)]:
+        return None
+    goal, found = {len(data)}, []
+    for options, places in zip(reversed(readings), reversed(before[: len(readings)]), strict=True):
+        goal = {at for at in places if _next({at}, options, data, stripped=stripped) & goal}
+        found.append(goal)
+    return found[::-1]
+
+
+def _next(places: set[int], options: frozenset[Reading], data: bytes, *, stripped: bool) -> set[int]:
+    found: set[int] = set()
+    for place in places:
+        starts = {place}
+        if stripped:
+            starts.add(len(data) - len(data[place:].lstrip(_WHITE)))
+        for at in starts:
+            for reading in options:
+                found |= _read(at, reading, data)
+            if not options:  # it shows as nothing
+                found |= {at + length for length in _OF_NOTHING if _is_of_parts(data[at : at + length], length)}
+                special = _SPECIAL.match(data, at)
+                found |= {special.end()} if special else set()
+    return found
+
+
+def _read(at: int, reading: Reading, data: bytes) -> set[int]:
+    places = {at}
+    for piece in reading:
+        if piece is None:
+            places = {p + n for p in places for n in _OF_PART if _is_of_parts(data[p : p + n], n)}
+        else:
+            places = {p + len(piece) for p in places if data.startswith(piece, p)}
+    return places
+
+
+def _is_of_parts(piece: bytes, length: int) -> bool:
+    return len(piece) == length and all(byte > 0x7F for byte in piece)
+
+
+@lru_cache(maxsize=2**16)
+def _readings(token: str, *, white: bool) -> frozenset[Reading]:
+    """What a token may stand for; nothing for one that shows as nothing."""
+    if not token:
+        return frozenset()
+    shown = _SURROGATES.sub(PART, token)
+    found = {_pieces(text) for text in _texts(shown)}
+    if all(letter in _LETTERS for letter in shown):
+        found.add((bytes(_LETTERS[letter] for letter in shown),))
+    named = _BYTES.fullmatch(shown.strip())
+    if named:
+        escaped = encoded(named[2] or f"\\x{named[1].lower()}")
+        found.add((_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), escaped),))
+    return frozenset(found if white else (_trimmed(reading) for reading in found))
+
+
+def _texts(shown: str) -> set[str]:
+    """A token with its marks as white space, or as they are: a text may have such letters of its own."""
+    marks = [place for place, letter in enumerate(shown) if ord(letter) in _SPACES]
+    if len(marks) > _MARKS:
+        return {shown, shown.translate(_SPACES)}
+    texts = set()
+    for kept in product((True, False), repeat=len(marks)):
+        own = {place for place, keep in zip(marks, kept, strict=True) if keep}
+        texts.add("".join(c if at in own else c.translate(_SPACES) for at, c in enumerate(shown)))
+    return texts
+
+
+def _pieces(text: str) -> Reading:
+    pieces: list[bytes | None] = []
+    for number, part in enumerate(text.split(PART)):
+        pieces += [None] * (number > 0) + [encoded(part)] * bool(part)
+    return tuple(pieces)
+
+
+def _trimmed(reading: Reading) -> Reading:
+    kept = (piece if piece is None else piece.translate(None, _WHITE) for piece in reading)
+    return tuple(piece for piece in kept if piece is None or piece)
+
+
+def _without_white(text: str) -> bytes:
+    return encoded(text).translate(None, _WHITE)
+
+
+def _byte_level() -> dict[str, int]:
+    """The letters in which byte-level BPE (GPT-2) writes bytes."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + number): byte for number, byte in enumerate(others)}
+
+
+_LETTERS = _byte_level()

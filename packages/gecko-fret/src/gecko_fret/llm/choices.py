@@ -182,7 +182,7 @@ def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
     ends = [place for place in (text.find(mark, start) for mark in stop) if place >= 0]
     end = min(ends, default=len(text))
     if choice.tokens or end - start < len(text):
-        first, last = tokens_between(choice.tokens, text, start, end)
+        first, last = tokens_between(choice.tokens, text, start, end, stop)
     else:  # no token is shown, of an answer that stays whole
         first, last = 0, len(choice.logprobs)
     return Choice(
@@ -251,20 +251,20 @@ def _possible(choice: Choice, place: int) -> Mapping[str, float]:
     return tops
 
 
-def has_logprobs(choice: Choice) -> bool:
+def has_logprobs(choice: Choice, stop: Sequence[str] = ()) -> bool:
     """Whether an answer has the log-probability of each of its tokens, and its tokens are all of its text."""
     whole = choice.logprobs and None not in choice.logprobs and len(choice.tokens) <= len(choice.logprobs)
-    return bool(whole and covers(choice.tokens, choice.text)) or not choice.text
+    return bool(whole and covers(choice.tokens, choice.text, stop)) or not choice.text
 
 
-def check_logprobs(choice: Choice) -> None:
+def check_logprobs(choice: Choice, stop: Sequence[str] = ()) -> None:
     """An answer of a server that gives log-probabilities has one of each of its tokens.
 
     Raises:
         Unusable: it has none, or too few, or shows a part of its tokens: the mean would be that of a part, or of
             nothing, which is certainty.
     """
-    if not has_logprobs(choice):
+    if not has_logprobs(choice, stop):
         raise Unusable("an answer without the log-probabilities of its tokens")
 
 

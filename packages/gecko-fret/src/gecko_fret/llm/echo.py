@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gecko_fret.llm.alignment import covers
+from gecko_fret.llm.alignment import PART, encoded, placed, same
 from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.choices import Choice, read_choice
 from gecko_fret.llm.protocol import ScoreRequest
@@ -17,12 +15,6 @@ from gecko_fret.llm.segments import Tokenised
 _BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt; -1: it does not show the prompt's first
 _AROUND = 64  # tokens before a continuation that are compared with it: its own may be few, or in the prompt twice
 _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
-_BYTES = ("bytes:", "<0x")  # how parts of characters are shown
-_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>|bytes:(\\x[0-9a-f]{2})+")
-_PART = "\ufffd"  # how most servers show them
-_SPACE = re.compile(r"\s*")
-_CHARACTERS = 4  # most characters that one such token stands for
-_MISPLACED = "tokens that do not stand where their offsets say; name the tokenizer (llm.tokenizer)"
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 
 
@@ -74,7 +66,7 @@ class EchoedPrompt:
         if len(choice.logprobs) < 2:
             raise Unusable("no prompt log-probabilities (echo), needed to score")
         if isinstance(self.whole, str):
-            inside, after = self._by_text(choice, self.whole)
+            inside, after = self._by_text(choice, self.whole, _tokens_read(answer))
         else:
             inside, after = self._by_place(choice, self.whole, _tokens_read(answer))
         values = [value for value in inside if value is not None]
@@ -120,89 +112,46 @@ class EchoedPrompt:
             raise Unusable("echoed tokens that are not the prompt's; llm.tokenizer is not the served model's")
         return [begin for begin, share in shares.items() if share == 1.0]
 
-    def _by_text(self, choice: Choice, text: str) -> tuple[list[float | None], bool]:
+    def _by_text(self, choice: Choice, text: str, read: int | None) -> tuple[list[float | None], bool]:
         if len(choice.tokens) != len(choice.logprobs):
             raise Unusable("log-probabilities that do not fit the tokens")
-        starts = _tiling(choice, text)
-        if starts is None:
-            starts = self._told(choice, text)
-        inside = [value for value, at in zip(choice.logprobs, starts, strict=True) if self._start <= at < self._end]
-        return inside, starts[-1] == len(text)
-
-    def _told(self, choice: Choice, text: str) -> list[int]:
-        """Where in the prompt tokens start by their offsets, as they show some characters in other ways.
-
-        Raises:
-            Unusable: the offsets are in bytes, say, or tokens of the continuation stand elsewhere, or are missing.
-        """
-        if len(choice.tokens) != len(choice.offsets):
-            raise Unusable("log-probabilities that do not fit the tokens")
-        # Servers may count a begin mark into the offsets, and may or may not show the token that was written.
-        begin = len("".join(choice.tokens)) - len(choice.text)
-        marks = itertools.accumulate(map(len, choice.tokens[: max(_BEGINS)]))
-        shift = choice.offsets[0] + (begin if begin in marks else 0)
-        starts = [at - shift for at in choice.offsets]
-        inside = [number for number, at in enumerate(starts) if self._start <= at < self._end]
-        falls = any(after < before for before, after in itertools.pairwise(starts))
-        # Offsets in bytes, or in parts of UTF-16, run past the end of what is not ASCII.
-        if falls or starts[-1] > max(len(text), len(choice.text)) or text not in choice.text:
-            raise Unusable(_MISPLACED)
-        letters = set("".join(choice.tokens))
-        if all(letter.isascii() or letter in text for letter in letters):  # nothing that is shown otherwise
-            raise Unusable(_MISPLACED)
-        own = [(choice.tokens[number], starts[number]) for number in inside]
-        if not all(_stands_at(token, text, at) for token, at in own if _comparable(token)):
-            raise Unusable(_MISPLACED)
-        if own and not covers([token for token, _ in own], text[own[0][1] : self._end]):
-            raise Unusable("an echo in which tokens of the prompt are missing")
-        return starts
+        # The token that was written is shown, or not; where both would do, the number of tokens that were read tells.
+        found = {written: _tiling(choice, text, written) for written in (1, 0)}
+        fitting = [written for written, starts in found.items() if starts is not None]
+        told = [written for written in fitting if len(choice.tokens) - written == read]
+        if not fitting:
+            raise Unusable(
+                "an echo whose tokens are not the prompt's, or show it in a way of their own; name the tokenizer "
+                "(llm.tokenizer), or take another server"
+            )
+        # A token at the end that shows as the prompt's end is that, where parts of characters before it could be, too.
+        shown = [] if choice.tokens[-1] in ("", PART) else fitting[::-1]
+        written = (told or shown or fitting)[0]
+        first, last = (len(encoded(text[:place])) for place in (self._start, self._end))
+        starts = found[written] or []
+        inside = [value for value, at in zip(choice.logprobs, starts, strict=False) if first <= at < last]
+        return inside, written == 1
 
 
-def _tiling(choice: Choice, text: str) -> list[int] | None:
-    """Where in a prompt its tokens start, one after the other; None where they do not show it.
+def _tiling(choice: Choice, text: str, written: int) -> list[int] | None:
+    """Where in the bytes of a prompt its tokens start, one after the other; None where they are not the prompt's.
 
     Args:
-        choice: an echo, with what was written after it, and maybe marks before it.
+        choice: an echo, maybe with marks before the prompt.
         text: the prompt.
+        written: tokens after the prompt.
     """
-    as_text = [_BYTE.sub(_PART, token) for token in choice.tokens]
-    shown = [token.translate(_SPACES) for token in as_text]
-    for tokens, begin in itertools.product((as_text, shown), range(max(_BEGINS) + 1)):
-        starts = _starts(tokens[begin:], text)
-        if starts is not None:
-            return [-1] * begin + starts
-    # Not all servers show the first token; a prompt that was cut shows less in its text, too.
-    second = text.find(shown[0], 1, _AROUND) if shown[0] and text in choice.text else -1
-    return _starts(shown, text, second) if second > 0 else None
-
-
-def _starts(shown: Sequence[str], text: str, at: int = 0) -> list[int] | None:
-    starts = []
-    least = most = 0  # characters between here and the next token, where some are shown in parts or not at all
-    stripped = not any(token[:1].isspace() for token in shown)  # as vLLM does with SentencePiece's
-    for number, token in enumerate(shown):
-        if at < len(text) and (not token or _PART in token):
-            starts.append(at)
-            lead = token.partition(_PART)[0]
-            at += len(lead) if text.startswith(lead, at) else 0
-            least, most = (1 if token else least), most + _CHARACTERS
-            continue
-        if at < len(text):
-            if number == at == 0 and not text.startswith(token) and token.startswith(" "):
-                token = token[1:]  # SentencePiece puts a space before a text
-            begin = at + least
-            white = _SPACE.match(text, begin) if stripped else None
-            space = white.end() - begin if white else 0
-            found = text.find(token, begin, at + most + space + len(token))
-            if found < 0:
-                return None
-            starts.append(found if text[begin:found].strip() else begin)
-            at = found + len(token)
-        else:
-            starts.append(at)
-            at += len(token)
-        least = most = 0
-    return starts if at >= len(text) or most else None
+    tokens = choice.tokens[: len(choice.tokens) - written]
+    loose = not any(token[:1].isspace() or token.startswith(("Ġ", "▁")) for token in tokens)
+    for stripped in (False, True)[: 1 + loose]:  # as vLLM does with SentencePiece's
+        for begin in range(min(max(_BEGINS), len(tokens)) + 1):
+            places = placed(tokens[begin:], text, stripped=stripped)
+            if places is not None:
+                return [-1] * begin + [min(at) for at in places]
+    if text not in choice.text:  # cut
+        return None
+    places = placed(tokens, text, begins=range(1, _AROUND))  # not all servers show the first token
+    return None if places is None else [min(at) for at in places]
 
 
 def plain_token(token: str) -> str:
@@ -246,16 +195,4 @@ def _is_shown(shown: str, token: int, name: str) -> bool | None:
     """Whether a token is what is shown; None where servers show it in ways of their own."""
     if shown.startswith(_BY_ID):
         return shown == f"{_BY_ID}{token}"
-    if not _comparable(name) or not plain_token(shown) or shown.startswith(_BYTES):
-        return None
-    return plain_token(shown) == plain_token(name)
-
-
-def _comparable(token: str) -> bool:
-    """Whether a token shows as something that all servers show alike: no white space, no part of a character."""
-    return bool(plain_token(token)) and plain_token(token).isascii() and not token.startswith((*_BYTES, _BY_ID))
-
-
-def _stands_at(token: str, text: str, at: int) -> bool:
-    shown = token.translate(_SPACES)
-    return at >= 0 and (text.startswith(shown, at) or (not shown[0].isspace() and text.startswith(f" {shown}", at)))
+    return same(shown, name)

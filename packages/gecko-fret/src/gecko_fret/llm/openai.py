@@ -199,11 +199,11 @@ class OpenAILLM:
     def _written(self, answer: dict[str, Any], stop: Sequence[str], form: JsonForm | None) -> Completion:
         whole = read_choice(answer)
         if self.capabilities.logprobs:
-            check_logprobs(whole)
+            check_logprobs(whole, stop)
         choice = without_thinking(whole, stop) if self.capabilities.api == "chat" else cut_at_stop(whole, stop)
         text = read_form(choice.text, form) if form else None
         if self.capabilities.logprobs:  # of a part whose tokens nobody knows there are none
-            check_logprobs(choice)
+            check_logprobs(choice, stop)
         values = [value for value in choice.logprobs if value is not None]
         mean = sum(values) / len(values) if values else 0.0
         if not math.isfinite(mean):
