@@ -118,3 +118,14 @@ def test_a_name_that_is_not_utf_8_is_refused_by_name(tmp_path):
         with pytest.raises(DataError, match=r"caf\\xe9\.txt: the name is not UTF-8; rename the file") as caught:
             next(read_passages(place))
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a.md", "a.txt"])
+def test_lines_that_end_in_carriage_returns_alone_are_lines(tmp_path, name):
+    """Of Markdown all was the heading, and nothing was left."""
+    text = ("# Title\r" if name == "a.md" else "Title\r\r") + "body words\rmore\r"
+    (tmp_path / name).write_bytes(text.encode())
+    (passage,) = read_passages(tmp_path / name)
+    (tmp_path / name).write_bytes(text.replace("\r", "\n").encode())
+    assert [passage] == list(read_passages(tmp_path / name))
+    assert (passage.title, "more" in passage.text) == ("Title", True)

@@ -170,6 +170,21 @@ def test_probabilities_are_the_softmax_of_weighted_standard_scores():
     np.testing.assert_allclose(fusion.probabilities(scores), expected, atol=1e-12)
 
 
+def test_sums_that_are_equal_but_for_rounding_have_equal_probabilities_in_any_order():
+    scores = np.array([[3.0, 0.0], [2.0, 3.0], [0.0, 3.0], [3.0, 2.0], [3.0, 3.0]])
+    fusion, rng = Fusion({"a": 1.0, "b": 1.0}, 1.0, 9), np.random.default_rng(0)
+    for _ in range(50):
+        order = rng.permutation(5)
+        found = dict(
+            zip(
+                order.tolist(),
+                fusion.probabilities(dict(zip("ab", scores[order].T.tolist(), strict=True))),
+                strict=True,
+            )
+        )
+        assert (found[0], found[1]) == (found[2], found[3])
+
+
 @pytest.mark.parametrize("size", range(2, 40))
 def test_equal_scores_have_equal_probabilities_wherever_they_stand(size):
     """A matrix product rounded them differently, and one of two equal candidates became the positive by that."""

@@ -23,6 +23,8 @@ from gecko_fret.llm.alignment import covers, first_of, same, tokens_between
         ("что шло", ["что", "что", " шло"], False),
         ("что шло", [" шло"], False),
         ("a 中", ["a", " <0xE4>", "<0xB8>", "<0xAD>"], True),
+        ("a 中", ["a", " ", "<0xE4><0xB8>", "<0xAD>"], True),
+        ("a 中", ["a", " ", "<0xE4><0xB8>"], False),
         ("a 中 b", ["a", "bytes: \\xe4", "bytes:\\xb8\\xad", " b"], True),
         ("a 中 b", ["a", "bytes:\\xe4\\xb8\\xad"], False),
         ("什么时候", ["什", "么"], False),

@@ -132,6 +132,8 @@ def _read_text_file(path: Path, name: str, split: str, rules: TextRules) -> Iter
 def _sections(path: Path, rules: TextRules) -> list[Section]:
     """(title, text) of a text file's sections."""
     text = "\n".join(line for _, line in read_lines(path, prose=True))
+    if "\n" not in text:  # of a file whose lines end in carriage returns alone, as on old Macs
+        text = text.replace("\r", "\n")
     suffix = path.suffix.lower()
     if suffix == ".txt":
         return [_plain_title(text)]

@@ -38,6 +38,7 @@ _ALONE = 0.03  # ridge towards 0 of a judge alone: one that is always right has 
 _NEGLIGIBLE = 0.1  # of the largest weight: less moves no label
 _CERTAIN = 0.01  # nats: held-out answers have a probability of 0.99
 _ROUNDED = 4  # decimals of a weight: below what any fit can tell, and above how machines differ
+_DIGITS = 12  # decimals of a weighted sum of standard scores; what is beyond depends on the order of the candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,14 @@ class Fusion:
             scores: N values for every judge with a weight; others are not read.
 
         Returns:
-            (N,), summing to 1; equal where all scores are.
+            (N,), summing to 1; equal where all scores are, or their weighted sums but for rounding.
         """
         table = standardise(np.array([scores[name] for name in self.useful], dtype=np.float64).T)
         # Column by column: a matrix product may round equal rows differently, and exp equal numbers of one array.
         utility = np.zeros(len(table))
         for column, name in zip(table.T, self.useful, strict=True):
             utility += self.weights[name] * column
-        values, place = np.unique(utility, return_inverse=True)
+        values, place = np.unique(np.round(utility, _DIGITS), return_inverse=True)
         return _softmax(values, place)
 
 

@@ -15,7 +15,7 @@ from itertools import product
 THINKING_ENDS = re.compile(r"</(think|thinking|thought|reasoning)>")
 PART = "\ufffd"
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
-_BYTES = re.compile(r"<0x([0-9A-Fa-f]{2})>|bytes:((?:\\x[0-9a-f]{2}|[\x20-\x7e])+)")
+_BYTES = re.compile(r"((?:<0x[0-9A-Fa-f]{2}>)+)|bytes:((?:\\x[0-9a-f]{2}|[\x20-\x7e])+)")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MARK = re.compile(r"\s*(<[^<>]*>|\[[^\[\]]*\])\s*")  # of an end
@@ -249,7 +249,7 @@ def _readings(token: str, *, white: bool) -> frozenset[Reading]:
         found.add((bytes(_LETTERS[letter] for letter in shown),))
     named = _BYTES.fullmatch(shown.strip())
     if named:
-        escaped = encoded(named[2] or f"\\x{named[1].lower()}")
+        escaped = encoded(named[2] or named[1].replace("<0x", "\\x").replace(">", "").lower())
         found.add((_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), escaped),))
     return frozenset(found if white else (_trimmed(reading) for reading in found))
 
