@@ -354,6 +354,7 @@ def _of_documents(name: str, path: Path, queries: int) -> Judged:
         queries=[row["question"] for row in rows],
         doc_ids=list(ids.values()),
         docs=list(ids),
+        titles=None,
         qrels={f"q{number}": {ids[text]: 1 for text in row["gold_doc"]} for number, row in enumerate(rows)},
         task="question answering",
     )
