@@ -214,7 +214,7 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
             places.setdefault(made, []).append(f"{name} ({mode})")
     sizes = [f"{name} ({len(next(iter(of.values())))})" for name, of in found.items()]
     return [
-        "# Judges",
+        "# " + given.name.replace("-", ", ", 1).capitalize(),
         "",
         f"`experiments/judges.py`: {given.llm} judges the {given.candidates} nearest passages by {given.embedder}; up "
         f"to {given.queries} judged queries a set, {given.items} known items of each corpus. nDCG@10 in percent, in "
