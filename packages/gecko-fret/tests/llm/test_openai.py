@@ -488,6 +488,13 @@ def test_vllm_serve_agrees_with_transformers_and_with_itself(vllm_serve):
         assert spearmanr(got, expected).statistic >= 0.99
         ql, ours = ([row.logprob for row in llm.score(likelihoods)] for llm in (completions, own))
         assert np.abs(np.subtract(ql, ours)).max() < 0.01
+        # As text, too, and where tokens are parts of characters: in the passage, in the query, at its end.
+        in_parts = [ScoreRequest("", f"Passage: {text}\nQuery:", f" {text[3:9]}") for text in IN_PARTS]
+        plain = OpenAILLM(LLMConfig(**vllm_serve, api="completions"))
+        for llm, asked in ((completions, in_parts), (plain, [*likelihoods, *in_parts])):
+            values = ([row.logprob for row in one.score(asked)] for one in (llm, own))
+            assert np.abs(np.subtract(*values)).max() < 0.01
+        plain.close()
         labels = [label.strip() for label in block.label_strings]
         rendered = [ScoreRequest(*render_chat(load_tokenizer(folder), request.dialogue)) for request in requests]
         chat, text = odds(chats.score(requests, block.label_strings)), odds(own.score(rendered, labels))
@@ -506,6 +513,7 @@ PASSAGES = [
     "A list can be sorted in place with its method sort, or copied in order with the function sorted.",
     "In a trial with 412 adults, half an hour of walking a day lowered their blood pressure.",
 ]
+IN_PARTS = ["สุนัขจิ้งจอกสีน้ำตาล", "快速的棕色狐狸跳过懒狗", "быстрая лиса 🦊🦊🦊 и собака", "a 🙂👩🏽‍🚀👩🏽‍🚀 fox"]
 QUERIES = ["what makes bread sour", "trains to the coast", "sort a list in place", "does walking lower blood pressure"]
 
 
