@@ -1,6 +1,6 @@
 import pytest
 
-from gecko_fret.llm.alignment import covers, first_of, same, tokens_between
+from gecko_fret.llm.alignment import covers, first_of, placed, same, tokens_between
 
 
 @pytest.mark.parametrize(
@@ -130,3 +130,11 @@ def test_whether_a_token_is_shown_as_what_its_tokenizer_calls_it(shown, name, to
 def test_a_long_answer_that_fits_nowhere_is_searched_in_little_time():
     assert first_of(["aa"] * 200_000, "a" * 1_001) in (None, 199_499)
     assert first_of(["a" * 400_000], "a" * 1_000) is None
+
+
+@pytest.mark.parametrize("shown", ["", "\ufffd"])
+def test_tokens_that_fit_in_too_many_ways_are_given_up(shown):
+    """The time of all ways grows with the square of the tokens."""
+    assert covers([shown] * 300, "中" * 200)
+    assert not covers([shown] * 20_000, "中" * 13_000)
+    assert placed([shown] * 20_000, "中" * 13_000) is None

@@ -24,6 +24,8 @@ _MARKS = 3  # most in one token that are told apart
 _WHITE = b" \t\n\r\x0b\x0c"
 _OF_PART = range(1, 4)  # bytes that U+FFFD may stand for
 _OF_NOTHING = range(5)  # and a token that shows as nothing
+_SPACE = re.compile(rb"[ \t\n\r\x0b\x0c]*")
+_PLACES = 200_000  # most places that are looked at: thousands of tokens that show nothing fit in too many ways
 _STEPS = 500_000  # most tokens that are looked at in search of the first
 Reading = tuple[bytes | None, ...]  # None: part of a character
 
@@ -187,9 +189,10 @@ def _is_end(tokens: Sequence[str], stop: Sequence[str]) -> bool:
 def _forward(
     readings: Sequence[frozenset[Reading]], data: bytes, begins: set[int], *, stripped: bool
 ) -> list[set[int]]:
-    places = [begins]
+    places, looked_at = [begins], 0
     for options in readings:
-        if not places[-1]:
+        looked_at += len(places[-1])
+        if not places[-1] or looked_at > _PLACES:
             break
         places.append(_next(places[-1], options, data, stripped=stripped))
     return places
@@ -213,7 +216,8 @@ def _next(places: set[int], options: frozenset[Reading], data: bytes, *, strippe
     for place in places:
         starts = {place}
         if stripped:
-            starts.add(len(data) - len(data[place:].lstrip(_WHITE)))
+            white = _SPACE.match(data, place)
+            starts |= {white.end()} if white else set()
         for at in starts:
             for reading in options:
                 found |= _read(at, reading, data)
