@@ -13,7 +13,8 @@ the passages; `log`, the queries of the train split without their answers; `unlo
 that a corpus without a log has; `all`, written, free and log; `larger`, the same where a larger embedder finds the
 candidates and its similarity is the judge beside the LLM; `words`, the same where BM25 finds a quarter of the
 candidates and is a judge, too; `teacher`, the rows of `all` with the similarities of the larger embedder as what is
-learnt; `corpus`, no LLM: titles (or first sentences) with the rest of their passages.
+learnt; `logged`, the queries of the log in a build of their own, where the LLM writes nothing; `corpus`, no LLM: titles
+(or first sentences) with the rest of their passages.
 Ways: `hard`, positives and hard negatives by the judges (the paper's loss); `lists`, the candidates' probabilities;
 `blocks`, the same over neighbouring queries and all their candidates; `both`, hard and lists; `frozen`, lists with the
 embeddings and two thirds of the layers as they are; `anchored`, lists with all vectors pulled to the student's own;
@@ -52,10 +53,11 @@ SOURCES = {
     "all": ["llm", "titles", "sentences", "log"],
     "larger": ["llm", "titles", "sentences", "log"],
     "words": ["llm", "titles", "sentences", "log"],
+    "logged": ["log"],
     "teacher": ["llm", "titles", "sentences", "log"],
 }
-BUILDS = ("styled", "larger", "words")
-NEEDS_LOG = ("styled", "log")
+BUILDS = ("styled", "larger", "words", "logged")
+NEEDS_LOG = ("styled", "log", "logged")
 HARD = {"temperature": 0.02, "same_tower": True, "negatives_scope": "own", "hard_negatives": 1}
 LISTS = {"kl": {"weight": 1.0, "documents": 6}}
 WAYS: dict[str, dict[str, Any]] = {
@@ -188,6 +190,9 @@ def built(given: argparse.Namespace, judged: lab.Judged, data: str, clock: lab.C
     generate: dict[str, Any] = {"seeds": seeds, "attempts": 2, "user_task": judged.data.task, "part_size": given.part}
     if name == "styled":
         generate["examples"] = _lines(given.work / judged.name / "examples.txt", examples)
+    elif name == "logged":
+        generate["sources"] = ["log"]
+        generate["log"] = _lines(given.work / judged.name / "log.txt", rest[: given.others])
     else:
         generate["sources"] = ["llm", "titles", "sentences"]
         generate["per_source"] = {"titles": given.others // 2, "sentences": given.others // 2}
