@@ -90,6 +90,20 @@ def test_standardised_scores_have_no_unit():
     assert standardise(scores).std(0) == pytest.approx([1, 1])
 
 
+@pytest.mark.parametrize("exponent", [-300, -160, 160, 1000])
+def test_very_large_and_small_scores_are_told_apart(exponent):
+    scores = np.random.default_rng(1).normal(size=(9, 2))
+    np.testing.assert_array_equal(standardise(np.ldexp(scores, exponent)), standardise(scores))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_refused(value):
+    scores = np.zeros((4, 2))
+    scores[2, 1] = value
+    with pytest.raises(ValueError, match=r"score 1 of candidate 2 is (nan|-?inf)"):
+        standardise(scores)
+
+
 @pytest.mark.parametrize("value", [0.0, -3.3, 0.1 + 0.2, 1e300])
 def test_a_judge_without_differences_says_nothing(value):
     assert (standardise(np.full((7, 1), value)) == 0).all()
@@ -202,6 +216,20 @@ def test_probabilities_of_odd_lists_sum_to_one(scores):
     probabilities = Fusion({"a": 3.0}, 1.0, 10).probabilities({"a": scores})
     assert probabilities.sum() == pytest.approx(1)
     assert np.isfinite(probabilities).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "scores", "message"),
+    [
+        ({"a": 0.0, "b": 0.0}, {"a": [1.0, 2.0], "b": [1.0, 2.0]}, "no judge has a weight above 0"),
+        ({"a": 1.0, "b": 1.0}, {"a": [1.0, 2.0]}, "no scores by b, which has a weight; there are those by a"),
+        ({"a": 1.0, "b": 1.0}, {"a": [1.0, 2.0], "b": [1.0]}, "there are scores 2 by a, 1 by b"),
+        ({"a": 1.0}, {"a": [1.0, math.inf]}, "score 0 of candidate 1 is inf"),
+    ],
+)
+def test_scores_that_give_no_probabilities_are_refused(weights, scores, message):
+    with pytest.raises(ValueError, match=message):
+        Fusion(weights, 1.0, 10).probabilities(scores)
 
 
 # -- ranks

@@ -81,8 +81,11 @@ class Fusion:
 
         Returns:
             (N,), summing to 1; equal where all scores are, or their weighted sums but for rounding.
+
+        Raises:
+            ValueError: no judge has a weight; a judge's scores are missing, are not as many as another's, or not finite.
         """
-        table = standardise(np.array([scores[name] for name in self.useful], dtype=np.float64).T)
+        table = standardise(self._columns(scores))
         # Column by column: a matrix product may round equal rows differently, and exp equal numbers of one array.
         utility = np.zeros(len(table))
         for column, name in zip(table.T, self.useful, strict=True):
@@ -90,14 +93,34 @@ class Fusion:
         values, place = np.unique(np.round(utility, _DIGITS), return_inverse=True)
         return _softmax(values, place)
 
+    def _columns(self, scores: Mapping[str, Sequence[float]]) -> np.ndarray:
+        """(N, J): the scores of the judges that have a weight."""
+        if not self.useful:
+            raise ValueError("no judge has a weight above 0, so that nothing tells the candidates apart")
+        if missing := [name for name in self.useful if name not in scores]:
+            raise ValueError(f"no scores by {missing[0]}, which has a weight; there are those by {', '.join(scores)}")
+        counts = {name: len(scores[name]) for name in self.useful}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} by {name}" for name, count in counts.items())
+            raise ValueError(f"every judge must score every candidate of a list once; there are scores {listed}")
+        return np.array([scores[name] for name in self.useful], dtype=np.float64).T
+
 
 def standardise(scores: np.ndarray) -> np.ndarray:
     """Scores of one list with mean 0 and standard deviation 1 per judge; a judge without differences gets zeros.
 
     Args:
-        scores: (N, J).
+        scores: (N, J), finite.
+
+    Raises:
+        ValueError: a score is infinite or no number.
     """
     values = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(values).all():
+        row, column = (int(place) for place in np.argwhere(~np.isfinite(values))[0])
+        raise ValueError(f"score {column} of candidate {row} is {values[row, column]}; scores must be finite")
+    # By powers of two, which round nothing: squares of very large scores would leave float64.
+    values = np.ldexp(values, -np.frexp(np.abs(values).max(0, initial=0.0))[1])
     centred = values - values.mean(0)
     spread = centred.std(0)
     # Rounding leaves a spread of about 1e-16 of the values where all are equal.
