@@ -99,3 +99,16 @@ def test_fingerprint_follows_the_content_not_the_place(tmp_path):
     assert content_fingerprint(str(tmp_path / "b" / "beir")) != first
     with pytest.raises(DataError, match="no such evaluation set"):
         content_fingerprint(str(tmp_path / "absent"))
+
+
+def test_tables_behind_links_are_seen(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.jsonl").write_text('{"_id": "1", "text": "more"}\n')
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.txt").write_text("a text")
+    before = content_fingerprint(str(tmp_path / "set"))
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"more\.jsonl would not be read"):
+        content_fingerprint(str(tmp_path / "set"))
+    (tmp_path / "elsewhere" / "more.jsonl").rename(tmp_path / "elsewhere" / "more.txt")
+    assert content_fingerprint(str(tmp_path / "set")) != before

@@ -129,3 +129,18 @@ def test_lines_that_end_in_carriage_returns_alone_are_lines(tmp_path, name):
     (tmp_path / name).write_bytes(text.replace("\r", "\n").encode())
     assert [passage] == list(read_passages(tmp_path / name))
     assert (passage.title, "more" in passage.text) == ("Title", True)
+
+
+def test_what_links_to_folders_lead_to_is_read(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "far.txt").write_text("Far away.")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "near.txt").write_text("Near by.")
+    (tmp_path / "docs" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert [(p.source, p.text) for p in read_passages(tmp_path / "docs")] == [
+        ("linked", "Far away."),
+        (None, "Near by."),
+    ]
+    (tmp_path / "docs" / "lost.txt").symlink_to(tmp_path / "nowhere.txt")
+    with pytest.raises(DataError, match=r"lost\.txt: a link to nothing"):
+        list(read_passages(tmp_path / "docs"))

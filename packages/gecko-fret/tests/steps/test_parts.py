@@ -1,6 +1,8 @@
+import errno
 import os
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -76,6 +78,17 @@ def test_prefixes_share_a_folder(tmp_path):
     assert (one.numbers(), two.numbers()) == ([0], [1])
     one.clear()
     assert (one.numbers(), two.numbers()) == ([], [1])
+
+
+def test_a_part_that_may_not_be_read_is_not_called_damaged(parts, monkeypatch):
+    def as_another_user(path, *args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", as_another_user)
+    with pytest.raises(
+        DataError, match=r"part-00000\.parquet: cannot be read \(Permission denied\); see its permissions"
+    ):
+        parts.rows(0)
 
 
 def test_missing_damaged_and_foreign_parts_are_named(parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gecko_core.io.below import files_below
 from gecko_core.io.files import (
     AppendedLines,
     cache_folder,
@@ -75,6 +76,7 @@ __all__ = [
     "describe_error",
     "dump_settings",
     "file_hash",
+    "files_below",
     "find_data",
     "flush",
     "format_seconds",

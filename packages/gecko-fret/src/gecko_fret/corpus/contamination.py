@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_core.io import below_data_dir, read_table, table_kind, user_path
+from gecko_core.io import below_data_dir, files_below, read_table, table_kind, user_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.readers import read_passages
 from gecko_fret.text_rules import LATEST, TextRules
@@ -76,7 +76,7 @@ def content_fingerprint(source: str) -> str:
     """
     digest = hashlib.sha256(Path(source).name.encode())
     for path in _paths(source):
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        files = files_below(path) if path.is_dir() else [path]
         for file in files:
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -101,7 +101,7 @@ def _paths(source: str) -> list[Path]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and table_kind(path)]
+    return [path for path in files_below(folder) if table_kind(path)]
 
 
 def _texts(source: str, rules: TextRules) -> Iterator[str]:

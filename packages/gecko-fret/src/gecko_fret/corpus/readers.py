@@ -11,6 +11,7 @@ from gecko_core.io import (
     HUB,
     TABLE_SUFFIXES,
     Record,
+    files_below,
     read_hub,
     read_lines,
     read_table,
@@ -95,7 +96,7 @@ def corpus_path(spec: str | Path) -> Path:
 
 
 def _read_folder(folder: Path, split: str, rules: TextRules) -> Iterator[Passage]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file())
+    files = files_below(folder, TEXT_SUFFIXES)
     if not files:
         raise DataError(f"{folder}: no {', '.join(TEXT_SUFFIXES)} file in this folder")
     for path in files:

@@ -83,7 +83,8 @@ class Fusion:
             (N,), summing to 1; equal where all scores are, or their weighted sums but for rounding.
 
         Raises:
-            ValueError: no judge has a weight; a judge's scores are missing, are not as many as another's, or not finite.
+            ValueError: no judge has a weight; a judge's scores are missing, are not as many as another's, or are not
+                finite.
         """
         table = standardise(self._columns(scores))
         # Column by column: a matrix product may round equal rows differently, and exp equal numbers of one array.

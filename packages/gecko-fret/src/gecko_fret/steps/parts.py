@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gecko_core.errors import DataError
-from gecko_core.io import PartList, is_special, whole_file
+from gecko_core.io import PartList, is_special, unreadable, whole_file
 
 Row = TypeVar("Row")
 
@@ -230,6 +230,8 @@ class Parts(Generic[Row]):
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
+    if isinstance(error, PermissionError):  # it may be as it was written
+        return unreadable(path, error)
     reason = (str(error).splitlines() or [""])[0][:120]
     return DataError(f"{path}: the part is damaged ({reason}); {_CURE}")
 

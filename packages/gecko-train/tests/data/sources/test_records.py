@@ -188,6 +188,9 @@ def test_all_shards_of_one_configuration(tmp_path):
     with pytest.raises(DataError, match=r"lie in several folders \(pair, pair-extra\); name one as the path"):
         load(source="pairs", path=str(tmp_path))
     assert len(load(source="pairs", path=str(tmp_path / "pair"))) == 3
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "linked").symlink_to(tmp_path / "pair")
+    assert len(load(source="pairs", path=str(tmp_path / "copy"))) == 3
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])

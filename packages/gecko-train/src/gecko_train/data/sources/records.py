@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_core.io import HUB, Record, Section, find_data, read_hub, read_table, table_kind
+from gecko_core.io import HUB, Record, Section, files_below, find_data, read_hub, read_table, table_kind
 from gecko_train.config import SetConfig
 from gecko_train.data.adapters.base import Adapter, RenamedFields, Settings
 from gecko_train.data.rows import TrainingRow
@@ -169,7 +169,7 @@ def _tables(folder: Path, file: str) -> list[Path]:
     whole = sorted(e for e in folder.iterdir() if table_kind(e) and _ending(e) == e.name.removeprefix(file).lower())
     if len(whole) > 1:
         raise DataError(f"{folder}: holds {', '.join(path.name for path in whole)}; remove all but one, or {cure}")
-    shards = sorted(folder.glob(f"**/{file}-*.parquet"))
+    shards = [] if whole else [path for path in files_below(folder, {".parquet"}) if path.match(f"{file}-*.parquet")]
     if not (whole or shards):
         raise DataError(f"{folder}: no file {file}.jsonl, .csv, .tsv or .parquet in it; {cure}")
     if whole:
