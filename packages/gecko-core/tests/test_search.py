@@ -187,3 +187,16 @@ def test_products_at_the_end_of_float32_are_told_apart(scale):
         scores = (documents.astype(np.float64) * queries.astype(np.float64)).sum(1).astype(np.float32)
         expected = np.lexsort((np.arange(60), -scores))[:13]
         assert top_k(queries, documents, 13).rows[0].tolist() == expected.tolist()
+
+
+def test_vectors_that_run_backwards_in_blocks_of_any_size():
+    d = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    expected = top_k(d[:2], d[::-1].copy(), 3).rows
+    for block in (1, 2, 3, 7):
+        np.testing.assert_array_equal(top_k(d[:2], d[::-1], 3, block=block).rows, expected)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 1), (0, 3)])
+def test_no_queries_exclude_nothing(shape):
+    d = np.eye(4, dtype=np.float32)
+    assert top_k(d[:0], d, 2, exclude=np.zeros(shape, dtype=int)).rows.shape == (0, 2)

@@ -105,3 +105,12 @@ def test_gradients_are_those_of_the_direction():
     expected = torch.tensor([0.128, -0.096])  # d(x / |x|) / dx at (3, 4)
     torch.testing.assert_close(given.grad[0], expected)
     torch.testing.assert_close(given.grad[1] * 1e-20, expected)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_arrays_that_run_backwards(rows):
+    array = np.arange(1, 4 * rows + 1, dtype=np.float32).reshape(rows, 4)
+    for backwards in (array[::-1], array[:, ::-1], array[::-1, ::-1]):
+        expected = backwards / np.linalg.norm(backwards, axis=1, keepdims=True)
+        np.testing.assert_allclose(unit_vectors(backwards, "x").numpy(), expected, rtol=1e-6)
+        np.testing.assert_array_equal(checked_matrix(backwards, "x")[0].numpy(), backwards)

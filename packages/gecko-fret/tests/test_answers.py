@@ -40,6 +40,32 @@ def test_what_may_mean_two_things_is_not_read(text):
     assert read(text) == Unreadable("unparsable")
 
 
+@pytest.mark.parametrize(
+    "query",
+    ['{"query": "who mapped it"}', "{'query': 'who mapped it'}", '["who mapped it"]', "[ 'who', 'mapped it']",
+     '{"query": "who mapped it', '["who mapped it'],
+)  # fmt: skip
+@pytest.mark.parametrize("before", ["", "Question: ", f"{KIND} | Query: "])
+def test_data_is_no_query_whatever_stands_before_it(query, before):
+    assert read(before + query) == Unreadable("unparsable")
+    assert read(f"{KIND} | Query: {query}", given=False) == Unreadable("unparsable")
+
+
+@pytest.mark.parametrize("query", ["[1] who mapped it", "{x} in set notation", "['a'] to text in python", "f(x)[0]"])
+def test_brackets_are_part_of_a_query(query):
+    assert read(f"Question: {query}") == Answer(KIND, query)
+
+
+@pytest.mark.parametrize("query", ['""', "”", '"\t"', '" "', "\t"])
+def test_a_blank_query_is_none(query):
+    assert read(query) == Unreadable("unparsable")
+    assert read(f"{KIND} | Query: {query}", given=False) == Unreadable("unparsable")
+
+
+def test_white_space_within_quotes_is_left_out():
+    assert read('"\ta b "') == Answer(KIND, "a b")
+
+
 def test_with_a_task_only_the_form_of_the_demonstrations_is_read():
     assert read(" question answering | Query: who mapped it", given=False) == Answer(KIND, "who mapped it")
     assert read(" who mapped it", given=False) == Unreadable("unparsable")

@@ -19,6 +19,13 @@ def test_marks_of_model_families_become_text_and_come_back(mark):
     assert as_written(plain) == text
 
 
+@pytest.mark.parametrize("text", ["say <|[INST]|> now", "<｜[/INST]｜>", "<|[MASK]|>[INST]", "<<SYS>>"])
+def test_marks_within_marks_become_text(text):
+    plain = as_plain_text(text)
+    assert CONTROL.search(plain) is None
+    assert as_written(plain) == text
+
+
 @pytest.mark.parametrize(
     "text", ["a < b | c > d", "List<String>", "<p>x</p>", "x[0]", "p(a|b)", "C++ <|> |>", "<| a |>"]
 )

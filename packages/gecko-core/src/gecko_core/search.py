@@ -109,7 +109,7 @@ class TopK:
         self._queries, self._lengths = checked_matrix(queries, "queries", device=where)
         self._exclude = None if exclude is None else _integers(exclude, "exclude")
         if self._exclude is not None:
-            self._exclude = self._exclude.reshape(len(self._exclude), -1)
+            self._exclude = self._exclude.reshape(len(self._exclude), math.prod(self._exclude.shape[1:]))
             if len(self._exclude) != len(self._queries):
                 raise ConfigError(f"exclude is for {len(self._exclude)} queries, there are {len(self._queries)}")
         self._ties = None if ties is None else _integers(ties, "ties")

@@ -99,7 +99,9 @@ def _tensor(array: np.ndarray | Tensor) -> Tensor:
         return array
     # A copy where it is a memory map, runs backwards or is of the other byte order: torch takes none of these.
     wanted = np.float64 if array.dtype.itemsize > 4 else np.float32
-    return torch.from_numpy(np.require(array, dtype=wanted, requirements=["C", "W"]))
+    required = np.require(array, dtype=wanted, requirements=["C", "W"])
+    # One row counts as contiguous even where it is of an array that runs backwards.
+    return torch.from_numpy(required.copy() if min(required.strides, default=0) < 0 else required)
 
 
 def _lengths(matrix: Tensor, given: Tensor, what: str, first: int) -> Tensor:  # (n, D) -> (n,)

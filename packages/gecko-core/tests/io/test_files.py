@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,15 @@ def test_a_pipe_in_the_place_of_json_is_not_waited_for(tmp_path):
 def test_json_in_a_place_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match=r"cannot be read as JSON \(Is a directory\); restore the file$"):
         read_json(tmp_path)
+
+
+def test_json_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def as_another_user(path, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(pathlib.Path, "read_text", as_another_user)
+    with pytest.raises(DataError, match=r"a\.json: cannot be read \(Permission denied\); see its permissions"):
+        read_json(tmp_path / "a.json", cure="fetch the model again")
 
 
 def test_a_disk_that_is_full_when_flushed(tmp_path, monkeypatch):

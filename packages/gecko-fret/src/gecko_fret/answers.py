@@ -18,6 +18,8 @@ _SPECIAL = re.compile(
 _LABEL = re.compile(r"^(?:search |user |the )?(?:query|question|claim|statement|sentence)\s*:\s*", re.IGNORECASE)
 _ANOTHER = re.compile(r"\|\s*(?:query|task)\s*:", re.IGNORECASE)
 _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*\"")  # of no prompt's form, or by a schema and cut off
+# In the place of a query: an object, or a list of texts, whole or cut off.
+_LITERAL = re.compile(r"\{\s*(['\"])\w+\1\s*:|\[\s*['\"](?:.*\]|[^\]]*)$")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # those that are no white space: no text has them
 _LONGEST = 20_000  # characters; generate.max_new_tokens asks for far fewer, but not every server heeds it
 _QUOTES = '"“” '
@@ -78,7 +80,7 @@ def _query_alone(text: str, kind: str, prompts: PromptSet) -> Answer | Unreadabl
     if match is not None and text_words(match["task"]) == text_words(kind):  # it said the task all the same
         text = match["query"]
     lines = text.strip().splitlines()
-    query = _LABEL.sub("", lines[0].strip(), count=1).strip(_QUOTES) if len(lines) == 1 else ""
+    query = _unquoted(_LABEL.sub("", lines[0].strip(), count=1)) if len(lines) == 1 else ""
     if not query or _ANOTHER.search(query):
         return Unreadable("unparsable")
     return Answer(kind, query)
@@ -88,7 +90,15 @@ def _task_and_query(text: str, kind: str, prompts: PromptSet) -> Answer | Unread
     match = prompts.generate.pattern.fullmatch(text)
     if match is None or len(match["query"].splitlines()) > 1:  # the pattern knows line feeds alone
         return Unreadable("unparsable")
-    task, query = match["task"], match["query"].strip(_QUOTES)
+    task, query = match["task"], _unquoted(match["query"])
+    if not query:
+        return Unreadable("unparsable")
     if prompts.generate.tasks == "closed":
         return Answer(kind, query) if text_words(task) == text_words(kind) else Unreadable("task", task)
     return Answer(task, query) if 1 <= count_words(task) <= 20 else Unreadable("task", task)
+
+
+def _unquoted(query: str) -> str:
+    """The query without quotes and white space around it; empty where it is data that a program reads."""
+    query = query.strip(_QUOTES).strip()
+    return "" if _LITERAL.match(query) else query

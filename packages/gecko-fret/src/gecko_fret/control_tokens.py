@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 #: Marks that the tokenizers of some model family read as one control token.
 CONTROL = re.compile(
@@ -14,13 +15,17 @@ JOINER = "\u2060"
 
 
 def as_plain_text(text: str) -> str:
-    """The text with ``JOINER`` inside of every mark of ``CONTROL``, such as <|im_end|>.
+    """The text with ``JOINER`` inside of every mark of ``CONTROL``, such as <|im_end|>, those within others too.
 
     A passage that speaks of the mark at the end of a document must not end the document. Passages and queries go
     through here on their way into a prompt, whoever tokenises it: ``SegmentTokenizer`` cuts the mark and drops the
     joiner; a server that is sent text reads a joiner within a word.
     """
-    return CONTROL.sub(lambda found: found[0][0] + JOINER + found[0][1:], text)
+    at, cuts = 0, [0]
+    while found := CONTROL.search(text, at):
+        at = found.start() + 1
+        cuts.append(at)
+    return JOINER.join(text[start:end] for start, end in pairwise([*cuts, len(text)]))
 
 
 def as_written(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gecko_core.errors import DataError
-from gecko_core.io import TABLE_SUFFIXES, find_data, read_lines, read_table, table_kind
+from gecko_core.io import TABLE_SUFFIXES, find_data, listed, read_lines, read_table, table_kind
 
 _COLUMNS = ("query", "text")
 _LINE_SUFFIXES = (".txt", ".text", ".log", "")
@@ -84,7 +84,7 @@ def _cells(place: Path) -> Iterator[tuple[int, str]]:
         column = next((name for name in _COLUMNS if name in record.fields), None)
         value = None if column is None else record.fields[column]
         if not isinstance(value, str) or not value.strip():
-            columns = ", ".join(sorted(map(str, record.fields))) or "none"
+            columns = listed(sorted(map(str, record.fields)))
             raise DataError(
                 f"{record.where}: no text in 'query' or 'text' (columns: {columns}); every row needs its query"
             )

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,14 @@ def test_short_tail_joins_what_is_before_it():
 def test_text_without_sentences_or_spaces_is_cut_anyway():
     assert max(count_words(p) for p in split_text("word " * 1000)) <= 250
     assert max(count_words(p) for p in split_text("漢" * 2000)) <= 250
+
+
+@pytest.mark.parametrize("text", ["x" * 5000 + "中，" * 1000, "数据" + "QUJD" * 1500 + "然后我们继续说明，" * 200])
+@pytest.mark.parametrize("max_words", [1, 5, 250])
+def test_runs_whose_words_are_unevenly_spread_are_cut_to_size(text, max_words):
+    pieces = split_text(text, min_words=1, target_words=max(1, max_words // 2), max_words=max_words)
+    assert max(map(count_words, pieces)) <= max_words
+    assert "".join("".join(pieces).split()) == text
 
 
 def test_long_texts_of_any_script_are_cut_at_sentence_ends():

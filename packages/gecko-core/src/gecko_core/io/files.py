@@ -344,6 +344,8 @@ def read_json(
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path}: missing; {cure}") from None
+    except PermissionError as reason:
+        raise error(f"{path}: cannot be read ({reason.strerror}); see its permissions and its folder's") from None
     except (OSError, ValueError, RecursionError) as reason:
         text = reason.strerror if isinstance(reason, OSError) and reason.strerror else first_line(reason)
         raise error(f"{path}: cannot be read as JSON ({text}); {cure}") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gecko_core.errors import DataError
-from gecko_core.io import below_data_dir, files_below, read_table, table_kind, user_path
+from gecko_core.io import below_data_dir, files_below, listed, read_table, table_kind, user_path
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.readers import read_passages
 from gecko_fret.text_rules import LATEST, TextRules
@@ -119,7 +119,7 @@ def _texts(source: str, rules: TextRules) -> Iterator[str]:
 def _of_table(path: Path) -> Iterator[str]:
     for record in read_table(path, optional=_COLUMNS):
         if not any(name in record.fields for name in ("query", "text")):
-            columns = ", ".join(sorted(map(str, record.fields))) or "none"
+            columns = listed(sorted(map(str, record.fields)))
             raise DataError(
                 f"{record.where}: neither a 'query' nor a 'text' (columns: {columns}; mine.decontaminate); name one so"
             )

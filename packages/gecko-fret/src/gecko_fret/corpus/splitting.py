@@ -81,9 +81,13 @@ def _cut_long(sentence: str, max_words: int) -> Iterator[tuple[str, int]]:
     tokens = sentence.split()
     if len(tokens) < 2:  # one unbroken run: an unspaced script, or data
         step = max(1, len(sentence) * max_words // words)
-        for start in range(0, len(sentence), step):
+        start = 0
+        while start < len(sentence):
             piece = sentence[start : start + step]
-            yield piece + " ", count_words(piece)
+            while (count := count_words(piece)) > max_words:  # its words are denser than the run's
+                piece = piece[: len(piece) * max_words // count]
+            yield piece + " ", count
+            start += len(piece)
         return
     pieces = -(-words // max_words)
     step = -(-len(tokens) // pieces)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gecko_core.errors import DataError
-from gecko_core.io import Record
+from gecko_core.io import Record, listed
 from gecko_train.data.rows import Document, TrainingRow
 
 QUERY_FIELDS = ("query", "anchor", "question", "claim", "sentence1", "input")
@@ -147,13 +147,13 @@ def required(record: Record, key: str) -> Any:
     if value is not None:
         return value
     if isinstance(fields, RenamedFields) and key in fields.names:
-        old, columns = fields.names[key], ", ".join(fields.columns)
+        old, columns = fields.names[key], listed(fields.columns)
         what = "no value in the column" if old in fields.columns else "no column"
         raise DataError(
             f"{record.where}: {what} {old!r}, which the set's options name as {key!r} (columns: {columns}); correct "
             "the options or the row"
         )
-    columns = ", ".join(fields.columns if isinstance(fields, RenamedFields) else fields)
+    columns = listed(fields.columns if isinstance(fields, RenamedFields) else fields)
     raise DataError(f"{record.where}: no {key!r} (columns: {columns}); rename the column or choose another source")
 
 
