@@ -24,6 +24,24 @@ def test_lines_tell_beginning_middle_and_end(monkeypatch):
     ]
 
 
+def test_a_note_alone_is_a_line_of_its_own_and_no_unit(monkeypatch):
+    clock = iter([0.0, 5.0, 12.0, 30.0, 40.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    lines = Lines(stream, every=10)
+    lines.start("score", 100, 0, "queries")
+    lines.advance(0, "12 answers")  # too early
+    lines.advance(0, "40 answers")
+    lines.advance(50)
+    lines.finish()
+    assert stream.getvalue().splitlines() == [
+        "score     100 queries",
+        "score     40 answers, 0 of 100 queries",
+        "score     50 of 100 queries, 30 s left",
+        "score     stopped, 50 of 100 queries in 40 s",
+    ]
+
+
 def test_a_stage_that_is_done_says_how_much_this_run_has_done():
     stream = io.StringIO()
     lines = Lines(stream, every=10)

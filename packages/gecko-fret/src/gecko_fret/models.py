@@ -11,6 +11,7 @@ from gecko_fret.config import EmbedderConfig
 from gecko_fret.llm import LLM, LOCAL, SERVED, is_served, llm_fingerprint, load_llm
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.config import LLMConfig
+from gecko_fret.llm.lanes import answers_until_now
 from gecko_fret.llm.loading import model_content, tokenizer_content, weights_fingerprint
 
 Model = TypeVar("Model")
@@ -124,6 +125,10 @@ class Models:
             self._llms[key] = llm
             self._servers[key] = _server(config)
         return self._llms[key]
+
+    def answered(self) -> int:
+        """How many requests the LLMs have answered in this process."""
+        return sum(answers_until_now(llm.usage) for llm in [*self._ready.values(), *self._llms.values()])
 
     def recall(self, records: Mapping[str, Any]) -> None:
         """Let LLMs behind servers go on where an earlier run was; see ``records``. Before one of them is loaded."""

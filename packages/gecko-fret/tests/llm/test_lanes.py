@@ -4,7 +4,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from gecko_fret.llm.lanes import lane, usage_here, waiting
+from gecko_fret.llm.lanes import answers_until_now, lane, usage_here, waiting
 from gecko_fret.llm.protocol import Sampling, Usage, WriteRequest
 
 
@@ -47,6 +47,27 @@ def test_usage_is_counted_apart_and_added_up():
         assert whole.requests == 10
     assert whole == Usage(requests=12, prompt_tokens=100)
     assert usage_here(whole) is whole
+
+
+def test_answers_of_lanes_at_work_count_outside_of_them():
+    turn, whole, other = threading.Lock(), Usage(requests=10), Usage()
+    counted, go_on = threading.Event(), threading.Event()
+
+    def work():
+        with lane(turn):
+            usage_here(whole).requests += 2
+            usage_here(other).requests += 5
+            counted.set()
+            with waiting():
+                assert go_on.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work)
+        assert counted.wait(60)
+        assert answers_until_now(whole) == 12
+        assert answers_until_now(other) == 5
+        go_on.set()
+    assert (answers_until_now(whole), whole.requests, other.requests) == (12, 12, 5)
 
 
 def test_requests_of_a_lane_count_in_it(connect, server):

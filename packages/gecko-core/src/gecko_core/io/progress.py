@@ -19,7 +19,7 @@ class Progress(Protocol):
         ...
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """``count`` more units are done; ``note`` is shown beside them (a loss, a speed)."""
+        """``count`` more units are done, 0 for a note alone; ``note`` is shown beside them (a loss, a speed)."""
         ...
 
     def finish(self) -> None:
@@ -71,11 +71,11 @@ class Lines:
         self._here += count
         self._note = f"{note}, " if note else ""
         now = time.monotonic()
-        if now - self._said < self._every or not self._here or self._done == self._total:
+        if now - self._said < self._every or not (self._here or note) or self._done == self._total:
             return
         self._said = now
         left = ""
-        if self._total is not None:
+        if self._total is not None and self._here:
             left = f", {format_seconds((now - self._began) / self._here * (self._total - self._done))} left"
         self._print(f"{self._note}{self._done}{self._of} {self._unit}{left}")
 

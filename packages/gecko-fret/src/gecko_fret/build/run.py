@@ -11,6 +11,7 @@ from typing import Any
 import gecko_fret
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import Progress
+from gecko_fret.build.answers import SharedProgress, answers_told
 from gecko_fret.build.environment import environment
 from gecko_fret.build.fingerprints import check_config, compare_steps, fingerprints, model_contents, prompt_hashes
 from gecko_fret.build.folder import Workspace
@@ -67,7 +68,7 @@ class Build:
         stop: Callable[[], bool] | None = None,
         engine: Engine | None = None,
     ):
-        self.context, self.workspace, self.progress = context, workspace, progress
+        self.context, self.workspace, self.progress = context, workspace, SharedProgress(progress)
         self._stop, self._engine = stop, engine or run_local
         self.manifest: dict[str, Any] = {}
         self._saved = self._save_took = 0.0
@@ -243,7 +244,11 @@ class Build:
         self.progress.start(step.name, total, total - sum(units[number] for number in missing), step.unit)
         if missing:
             engine = self._engine if step.distributed else run_local
-            engine(self, step, missing)
+            if step.metered:
+                with answers_told(self.progress, self.context.models.answered):
+                    engine(self, step, missing)
+            else:
+                engine(self, step, missing)
         self.progress.finish()
 
     def _run_whole(self, step: WholeStep[Any]) -> None:

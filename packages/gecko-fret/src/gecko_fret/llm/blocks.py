@@ -11,7 +11,7 @@ One pass over rows of context and continuations together (a tree mask) takes a C
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -169,16 +169,22 @@ class BlockScorer:
         on_cpu = decoder.device.type == "cpu"
         self._pass_tokens = min(batch_tokens, _CPU_PASS_TOKENS) if on_cpu else batch_tokens
 
-    def __call__(self, groups: Sequence[Group], labels: LabelTokens | None) -> None:
+    def __call__(
+        self, groups: Sequence[Group], labels: LabelTokens | None, done: Callable[[int], None] | None = None
+    ) -> None:
         """Fill in the scores of all continuations.
 
         Args:
             groups: contexts and their continuations.
             labels: what follows every continuation, or nothing.
+            done: takes the number of rows that have their scores since the last call.
         """
         lengths = [len(group.context) for group in groups]
         for numbers in plan_batches(lengths, self._batch_tokens, max_rows=self._batch_rows):
-            self._score_batch([groups[number] for number in numbers], labels)
+            some = [groups[number] for number in numbers]
+            self._score_batch(some, labels)
+            if done:
+                done(sum(len(continuation.rows) for group in some for continuation in group.continuations))
 
     def _score_batch(self, groups: list[Group], labels: LabelTokens | None) -> None:
         device = self._decoder.device

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from gecko_fret.llm.protocol import Usage
 
 
-@dataclass
+@dataclass(eq=False)
 class _Lane:
     turn: threading.Lock
     usages: dict[int, tuple[Usage, Usage]] = field(default_factory=dict)  # by LLM: of all its work, and of the lane's
@@ -23,6 +23,7 @@ class _Lane:
 
 # Requests run as tasks in another thread; they take the context of the thread that made them along.
 _lane: ContextVar[_Lane | None] = ContextVar("lane", default=None)
+_open: list[_Lane] = []
 
 
 @contextmanager
@@ -35,10 +36,12 @@ def lane(turn: threading.Lock) -> Iterator[None]:
     with turn:
         here = _Lane(turn)
         token = _lane.set(here)
+        _open.append(here)
         try:
             yield
         finally:
             _lane.reset(token)
+            _open.remove(here)
             for whole, part in here.usages.values():
                 whole.add(part)
 
@@ -65,3 +68,13 @@ def usage_here(whole: Usage) -> Usage:
     """
     here = _lane.get()
     return whole if here is None else here.usages.setdefault(id(whole), (whole, Usage()))[1]
+
+
+def answers_until_now(whole: Usage) -> int:
+    """Answers to all that an LLM was asked, in lanes that are at work, too; asked for outside of them.
+
+    Args:
+        whole: of all the LLM's work.
+    """
+    parts = [part for here in list(_open) for of, part in list(here.usages.values()) if of is whole]
+    return whole.requests + sum(part.requests for part in parts)

@@ -210,11 +210,13 @@ class TransformersLLM:
             for group in group_rows(parts)
             if len(group.continuations) > 1 and self._decoder.takes_blocks(group.prefix, group.depth)
         ]
-        BlockScorer(self._decoder, self._batch_tokens, self._batch_rows)(groups, labels)
+        BlockScorer(self._decoder, self._batch_tokens, self._batch_rows)(groups, labels, self._answered)
         results = {row: c.result for group in groups for c in group.continuations for row in c.rows}
         self._usage.prompt_tokens += sum(group.tokens for group in groups)
-        self._usage.requests += len(results)
         return results
+
+    def _answered(self, count: int) -> None:
+        self._usage.requests += count
 
     def _score_rows(self, requests: Sequence[ScoreRequest], labels: LabelTokens | None) -> list[_Row]:
         contexts, continuations, tails = (
