@@ -1,6 +1,6 @@
 import pytest
 
-from gecko_fret.llm.alignment import covers, first_of, placed, same, tokens_between
+from gecko_fret.llm.alignment import covers, first_of, is_blank, placed, same, spelt, tokens_between
 
 
 @pytest.mark.parametrize(
@@ -138,3 +138,44 @@ def test_tokens_that_fit_in_too_many_ways_are_given_up(shown):
     assert covers([shown] * 300, "中" * 200)
     assert not covers([shown] * 20_000, "中" * 13_000)
     assert placed([shown] * 20_000, "中" * 13_000) is None
+
+
+@pytest.mark.parametrize("white", ["\u3000", "\xa0", "\u2028", "\u2003", " \u3000"])
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ["{}", "東京", " とは", " 何"],
+        ["{}東京", " とは", " 何"],
+        ["東京", " とは", " 何{}"],
+        ["東京", " とは", " 何", "{}"],
+    ],
+)
+def test_white_space_beyond_ascii_that_a_server_has_stripped(white, tokens):
+    shown = [token.format(white) for token in tokens]
+    text = "".join(shown)
+    assert covers(shown, text)
+    assert covers(shown, text.strip())
+    assert not covers(shown[:-2], text.strip())
+    assert not covers([*shown, "東京"], text.strip())
+
+
+def test_white_space_within_an_answer_is_found():
+    assert covers(["a", "\u3000", "b"], "a\u3000b")
+    assert tokens_between(["a", "\u3000b", "c"], "a\u3000bc", 0, 1) == (0, 1)
+
+
+@pytest.mark.parametrize("token", ["", " ", "▁", "Ġ", "Ċ", "<0x0A>", "bytes:\\x0a", "\u3000", " \n"])
+def test_blank_tokens(token):
+    assert is_blank(token)
+
+
+@pytest.mark.parametrize("token", ["a", "▁a", "č", "<0xE4>", "\ufffd", "æĺ", "_", "<s>"])
+def test_tokens_that_are_not_blank(token):
+    assert not is_blank(token)
+
+
+def test_what_tokens_say():
+    assert "Yes" in spelt("▁Yes") & spelt("ĠYes") & spelt(" Yes") & spelt("Yes")
+    assert "是" in spelt("æĺ¯") & spelt("<0xE6><0x98><0xAF>")
+    assert spelt("<0xE6>") == {"<0xE6>"}
+    assert spelt("\ufffd") == frozenset()

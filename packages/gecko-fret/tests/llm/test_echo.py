@@ -412,3 +412,31 @@ def test_a_word_in_the_place_of_part_of_a_character_is_not_the_prompts():
     assert prompt.read(answer([*shown, " yes"]))[:2] == (-4.0, 4)
     with pytest.raises(Unusable, match="not the prompt's"):
         prompt.read(answer([*shown[:-1], " yes"]))
+
+
+def whole(values, tops):
+    logprobs = {"tokens": ["P:", " a", " b", " R:", " red"], "token_logprobs": values, "top_logprobs": tops}
+    return {"choices": [{"text": "P: a b R: red", "finish_reason": "length", "logprobs": logprobs}]}
+
+
+VALUES = [None, -1.0, -2.0, -3.0, -1.5]
+TOPS = [None, {" a": -1.0}, {" b": -2.0}, {" R:": -3.0}]
+
+
+def test_alternatives_of_another_place_are_told_in_an_echo_too():
+    request = ScoreRequest("", "P:", " a b", " R:")
+    prompt = EchoedPrompt.of(request, None, labelled=True, names=lambda ids: [])
+    own = {" red": -1.5, " Yes": -2.0, " No": -4.0}
+    assert prompt.read(whole(VALUES, [*TOPS, own])) == (-3.0, 2, own)
+    with pytest.raises(Unusable, match="' red' was written, and is not among the likeliest tokens in its place"):
+        prompt.read(whole(VALUES, [*TOPS, {" Yes": -0.1, " No": -4.0}]))
+
+
+def test_a_prompt_that_is_certain_as_a_whole_is_told():
+    prompt = EchoedPrompt.of(ScoreRequest("", "P:", " a b", ""), None, labelled=False, names=lambda ids: [])
+    answer = whole([None, 0.0, -0.0, 0.0, 0.0], [])
+    for values in (answer["choices"][0]["logprobs"]["tokens"], answer["choices"][0]["logprobs"]["token_logprobs"]):
+        del values[3]
+    answer["choices"][0]["text"] = "P: a b red"
+    with pytest.raises(Unusable, match="log-probabilities that are all 0"):
+        prompt.read(answer)

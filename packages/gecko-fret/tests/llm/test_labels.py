@@ -84,3 +84,22 @@ def test_an_answer_is_the_label_that_it_begins_with(answer, label):
 def test_the_longest_label_counts():
     assert read_label("very good", ["very", "very good"]) == 1
     assert read_label("10", ["1", "10"]) == 1
+
+
+@pytest.mark.parametrize("mark", ["▁", "Ġ", " ", "bytes:\\x20", ""])
+def test_labels_are_known_by_whatever_stands_for_their_space(mark):
+    reading = from_alternatives({f"{mark}Yes": -0.1, f"{mark}No": -3.0, f"{mark}Well": -5.0}, YES_NO)
+    assert reading.shown == 2
+    assert reading.probabilities == from_alternatives({" Yes": -0.1, " No": -3.0}, YES_NO).probabilities
+
+
+def test_marked_and_plain_tokens_of_a_label_add_up():
+    marked = from_alternatives({"▁Yes": -3.0, "No": -0.1, "ĠNo": -3.2}, YES_NO)
+    assert marked.shown == 2
+    assert marked.probabilities == from_alternatives({" Yes": -3.0, "No": -0.1, " No": -3.2}, YES_NO).probabilities
+
+
+@pytest.mark.parametrize("token", ["æĺ¯", "ĠæĺĶ", "<0xE6><0x98><0xAF>", "bytes:\\xe6\\x98\\xaf", "是"])
+def test_labels_in_letters_and_bytes(token):
+    reading = from_alternatives({token: -0.1, "否": -3.0}, ["是", "否"])
+    assert (reading.shown, reading.probabilities[0] > 0.9) == ((1, False) if token == "ĠæĺĶ" else (2, True))

@@ -126,6 +126,26 @@ def tokens_between(tokens: Sequence[str], text: str, start: int, end: int, stop:
     return inside[0], len(tokens) if end == len(text) else inside[-1] + 1
 
 
+def spelt(token: str) -> frozenset[str]:
+    """What a token may say, without white space around it; parts of characters say nothing.
+
+    Args:
+        token: as shown.
+    """
+    texts = map(_text_of, _readings(token, white=True))
+    return frozenset(text.strip() for text in texts if text is not None)
+
+
+def is_blank(token: str) -> bool:
+    """Whether a token is white space, or shows as nothing.
+
+    Args:
+        token: as shown.
+    """
+    named = _BYTES.fullmatch(token.strip())
+    return not token.translate(_SPACES).strip() or (named is not None and "" in spelt(token))
+
+
 def encoded(text: str) -> bytes:
     """The bytes that tokens are compared with."""
     return text.encode("utf-8", "surrogatepass")
@@ -177,7 +197,7 @@ def _fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str]) -> list[se
 
 
 def _is_white(token: str) -> bool:
-    return token.translate(_SPACES).isspace()
+    return bool(token) and is_blank(token)
 
 
 def _is_end(tokens: Sequence[str], stop: Sequence[str]) -> bool:
@@ -255,7 +275,7 @@ def _readings(token: str, *, white: bool) -> frozenset[Reading]:
     if named:
         escaped = encoded(named[2] or named[1].replace("<0x", "\\x").replace(">", "").lower())
         found.add((_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), escaped),))
-    return frozenset(found if white else (_trimmed(reading) for reading in found))
+    return frozenset(found if white else (one for reading in found for one in (_trimmed(reading), *_stripped(reading))))
 
 
 def _texts(shown: str) -> set[str]:
@@ -280,6 +300,21 @@ def _pieces(text: str) -> Reading:
 def _trimmed(reading: Reading) -> Reading:
     kept = (piece if piece is None else piece.translate(None, _WHITE) for piece in reading)
     return tuple(piece for piece in kept if piece is None or piece)
+
+
+def _stripped(reading: Reading) -> list[Reading]:
+    """A token without the white space beyond ASCII at its ends, which servers strip from an answer's."""
+    text = _text_of(reading)
+    return [] if text is None else [_trimmed(_pieces(one)) for one in (text.lstrip(), text.rstrip(), text.strip())]
+
+
+def _text_of(reading: Reading) -> str | None:
+    """A token as text; None for parts of characters."""
+    pieces = [piece for piece in reading if piece is not None]
+    try:
+        return b"".join(pieces).decode() if len(pieces) == len(reading) else None
+    except UnicodeDecodeError:
+        return None
 
 
 def _without_white(text: str) -> bytes:

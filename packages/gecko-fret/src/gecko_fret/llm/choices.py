@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from gecko_fret.llm.alignment import THINKING_ENDS, covers, first_of, tokens_between
+from gecko_fret.llm.alignment import THINKING_ENDS, covers, first_of, is_blank, tokens_between
 from gecko_fret.llm.answers import Unusable
 
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
@@ -216,7 +216,7 @@ def alternatives_of_next_token(answer: Mapping[str, Any]) -> Mapping[str, float]
     choice = read_choice(answer)
     if not choice.tops or not choice.tops[0]:
         raise Unusable("no log-probabilities of the answer")
-    return _possible(choice, 0)
+    return likely(choice, 0)
 
 
 def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]:
@@ -227,13 +227,17 @@ def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]
     """
     choice = without_thinking(read_choice(answer))
     for place, (token, tops) in enumerate(zip(choice.tokens, choice.tops, strict=False)):
-        if token.strip() and tops:
-            return _possible(choice, place)
+        if not is_blank(token) and tops:
+            return likely(choice, place)
     raise Unusable("no log-probabilities of the answer")
 
 
-def _possible(choice: Choice, place: int) -> Mapping[str, float]:
+def likely(choice: Choice, place: int) -> Mapping[str, float]:
     """The alternatives of a token, one of which is likely at all: with any vocabulary the likeliest token is.
+
+    Args:
+        choice: an answer at temperature 0.
+        place: number of the token.
 
     Raises:
         Unusable: none is; their probabilities would say nothing of one against the other. Or they are of another place,
@@ -296,7 +300,7 @@ def _first_own(tokens: Sequence[str], text: str, *, thought: bool) -> int:
     first = first_of(tokens, text)
     if first is None:  # after thinking nothing says which are the answer's: then none
         return len(tokens) if thought else 0
-    while first and not thought and not tokens[first - 1].strip():
+    while first and not thought and is_blank(tokens[first - 1]):
         first -= 1
     return first
 

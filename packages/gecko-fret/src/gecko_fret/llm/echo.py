@@ -8,7 +8,7 @@ from typing import Any
 
 from gecko_fret.llm.alignment import PART, encoded, placed, same
 from gecko_fret.llm.answers import Unusable
-from gecko_fret.llm.choices import Choice, read_choice
+from gecko_fret.llm.choices import Choice, likely, read_choice
 from gecko_fret.llm.protocol import ScoreRequest
 from gecko_fret.llm.segments import Tokenised
 
@@ -26,10 +26,19 @@ class EchoedPrompt:
         start: where the continuation starts, in tokens or in characters.
         end: where it ends.
         names: from ids to what they show; not asked for text.
+        labelled: whether the likeliest tokens after it are read.
     """
 
-    def __init__(self, whole: list[int] | str, start: int, end: int, names: Callable[[Sequence[int]], list[str]]):
-        self.whole, self._start, self._end, self._names = whole, start, end, names
+    def __init__(
+        self,
+        whole: list[int] | str,
+        start: int,
+        end: int,
+        names: Callable[[Sequence[int]], list[str]],
+        *,
+        labelled: bool = False,
+    ):
+        self.whole, self._start, self._end, self._names, self._labelled = whole, start, end, names, labelled
 
     @classmethod
     def of(
@@ -42,10 +51,12 @@ class EchoedPrompt:
     ) -> EchoedPrompt:
         """The prompt of a request; without labels it ends with the continuation."""
         if row is not None:
-            return cls(row.ids if labelled else row.ids[: row.end], row.start, row.end, names)
+            ids = row.ids if labelled else row.ids[: row.end]
+            return cls(ids, row.start, row.end, names, labelled=labelled)
         before = request.prefix + request.context
         until = before + request.continuation
-        return cls(until + request.tail if labelled else until, len(before), len(until), names)
+        whole = until + request.tail if labelled else until
+        return cls(whole, len(before), len(until), names, labelled=labelled)
 
     def followed_by(self, label: int | str) -> EchoedPrompt:
         """The prompt with a label after it as its continuation."""
@@ -75,7 +86,11 @@ class EchoedPrompt:
         total = sum(values)
         if not math.isfinite(total):
             raise Unusable("log-probabilities that are not finite")
+        if not any(choice.logprobs):
+            raise Unusable("log-probabilities that are all 0, as if no other prompt were possible")
         aligned = after and len(choice.tops) == len(choice.logprobs) and bool(choice.tops[-1])
+        if aligned and self._labelled:
+            return total, len(values), likely(choice, len(choice.tops) - 1)
         return total, len(values), choice.tops[-1] if aligned else None
 
     def _by_place(self, choice: Choice, ids: list[int], read: int | None) -> tuple[list[float | None], bool]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gecko_fret.llm.alignment import spelt
+
 _LEAST = 1e-6  # less than this is rounding of the log-probabilities
 _PRIOR = 0.5  # of every label, in samples: Jeffreys' prior, so that no label has probability 0
 
@@ -44,8 +46,7 @@ def from_alternatives(
     names, fold = _names(labels)
     weights = [0.0] * len(labels)
     for token, value in tops.items():
-        text = token.strip().casefold() if fold else token.strip()
-        label = _label_of(text, names)
+        label = _label_of(token, names, fold)
         if label is not None:
             weights[label] += math.exp(value)
     shown, bound = sum(weight > 0 for weight in weights), _bound(tops)
@@ -91,13 +92,19 @@ def _names(labels: Sequence[str]) -> tuple[list[str], bool]:
     return (folded, True) if len(set(folded)) == len(folded) else (stripped, False)
 
 
-def _label_of(text: str, names: Sequence[str]) -> int | None:
-    if not text:
-        return None
-    if text in names:
-        return names.index(text)
-    begun = [number for number, name in enumerate(names) if name.startswith(text)]
-    return begun[0] if len(begun) == 1 else None
+def _label_of(token: str, names: Sequence[str], fold: bool) -> int | None:
+    """The label that a token is, or that it alone begins, whatever stands for its white space and letters."""
+    shown = token.strip()
+    texts = [text for text in dict.fromkeys([shown, *sorted(spelt(token))]) if text]
+    texts = [text.casefold() if fold else text for text in texts]
+    for text in texts:
+        if text in names:
+            return names.index(text)
+    for text in texts:
+        begun = [number for number, name in enumerate(names) if name.startswith(text)]
+        if len(begun) == 1:
+            return begun[0]
+    return None
 
 
 def _bound(tops: Mapping[str, float]) -> float:

@@ -103,7 +103,8 @@ async def _chat(client: ApiClient, config: LLMConfig) -> Capabilities:
 
 def _echoes(choice: Choice) -> bool:
     """Whether the prompt's tokens are there with their log-probabilities; of an answer one token was asked for."""
-    return len(choice.logprobs) > 2 and all(value is not None for value in choice.logprobs[1:])
+    values = choice.logprobs[1:]
+    return len(values) > 1 and None not in values and any(values)  # some give 0 for what they do not know
 
 
 def _is_shifted(choice: Choice) -> bool:

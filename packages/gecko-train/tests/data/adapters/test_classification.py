@@ -70,7 +70,23 @@ def test_a_text_of_two_classes_is_a_negative_of_neither(read_records, settings):
             assert {text_id(negative.text.split(" [")[0]) for negative in row.negatives}.isdisjoint(
                 {text_id("both"), text_id("both ways")}
             )
-            assert len(row.negatives) == settings.get("negatives", 1)
+            has_both = text_id(row.query.split(" [")[0]) in {text_id("both"), text_id("both ways")}
+            assert len(row.negatives) == (0 if has_both else settings.get("negatives", 1))
+
+
+def test_no_negative_is_of_any_class_of_the_query(read_records):
+    """A text of two classes of three had those of its other class as negatives."""
+    records = [{"text": f"text {n}", "label": "abc"[n % 3]} for n in range(12)]
+    records += [{"text": "both", "label": label} for label in "ab"]
+    classes = {
+        record["text"]: {other["label"] for other in records if other["text"] == record["text"]} for record in records
+    }
+    for seed in range(5):
+        rows = read_records("classification", records, seed=seed, negatives=3)
+        assert len(rows) == 14
+        for row in rows:
+            assert len(row.negatives) == 3
+            assert all(classes[negative.text].isdisjoint(classes[row.query]) for negative in row.negatives)
 
 
 def test_a_row_to_which_all_other_texts_belong_has_no_negative(read_records):

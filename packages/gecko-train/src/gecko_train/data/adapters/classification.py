@@ -99,11 +99,14 @@ class _Classes:
         return int(generator.choice(others)) if len(others) else None
 
     def _is_other(self, candidate: int, index: int) -> bool:
-        """Whether a row is of another class, and its text nowhere in the class of row ``index``."""
-        code = self._codes[index]
-        if self._codes[candidate] == code:
+        """Whether a row is of another class, and its text in none of the classes of the text of row ``index``."""
+        if self._codes[candidate] == self._codes[index]:
             return False
-        return not self._several or code not in self._several.get(int(self._ids[candidate]), ())
+        return not self._several or self._classes(candidate).isdisjoint(self._classes(index))
+
+    def _classes(self, row: int) -> set[int]:
+        """All classes that the text of a row has."""
+        return self._several.get(int(self._ids[row])) or {int(self._codes[row])}
 
 
 class _Names:
