@@ -301,13 +301,17 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
             if what not in places.setdefault(made, []):
                 places[made].append(what)
     judged = ", a quarter of them by BM25, which is a judge, too" if given.words else ""
+    data = {key.split()[0] for of in raw["sets"].values() for key in of["made"]}
+    queries = f"at most {given.others} queries of a log"
+    if data != {"logged"}:
+        written = f"{given.seeds} passages with two queries each, at most {given.others} titles and sentences"
+        queries = f"{written}, and as many queries of a log"
     batches = sorted({given.batch * BATCH[variant.split()[1]] for variant in given.variants})
     lines = [
         "# " + given.name.replace("-", ", ", 1).capitalize(),
         "",
         f"`experiments/adaptation.py`: student {given.student}, LLM "
-        f"{given.llm}, {given.seeds} passages with two queries each, at most {given.others} titles and sentences, and "
-        f"as many queries of a log, {given.candidates} candidates a query{judged}, lists of {given.documents}; "
+        f"{given.llm}, {queries}, {given.candidates} candidates a query{judged}, lists of {given.documents}; "
         f"{given.steps} steps of {' or '.join(map(str, batches))} rows at {given.rate:g}, prompts: {given.prompts}. "
         "nDCG@10 in percent; differences to zero-shot with 95% intervals over the queries, bold where they leave out "
         "zero; of several seeds of the training, the mean of each query. What is saved of each model is chosen on "
