@@ -187,6 +187,8 @@ class OpenAILLM:
             body |= {"stop": list(sampling.stop)}
         if known.logprobs:
             body |= {"logprobs": True if known.api == "chat" else 1}
+            if known.api == "chat" and known.alternatives:  # llama-cpp-python shows none where no number is asked for
+                body |= {"top_logprobs": 1}
         return body
 
     def _prompts(self, requests: Sequence[WriteRequest]) -> list[dict[str, Any]]:
