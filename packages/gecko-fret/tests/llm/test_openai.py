@@ -249,6 +249,30 @@ def test_over_chat_demonstrations_are_turns(connect, server, chat):
     assert server.bodies[2]["messages"] == [{"role": "user", "content": "a cat"}]
 
 
+def test_a_server_that_shows_log_probabilities_beside_alternatives_alone_is_asked_for_one(
+    connect, server, chat, monkeypatch
+):
+    """llama-cpp-python's server in chats."""
+    answer = server.answer
+
+    def bare(path, body):
+        status, content = answer(path, body)
+        if not body.get("top_logprobs"):
+            content["choices"][0]["logprobs"] = None
+        return status, content
+
+    monkeypatch.setattr(server, "answer", bare)
+    completion = connect(can=chat).generate([WriteRequest("x", "y", 3, dialogue=DIALOGUE)], Sampling(max_new_tokens=4))[
+        0
+    ]
+    assert completion.logprob < 0
+    assert server.bodies[-1]["top_logprobs"] == 1
+    connect(can=replace(chat, alternatives=0, logprobs=False)).generate(
+        [WriteRequest("x", "y", 3, dialogue=DIALOGUE)], Sampling(max_new_tokens=4)
+    )
+    assert not {"logprobs", "top_logprobs"} & set(server.bodies[-1])
+
+
 def test_labels_over_chat_are_those_of_the_likeliest_tokens(connect, server, chat):
     server.says = [(" ", {" ": -0.1}), ("1", {"1": math.log(0.6), "0": math.log(0.2), "x": math.log(0.05)})]
     llm = connect(can=chat)

@@ -35,6 +35,16 @@ class Capabilities:
     schema: bool = False
     thinks: bool = False
 
+    @property
+    def logprobs_of_answers(self) -> dict[str, Any]:
+        """What asks for the log-probabilities of the tokens that are written; nothing where there are none."""
+        if not self.logprobs:
+            return {}
+        if self.api == "completions":
+            return {"logprobs": 1}
+        # llama-cpp-python shows none in chats where no number of alternatives is asked for.
+        return {"logprobs": True} | ({"top_logprobs": 1} if self.alternatives else {})
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON values, see ``from_dict``."""
         return asdict(self)

@@ -185,11 +185,7 @@ class OpenAILLM:
             body |= {"response_format": response_format(form.model)}
         elif known.stop and not known.thinks:  # in thinking a stop string would end it before the answer
             body |= {"stop": list(sampling.stop)}
-        if known.logprobs:
-            body |= {"logprobs": True if known.api == "chat" else 1}
-            if known.api == "chat" and known.alternatives:  # llama-cpp-python shows none where no number is asked for
-                body |= {"top_logprobs": 1}
-        return body
+        return body | known.logprobs_of_answers
 
     def _prompts(self, requests: Sequence[WriteRequest]) -> list[dict[str, Any]]:
         if self.capabilities.api == "chat":

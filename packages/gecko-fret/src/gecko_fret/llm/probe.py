@@ -162,7 +162,7 @@ async def _takes_schema(client: ApiClient, config: LLMConfig, found: Capabilitie
         return False
     # The question does not speak of JSON, or a server that ignores the schema might answer by it all the same.
     messages = [{"role": "user", "content": "Is five more than four?"}]
-    body = request_base(config, 24, thinking=found.thinks) | ({"logprobs": True} if found.logprobs else {})
+    body = request_base(config, 24, thinking=found.thinks) | found.logprobs_of_answers
     body |= {"messages": messages, "response_format": response_format(_Yes)}
     form = JsonForm(_Yes, (), str)
     for _ in range(2):  # a whole build goes by what is found here
