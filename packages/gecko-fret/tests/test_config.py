@@ -63,6 +63,7 @@ def test_file_and_overrides(tmp_path):
         ("generate.contrast=-1", r"generate\.contrast"),
         ("genrate.seeds=1", r"unknown key 'genrate'; did you mean 'generate'\? \(known here: seed, corpus"),
         ("mine.k=1", r"unknown key 'mine.k'; did you mean 'rrf_k'\? \(known here: fuse, rrf_k"),
+        ("seed=-1", r"seed: .*given: -1"),
         ("generate.seeds=many", r"generate.seeds: .*given: 'many'"),
         ("retrieve.seed_top_k=30", r"retrieve.seed_top_k \(30\) is above retrieve.candidates \(20\)"),
         ("generate.min_words=50", r"generate.min_words \(50\) is above generate.max_words \(40\)"),

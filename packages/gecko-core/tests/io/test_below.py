@@ -28,6 +28,24 @@ def test_suffixes_in_any_case(folder):
     assert names(folder, files_below(folder, {".txt"})) == [".hidden/z.txt", "a/b/c/y.TXT", "b.txt", "ü/ö.txt"]
 
 
+def test_hidden_ones_are_left_out_and_listed(folder):
+    for name in ("a/._x.md", "a/.notes/deep/w.txt", "a/.x.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / ".hidden" / "back").symlink_to(folder)  # not looked into
+    hidden = []
+    assert names(folder, files_below(folder, {".txt", ".md"}, hidden=hidden)) == [
+        "a/b/c/y.TXT", "a/x.md", "b.txt", "ü/ö.txt",
+    ]  # fmt: skip
+    assert sorted(names(folder, hidden)) == [".hidden", "a/._x.md", "a/.notes"]
+
+
+def test_a_hidden_folder_may_be_named_itself(folder):
+    hidden = []
+    assert names(folder, files_below(folder / ".hidden", hidden=hidden)) == [".hidden/z.txt"]
+    assert not hidden
+
+
 def test_links_are_followed(folder, tmp_path):
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "elsewhere" / "deep" / "w.txt").write_text("w")

@@ -214,7 +214,7 @@ def vectors(
     normalize: Annotated[bool, typer.Option("--normalize", help="Unit length, for indexes of cosines.")] = False,
     whole: Annotated[bool, typer.Option("--whole", help="Every passage is a document, also NAME#NUMBER.")] = False,
     items: Annotated[int, typer.Option(help="Sentences that weights are fitted on.", min=0)] = 200,
-    seed: Annotated[int, typer.Option(help="Of drawing the sentences.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of drawing the sentences.", min=0)] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings for further files.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,

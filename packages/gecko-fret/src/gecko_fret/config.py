@@ -428,7 +428,7 @@ class MineConfig(Section):
 class FretConfig(Section):
     """One build. Fingerprints of its sections decide which parts of an output folder are still valid."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     corpus: CorpusConfig = CorpusConfig()
     llm: LLMConfig = LLMConfig()
     generators: list[LLMConfig] = Field(

@@ -7,7 +7,7 @@ from gecko_core.io import format_seconds
 from gecko_fret.build import cost
 from gecko_fret.build.cost import describe_cost, estimate, read_measured, scale_to_rows
 from gecko_fret.config import parse_config
-from gecko_fret.corpus.passages import Corpus, Passage
+from gecko_fret.corpus.passages import Corpus, Dropped, Passage
 from gecko_fret.judges import JUDGES, Judge
 from gecko_fret.steps.plan import Measured
 
@@ -114,6 +114,12 @@ def test_description_counts_requests():
     text = describe_cost(paper({"generate": {"attempts": 3}}), TWO)
     assert "6 attempts from 2 seeds" in text
     assert "requests  at most 30\n" in text  # 6 written, 12 pairs scored twice
+
+
+def test_what_the_readers_left_out_is_told():
+    assert "left out" not in describe_cost(paper({}), TWO)
+    dropped = [Dropped(str(n), reason, "", "") for n, reason in enumerate(["hidden", "duplicate", "hidden"])]
+    assert "\nleft out  1 duplicate, 2 hidden\n" in describe_cost(paper({}), Corpus(TWO, "two", dropped))
 
 
 @pytest.mark.parametrize(("cores", "rates"), [(1, "500 and writes 100"), (4, "2000 and writes 400")])

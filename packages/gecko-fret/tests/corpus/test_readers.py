@@ -36,6 +36,18 @@ def test_unsplit_files_are_single_passages(tmp_path):
     assert (passage.id, passage.title, passage.text) == ("a.md", "One", "first\n\nsecond")
 
 
+def test_hidden_files_of_a_folder_are_left_out_and_listed(tmp_path):
+    for name, text in (("a.txt", b"seen"), ("._a.txt", b"\x00\x05\x16\x07\xff"), (".git/b.md", b"no note")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    dropped = []
+    assert [passage.text for passage in read_passages(tmp_path, dropped=dropped)] == ["seen"]
+    assert [(one.id, one.reason) for one in dropped] == [("._a.txt", "hidden"), (".git", "hidden")]
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(DataError, match=r"no \.txt, .* file that is not hidden in this folder"):
+        list(read_passages(tmp_path, dropped=dropped))
+
+
 def test_names():
     assert corpus_name("some/where/c.jsonl") == "c.jsonl"
     assert corpus_name("hub:owner/set") == "hub:owner/set"

@@ -10,7 +10,7 @@ from gecko_core.errors import DataError
 from gecko_core.io.tables import unreadable
 
 
-def files_below(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path]:
+def files_below(folder: str | Path, suffixes: Collection[str] = (), *, hidden: list[Path] | None = None) -> list[Path]:
     """The files below a folder, in the order of their paths.
 
     Links to files and to folders are followed. ``Path.rglob`` leaves out what it may not read, and what lies behind
@@ -19,6 +19,8 @@ def files_below(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path
     Args:
         folder: where to look.
         suffixes: in lower case, of the files that are wanted; none: all files.
+        hidden: receives the hidden files and folders (".git", "._a.txt"), which are left out then; None: they are files
+            like others.
 
     Raises:
         DataError: a folder cannot be read, links go in a circle, or a link, hidden ones aside, leads to no file.
@@ -35,13 +37,19 @@ def files_below(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path
         for entry in entries:
             path = where / entry.name
             try:
-                if entry.is_dir():
+                if hidden is not None and entry.name.startswith("."):
+                    hidden += [path] if entry.is_dir() or _is_wanted(path, suffixes) else []
+                elif entry.is_dir():
                     waiting.append((path, above | {_real_below(path, above)}))
-                elif path.suffix.lower() in suffixes or not suffixes:
+                elif _is_wanted(path, suffixes):
                     found += [path] if _is_file(path) else []
             except OSError as error:
                 raise unreadable(path, error) from None
     return sorted(found)
+
+
+def _is_wanted(path: Path, suffixes: Collection[str]) -> bool:
+    return path.suffix.lower() in suffixes or not suffixes
 
 
 def _is_file(path: Path) -> bool:

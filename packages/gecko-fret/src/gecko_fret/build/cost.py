@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,9 @@ def describe_cost(config: FretConfig, corpus: Corpus, like: str | Path | None = 
     mean = pc.sum(pc.utf8_length(corpus.table["text"])).as_py() / len(corpus)
     plan = estimate(config, len(corpus), mean, measured, corpus=corpus.name)
     lines = [f"{name:<9} {cost.line}" for name, cost in plan.costs.items()]
+    if corpus.dropped:
+        reasons = Counter(dropped.reason for dropped in corpus.dropped)
+        lines.insert(1, "left out  " + ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items())))
     lines.append(f"requests  {plan.bound} {plan.requests:.0f}")
     lines.append(f"rows      {plan.bound} {plan.rows['rows']:.0f}")
     return "\n".join(lines + (_measured(plan, measured, like) if measured else _assumed(plan)))

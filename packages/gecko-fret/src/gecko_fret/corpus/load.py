@@ -42,7 +42,8 @@ def load_corpus(
     """Load a corpus.
 
     Args:
-        spec: None or "python-docs" for the interpreter's documentation; a folder of .txt, .md and .html files; a
+        spec: None or "python-docs" for the interpreter's documentation; a folder of .txt, .md and .html files, of
+            which hidden ones, and those in hidden folders, are left out and listed in ``Corpus.dropped``; a
             .jsonl, .csv, .tsv or .parquet file with ``text`` and optional ``id``, ``title``, ``source``;
             "hub:NAME[:SPLIT]" for a data set of the hub.
         split: "auto" cuts files into passages of 40 to 250 words and keeps the rows of tables whole; "always"; "never".
@@ -62,7 +63,7 @@ def load_corpus(
     check_language("corpus.language", language)
     dropped: list[Dropped] = []
     passages = clean_passages(
-        read_passages(spec, split, rules),
+        read_passages(spec, split, rules, dropped=dropped),
         dropped,
         deduplicate=deduplicate,
         near_threshold=near_threshold,

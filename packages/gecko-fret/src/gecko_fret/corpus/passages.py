@@ -52,11 +52,11 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A passage that was read but not kept.
+    """A passage that was read but not kept, or a file that was not read.
 
     Attributes:
-        id: of the passage.
-        reason: ``duplicate``, ``near_duplicate`` or ``language``.
+        id: of the passage, or the name of the file or folder.
+        reason: ``duplicate``, ``near_duplicate``, ``language`` or ``hidden``.
         detail: the reason in words.
         text: of the passage.
     """

@@ -21,7 +21,7 @@ from gecko_core.io import (
 )
 from gecko_fret.corpus import markup_2
 from gecko_fret.corpus.markup import Section, html_sections, markdown_sections
-from gecko_fret.corpus.passages import Passage
+from gecko_fret.corpus.passages import Dropped, Passage
 from gecko_fret.corpus.splitting import count_words, split_text
 from gecko_fret.sentences import ends_sentence
 from gecko_fret.text_rules import LATEST, TextRules
@@ -39,7 +39,9 @@ def corpus_name(spec: str | Path) -> str:
     return text if text.startswith(HUB) else Path(text).resolve().name
 
 
-def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATEST) -> Iterator[Passage]:
+def read_passages(
+    spec: str | Path, split: str = "auto", rules: TextRules = LATEST, *, dropped: list[Dropped] | None = None
+) -> Iterator[Passage]:
     """Passages of a folder, a table or a hub data set, one at a time, in a fixed order.
 
     Args:
@@ -47,6 +49,7 @@ def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATE
             "hub:NAME[:SPLIT]".
         split: "auto" cuts text files into passages and keeps the rows of tables whole; "always"; "never".
         rules: what a sentence is, where text is cut, and how Markdown and HTML are read.
+        dropped: receives the hidden files and folders of a folder, which are left out then; None: they are read, too.
 
     Raises:
         DataError: the corpus cannot be read; one line that names the file and the row.
@@ -57,7 +60,7 @@ def read_passages(spec: str | Path, split: str = "auto", rules: TextRules = LATE
         return _from_records(read_hub(name, part or "train"), text, split, rules)
     path = corpus_path(spec)
     if path.is_dir():
-        return _read_folder(path, split, rules)
+        return _read_folder(path, split, rules, dropped)
     if table_kind(path):
         records = read_table(path, need=("text",), optional=_COLUMNS[:4], only=_COLUMNS)
         return _from_records(records, str(path), split, rules)
@@ -95,10 +98,15 @@ def corpus_path(spec: str | Path) -> Path:
     return path
 
 
-def _read_folder(folder: Path, split: str, rules: TextRules) -> Iterator[Passage]:
-    files = files_below(folder, TEXT_SUFFIXES)
+def _read_folder(folder: Path, split: str, rules: TextRules, dropped: list[Dropped] | None = None) -> Iterator[Passage]:
+    hidden: list[Path] | None = None if dropped is None else []
+    files = files_below(folder, TEXT_SUFFIXES, hidden=hidden)
     if not files:
-        raise DataError(f"{folder}: no {', '.join(TEXT_SUFFIXES)} file in this folder")
+        kind = "file that is not hidden" if hidden else "file"
+        raise DataError(f"{folder}: no {', '.join(TEXT_SUFFIXES)} {kind} in this folder")
+    if dropped is not None:
+        names = sorted(path.relative_to(folder).as_posix() for path in hidden or ())
+        dropped += [Dropped(name, "hidden", "its name starts with a full stop; rename it", "") for name in names]
     for path in files:
         _check_name(path)
     for path in files:
