@@ -6,6 +6,8 @@ One LLM writes, one judges (`WRITER:JUDGE`, or a single name for both; `@64`: at
 for the most lists that are asked for; the student is then trained on its first 16, 64, 256, ... rows, as often on
 each. Minutes are those of the steps that ask an LLM (write, measure, score); of a part of the rows as large a part of
 write and score.
+
+The page keeps the pairs that docs/results/cost.json has of earlier runs with the same options.
 """
 
 from __future__ import annotations
@@ -42,13 +44,17 @@ def main() -> None:
     for name in given.sets:
         judged = lab.judged_set(name, given.queries)
         start = lab.kept(given.work / name / "start.json", lambda j=judged: scores(given.student, j))["ndcg_at_10"]
-        found: dict[str, Any] = {}
+        pairs: dict[str, Any] = {}
         for pair in given.pairs:
             points = [point(given, judged, pair, lists) for lists in lists_of(pair, given.lists)]
             shown = ", ".join(f"{p['lists']} lists {p['minutes']:.1f} min {lab.mean(p['ndcg_at_10'])}" for p in points)
             print(name, label(pair), shown, flush=True)
-            found[label(pair)] = points
-        raw["sets"][name] = {"start": start, "pairs": found}
+            made = lab.described("torch", "transformers")
+            pairs[label(pair)] = {"made": made, "start": start, "points": points}
+        raw["sets"][name] = pairs
+    if not given.no_publish:
+        for name, pairs in lab.earlier(lab.RESULTS / "cost.json", raw, {"pairs", "lists"}).items():
+            raw["sets"][name] = pairs | raw["sets"].get(name, {})
     lab.publish("cost", report(given, raw), raw, given, plot(raw))
 
 
@@ -122,22 +128,24 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     lines = [
         "# Cost",
         "",
-        f"{lab.described('torch', 'transformers')}. `experiments/cost.py`: student {given.student}, lists of 8, "
-        f"{PASSES} passes at {given.rate:g}. Minutes of LLM time on this machine; nDCG@10 in percent at the end of "
+        f"`experiments/cost.py`: student {given.student}, lists of 8, "
+        f"{PASSES} passes at {given.rate:g}. Minutes of LLM time on the machine named below; nDCG@10 in percent at the end of "
         "training, and of what the run saved, by known items of its own, with their changes and 95% intervals over the "
         "queries; start kept: the items supported no share of the training. The plot is of the end of training.",
         "",
     ]
-    for name, of in raw["sets"].items():
+    for name, pairs in raw["sets"].items():
         rows: list[list[object]] = [
             [pair, p["lists"], f"{p['minutes']:.1f}", lab.mean(p["trained"]),
              lab.change(p["trained"], of["start"]), lab.change_of_model(p["ndcg_at_10"], of["start"])]
-            for pair, points in of["pairs"].items()
-            for p in points
+            for pair, of in pairs.items()
+            for p in of["points"]
         ]  # fmt: skip
-        lines += [f"## {name} (start {lab.mean(of['start'])})", ""]
+        starts = dict.fromkeys(lab.mean(of["start"]) for of in pairs.values())
+        lines += [f"## {name} (start {', '.join(starts)})", ""]
         header = ["LLM (writer+judge)", "lists", "minutes", "nDCG@10 at the end", "change", "change of the saved"]
         lines += [*lab.table(header, rows), ""]
+        lines += [*(f"- {pair}: {of['made']}" for pair, of in pairs.items()), ""]
     return [*lines, "![Quality against minutes](cost.png)"]
 
 
@@ -149,14 +157,15 @@ def plot(raw: dict[str, Any]) -> Any:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, of in raw["sets"].items():
-        for pair, points in of["pairs"].items():
+    for name, pairs in raw["sets"].items():
+        for pair, of in pairs.items():
+            points = of["points"]
             found = [paired_bootstrap(p["trained"], of["start"], samples=2000) for p in points]
             y = [f.difference for f in found]
             errors = [[f.difference - f.low for f in found], [f.high - f.difference for f in found]]
             axes.errorbar([p["minutes"] for p in points], y, errors, marker="o", capsize=2, label=f"{name}, {pair}")
     axes.axhline(0, color="black", linewidth=0.8)
-    minutes = [p["minutes"] for of in raw["sets"].values() for points in of["pairs"].values() for p in points]
+    minutes = [p["minutes"] for pairs in raw["sets"].values() for of in pairs.values() for p in of["points"]]
     axes.set_xscale("log")
     steps = [digit * 10.0**power for power in range(-2, 5) for digit in (1, 2, 5)]
     ticks = [one for one in steps if min(minutes) / 1.5 <= one <= max(minutes) * 1.5]
