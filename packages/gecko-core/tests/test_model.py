@@ -33,6 +33,8 @@ def test_plain_style_is_settable(minilm, sentences):
     assert minilm.prompt_style == "plain"
     assert minilm.format_queries(["q"], "fact checking") == ["q"]
     assert minilm.format_documents(["d", "e", ""], ["t", None, "t"]) == ["t d", "e", "t"]
+    assert minilm.format_documents([" d\n", " e"], ["t ", None]) == ["t   d", " e"]
+    assert minilm.format_documents([" d\n"]) == minilm.format_documents([" d\n"], [""]) == [" d\n"]
     minilm.prompt_style = "gecko"
     try:
         assert minilm.format_queries(["q"]) == ["task: search result | query: q"]

@@ -77,6 +77,13 @@ def test_row_without_tokens_is_zero(padded):
     assert not packed_mean_pool(hidden[0], torch.tensor([0, 0, 7]))[0].any()
 
 
+@pytest.mark.parametrize("pool", [packed_mean_pool, reference_packed_pool])
+def test_no_sequences_have_no_rows(pool):
+    for normalize in (False, True):
+        pooled = pool(torch.zeros(0, 4, dtype=torch.bfloat16), torch.tensor([0]), normalize=normalize)
+        assert (pooled.shape, pooled.dtype) == ((0, 4), torch.bfloat16)
+
+
 def test_skip_leaves_out_leading_valid_tokens(padded):
     hidden, mask = padded
     pooled = masked_mean_pool(hidden, mask, skip=torch.tensor([2, 0, 1, 1, 3]))

@@ -269,7 +269,10 @@ class Gecko(Network):
         return [format_query(text, task) for text in checked]
 
     def format_documents(self, texts: Sequence[str], titles: Sequence[str | None] | None = None) -> list[str]:
-        """Return documents in the model's prompt format; a plain model gets title and text in one line, as in mteb.
+        """Return documents in the model's prompt format.
+
+        A plain model gets title and text in one line without white space around it, as in mteb, and a text without a
+        title as it is, as from sentence-transformers.
 
         Raises:
             ConfigError: not as many titles as documents.
@@ -283,7 +286,8 @@ class Gecko(Network):
         checked_titles = checked_texts([title or "" for title in named], "title")
         if self.prompt_style == "plain":
             prefix = self.prompts.get("document", "")
-            return [prefix + f"{title} {text}".strip() for title, text in zip(checked_titles, checked, strict=True)]
+            pairs = zip(checked_titles, checked, strict=True)
+            return [prefix + (f"{title} {text}".strip() if title else text) for title, text in pairs]
         return [format_document(text, title) for title, text in zip(checked_titles, checked, strict=True)]
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:

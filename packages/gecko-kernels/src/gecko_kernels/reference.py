@@ -203,5 +203,5 @@ def reference_packed_pool(
         hidden[start:end].to(wide(hidden.dtype)).sum(0) / max(end - start, 1)
         for start, end in zip(cu_seqlens[:-1].tolist(), cu_seqlens[1:].tolist(), strict=True)
     ]
-    pooled = torch.stack(rows)
+    pooled = torch.stack(rows) if rows else hidden.new_zeros((0, hidden.shape[1]), dtype=wide(hidden.dtype))
     return (unit(pooled) if normalize else pooled).to(hidden.dtype)

@@ -47,6 +47,46 @@ def test_a_padded_negative_changes_nothing():
     torch.testing.assert_close(with_padding, without)
 
 
+@pytest.mark.parametrize("margin", [None, 0.1])
+@pytest.mark.parametrize("scope", ["own", "batch"])
+def test_missing_negatives_of_some_rows_change_nothing(scope, margin):
+    """Against the loss of float64 vectors over the negatives that are there, whatever stands for those that are not."""
+    q, d = (x.double() for x in embeddings(batch=6, documents=4))
+    query_ids, document_ids = ids(batch=6, documents=4)
+    count = [0, 1, 3, 2, 0, 1]  # hard negatives of each row
+    for row, there in enumerate(count):
+        d[row, 1 + there :], document_ids[row, 1 + there :] = d[row, 0], document_ids[row, 0]
+    config = ObjectiveConfig(
+        negatives_scope=scope, hard_negatives=3, temperature=0.5, same_tower=False, false_negative_margin=margin
+    )
+    loss, watched = Objective(config, dims=(8,))(q.float(), d.float(), query_ids, document_ids)
+    q, d = normalize(q, dim=-1), normalize(d, dim=-1)
+    hard = [(row, d[row, column]) for row, there in enumerate(count) for column in range(1, 1 + there)]
+    total = 0.0
+    for row in range(6):
+        own = q[row] @ d[row, 0]
+        others = [q[row] @ d[other, 0] for other in range(6) if other != row]
+        others = [s for s in others if margin is None or s <= own + margin]
+        others += [q[row] @ vector for of, vector in hard if scope == "batch" or of == row]
+        total += float(torch.stack([own, *others]).div(0.5).logsumexp(0) - own / 0.5) / 6
+    assert float(loss) == pytest.approx(total, rel=1e-5)
+    similarity = sum(float(q[row] @ vector) for row, vector in hard) / len(hard)
+    assert watched["negative_similarity"] == pytest.approx(similarity, abs=1e-6)
+
+
+def test_without_any_hard_negative_there_is_no_similarity_of_them():
+    q, d = embeddings()
+    query_ids, document_ids = ids()
+    d[:, 1], document_ids[:, 1] = d[:, 0], document_ids[:, 0]
+    own, batch, none = (
+        Objective(ObjectiveConfig(temperature=0.5, **options), dims=(8,))(q, d, query_ids, document_ids)
+        for options in ({}, {"negatives_scope": "batch"}, {"hard_negatives": 0})
+    )
+    torch.testing.assert_close(own[0], none[0])
+    torch.testing.assert_close(batch[0], none[0])
+    assert "negative_similarity" not in own[1] | batch[1] | none[1]
+
+
 def test_a_rows_own_query_among_the_negatives_of_all_rows_is_none_of_it():
     """Another row's hard negative is the first row's query: masked for it as its own positive would be."""
     q, d = embeddings()

@@ -31,6 +31,22 @@ def test_the_objective_adds_it_with_its_weight():
     assert watched["matching"] > 0
 
 
+def test_what_stands_for_missing_documents_is_not_matched():
+    generator = torch.Generator().manual_seed(0)
+    q, d = torch.randn(4, 8, generator=generator), torch.randn(4, 3, 8, generator=generator)
+    for width in (8, 12):
+        teacher = torch.randn(4, 4, width, generator=generator)
+        document_ids = 10 + torch.arange(12).reshape(4, 3)
+        document_ids[1, 1:] = document_ids[1, 0]
+        document_ids[2, 2] = document_ids[2, 0]
+        config = ObjectiveConfig(contrastive_weight=0.0, matching=MatchingConfig(weight=1.0))
+        loss, _ = Objective(config, dims=(8,))(q, d, torch.arange(4), document_ids, None, teacher)
+        kept = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
+        student = torch.stack([*q, *(d[row, column] for row, column in kept)])
+        wanted = torch.stack([*teacher[:, 0], *(teacher[row, 1 + column] for row, column in kept)])
+        torch.testing.assert_close(loss, matching_loss(student, wanted))
+
+
 def test_a_projection_brings_the_student_to_the_teachers_width():
     generator = torch.Generator().manual_seed(0)
     q, d = torch.randn(4, 8, generator=generator), torch.randn(4, 2, 8, generator=generator)

@@ -271,7 +271,8 @@ def _texts(loader: Any) -> tuple[list[str], list[str] | None]:
     titles: list[str] = []
     for batch in loader:
         if "body" in batch and "title" in batch:
-            texts.extend(batch["body"])
+            pairs = zip(batch["body"], batch["title"], strict=True)
+            texts.extend(text if title else text.strip() for text, title in pairs)  # as mteb does without titles
             titles.extend(batch["title"])
         else:
             texts.extend(batch["text"])

@@ -89,6 +89,17 @@ class LossBatch:
         """The positives, (B, D)."""
         return self.documents[:, 0]
 
+    def repeated(self, count: int | None = None) -> Tensor:
+        """Which of the first documents of each row repeat its positive, for want of others, (B, count) bool.
+
+        Args:
+            count: columns, the positive's included; None: all.
+        """
+        ids = self.document_ids[:, :count]
+        found = ids == ids[:, :1]
+        found[:, 0] = False
+        return found
+
     def answered_only(self) -> LossBatch:
         """The batch without the rows whose answer nobody knows; itself where there are none."""
         if self.answered is None or bool(self.answered.all()):

@@ -138,11 +138,9 @@ class ContrastiveTerm:
         batch = batch.answered_only()
         if not len(batch.queries):
             return batch.queries.sum() * 0.0, {}
-        config, hard, positives = self.config, self.config.hard_negatives, batch.positives
-        negatives = batch.documents[:, 1 : 1 + hard] if hard else None
-        negative_ids = batch.document_ids[:, 1 : 1 + hard] if hard else None
-        if negative_ids is not None and config.negatives_scope == "batch":
-            negative_ids = queries_as_answers(negative_ids, batch.query_ids, batch.document_ids[:, 0])
+        config, positives = self.config, batch.positives
+        negatives, negative_ids = self._negatives(batch)
+        watched = _similarities(batch, config.hard_negatives)
         options: dict[str, Any] = {
             "temperature": config.temperature,
             "dims": self.dims,
@@ -154,9 +152,6 @@ class ContrastiveTerm:
             "hardness": config.hardness,
             "false_negative_margin": config.false_negative_margin,
         }
-        watched = _similarities(
-            batch.queries.detach(), positives.detach(), None if negatives is None else negatives.detach()
-        )
         likely = self._likely(batch)
         if likely is not None or not config.in_batch:
             loss, left_out = masked_softmax_loss(
@@ -170,6 +165,18 @@ class ContrastiveTerm:
         masks = likely is not None or config.false_negative_margin is not None
         return loss, {**watched, "left_out": left_out} if masks else watched
 
+    def _negatives(self, batch: LossBatch) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Hard negatives and their ids: (B, H, D) and (B, H) of each row's own, (N, D) and (N,) of all rows' for all."""
+        last = 1 + self.config.hard_negatives
+        if last == 1:
+            return None, None
+        negatives, ids = batch.documents[:, 1:last], batch.document_ids[:, 1:last]
+        if self.config.negatives_scope == "own":
+            return negatives, ids
+        # What stands for a missing one is by its id no negative of its own row, but would be one of all others.
+        there = ~batch.repeated(last)[:, 1:]
+        return negatives[there], queries_as_answers(ids[there], batch.query_ids, batch.document_ids[:, 0])
+
     def _likely(self, batch: LossBatch) -> tuple[Tensor, Tensor] | None:
         """Which positives (B, B) and own negatives (B, H) the teacher takes for answers; None without a block."""
         block = batch.block
@@ -180,7 +187,7 @@ class ContrastiveTerm:
 
 
 def queries_as_answers(
-    negative_ids: Tensor,  # (B, H)
+    negative_ids: Tensor,  # (N,)
     query_ids: Tensor,  # (B,)
     positive_ids: Tensor,  # (B,)
 ) -> Tensor:
@@ -295,13 +302,15 @@ def _count(kept: dict[str, Tensor]) -> int:
     return sum(int(mask.sum()) for mask in kept.values())
 
 
-def _similarities(queries: Tensor, positives: Tensor, negatives: Tensor | None) -> dict[str, Tensor]:
+def _similarities(batch: LossBatch, hard: int) -> dict[str, Tensor]:
+    """Mean cosines of queries with their positives, with other rows' and, where there are some, with hard negatives."""
     from torch.nn.functional import normalize
 
-    q, p = normalize(queries, dim=-1), normalize(positives, dim=-1)
-    watched = {"positive_similarity": (q * p).sum(-1).mean()}
+    q, d = normalize(batch.queries.detach(), dim=-1), normalize(batch.documents[:, : 1 + hard].detach(), dim=-1)
+    watched = {"positive_similarity": (q * d[:, 0]).sum(-1).mean()}
     if len(q) > 1:
-        watched["in_batch_similarity"] = (q * p.roll(1, 0)).sum(-1).mean()
-    if negatives is not None:
-        watched["negative_similarity"] = (q[:, None] * normalize(negatives, dim=-1)).sum(-1).mean()
+        watched["in_batch_similarity"] = (q * d[:, 0].roll(1, 0)).sum(-1).mean()
+    there = ~batch.repeated(1 + hard)[:, 1:]
+    if bool(there.any()):
+        watched["negative_similarity"] = (q[:, None] * d[:, 1:]).sum(-1)[there].mean()
     return watched

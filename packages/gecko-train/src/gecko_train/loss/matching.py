@@ -31,7 +31,7 @@ class MatchingConfig(TermConfig):
 
 
 class MatchingTerm:
-    """Matching of all queries and documents of a batch; of a block's documents each once."""
+    """Matching of all queries and documents of a batch, without what is repeated; of a block's documents each once."""
 
     def __init__(self, config: MatchingConfig):
         self.config = config
@@ -49,8 +49,9 @@ class MatchingTerm:
             teacher = torch.cat([block.teacher_queries, block.teacher_documents])
         else:
             assert batch.teacher is not None
-            student = torch.cat([batch.queries[:, None], batch.documents], 1).flatten(0, 1)
-            teacher = batch.teacher.flatten(0, 1)
+            there = torch.cat([torch.ones_like(batch.query_ids, dtype=torch.bool)[:, None], ~batch.repeated()], 1)
+            student = torch.cat([batch.queries[:, None], batch.documents], 1)[there]
+            teacher = batch.teacher[there]
         if self.config.projection:
             assert batch.projection is not None
             student = batch.projection(student.float())
