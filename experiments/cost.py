@@ -131,7 +131,8 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         f"`experiments/cost.py`: student {given.student}, lists of 8, "
         f"{PASSES} passes at {given.rate:g}. Minutes of LLM time on the machine named below; nDCG@10 in percent at the "
         "end of training, and of what the run saved, by known items of its own, with their changes and 95% intervals "
-        "over the queries; start kept: the items supported no share of the training. The plot is of the end of training.",
+        "over the queries; start kept: the items supported no share of the training. The plot is of the end of "
+        "training.",
         "",
     ]
     for name, pairs in raw["sets"].items():

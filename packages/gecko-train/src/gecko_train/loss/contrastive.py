@@ -166,7 +166,7 @@ class ContrastiveTerm:
         return loss, {**watched, "left_out": left_out} if masks else watched
 
     def _negatives(self, batch: LossBatch) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """Hard negatives and their ids: (B, H, D) and (B, H) of each row's own, (N, D) and (N,) of all rows' for all."""
+        """Hard negatives and their ids: (B, H, D) and (B, H), each row's own; or (N, D) and (N,), all rows' for all."""
         last = 1 + self.config.hard_negatives
         if last == 1:
             return None, None
