@@ -159,12 +159,12 @@ def add_earlier(raw: dict[str, Any], path: Path) -> None:
         now = raw["sets"].setdefault(name, empty)
         for variant in variants({name: before["ndcg_at_10"]}):
             if variant not in now["ndcg_at_10"]:
-                start = {name: lab.start_of(before["ndcg_at_10"], variant)[name]}
-                now["ndcg_at_10"][variant] = {name: before["ndcg_at_10"][variant][name]}
+                start = lab.start_of(before["ndcg_at_10"], variant)
+                now["ndcg_at_10"][variant] = before["ndcg_at_10"][variant]
                 now["made"][variant] = before["made"][variant]
                 if variant in before.get("choices", {}):
                     now["choices"][variant] = before["choices"][variant]
-                if start[name] != now["ndcg_at_10"][START][name]:
+                if start != now["ndcg_at_10"][START]:
                     now["ndcg_at_10"][f"{START}, {variant}"] = start
         now["seconds"] = before["seconds"] | now["seconds"]
     raw["sets"] = {name: raw["sets"][name] for name in sorted(raw["sets"], key=[*SETS, *raw["sets"]].index)}
@@ -306,7 +306,8 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     if data != {"logged"}:
         written = f"{given.seeds} passages with two queries each, at most {given.others} titles and sentences"
         queries = f"{written}, and as many queries of a log"
-    batches = sorted({given.batch * BATCH[variant.split()[1]] for variant in given.variants})
+    ways = {key.partition(",")[0].split()[1] for of in raw["sets"].values() for key in of["made"]}
+    batches = sorted({given.batch * BATCH[way] for way in ways})
     lines = [
         "# " + given.name.replace("-", ", ", 1).capitalize(),
         "",
@@ -422,7 +423,7 @@ def across(found: dict[str, dict[str, dict[str, list[float]]]]) -> list[list[obj
         ]
         if pairs:
             after = [found[name][variant][other] for name, other in pairs]
-            before = [found[name][START][other] for name, other in pairs]
+            before = [lab.start_of(found[name], variant)[other] for name, other in pairs]
             differences = [float(np.mean(a) - np.mean(b)) for a, b in zip(after, before, strict=True)]
             worst, (adapted, other) = min(zip(differences, pairs, strict=True))
             cost.append([variant, lab.change_of_mean(after, before), f"{worst:+.1f} ({adapted} on {other})"])
