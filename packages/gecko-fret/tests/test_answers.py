@@ -66,6 +66,31 @@ def test_white_space_within_quotes_is_left_out():
     assert read('"\ta b "') == Answer(KIND, "a b")
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        '"Hamlet" by who',
+        'who wrote "Hamlet"',
+        "“To be” meaning",
+        '"a" vs "b"',
+        "what is “a” and “b”",
+        '"a" or "b" or “c”',
+    ],
+)
+def test_quotes_around_a_part_of_a_query_are_its_own(query):
+    assert read(query) == Answer(KIND, query)
+    assert read(f"Question: {query}") == Answer(KIND, query)
+    assert read(f'"{query}"') == Answer(KIND, query)
+    assert read(f"{KIND} | Query: {query}", given=False) == Answer(KIND, query)
+
+
+@pytest.mark.parametrize(
+    "written", ['"who maps it"', "“who maps it”", '"who maps it', 'who maps it"', '""who maps it""']
+)
+def test_quotes_around_a_query_and_one_without_its_other_are_none_of_it(written):
+    assert read(written) == Answer(KIND, "who maps it")
+
+
 def test_with_a_task_only_the_form_of_the_demonstrations_is_read():
     assert read(" question answering | Query: who mapped it", given=False) == Answer(KIND, "who mapped it")
     assert read(" who mapped it", given=False) == Unreadable("unparsable")

@@ -22,7 +22,8 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*\"")  # of no prompt's form, or by a 
 _LITERAL = re.compile(r"\{\s*(['\"])\w+\1\s*:|\[\s*['\"](?:.*\]|[^\]]*)$")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # those that are no white space: no text has them
 _LONGEST = 20_000  # characters; generate.max_new_tokens asks for far fewer, but not every server heeds it
-_QUOTES = '"“” '
+_OPENS, _CLOSES = '"“', '"”'
+_INNER = re.compile(r'(^|\s)["“]|["”]')  # the first quote of a text: 1 where it opens one
 
 
 def special_token(text: str) -> str | None:
@@ -99,6 +100,17 @@ def _task_and_query(text: str, kind: str, prompts: PromptSet) -> Answer | Unread
 
 
 def _unquoted(query: str) -> str:
-    """The query without quotes and white space around it; empty where it is data that a program reads."""
-    query = query.strip(_QUOTES).strip()
+    """The query without quotes and white space around it; empty where it is data that a program reads.
+
+    Quotes that stand around a part of it ("Hamlet" by whom) are its own.
+    """
+    query = query.strip()
+    while len(query) > 1 and query[0] in _OPENS and query[-1] in _CLOSES:
+        inner = query[1:-1].strip()
+        first = _INNER.search(inner)
+        if first and first[1] is None:
+            break
+        query = inner
+    if sum(mark in _OPENS + _CLOSES for mark in query) == 1:  # its other one was cut off
+        query = query.strip(_OPENS + _CLOSES).strip()
     return "" if _LITERAL.match(query) else query

@@ -1,6 +1,17 @@
 import pytest
 
-from gecko_fret.llm.alignment import covers, first_of, is_blank, placed, same, spelt, tokens_between
+from gecko_fret.llm.alignment import (
+    begins_with_space,
+    covers,
+    first_of,
+    is_blank,
+    is_opening,
+    placed,
+    same,
+    shows,
+    spelt,
+    tokens_between,
+)
 
 
 @pytest.mark.parametrize(
@@ -179,3 +190,35 @@ def test_what_tokens_say():
     assert "是" in spelt("æĺ¯") & spelt("<0xE6><0x98><0xAF>")
     assert spelt("<0xE6>") == {"<0xE6>"}
     assert spelt("\ufffd") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("shown", "text", "part"),
+    [
+        (["f", "\ufffd", "\ufffd", "\n", "\ufffd", "\ufffd"], "fü\n日", (0, 3)),
+        (["\ufffd", "\ufffd", "\n", "\ufffd", "\ufffd", "x"], "日\n日x", (0, 2)),
+        (["\ufffd", "\ufffd", " ", "\ufffd", "\ufffd", "\ufffd"], "é 日", (0, 2)),
+    ],
+)
+def test_white_space_tells_where_parts_of_characters_on_both_sides_of_it_belong(shown, text, part):
+    end = text.index("\n") if "\n" in text else text.index(" ")
+    assert tokens_between(shown, text, 0, end, ("\n",)) == part
+
+
+@pytest.mark.parametrize(
+    ("token", "piece", "told"),
+    [
+        (" Yes", "▁Yes", True), ("▁Yes", "▁Yes", True), (" Yes", "ĠYes", True), ("ĠYes", "ĠYes", True),
+        ("Yes", "▁Yes", False), ("Yes", "ĠYes", False), (" Yes", "Yes", False), ("▁Yes", "Yes", False),
+        ("Yes", "Yes", True), ("bytes:\\xe6\\x98\\xaf", "æĺ¯", True), ("是", "æĺ¯", True), ("否", "æĺ¯", False),
+    ],
+)  # fmt: skip
+def test_whether_a_token_is_shown_as_a_piece_of_a_vocabulary(token, piece, told):
+    assert shows(token, piece) == told
+
+
+def test_tokens_with_white_space_before_them_and_opening_ones():
+    assert all(map(begins_with_space, (" a", "▁a", "Ġa", "\na")))
+    assert not any(map(begins_with_space, ("", "a", "a ", "_a")))
+    assert all(map(is_opening, ("**", ' "', "▁(", "Ġ[", "“", "bytes:\\xe3\\x80\\x8c")))
+    assert not any(map(is_opening, ("", " ", "\n", "*a", "Yes", ".", "\ufffd")))

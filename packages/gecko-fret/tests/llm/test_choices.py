@@ -279,3 +279,29 @@ def test_a_part_of_an_answer_that_shows_no_tokens_has_no_log_probabilities():
 def test_an_answer_as_it_is_keeps_its_end_mark():
     choice = tokens("a", " b", "")
     assert without_thinking(choice, ["\n"]) == choice
+
+
+def spoken(*places):
+    """An answer over chat: of each place the written token with its alternatives."""
+    content = [
+        {"token": token, "logprob": tops[token], "top_logprobs": [{"token": t, "logprob": v} for t, v in tops.items()]}
+        for token, tops in places
+    ]
+    message = {"content": "".join(token for token, _ in places)}
+    return {"choices": [{"message": message, "logprobs": {"content": content}}]}
+
+
+@pytest.mark.parametrize("mark", ["**", '"', " (", "「", "`", "bytes:\\xe3\\x80\\x8c"])
+def test_a_label_is_read_where_its_word_is(mark):
+    """At a mark before it stand the alternatives of an answer without one: they were read as the label's."""
+    first, second = {mark: -0.1, "No": -3.0, "Yes": -6.0}, {"Yes": -0.02, "No": -4.0}
+    answer = spoken((mark, first), ("Yes", second), ("**", {"**": -0.1}))
+    message = answer["choices"][0]["message"]
+    message["content"] = message["content"].replace("bytes:\\xe3\\x80\\x8c", "「")
+    assert alternatives_of_first_word(answer, [" No", " Yes"]) == second
+    assert alternatives_of_first_word(answer, ["[[A]]", "[[B]]"]) == first
+
+
+def test_an_answer_of_marks_alone_is_read_at_the_first():
+    first = {"**": -0.1, "No": -3.0}
+    assert alternatives_of_first_word(spoken(("**", first), ("*", {"*": -0.1}))) == first

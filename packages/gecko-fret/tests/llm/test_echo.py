@@ -440,3 +440,26 @@ def test_a_prompt_that_is_certain_as_a_whole_is_told():
     answer["choices"][0]["text"] = "P: a b red"
     with pytest.raises(Unusable, match="log-probabilities that are all 0"):
         prompt.read(answer)
+
+
+@pytest.mark.parametrize(
+    ("context", "query", "shown", "sure"),
+    [
+        ("山：日", "本は", ["\ufffd", "\ufffd", "：", "\ufffd", "\ufffd", "\ufffd", "\ufffd", "は"], False),
+        ("山：日", "本は", ["山", "：", "日", "\ufffd", "\ufffd", "は"], True),
+        ("山：日\n", "本は", ["山", "：", "\ufffd", "\ufffd", "\n", "\ufffd", "\ufffd", "は"], True),
+    ],
+)
+def test_parts_of_characters_on_both_sides_of_a_querys_start_are_refused(context, query, shown, sure):
+    """Which of them are the query's was guessed."""
+    values = [None, *(-float(number) for number in range(1, len(shown))), -0.5]
+    answer = {
+        "choices": [{"text": f"{context}{query}x", "logprobs": {"tokens": [*shown, "x"], "token_logprobs": values}}],
+        "usage": {"prompt_tokens": len(shown)},
+    }
+    prompt = EchoedPrompt.of(ScoreRequest("", context, query), None, labelled=False, names=lambda ids: [])
+    if sure:
+        assert prompt.read(answer)[:2] == (sum(values[-4:-1]), 3)
+    else:
+        with pytest.raises(Unusable, match=r"where the query begins and ends.*name the tokenizer"):
+            prompt.read(answer)

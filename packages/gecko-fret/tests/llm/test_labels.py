@@ -103,3 +103,21 @@ def test_marked_and_plain_tokens_of_a_label_add_up():
 def test_labels_in_letters_and_bytes(token):
     reading = from_alternatives({token: -0.1, "否": -3.0}, ["是", "否"])
     assert (reading.shown, reading.probabilities[0] > 0.9) == ((1, False) if token == "ĠæĺĶ" else (2, True))
+
+
+@pytest.mark.parametrize("form", ["**{}", '"{}', "({}", "{}.", " {},", '"{}"', "{}**"])
+def test_marks_around_a_label_make_no_difference(form):
+    tops = {form.format("Yes"): -0.1, "No": -3.0, "Well": -5.0}
+    assert from_alternatives(tops, YES_NO) == from_alternatives({"Yes": -0.1, "No": -3.0, "Well": -5.0}, YES_NO)
+
+
+def test_a_word_or_number_that_goes_on_is_another():
+    assert from_alternatives({"1.5": -0.1, "2": -3.0, "3": -4.0}, [" 1", " 2"]).shown == 1
+    assert from_alternatives({"A+": -0.1, "B": -3.0, "C": -4.0}, ["A", "B"]).shown == 1
+    assert from_alternatives({"None": -0.1, "Yes": -3.0, "Well": -4.0}, YES_NO).shown == 1
+
+
+def test_labels_may_begin_with_a_mark_themselves():
+    reading = from_alternatives({"(A)": -0.1, "(B": -3.0, "(": -4.0}, ["(A)", "(B)"])
+    assert (reading.shown, reading.bound) == (2, 0.0)
+    assert reading.probabilities == from_alternatives({"(A)": -0.1, "(B)": -3.0}, ["(A)", "(B)"]).probabilities

@@ -144,3 +144,40 @@ def test_a_template_for_other_chats_spoils_no_passage(own_segments):
 def test_texts_without_marks_are_tokenised_as_ever(chat_segments):
     texts = ["plain text", "", "a < b", "[x] <y>"]
     assert chat_segments.encode(texts) == chat_segments.tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def sentencepiece_like(strip):
+    """A tokenizer of Llama 2's kind: "▁" for spaces, and a decoder that strips the first one, or does not."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    names = ["<unk>", "▁", "Yes", "▁Yes", "No", "▁No", "a", "▁a"]
+    model = tokenizers.models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>")
+    made = tokenizers.Tokenizer(model)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never")
+    steps = [tokenizers.decoders.Replace("▁", " "), tokenizers.decoders.Fuse()]
+    made.decoder = tokenizers.decoders.Sequence(steps + [tokenizers.decoders.Strip(" ", 1, 0)] * strip)
+    return SegmentTokenizer(transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>"), "tiny")
+
+
+def test_a_label_is_the_token_with_its_white_space():
+    """With a decoder that strips it, the probability of the bare "Yes" was taken for that of " Yes"."""
+    tops = {" Yes": -0.1, " No": -3.0, "No": -5.0, "Yes": -12.0}
+    for strip in (True, False):
+        segments = sentencepiece_like(strip)
+        assert segments.strips == strip
+        yes, no = segments.labels([" Yes", " No"]).ids
+        assert (segments.shown(yes, tops), segments.shown(no, tops)) == (-0.1, -3.0)
+        assert segments.shown(yes, {"▁Yes": -0.2}) == -0.2
+        assert segments.shown(yes, {" No": -0.2, "Yes": -0.3}) is None
+        bare = segments.labels(["Yes", "No"]).ids[0]
+        assert segments.shown(bare, tops) == -12.0
+        # Of a server that decodes tokens one by one, nobody can tell which one this is.
+        assert segments.shown(bare, {"Yes": -0.2}) == (None if strip else -0.2)
+        assert segments.shown(yes, {"Yes": -0.2}) is None
+
+
+def test_byte_level_pieces_are_known_in_all_forms(segments):
+    token = segments.labels([" 0", " 1"]).ids[1]
+    piece = segments.tokenizer.convert_ids_to_tokens(token)
+    assert segments.shown(token, {piece: -0.5, "other": -1.0}) == -0.5
+    assert segments.shown(token, {"other": -1.0}) is None

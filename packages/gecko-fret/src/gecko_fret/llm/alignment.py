@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import accumulate, product
 
 THINKING_ENDS = re.compile(r"</(think|thinking|thought|reasoning)>")
 PART = "\ufffd"
@@ -28,6 +28,8 @@ _SPACE = re.compile(rb"[ \t\n\r\x0b\x0c]*")
 _PLACES = 200_000  # most places that are looked at: thousands of tokens that show nothing fit in too many ways
 _STEPS = 500_000  # most tokens that are looked at in search of the first
 Reading = tuple[bytes | None, ...]  # None: part of a character
+#: What an answer may put before its first word: emphasis, quotes, brackets.
+OPENING = "*_`\"'([{“„«‘「『（【 "
 
 
 def placed(
@@ -112,7 +114,7 @@ def tokens_between(tokens: Sequence[str], text: str, start: int, end: int, stop:
         first = next((number for number, token in enumerate(tokens) if not _is_white(token)), len(tokens))
         last = tokens_between(tokens[first:], text[start:], 0, end - start, stop)[1]
         return first, first + last
-    places = _fitting(tokens, _without_white(text), stop)
+    places = _places_in(tokens, text, stop)
     if places is None:
         return 0, 0
     low, high = (len(_without_white(text[:place])) for place in (start, end))
@@ -126,6 +128,25 @@ def tokens_between(tokens: Sequence[str], text: str, start: int, end: int, stop:
     return inside[0], len(tokens) if end == len(text) else inside[-1] + 1
 
 
+def shows(token: str, piece: str) -> bool:
+    """Whether a token is shown as a tokenizer writes it, white space included, whatever stands for that.
+
+    Args:
+        token: as shown.
+        piece: of the tokenizer's vocabulary.
+    """
+    return bool(_readings(token, white=True) & _readings(piece, white=True))
+
+
+def begins_with_space(token: str) -> bool:
+    """Whether a token is shown with white space before it.
+
+    Args:
+        token: as shown.
+    """
+    return token.translate(_SPACES)[:1].isspace()
+
+
 def spelt(token: str) -> frozenset[str]:
     """What a token may say, without white space around it; parts of characters say nothing.
 
@@ -134,6 +155,15 @@ def spelt(token: str) -> frozenset[str]:
     """
     texts = map(_text_of, _readings(token, white=True))
     return frozenset(text.strip() for text in texts if text is not None)
+
+
+def is_opening(token: str) -> bool:
+    """Whether a token is nothing but what an answer may put before its first word, see ``OPENING``.
+
+    Args:
+        token: as shown.
+    """
+    return any(text and not text.strip(OPENING) for text in spelt(token))
 
 
 def is_blank(token: str) -> bool:
@@ -185,9 +215,29 @@ def _last_fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str]) -> in
     return found
 
 
-def _fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str]) -> list[set[int]] | None:
-    """Where each token may start in a text without its white space; those after it start where it ends."""
-    readings = [_readings(token, white=False) for token in tokens]
+def _places_in(tokens: Sequence[str], text: str, stop: Sequence[str]) -> list[set[int]] | None:
+    """Where each token may start in the bytes of a text, its white space not counted.
+
+    White space tells where parts of characters stand on both sides of it; servers may have stripped it, though.
+    """
+    data = encoded(text)
+    exact = _fitting(tokens, data, stop, white=True)
+    if exact is None:
+        return _fitting(tokens, _without_white(text), stop)
+    counted = [0, *accumulate(byte not in _WHITE for byte in data)]
+    return [{counted[at] for at in places} for places in exact]
+
+
+def _fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str], *, white: bool = False) -> list[set[int]] | None:
+    """Where each token may start in a text; those after it start where it ends.
+
+    Args:
+        tokens: as shown.
+        data: the text, without its white space.
+        stop: see ``covers``.
+        white: the text has its white space, and so have the tokens.
+    """
+    readings = [_readings(token, white=white) for token in tokens]
     before = _forward(readings, data, {0}, stripped=False)
     most = max((number for number, places in enumerate(before) if len(data) in places), default=None)
     if most is None or not _is_end(tokens[most:], stop):

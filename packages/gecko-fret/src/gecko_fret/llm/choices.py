@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from gecko_fret.llm.alignment import THINKING_ENDS, covers, first_of, is_blank, tokens_between
+from gecko_fret.llm.alignment import OPENING, THINKING_ENDS, covers, first_of, is_blank, is_opening, tokens_between
 from gecko_fret.llm.answers import Unusable
 
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
@@ -219,17 +219,27 @@ def alternatives_of_next_token(answer: Mapping[str, Any]) -> Mapping[str, float]
     return likely(choice, 0)
 
 
-def alternatives_of_first_word(answer: Mapping[str, Any]) -> Mapping[str, float]:
-    """The likeliest tokens in the place where the answer begins, after thinking and white space.
+def alternatives_of_first_word(answer: Mapping[str, Any], words: Sequence[str] = ()) -> Mapping[str, float]:
+    """The likeliest tokens in the place of the answer's first word, after thinking, white space and opening marks.
+
+    Before it may stand what emphasises or quotes it ("**Yes**"). Where there is no word, the place of the first mark
+    counts.
+
+    Args:
+        answer: as it came.
+        words: that it may begin with; where one of them begins with a mark itself, marks are words.
 
     Raises:
         Unusable: an answer of another form, or without them.
     """
     choice = without_thinking(read_choice(answer))
-    for place, (token, tops) in enumerate(zip(choice.tokens, choice.tops, strict=False)):
-        if not is_blank(token) and tops:
-            return likely(choice, place)
-    raise Unusable("no log-probabilities of the answer")
+    shown = [place for place, (token, tops) in enumerate(zip(choice.tokens, choice.tops, strict=False))
+             if tops and not is_blank(token)]  # fmt: skip
+    if not shown:
+        raise Unusable("no log-probabilities of the answer")
+    if any(word.strip()[:1] in OPENING for word in words):
+        return likely(choice, shown[0])
+    return likely(choice, next((place for place in shown if not is_opening(choice.tokens[place])), shown[0]))
 
 
 def likely(choice: Choice, place: int) -> Mapping[str, float]:

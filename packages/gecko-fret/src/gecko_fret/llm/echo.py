@@ -144,12 +144,17 @@ class EchoedPrompt:
         written = (told or shown or fitting)[0]
         first, last = (len(encoded(text[:place])) for place in (self._start, self._end))
         starts = found[written] or []
-        inside = [value for value, at in zip(choice.logprobs, starts, strict=False) if first <= at < last]
-        return inside, written == 1
+        among = [{first <= at < last for at in places} for places in starts]
+        if any(len(either) > 1 for either in among):
+            raise Unusable(
+                "an echo in which nothing says where the query begins and ends, as parts of characters stand there; "
+                "name the tokenizer (llm.tokenizer)"
+            )
+        return [value for value, inside in zip(choice.logprobs, among, strict=False) if True in inside], written == 1
 
 
-def _tiling(choice: Choice, text: str, written: int) -> list[int] | None:
-    """Where in the bytes of a prompt its tokens start, one after the other; None where they are not the prompt's.
+def _tiling(choice: Choice, text: str, written: int) -> list[set[int]] | None:
+    """Where in the bytes of a prompt its tokens may start, one after the other; None where they are not the prompt's.
 
     Args:
         choice: an echo, maybe with marks before the prompt.
@@ -162,11 +167,10 @@ def _tiling(choice: Choice, text: str, written: int) -> list[int] | None:
         for begin in range(min(max(_BEGINS), len(tokens)) + 1):
             places = placed(tokens[begin:], text, stripped=stripped)
             if places is not None:
-                return [-1] * begin + [min(at) for at in places]
+                return [{-1}] * begin + places
     if text not in choice.text:  # cut
         return None
-    places = placed(tokens, text, begins=range(1, _AROUND))  # not all servers show the first token
-    return None if places is None else [min(at) for at in places]
+    return placed(tokens, text, begins=range(1, _AROUND))  # not all servers show the first token
 
 
 def plain_token(token: str) -> str:

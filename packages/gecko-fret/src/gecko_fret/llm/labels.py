@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gecko_fret.llm.alignment import spelt
+from gecko_fret.llm.alignment import OPENING, spelt
 
+_WORD = re.compile(r"[\w+-]")
 _LEAST = 1e-6  # less than this is rounding of the log-probabilities
 _PRIOR = 0.5  # of every label, in samples: Jeffreys' prior, so that no label has probability 0
 
@@ -79,7 +80,7 @@ def from_samples(answers: Sequence[str], labels: Sequence[str]) -> LabelReading:
 def read_label(answer: str, labels: Sequence[str]) -> int | None:
     """Number of the label that an answer begins with; None for an answer of another form."""
     names, fold = _names(labels)
-    text = answer.strip().lstrip("*_`\"'([ ")
+    text = answer.strip().lstrip(OPENING)
     text = text.casefold() if fold else text
     matches = [n for n, name in enumerate(names) if re.match(rf"{re.escape(name)}(?!\w)", text)]
     return max(matches, key=lambda n: len(names[n]), default=None)
@@ -93,13 +94,20 @@ def _names(labels: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def _label_of(token: str, names: Sequence[str], fold: bool) -> int | None:
-    """The label that a token is, or that it alone begins, whatever stands for its white space and letters."""
-    shown = token.strip()
-    texts = [text for text in dict.fromkeys([shown, *sorted(spelt(token))]) if text]
-    texts = [text.casefold() if fold else text for text in texts]
+    """The label that a token is, or that it alone begins, whatever stands for its white space and letters.
+
+    Quotes and emphasis before it, and punctuation after it ("Yes."), make no difference.
+    """
+    spellings = [token.strip(), *sorted(spelt(token))]
+    spellings += [text.lstrip(OPENING) for text in spellings]
+    texts = [text.casefold() if fold else text for text in dict.fromkeys(spellings) if text]
     for text in texts:
         if text in names:
             return names.index(text)
+    for text in texts:
+        ended = [n for n, name in enumerate(names) if text.startswith(name) and not _WORD.search(text[len(name) :])]
+        if ended:
+            return max(ended, key=lambda n: len(names[n]))
     for text in texts:
         begun = [number for number, name in enumerate(names) if name.startswith(text)]
         if len(begun) == 1:

@@ -258,7 +258,7 @@ class OpenAILLM:
             reading = await self._sampled(request, labels)
             self.usage.labels_sampled += 1
         elif known.api == "chat":
-            reading = from_alternatives(await self._likeliest_of_chat(request), labels)
+            reading = from_alternatives(await self._likeliest_of_chat(request, labels), labels)
         else:
             reading = await self._of_completions(prompt, labels, tokens, tops)
         if reading.bound:
@@ -286,18 +286,19 @@ class OpenAILLM:
         Where the server does not echo, that cannot be, and its probability is bounded.
         """
         shown = tops if tops is not None else await self._likeliest(prompt)
-        decode = self._tokenizer.tokenizer.decode if self._tokenizer else None
-        names = [decode([token]) for token in tokens.ids] if decode and tokens else list(labels)
         if not self.capabilities.echo:
-            return from_alternatives(shown, names)
+            return from_alternatives(shown, self._names(tokens.ids) if tokens else labels)
         values = []
-        for place, name in enumerate(names):
-            if name in shown:
-                values.append(shown[name])
+        for place, label in enumerate(labels):
+            token: int | str = tokens.ids[place] if tokens else label
+            if tokens and self._tokenizer:
+                value = self._tokenizer.shown(tokens.ids[place], shown)
             else:
-                following = prompt.followed_by(tokens.ids[place] if tokens else name)
-                mean, number, _ = await self._echo(following, 1)
-                values.append(mean * number)
+                value = shown.get(label)
+            if value is None:
+                mean, number, _ = await self._echo(prompt.followed_by(token), 1)
+                value = mean * number
+            values.append(value)
         return LabelReading(softmax(values), 0.0, len(labels))
 
     async def _likeliest(self, prompt: EchoedPrompt) -> Mapping[str, float]:
@@ -309,13 +310,13 @@ class OpenAILLM:
             "completions", self._allowed(body), lambda answer: self._counted(answer, alternatives_of_next_token)
         )
 
-    async def _likeliest_of_chat(self, request: ScoreRequest) -> Mapping[str, float]:
+    async def _likeliest_of_chat(self, request: ScoreRequest, labels: Sequence[str]) -> Mapping[str, float]:
         known = self.capabilities
         body = self._common(_LABEL_TOKENS) | {"logprobs": True, "top_logprobs": known.alternatives}
         return await self._client.ask(
             "chat",
             self._allowed(body | self._messages(request.dialogue, _text(request))),
-            lambda answer: self._counted(answer, alternatives_of_first_word),
+            lambda answer: self._counted(answer, partial(alternatives_of_first_word, words=labels)),
         )
 
     async def _sampled(self, request: ScoreRequest, labels: Sequence[str]) -> LabelReading:

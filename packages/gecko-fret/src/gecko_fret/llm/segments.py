@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from gecko_core.errors import ModelError
 from gecko_fret.control_tokens import CONTROL, JOINER
+from gecko_fret.llm.alignment import begins_with_space, shows
 from gecko_fret.llm.chat import render_chat
 from gecko_fret.llm.protocol import Dialogue, ScoreRequest, WriteRequest
 
@@ -73,6 +74,25 @@ class SegmentTokenizer:
             text if len(ids) <= max_tokens else text[: offsets[max_tokens - 1][1]].rstrip()
             for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ]
+
+    @cached_property
+    def strips(self) -> bool:
+        """Whether a single token is decoded without the white space before it, as by SentencePiece's decoders."""
+        return not self.tokenizer.decode(self.encode([" a"])[0][:1]).startswith(" ")
+
+    def shown(self, token: int, tops: Mapping[str, float]) -> float | None:
+        """A token's log-probability among those that a server shows; None where it is not there, or may be another.
+
+        Of a server that decodes tokens one by one, "Yes" may be the token with white space before it, or without.
+
+        Args:
+            token: its id.
+            tops: the likeliest tokens by what they show.
+        """
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        if self.strips and not any(map(begins_with_space, tops)):
+            return None
+        return next((value for shown, value in tops.items() if shows(shown, piece)), None)
 
     def labels(self, labels: Sequence[str]) -> LabelTokens:
         """Labels as one token each after a common lead-in.
