@@ -132,3 +132,10 @@ def test_elements_that_are_never_closed_keep_their_text():
 )
 def test_headings_are_read_at_once_and_have_an_end(text, title):
     assert [heading for heading, _ in markdown_sections(text)] == [title]
+
+
+@pytest.mark.parametrize("name", ["audio", "canvas", "iframe", "noembed", "noframes", "noscript", "video"])
+def test_what_stands_in_for_what_a_browser_shows_is_no_text(name):
+    """The markup within an iframe was text."""
+    page = f"<p>before</p><{name}><p>Your browser cannot show this.</p></{name}> <p>after</p>"
+    assert html_sections(page) == [(None, "before\n\nafter")]

@@ -31,7 +31,11 @@ _BLOCKS = (
 )  # fmt: skip
 _CELLS = ("button", "optgroup", "option", "select", "td", "textarea", "th")
 _GAPS = dict.fromkeys(_BLOCKS, "\n\n") | dict.fromkeys(_CELLS, " ")
-_HIDDEN = ("script", "style", "nav", "footer", "noscript", "template", "svg", "title")
+#: Scripts and styles, what belongs to the site, and what a browser shows only where it cannot show the thing itself.
+_HIDDEN = (
+    "script", "style", "nav", "footer", "noscript", "template", "svg", "title",
+    "audio", "canvas", "iframe", "noembed", "noframes", "video",
+)  # fmt: skip
 _PAGE_ENDS = re.compile(r"</html\s*>", re.IGNORECASE)
 _KEPT_SPACE = "\0"  # of preformatted text; no page holds this character
 
