@@ -4,9 +4,9 @@
 
 The peak is the fastest of PyTorch's and oneDNN's product of 2,048 tokens with the model's largest weight, measured in
 the dtype of the products before every length. FLOPs are those of the linear layers and of attention, two for a
-multiplication and addition; padding, softmax, LayerNorm and the tokenizer count as none. `--compute torch` shows the
-modules as PyTorch runs them. `--write` writes results/roofline.md, or another page
-of that name for another machine.
+multiplication and addition; padding, softmax, LayerNorm and the tokenizer count as none. The second table is of
+another run under PyTorch's profiler: the time that operations spend themselves. `--compute torch` shows the modules as
+PyTorch runs them. `--write` writes results/roofline.md, or another page of that name for another machine.
 """
 
 from __future__ import annotations
@@ -26,6 +26,18 @@ from typing import Any
 LENGTHS = (16, 64, 170, 256, 512)
 TOKENS = 8_192
 RESULTS = Path(__file__).parent / "results"
+#: Kinds of operations by what their names contain, the first that fits.
+KINDS = {
+    "products of the layers": ("aten::mm", "aten::addmm", "linear_pointwise"),
+    "attention": ("bmm", "softmax", "scaled_dot_product"),
+    "GELU": ("gelu",),
+    "LayerNorm": ("layer_norm",),
+    "optimizer and clipping": ("adam", "vector_norm", "zero_grad"),
+    "embeddings": ("embedding",),
+    "copies and conversions": ("copy", "fill_", "index_select", "cat", "scatter", "gather", "zero_"),
+    "sums": ("aten::add", "aten::sum", "aten::mul"),
+}
+REST = "all else"
 
 
 def main() -> int:
@@ -61,6 +73,7 @@ def measured(options: argparse.Namespace) -> str:
         "| products | " + " | ".join(f"{length} tokens" for length in LENGTHS) + " |",
         "|---" * (len(LENGTHS) + 1) + "|",
     ]
+    shared: dict[str, list[dict[str, float]]] = {}
     dtypes = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if bf16(compute_dtype) else {})
     for name, dtype in dtypes.items():
         model = Gecko.from_pretrained(options.model, device="cpu", dtype="float32" if name == "float32" else None)
@@ -70,7 +83,29 @@ def measured(options: argparse.Namespace) -> str:
             share = statistics.median(rate / best for best, rate in rates)
             cells.append(f"{statistics.median(rate for _, rate in rates):.0f} ({100 * share:.0f}%)")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        shared[name] = [shares(profiled(model, length)) for length in LENGTHS]
+    lines += [
+        "",
+        "Where the time goes:",
+        "",
+        "| | " + " | ".join(f"{length} tokens" for length in LENGTHS) + " |",
+        "|---" * (len(LENGTHS) + 1) + "|",
+    ]
+    for name, of in shared.items():
+        for kind in (*KINDS, REST):
+            if max(one.get(kind, 0.0) for one in of) >= 0.005:
+                lines.append(f"| {name}, {kind} | " + " | ".join(f"{one.get(kind, 0.0):.0%}" for one in of) + " |")
     return "\n".join(lines)
+
+
+def shares(events: Any) -> dict[str, float]:
+    """Share of the time that operations spend themselves, by kind."""
+    spent: dict[str, float] = {}
+    for event in events:
+        fits = (kind for kind, names in KINDS.items() if any(name in event.key for name in names))
+        kind = next(fits, REST)
+        spent[kind] = spent.get(kind, 0.0) + event.self_cpu_time_total
+    return {kind: value / sum(spent.values()) for kind, value in spent.items()}
 
 
 def bf16(compute_dtype: Callable[[Any], Any]) -> bool:
@@ -96,23 +131,40 @@ def peak(model: Any, dtype: Any) -> float:
 
 def encoding(model: Any, length: int) -> float:
     """GFLOP/s of texts of a length."""
+    layers, width, inner = sizes(model)
+    flops = 2 * length * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width
+    encode = of_length(model, length)
+    encode()
+    return max(1, TOKENS // length) * layers * flops / seconds(encode) / 1e9
+
+
+def profiled(model: Any, length: int) -> Any:
+    """The operations of encoding texts of a length, with the time of each."""
+    from torch.profiler import ProfilerActivity, profile
+
+    encode = of_length(model, length)
+    encode()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        encode()
+    return profiler.key_averages()
+
+
+def of_length(model: Any, length: int) -> Callable[[], None]:
+    """A function that encodes some thousand tokens in texts of a length."""
     import torch
 
     from gecko_core.encode import probed_autocast
 
-    layers, width, inner = sizes(model)
     draw = random.Random(0)
     rows = [[draw.randrange(1000, 20000) for _ in range(length)] for _ in range(max(1, TOKENS // length))]
     step = max(1, 2048 // length)
-    flops = len(rows) * layers * (2 * length * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width)
 
-    def run() -> None:
+    def encode() -> None:
         with torch.inference_mode(), probed_autocast(model):
             for start in range(0, len(rows), step):
                 model(rows=rows[start : start + step])
 
-    run()
-    return flops / seconds(run) / 1e9
+    return encode
 
 
 def sizes(model: Any) -> tuple[int, int, int]:

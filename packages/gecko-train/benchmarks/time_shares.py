@@ -21,19 +21,6 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "gecko-core" / "benchmarks")]
 import roofline  # noqa: E402
 import side_by_side as side  # noqa: E402
 
-#: Kinds of operations by what their names contain, the first that fits.
-KINDS = {
-    "products of the layers": ("aten::mm", "aten::addmm", "linear_pointwise"),
-    "attention": ("bmm", "softmax", "scaled_dot_product"),
-    "GELU": ("gelu",),
-    "LayerNorm": ("layer_norm",),
-    "optimizer and clipping": ("adam", "vector_norm", "zero_grad"),
-    "embeddings": ("embedding",),
-    "copies and conversions": ("copy", "fill_", "index_select", "cat", "scatter", "gather", "zero_"),
-    "sums": ("aten::add", "aten::sum", "aten::mul"),
-}
-REST = "all else"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,7 +42,7 @@ def main() -> None:
         "|---" * (len(found) + 1) + "|",
         *(
             f"| {kind} | " + " | ".join(f"{100 * of['shares'].get(kind, 0):.0f}%" for of in found.values()) + " |"
-            for kind in (*KINDS, REST)
+            for kind in (*roofline.KINDS, roofline.REST)
         ),
         "| tokens of a text | " + " | ".join(f"{of['length']:.0f}" for of in found.values()) + " |",
         "| GFLOP/s | " + " | ".join(f"{of['rate']:.0f}" for of in found.values()) + " |",
@@ -97,21 +84,11 @@ def measured(given: argparse.Namespace, source: str) -> dict[str, Any]:
     attended = 4 * tokens**2 / texts * width  # as if all texts had the mean length, which is the least
     rate = 3 * layers * (2 * tokens * (4 * width**2 + 2 * width * inner) + attended) / seconds / 1e9
     return {
-        "shares": shares(profiler.key_averages()),
+        "shares": roofline.shares(profiler.key_averages()),
         "length": tokens / texts,
         "rate": rate,
         "of_peak": rate / (sum(peaks) / len(peaks)),
     }
-
-
-def shares(events: Any) -> dict[str, float]:
-    """Share of the time that operations spend themselves, by kind."""
-    spent: dict[str, float] = {}
-    for event in events:
-        fits = (kind for kind, names in KINDS.items() if any(name in event.key for name in names))
-        kind = next(fits, REST)
-        spent[kind] = spent.get(kind, 0.0) + event.self_cpu_time_total
-    return {kind: value / sum(spent.values()) for kind, value in spent.items()}
 
 
 if __name__ == "__main__":
