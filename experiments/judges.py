@@ -68,12 +68,12 @@ def both(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """The modes of two runs over one set; of a mode that both have, the later one's."""
     modes = [mode for mode in PROMPTS if mode in before["seconds"] | now["seconds"]]
     of_mode = {mode: now if mode in now["seconds"] else before for mode in modes}
-    parts = ("ndcg_at_10", "known_items", "seconds", "made")
+    parts = ("ndcg_at_10", "known_items", "weights", "seconds", "made")
     merged: dict[str, Any] = {part: {} for part in parts}
     for mode, run in of_mode.items():
         for part in parts:
             merged[part] |= {key: value for key, value in run[part].items() if mode_of(key) == mode}
-    return merged | {"weights": now["weights"] or before["weights"]}
+    return merged
 
 
 def mode_of(key: str) -> str:
@@ -111,9 +111,8 @@ def judged(given: argparse.Namespace, of: lab.Judged) -> dict[str, Any]:
                 known[judge + suffix] = known_score(manifest, judge)
         columns[CALIBRATED + suffix] = score(lambda row: [c.id for c in row.candidates])
         columns |= {f"{way}{suffix}": values for way, values in equal(score).items()}
-        if mode == "auto":
-            weights = manifest["weights"]
-        else:
+        weights |= {judge + suffix: weight for judge, weight in manifest["weights"].items()}
+        if mode != "auto":
             for k in (0, 60):
                 columns[f"the paper's, k = {k}{suffix}"] = score(lambda row, k=k: rrf(row, k))
         columns["oracle" + suffix] = oracle(rows, queries, kept, answers)
@@ -228,10 +227,7 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         "",
         *lab.table(["", *sizes, "mean change"], rows),
         "",
-        "Weights, fitted without labels: "
-        + "; ".join(f"{n} {', '.join(f'{j} {w:.2f}' for j, w in of['weights'].items())}" for n, of in sets.items())
-        + ".",
-        "",
+        *weighed(sets),
         *against_paper(found),
         *agreement(sets, given.name),
         "",
@@ -239,6 +235,15 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
         "",
         *(f"- {made}: {', '.join(names)}" for made, names in sorted(places.items())),
     ]
+
+
+def weighed(sets: dict[str, Any]) -> list[str]:
+    """What the known items made the judges of every mode weigh."""
+    judges = list(dict.fromkeys(judge for of in sets.values() for judge in of["weights"]))
+    judges.sort(key=lambda judge: list(PROMPTS).index(mode_of(judge)))
+    rows = [[judge, *(f"{w:.2f}" if (w := of["weights"].get(judge)) is not None else "-" for of in sets.values())]
+            for judge in judges]  # fmt: skip
+    return ["Weights, fitted without labels:", "", *lab.table(["", *sets], rows), ""] if rows else []
 
 
 def against_paper(found: dict[str, dict[str, list[float]]]) -> list[str]:
