@@ -23,6 +23,7 @@ import numpy as np
 
 from gecko_core import Gecko
 from gecko_core.command import run_command
+from gecko_core.io import find_data
 from gecko_fret import build_fret
 from gecko_fret.config import parse_config
 from gecko_fret.corpus import load_corpus
@@ -114,7 +115,7 @@ def built(given: argparse.Namespace, corpus: str, fuse: str, clock: lab.Clock) -
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(built(given, corpus, "calibrated", clock), unfinished)
         unfinished.rename(folder)
-    of = lab.judged_set(corpus).corpus if corpus != SEEDS else load_corpus(SEEDS)
+    of = lab.judged_set(corpus).corpus if corpus != SEEDS else load_corpus(find_data(Path(SEEDS, "corpus.jsonl.gz")))
     config = parse_config(
         {
             "llm": {"model": given.llm},
