@@ -74,6 +74,9 @@ def test_white_space_within_quotes_is_left_out():
         "“To be” meaning",
         '"a" vs "b"',
         "what is “a” and “b”",
+        "was heißt „Hamlet“",
+        "co znaczy „szafa”",
+        "«a» et «b»",
         '"a" or "b" or “c”',
     ],
 )
@@ -142,3 +145,20 @@ def test_answers_that_no_limit_stopped_are_not_read():
 def test_json_that_is_no_answer_by_a_schema_is_not_read(text, given):
     assert read(text, given=given) == Unreadable("unparsable")
     assert read(text, finished=False, given=given) == Unreadable("unfinished")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["„who maps it“", "„who maps it”", "«who maps it»", "「who maps it」", "**who maps it**", "`who maps it`",
+     "*“who maps it”*",
+     "**Question:** who maps it", "**Question**: who maps it", "- who maps it", "• Query: who maps it"],
+)  # fmt: skip
+def test_quotes_emphasis_and_bullets_of_chat_models_are_none_of_a_query(written):
+    assert read(written) == Answer(KIND, "who maps it")
+
+
+@pytest.mark.parametrize(
+    "query", ["what does *args mean", 'monitor 27"', "2 ** 8", "a - b", "`ls` or `dir`", 'what is "Hamlet" by "S']
+)
+def test_marks_within_a_query_are_its_own(query):
+    assert read(query) == Answer(KIND, query)

@@ -15,15 +15,21 @@ from gecko_fret.sentences import split_sentences
 _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>|</?think>|\[/?INST\]|<<SYS>>"
 )
-_LABEL = re.compile(r"^(?:search |user |the )?(?:query|question|claim|statement|sentence)\s*:\s*", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^([*_]{0,3})(?:search |user |the )?(?:query|question|claim|statement|sentence)\s*(?:\1:|:\1)\s*", re.IGNORECASE
+)
 _ANOTHER = re.compile(r"\|\s*(?:query|task)\s*:", re.IGNORECASE)
 _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*\"")  # of no prompt's form, or by a schema and cut off
 # In the place of a query: an object, or a list of texts, whole or cut off.
 _LITERAL = re.compile(r"\{\s*(['\"])\w+\1\s*:|\[\s*['\"](?:.*\]|[^\]]*)$")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # those that are no white space: no text has them
 _LONGEST = 20_000  # characters; generate.max_new_tokens asks for far fewer, but not every server heeds it
-_OPENS, _CLOSES = '"“', '"”'
-_INNER = re.compile(r'(^|\s)["“]|["”]')  # the first quote of a text: 1 where it opens one
+#: Pairs of quotes: "a", “a”, „a“, „a”, «a», »a«, 「a」, 『a』.
+_CLOSING = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "「": "」", "『": "』"}
+_INNER = re.compile(r'(^|\s)"|"')  # the first straight quote of a text: 1 where it opens one
+_STRAIGHT_OR_CURLY = '"“”'
+_EMPHASIS = re.compile(r"([*_`]{1,3})([^*_`]+)\1")
+_BULLET = re.compile(r"^[-*•]\s+(?=\S)")
 
 
 def special_token(text: str) -> str | None:
@@ -81,7 +87,7 @@ def _query_alone(text: str, kind: str, prompts: PromptSet) -> Answer | Unreadabl
     if match is not None and text_words(match["task"]) == text_words(kind):  # it said the task all the same
         text = match["query"]
     lines = text.strip().splitlines()
-    query = _unquoted(_LABEL.sub("", lines[0].strip(), count=1)) if len(lines) == 1 else ""
+    query = _unquoted(_LABEL.sub("", _BULLET.sub("", lines[0].strip(), count=1), count=1)) if len(lines) == 1 else ""
     if not query or _ANOTHER.search(query):
         return Unreadable("unparsable")
     return Answer(kind, query)
@@ -100,17 +106,28 @@ def _task_and_query(text: str, kind: str, prompts: PromptSet) -> Answer | Unread
 
 
 def _unquoted(query: str) -> str:
-    """The query without quotes and white space around it; empty where it is data that a program reads.
+    """The query without quotes, emphasis and white space around it; empty where it is data that a program reads.
 
-    Quotes that stand around a part of it ("Hamlet" by whom) are its own.
+    Quotes that stand around a part of it ("Hamlet" by whom) are its own, and so is a mark of inches.
     """
     query = query.strip()
-    while len(query) > 1 and query[0] in _OPENS and query[-1] in _CLOSES:
-        inner = query[1:-1].strip()
-        first = _INNER.search(inner)
-        if first and first[1] is None:
-            break
-        query = inner
-    if sum(mark in _OPENS + _CLOSES for mark in query) == 1:  # its other one was cut off
-        query = query.strip(_OPENS + _CLOSES).strip()
+    while len(query) > 1 and _encloses(query):
+        query = query[1:-1].strip()
+    if emphasised := _EMPHASIS.fullmatch(query):
+        return _unquoted(emphasised[2])
+    marks = [mark for mark in query if mark in _STRAIGHT_OR_CURLY or mark in _CLOSING]
+    if len(marks) == 1 and marks[0] in _STRAIGHT_OR_CURLY and not query[-2:-1].isdigit():  # its other one was cut off
+        query = query.strip(_STRAIGHT_OR_CURLY).strip()
     return "" if _LITERAL.match(query) else query
+
+
+def _encloses(query: str) -> bool:
+    """Whether the first and the last character are quotes of one pair, around all that is between them."""
+    closing = _CLOSING.get(query[0], "")
+    if query[-1] not in closing:
+        return False
+    inner = query[1:-1].strip()
+    if query[0] != '"':
+        return not any(mark in inner for mark in query[0] + closing)
+    first = _INNER.search(inner)
+    return inner.count('"') % 2 == 0 and (first is None or first[1] is not None)

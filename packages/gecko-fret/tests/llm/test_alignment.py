@@ -222,3 +222,14 @@ def test_tokens_with_white_space_before_them_and_opening_ones():
     assert not any(map(begins_with_space, ("", "a", "a ", "_a")))
     assert all(map(is_opening, ("**", ' "', "▁(", "Ġ[", "“", "bytes:\\xe3\\x80\\x8c")))
     assert not any(map(is_opening, ("", " ", "\n", "*a", "Yes", ".", "\ufffd")))
+
+
+def test_tokens_that_show_nothing_before_a_mark_are_all_of_the_part_before_it():
+    """A mean was that of those whose place was sure."""
+    shown = ["", "", "", "", "", "", "\n", "I", " think"]
+    assert tokens_between(shown, "ไทย\nI think", 0, 3, ("\n",)) == (0, 6)
+
+
+def test_where_nothing_tells_the_tokens_of_a_part_there_are_none():
+    shown = ["\ufffd"] * 5  # white space is not shown
+    assert tokens_between(shown, "日\n日", 0, 1, ("\n",)) == (0, 0)

@@ -305,3 +305,29 @@ def test_a_label_is_read_where_its_word_is(mark):
 def test_an_answer_of_marks_alone_is_read_at_the_first():
     first = {"**": -0.1, "No": -3.0}
     assert alternatives_of_first_word(spoken(("**", first), ("*", {"*": -0.1}))) == first
+
+
+@pytest.mark.parametrize(
+    "lead", [("Relevant", ":"), ("<", "answer", ">"), ("**", "Label", ":", "**"), ("Answer", "：")]
+)
+def test_a_label_after_what_it_answers_is_read_where_it_is(lead):
+    """The alternatives of a first word that is no label say little of the answer."""
+    first, label = {"No": -2.8, "Yes": -3.9}, {"Yes": -0.1, "No": -2.4}
+    answer = spoken(*((token, {token: -0.1} | first) for token in lead), (" Yes", {" Yes": -0.1} | label))
+    assert alternatives_of_first_word(answer, [" No", " Yes"]) == {" Yes": -0.1} | label
+    word = next(token for token in lead if token != "**")
+    assert alternatives_of_first_word(answer, [" A", " B"]) == {word: -0.1} | first
+
+
+def test_a_label_in_the_midst_of_an_answer_is_none():
+    tops = {"I": -0.1, "No": -3.0, "Yes": -4.0}
+    answer = spoken(("I", tops), (" have", {" have": -0.1}), (" no", {" no": -0.1}), (" idea", {" idea": -0.1}))
+    assert alternatives_of_first_word(answer, [" No", " Yes"]) == tops
+
+
+def test_tokens_that_show_the_same_add_up_unless_they_are_the_same_again():
+    alternatives = [("No", 0.4), ("Yes", 0.35), ("Yes", 0.25), ("No", 0.4)]
+    top = [{"token": token, "logprob": math.log(value)} for token, value in alternatives]
+    content = [{"token": "No", "logprob": math.log(0.4), "top_logprobs": top}]
+    (found,) = read_choice({"choices": [{"message": {"content": "No"}, "logprobs": {"content": content}}]}).tops
+    assert found == pytest.approx({"No": math.log(0.4), "Yes": math.log(0.6)})

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from gecko_fret.llm.labels import from_alternatives, from_samples, read_label
+from gecko_fret.llm.labels import begins_another, from_alternatives, from_samples, read_label
 
 YES_NO, SCALE = [" No", " Yes"], [" 0", " 1", " 2", " 3", " 4"]
 
@@ -121,3 +121,13 @@ def test_labels_may_begin_with_a_mark_themselves():
     reading = from_alternatives({"(A)": -0.1, "(B": -3.0, "(": -4.0}, ["(A)", "(B)"])
     assert (reading.shown, reading.bound) == (2, 0.0)
     assert reading.probabilities == from_alternatives({"(A)": -0.1, "(B)": -3.0}, ["(A)", "(B)"]).probabilities
+
+
+def test_where_no_sample_can_be_read_nothing_is_known():
+    assert from_samples(["?", "hm"], YES_NO).bound == 1.0
+
+
+def test_labels_of_which_one_begins_another():
+    assert begins_another([" 0", " 1", " 10"]) == ("1", "10")
+    assert begins_another(["No", "not sure"]) == ("no", "not sure")
+    assert begins_another([" 0", " 1", " 2"]) is begins_another(YES_NO) is None

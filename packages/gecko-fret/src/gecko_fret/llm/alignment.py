@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate, product
+from typing import NamedTuple
 
-THINKING_ENDS = re.compile(r"</(think|thinking|thought|reasoning)>")
+THINKING_ENDS = re.compile(r"</(think|thinking|thought|reasoning)>|\[/THINK\]")
 PART = "\ufffd"
 _SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 _BYTES = re.compile(r"((?:<0x[0-9A-Fa-f]{2}>)+)|bytes:((?:\\x[0-9a-f]{2}|[\x20-\x7e])+)")
@@ -114,16 +115,20 @@ def tokens_between(tokens: Sequence[str], text: str, start: int, end: int, stop:
         first = next((number for number, token in enumerate(tokens) if not _is_white(token)), len(tokens))
         last = tokens_between(tokens[first:], text[start:], 0, end - start, stop)[1]
         return first, first + last
-    places = _places_in(tokens, text, stop)
+    places, after = _places_in(tokens, text, stop), encoded(text[end:])
     if places is None:
         return 0, 0
+    if not places.exact:
+        after = after.translate(None, _WHITE)
     low, high = (len(_without_white(text[:place])) for place in (start, end))
+    last = next((number for number, at in enumerate(places.of) if min(at) >= max(high, 1)), len(places.of))
     inside = [
         number
-        for number, at in enumerate(places)
-        if low <= min(at) and max(at) < max(high, 1) and not (start and _is_white(tokens[number]))
+        for number, at in enumerate(places.of[:last])
+        if low <= min(at) and not (start and _is_white(tokens[number]))
     ]
-    if not inside:
+    # Of parts of characters on both sides of its end nothing tells which are its own.
+    if not inside or (after[:1] > b"\x7f" and max(places.of[last - 1]) >= high):
         return 0, 0
     return inside[0], len(tokens) if end == len(text) else inside[-1] + 1
 
@@ -215,7 +220,12 @@ def _last_fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str]) -> in
     return found
 
 
-def _places_in(tokens: Sequence[str], text: str, stop: Sequence[str]) -> list[set[int]] | None:
+class _Places(NamedTuple):
+    of: list[set[int]]  # of each token
+    exact: bool  # whether its white space was compared, too
+
+
+def _places_in(tokens: Sequence[str], text: str, stop: Sequence[str]) -> _Places | None:
     """Where each token may start in the bytes of a text, its white space not counted.
 
     White space tells where parts of characters stand on both sides of it; servers may have stripped it, though.
@@ -223,9 +233,10 @@ def _places_in(tokens: Sequence[str], text: str, stop: Sequence[str]) -> list[se
     data = encoded(text)
     exact = _fitting(tokens, data, stop, white=True)
     if exact is None:
-        return _fitting(tokens, _without_white(text), stop)
+        found = _fitting(tokens, _without_white(text), stop)
+        return None if found is None else _Places(found, exact=False)
     counted = [0, *accumulate(byte not in _WHITE for byte in data)]
-    return [{counted[at] for at in places} for places in exact]
+    return _Places([{counted[at] for at in places} for places in exact], exact=True)
 
 
 def _fitting(tokens: Sequence[str], data: bytes, stop: Sequence[str], *, white: bool = False) -> list[set[int]] | None:

@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gecko_fret.llm.alignment import OPENING, THINKING_ENDS, covers, first_of, is_blank, is_opening, tokens_between
 from gecko_fret.llm.answers import Unusable
+from gecko_fret.llm.labels import label_of
 
-_OPEN = re.compile(r"<(think|thinking|thought|reasoning)>")
+_OPEN = re.compile(r"<(think|thinking|thought|reasoning)>|\[THINK\]")
+_SHOWN_SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 _ROUNDING = 1e-3  # so far above 0 may be what is certain
 _FEW_BITS = 0.5  # so far beside likelihoods below it, where a server computes in few bits
 _LEAST_LIKELIEST = -30.0  # of a million tokens with equal probabilities each has -14
@@ -222,12 +224,12 @@ def alternatives_of_next_token(answer: Mapping[str, Any]) -> Mapping[str, float]
 def alternatives_of_first_word(answer: Mapping[str, Any], words: Sequence[str] = ()) -> Mapping[str, float]:
     """The likeliest tokens in the place of the answer's first word, after thinking, white space and opening marks.
 
-    Before it may stand what emphasises or quotes it ("**Yes**"). Where there is no word, the place of the first mark
-    counts.
+    Before it may stand what emphasises or quotes it ("**Yes**"), or what it answers ("Relevant: Yes"). Where there is
+    no word, the place of the first mark counts.
 
     Args:
         answer: as it came.
-        words: that it may begin with; where one of them begins with a mark itself, marks are words.
+        words: labels; where one of them begins with a mark itself, marks are words.
 
     Raises:
         Unusable: an answer of another form, or without them.
@@ -239,7 +241,15 @@ def alternatives_of_first_word(answer: Mapping[str, Any], words: Sequence[str] =
         raise Unusable("no log-probabilities of the answer")
     if any(word.strip()[:1] in OPENING for word in words):
         return likely(choice, shown[0])
-    return likely(choice, next((place for place in shown if not is_opening(choice.tokens[place])), shown[0]))
+    first = next((place for place in shown if not is_opening(choice.tokens[place])), shown[0])
+    after = (place for place in shown if place > first and _ends_a_lead("".join(choice.tokens[:place])))
+    labelled = (place for place in (first, *after) if label_of(choice.tokens[place], words) is not None)
+    return likely(choice, next(labelled, first))
+
+
+def _ends_a_lead(text: str) -> bool:
+    """Whether a text is one after which the answer proper comes: "Relevant: ", "<answer>"."""
+    return text.translate(_SHOWN_SPACES).rstrip(OPENING + "\n\t").endswith((":", "：", ">", "]"))
 
 
 def likely(choice: Choice, place: int) -> Mapping[str, float]:
@@ -336,13 +346,23 @@ def _of_list(tops: Iterable[_AlternativeModel]) -> dict[str, float]:
 
 
 def _of_pairs(tops: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    """Alternatives by what they show; of those that show the same the likelier counts, of impossible ones none."""
-    found: dict[str, float] = {}
+    """Alternatives by what they show; impossible ones are left out.
+
+    Different tokens may show the same, as where a server decodes them one by one, and add up; one with the same value
+    is the same one again.
+    """
+    found: dict[str, set[float]] = {}
     pairs = list(tops)
     for (token, _), value in zip(pairs, _logprobs([value for _, value in pairs]), strict=True):
         if value is not None and value > -math.inf:
-            found[token] = max(value, found.get(token, -math.inf))
-    return found
+            found.setdefault(token, set()).add(value)
+    return {token: next(iter(of)) if len(of) == 1 else _sum_of(of) for token, of in found.items()}
+
+
+def _sum_of(values: Iterable[float]) -> float:
+    """The log-probability of one or the other."""
+    highest = max(values)
+    return min(highest + math.log(sum(math.exp(value - highest) for value in sorted(values))), 0.0)
 
 
 def _whole_characters(text: str) -> str:

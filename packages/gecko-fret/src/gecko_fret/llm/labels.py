@@ -21,7 +21,7 @@ class LabelReading:
     Attributes:
         probabilities: of the labels, summing to 1.
         bound: where labels were not shown, the most that each of them can have of the whole vocabulary's probability;
-            else 0. They are given that much.
+            else 0. They are given that much. 1 where no sample could be read.
         shown: number of labels that were shown, or of samples that could be read.
     """
 
@@ -74,7 +74,28 @@ def from_samples(answers: Sequence[str], labels: Sequence[str]) -> LabelReading:
         if label is not None:
             counts[label] += 1
     total = sum(counts) + _PRIOR * len(labels)
-    return LabelReading(tuple((count + _PRIOR) / total for count in counts), 0.0, sum(counts))
+    bound = 0.0 if any(counts) else 1.0
+    return LabelReading(tuple((count + _PRIOR) / total for count in counts), bound, sum(counts))
+
+
+def label_of(token: str, labels: Sequence[str]) -> int | None:
+    """Number of the label that a token is, or that it alone begins; None where it is none.
+
+    Args:
+        token: as shown.
+        labels: what the LLM would write for each label.
+    """
+    return _label_of(token, *_names(labels))
+
+
+def begins_another(labels: Sequence[str]) -> tuple[str, str] | None:
+    """A label that another one begins with, and that one: a token may be either; None where there is none.
+
+    Args:
+        labels: what the LLM would write for each label.
+    """
+    names = _names(labels)[0]
+    return next(((a, b) for a in names for b in names if a != b and b.startswith(a)), None)
 
 
 def read_label(answer: str, labels: Sequence[str]) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gecko_core.errors import BackendError
 from gecko_core.randomness import seed_of
+from gecko_fret.llm.alignment import PART
 from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.capabilities import Capabilities
 from gecko_fret.llm.chat import chat_messages
@@ -26,7 +27,7 @@ from gecko_fret.llm.choices import (
 from gecko_fret.llm.client import ApiClient, Refused
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.echo import EchoedPrompt
-from gecko_fret.llm.labels import LabelReading, from_alternatives, from_samples
+from gecko_fret.llm.labels import LabelReading, begins_another, from_alternatives, from_samples
 from gecko_fret.llm.lanes import usage_here
 from gecko_fret.llm.loading import load_tokenizer
 from gecko_fret.llm.pace import Spent
@@ -227,6 +228,11 @@ class OpenAILLM:
                 f"{self._client.url}: the server returns no prompt log-probabilities (echo), needed to score"
             )
         order = by_context(requests) if blocks else range(len(requests))
+        if known.alternatives and known.api == "chat" and (pair := begins_another(labels)):
+            raise BackendError(
+                f"{self._client.url}: of the labels {list(labels)} {pair[1]!r} begins with {pair[0]!r}, and over chat "
+                "nothing tells whose tokens are shown; choose labels of which none begins another (0 to 9, A to J)"
+            )
         rows, tokens = self._rows(requests, labels)
         scored = self._client.run([self._score(requests[number], rows[number], labels, tokens) for number in order])
         return in_order(order, scored)
@@ -287,7 +293,14 @@ class OpenAILLM:
         """
         shown = tops if tops is not None else await self._likeliest(prompt)
         if not self.capabilities.echo:
-            return from_alternatives(shown, self._names(tokens.ids) if tokens else labels)
+            names = self._names(tokens.ids) if tokens else labels
+            if any(PART in name for name in names):
+                raise BackendError(
+                    f"{self._client.url}: as tokens the labels {list(labels)} are parts of characters, which this "
+                    "server cannot be asked about; choose others, or take one that returns a prompt's "
+                    "log-probabilities (echo)"
+                )
+            return from_alternatives(shown, names)
         values = []
         for place, label in enumerate(labels):
             token: int | str = tokens.ids[place] if tokens else label
@@ -322,7 +335,8 @@ class OpenAILLM:
     async def _sampled(self, request: ScoreRequest, labels: Sequence[str]) -> LabelReading:
         """Labels by ``llm.samples`` answers, several from one request where the server takes that."""
         known, wanted = self.capabilities, self._config.samples
-        body = self._common(_LABEL_TOKENS) | {"temperature": 1.0, "top_p": 1.0}
+        longest = max(len(label.strip()) for label in labels)  # in characters; few tokens are shorter than one
+        body = self._common(max(_LABEL_TOKENS, longest + 2)) | {"temperature": 1.0, "top_p": 1.0}
         body |= self._messages(request.dialogue, _text(request)) if known.api == "chat" else {"prompt": _text(request)}
         seed = seed_of("samples", _text(request))
         answers: list[str] = []
