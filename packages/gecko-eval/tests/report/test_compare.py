@@ -17,6 +17,13 @@ def test_reports_means_difference_and_counts():
     assert not result.significant
 
 
+def test_sums_in_another_order_are_ties():
+    for a, b, count in ((0.7 + 0.1, 0.8, 40), (0.1 + 0.2, 0.3, 12)):
+        assert a != b
+        result = paired_bootstrap(np.array([a] * count), np.array([b] * count), samples=500)
+        assert (result.wins, result.losses, result.ties, result.p_value) == (0, 0, count, 1.0)
+
+
 def test_a_clear_gain_is_significant_and_its_mirror_has_the_same_size():
     rng = np.random.default_rng(0)
     b = rng.random(300)

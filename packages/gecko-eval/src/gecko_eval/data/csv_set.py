@@ -11,7 +11,10 @@ from gecko_eval.data.files import only_one
 from gecko_eval.data.own_documents import own_documents
 from gecko_eval.data.sets import LARGEST_GRADE, RetrievalSet
 
-_SCORES = re.compile(r"score|socre|scroe|relevance|\brel\b|grade|rating|label|judg")
+#: Columns that look like scores under another name; "relevant_id" is one of the set's own.
+_SCORES = re.compile(
+    r"score|socre|scroe|relevance|\b(?:rel|gains?|weights?|qrels?|(?:is_)?relevant)\b|grade|rating|label|judg"
+)
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 

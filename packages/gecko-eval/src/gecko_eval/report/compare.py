@@ -78,6 +78,7 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
     if not np.isfinite([a, b]).all() or max(np.abs(a).max(), np.abs(b).max()) > _LARGEST:
         raise DataError("a paired comparison needs finite scores; one of the arrays holds NaN, infinity or nearly that")
     delta = a - b
+    delta[np.abs(delta) <= _ROUNDING * np.maximum(np.abs(a), np.abs(b))] = 0  # sums in another order
     replicates = _bootstrap_means(delta, samples, seed)
     return _comparison(float(a.mean()), float(b.mean()), replicates, delta, len(delta))
 
@@ -126,6 +127,7 @@ def _bootstrap_means(delta: np.ndarray, samples: int, seed: int) -> np.ndarray:
 
 _FEWEST_SAMPLES, _MOST_SAMPLES = 100, 10_000_000  # of fewer, two and a half percent are no two replicates
 _LARGEST, _LARGEST_SEED = 1e300, 2**63 - 1
+_ROUNDING = 1e-13  # of two scores, so near to each other they are one that was added up in two ways
 _STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"spearman": spearman, "ap": average_precision}
 
 

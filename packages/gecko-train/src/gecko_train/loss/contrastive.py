@@ -45,7 +45,8 @@ class ContrastiveConfig(Section):
     false_negative_margin: float | None = Field(
         default=None,
         ge=0,
-        description="in-batch negatives this much nearer to the query than its positive do not count",
+        description="other rows' positives and queries this much nearer to the query than its positive do not count; "
+        "hard negatives always do",
     )
     false_negative_share: float | None = Field(
         default=None,

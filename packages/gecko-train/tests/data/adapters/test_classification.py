@@ -123,3 +123,10 @@ def test_labels_that_do_not_go_together_are_refused(read_records, second, messag
 def test_labels_alone_name_classes_where_no_row_has_a_text(read_records):
     records = [{"text": f"t{n}", "label": n % 2, "label_text": " "} for n in range(4)]
     assert [row.label for row in read_records("classification", records)] == ["0", "1", "0", "1"]
+
+
+def test_white_space_around_a_label_is_none_of_it(read_records):
+    records = [{"text": text, "label": label} for text, label in (("a", "x"), ("b", "x "), ("c", "y"), ("d", " y"))]
+    assert {row.label for row in read_records("classification", records, unique_ids=False)} == {"x", "y"}
+    with pytest.raises(DataError, match="the label is ' '; expected one class"):
+        read_records("classification", [*records, {"text": "e", "label": " "}])

@@ -41,3 +41,9 @@ def test_evidence_that_decides_is_no_negative(read_records):
     evidences = [{"evidence": "e", "evidence_label": label} for label in ("SUPPORTS", "NOT_ENOUGH_INFO")]
     (row,) = read_records("fever", [{"claim": "c", "evidences": evidences}])
     assert row.negatives == ()
+
+
+@pytest.mark.parametrize("column", ["label", "Label", "gold_label", "relevance"])
+def test_the_label_of_a_claim_is_that_of_evidence_whatever_its_column_is_called(read_records, column):
+    records = [{"claim": f"c{label}", "document": f"d{label}", column: label} for label in (0, 1, 2)]
+    assert [row.query for row in read_records("fever", records)] == ["c0", "c1"]

@@ -221,3 +221,62 @@ def test_a_threshold_for_a_label_or_a_score_must_be_of_one(read_records):
     for name, count in (("label", 1), ("score", 0)):
         fields = RenamedFields(record, {name: name})
         assert len(read_records("pairs", [fields], min_score=0.5)) == count
+
+
+def renamed(fields, **names):
+    return RenamedFields(fields, names)
+
+
+@pytest.mark.parametrize(
+    ("source", "fields", "names", "query", "positive"),
+    [
+        ("pairs", {"query": "Q", "answer": "short", "body": "B"}, {"document": "body"}, "Q", "B"),
+        ("triplets", {"query": "other", "heading": "Q", "positive": "P"}, {"question": "heading"}, "Q", "P"),
+        ("qa", {"question": "Q", "context": "C", "para": "P"}, {"passage": "para"}, "Q", "P"),
+    ],
+)
+def test_a_column_that_the_options_name_comes_before_those_that_are_known(
+    read_records, source, fields, names, query, positive
+):
+    (row,) = read_records(source, [renamed(fields, **names)])
+    assert (row.query, row.positive.text) == (query, positive)
+    (missing,) = names.values()
+    empty = {name: value for name, value in fields.items() if name != missing}
+    if source != "qa":
+        with pytest.raises(DataError, match=f"no column '{missing}'"):
+            read_records(source, [renamed(empty, **names)])
+
+
+@pytest.mark.parametrize("name", ["is_relevant", "relevance"])
+def test_a_label_that_the_options_name_comes_before_others(read_records, name):
+    records = [
+        renamed({"query": "Q", "positive": "P", "label": 1, "human": 0}, **{name: "human"}),
+        renamed({"query": "Q", "positive": "R", "label": 0, "human": 1}, **{name: "human"}),
+    ]
+    (row,) = read_records("pairs", records)
+    assert (row.positive.text, [n.text for n in row.negatives]) == ("R", ["P"])
+
+
+def test_min_score_without_a_label_or_score_is_refused(read_records):
+    records = [{"query": "Q", "passage": "a", "rating": 1}, {"query": "Q", "passage": "b", "rating": 5}]
+    with pytest.raises(DataError, match=r"no label or score for min_score \(columns: .*rating"):
+        read_records("pairs", records, min_score=3)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_rows_with_and_without_a_label_are_not_mixed(read_records, order):
+    records = [{"query": "Q", "passage": "a", "label": 1}, {"query": "Q", "passage": "b"}]
+    with pytest.raises(DataError, match=r"unlike .*label all rows or none"):
+        read_records("pairs", [records[number] for number in order])
+
+
+def test_records_with_a_label_for_each_document_know_those_next_to_them(read_records):
+    records = [
+        {"query": "Q", "passage": ["a", "b"], "label": [1, 0]},
+        {"query": "Q", "passage": ["b", "c"], "label": [1, 0]},
+        {"query": "Q", "passage": ["d"], "label": [0]},
+    ]
+    rows = read_records("pairs", records)
+    assert [(row.positive.text, [n.text for n in row.negatives]) for row in rows] == [
+        ("a", ["c", "d"]), ("b", ["c", "d"]),
+    ]  # fmt: skip

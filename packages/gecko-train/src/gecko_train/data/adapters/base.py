@@ -188,10 +188,15 @@ def name_of(record: Record, key: str) -> str:
 
 
 def _key_of(record: Record, keys: tuple[str, ...]) -> str:
-    """The first of some fields that has a value; where none has, the one that the set's options name."""
+    """The first of some fields that has a value; of those that the set's options name, where they name one."""
+    asked = keys_of(record, keys)
+    return next((key for key in asked if record.fields.get(key) not in (None, "")), asked[0])
+
+
+def keys_of(record: Record, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Of some fields those that the set's options name; all, where they name none of them."""
     named = record.fields.names if isinstance(record.fields, RenamedFields) else {}
-    asked = next((key for key in keys if key in named), keys[0])
-    return next((key for key in keys if record.fields.get(key) not in (None, "")), asked)
+    return tuple(key for key in keys if key in named) or keys
 
 
 def documents_of(value: Any, record: Record) -> list[Document]:
@@ -285,7 +290,7 @@ def is_unanswerable(record: Record) -> bool:
 
 
 def label_of(record: Record, settings: Settings) -> str | None:
-    """The first field with a value that labels or scores the record's pair.
+    """The field that labels or scores the record's pair: that of the set's options, or the first with a value.
 
     Raises:
         DataError: with ``min_score``, there are a label and a score, and the set's options name neither.
@@ -295,8 +300,12 @@ def label_of(record: Record, settings: Settings) -> str | None:
         [named[name] for name in names if name in named and record.fields.get(named[name]) is not None]
         for names in (LABEL_FIELDS, SCORE_FIELDS)
     )
+    asked = record.fields.names if isinstance(record.fields, RenamedFields) else {}
+    chosen = [key for key in asked if key.lower() in LABEL_FIELDS or key.lower() in SCORE_FIELDS]
+    if len(chosen) == 1:
+        required(record, chosen[0])
+        return chosen[0]
     if settings.min_score is not None and labels and scores:
-        asked = record.fields.names if isinstance(record.fields, RenamedFields) else {}
         chosen = [key for key in (*labels, *scores) if key in asked]
         if len(chosen) != 1:
             raise DataError(
@@ -323,6 +332,12 @@ def is_positive(record: Record, settings: Settings) -> bool | None:
                 f"{record.where}: {name_of(record, empty)} is empty, so whether the pair is a positive is not known; "
                 "fill it in or leave the row out"
             )
+        if settings.min_score is not None:
+            columns = listed(record.fields.columns if isinstance(record.fields, RenamedFields) else record.fields)
+            raise DataError(
+                f"{record.where}: no label or score for min_score (columns: {columns}); name its column in the set's "
+                "options (columns: {score: NAME}), or leave min_score out"
+            )
         return None
     value = record.fields[key]
     if settings.min_score is not None:
@@ -334,6 +349,25 @@ def is_positive(record: Record, settings: Settings) -> bool | None:
             "which value on it is (options: {min_score: ...}), or take other columns (options: {columns: ...})"
         )
     return found
+
+
+def judged(records: Iterable[Record], settings: Settings) -> Iterator[tuple[bool | None, Record]]:
+    """Each record with what :func:`is_positive` says of it: of all records, or of none.
+
+    Raises:
+        DataError: some records have a label and some have none.
+    """
+    first: tuple[bool, str] | None = None
+    for record in records:
+        found = is_positive(record, settings)
+        first = first or (found is not None, record.where)
+        if first[0] != (found is not None):
+            which = "no label or score" if found is None else "a label or score"
+            raise DataError(
+                f"{record.where}: the row has {which}, unlike {first[1]}, so whether the pair of each is a positive is "
+                "not known; label all rows or none"
+            )
+        yield found, record
 
 
 def flag_of(record: Record, key: str) -> bool | None:

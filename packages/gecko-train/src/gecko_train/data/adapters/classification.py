@@ -150,11 +150,11 @@ class _Names:
 
 def _whole(value: object, record: Record) -> str:
     whole = isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
-    if not whole or value == "":
+    if not whole or (isinstance(value, str) and not value.strip()):
         raise DataError(
             f"{record.where}: the label is {repr(value)[:40]}; expected one class, a text or a whole number"
         )
-    return str(int(value)) if isinstance(value, float) else str(value)
+    return str(int(value)) if isinstance(value, float) else str(value).strip()
 
 
 _DRAWS = 64  # before the rows of other classes are counted out

@@ -7,7 +7,15 @@ from typing import Any
 
 from gecko_core.errors import DataError
 from gecko_core.io import Record
-from gecko_train.data.adapters.base import PAIR_COLUMNS, Adapter, Settings, required, text_of
+from gecko_train.data.adapters.base import (
+    LABEL_FIELDS,
+    PAIR_COLUMNS,
+    Adapter,
+    Settings,
+    label_of,
+    required,
+    text_of,
+)
 from gecko_train.data.adapters.pairs import pair_rows
 from gecko_train.data.rows import Document, TrainingRow, without_passages
 
@@ -18,8 +26,8 @@ _DECIDES = {"SUPPORTS": True, "REFUTES": True, "NOT ENOUGH INFO": False, "0": Tr
 def fever_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
     """Evidence that decides the claim is positive, evidence marked as not enough is a hard negative.
 
-    Records without evidences are read by :func:`~gecko_train.data.adapters.pairs.pair_rows`; their ``label``, if any,
-    is that of evidence.
+    Records without evidences are read by :func:`~gecko_train.data.adapters.pairs.pair_rows`; their label, if any, is
+    that of evidence, whatever its column is called.
 
     Raises:
         DataError: an unknown label, or evidences that are not objects with ``evidence`` and ``evidence_label``.
@@ -27,9 +35,10 @@ def fever_rows(records: Iterable[Record], settings: Settings) -> Iterator[Traini
     for record in records:
         evidences = record.fields.get("evidences")
         if not evidences:
-            label = record.fields.get("label")
-            if label is not None:
-                record = record._replace(fields=record.fields | {"label": int(_decides(label, record))})
+            key = label_of(record, settings)
+            if key is not None and key.lower() in LABEL_FIELDS:
+                found = int(_decides(record.fields[key], record))
+                record = record._replace(fields={**record.fields, key: found})
             yield from pair_rows([record], settings)
             continue
         if not isinstance(evidences, list) or not all(isinstance(evidence, dict) for evidence in evidences):

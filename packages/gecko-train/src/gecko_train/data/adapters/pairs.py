@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator
 from gecko_core.errors import DataError
 from gecko_core.io import Record
 from gecko_train.data.adapters.base import (
+    LABEL_FIELDS,
     PAIR_COLUMNS,
     POSITIVE_FIELDS,
     QUERY_FIELDS,
+    SCORE_FIELDS,
     Adapter,
     Settings,
     first_of,
     is_positive,
     is_unanswerable,
+    judged,
     label_of,
     name_of,
     negatives_of,
@@ -41,9 +44,9 @@ def pair_rows(records: Iterable[Record], settings: Settings) -> Iterator[Trainin
 
     A positive of the record, or of the labelled records next to it, is none of their negatives.
     """
-    answered = (_one_label(record, settings) for record in records if not is_unanswerable(record))
+    answered = (one for record in records if not is_unanswerable(record) for one in _one_by_one(record, settings))
     for (labelled, _), group in itertools.groupby(
-        ((is_positive(record, settings), text_of(record, QUERY_FIELDS), record) for record in answered), _same_query
+        ((found, text_of(record, QUERY_FIELDS), record) for found, record in judged(answered, settings)), _same_query
     ):
         if not labelled:
             for _, query, record in group:
@@ -52,10 +55,10 @@ def pair_rows(records: Iterable[Record], settings: Settings) -> Iterator[Trainin
                 for document in positives:
                     yield TrainingRow(settings.task, query, document, negatives, settings.symmetric)
             continue
-        judged = [(positive, query, record, positive_documents(record)) for positive, query, record in group]
-        wrong = [document for positive, _, _, documents in judged if not positive for document in documents]
-        right = [document for positive, _, _, documents in judged if positive for document in documents]
-        for positive, query, record, documents in judged:
+        read = [(positive, query, record, positive_documents(record)) for positive, query, record in group]
+        wrong = [document for positive, _, _, documents in read if not positive for document in documents]
+        right = [document for positive, _, _, documents in read if positive for document in documents]
+        for positive, query, record, documents in read:
             if positive:
                 negatives = without_passages((*negatives_of(record), *wrong), right)
                 for document in documents:
@@ -66,8 +69,8 @@ def _same_query(read: tuple[bool | None, str, Record]) -> tuple[bool, str]:
     return read[0] is not None, read[1]
 
 
-def _one_label(record: Record, settings: Settings) -> Record:
-    """The record, its documents parted into positives and negatives where it has a label for each of them.
+def _one_by_one(record: Record, settings: Settings) -> Iterator[Record]:
+    """The record, or where it has a label for each of its documents, one for each of them.
 
     Raises:
         DataError: there are not as many labels as documents.
@@ -75,7 +78,8 @@ def _one_label(record: Record, settings: Settings) -> Record:
     key = label_of(record, settings)
     labels = record.fields[key] if key else None
     if key is None or not isinstance(labels, list) or not isinstance(first_of(record, POSITIVE_FIELDS), list):
-        return record
+        yield record
+        return
     documents = positive_documents(record)
     if len(documents) != len(labels):
         raise DataError(
@@ -87,14 +91,11 @@ def _one_label(record: Record, settings: Settings) -> Record:
             f"{record.where}: value {flags.index(None) + 1} of {name_of(record, key)} is empty, so whether its "
             "document is a positive is not known; fill it in or leave the document out"
         )
-    fields = {name: value for name, value in record.fields.items() if name != key and name not in POSITIVE_FIELDS}
-    parted: dict[bool | None, list[dict[str, str | None]]] = {True: [], False: []}
-    for document, flag in zip(documents, flags, strict=True):
-        parted[flag].append({"title": document.title, "text": document.text})
-    before = fields.get("negatives")
-    fields["positive"] = parted[True]
-    fields["negatives"] = [*(before if isinstance(before, list) else [before]), *parted[False]]
-    return record._replace(fields=fields)
+    others = {*POSITIVE_FIELDS, *LABEL_FIELDS, *SCORE_FIELDS}
+    fields = {name: value for name, value in record.fields.items() if name not in others and name.lower() not in others}
+    for document, label in zip(documents, labels, strict=True):
+        positive = {"title": document.title, "text": document.text}
+        yield record._replace(fields=fields | {"positive": positive, key: label})
 
 
 PAIRS = Adapter(pair_rows, reads=frozenset({"min_score"}), columns=PAIR_COLUMNS)

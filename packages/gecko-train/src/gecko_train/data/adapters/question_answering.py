@@ -16,6 +16,7 @@ from gecko_train.data.adapters.base import (
     documents_of,
     is_positive,
     is_unanswerable,
+    keys_of,
     negatives_of,
     positive_documents,
     text_of,
@@ -53,7 +54,7 @@ def question_answering_rows(records: Iterable[Record], settings: Settings) -> It
 
 def _passages(record: Record) -> list[Document]:
     fields = record.fields
-    key = next((key for key in _PASSAGES if fields.get(key) not in (None, "", [], {})), None)
+    key = next((key for key in keys_of(record, _PASSAGES) if fields.get(key) not in (None, "", [], {})), None)
     value: Any = fields[key] if key else None
     if isinstance(value, dict) and isinstance(value.get("contexts"), list):  # PubMedQA on the hub
         value = value["contexts"]
