@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 THINKING_ENDS = re.compile(r"</(think|thinking|thought|reasoning)>|\[/THINK\]")
 PART = "\ufffd"
-_SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
+#: What stands for white space in tokens of byte-level BPE and SentencePiece.
+SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 _BYTES = re.compile(r"((?:<0x[0-9A-Fa-f]{2}>)+)|bytes:((?:\\x[0-9a-f]{2}|[\x20-\x7e])+)")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -49,8 +50,8 @@ def placed(
     """
     data = encoded(text)
     readings = [_readings(token, white=True) for token in tokens]
-    if tokens and tokens[0].translate(_SPACES).startswith(" "):  # SentencePiece puts a space before a text
-        readings[0] = readings[0] | _readings(tokens[0].translate(_SPACES)[1:], white=True)
+    if tokens and tokens[0].translate(SPACES).startswith(" "):  # SentencePiece puts a space before a text
+        readings[0] = readings[0] | _readings(tokens[0].translate(SPACES)[1:], white=True)
     before = _forward(readings, data, set(begins), stripped=stripped)
     return _backward(readings, data, before, stripped=stripped)
 
@@ -149,7 +150,7 @@ def begins_with_space(token: str) -> bool:
     Args:
         token: as shown.
     """
-    return token.translate(_SPACES)[:1].isspace()
+    return token.translate(SPACES)[:1].isspace()
 
 
 def spelt(token: str) -> frozenset[str]:
@@ -178,7 +179,7 @@ def is_blank(token: str) -> bool:
         token: as shown.
     """
     named = _BYTES.fullmatch(token.strip())
-    return not token.translate(_SPACES).strip() or (named is not None and "" in spelt(token))
+    return not token.translate(SPACES).strip() or (named is not None and "" in spelt(token))
 
 
 def encoded(text: str) -> bytes:
@@ -262,7 +263,7 @@ def _is_white(token: str) -> bool:
 
 
 def _is_end(tokens: Sequence[str], stop: Sequence[str]) -> bool:
-    rest = "".join("".join(token for token in tokens if not _MARK.fullmatch(token)).translate(_SPACES).split())
+    rest = "".join("".join(token for token in tokens if not _MARK.fullmatch(token)).translate(SPACES).split())
     spelt = ["".join(one.split()) for one in stop]
     return not rest or any(one and (one.startswith(rest) or rest.startswith(one)) for one in spelt)
 
@@ -341,13 +342,13 @@ def _readings(token: str, *, white: bool) -> frozenset[Reading]:
 
 def _texts(shown: str) -> set[str]:
     """A token with its marks as white space, or as they are: a text may have such letters of its own."""
-    marks = [place for place, letter in enumerate(shown) if ord(letter) in _SPACES]
+    marks = [place for place, letter in enumerate(shown) if ord(letter) in SPACES]
     if len(marks) > _MARKS:
-        return {shown, shown.translate(_SPACES)}
+        return {shown, shown.translate(SPACES)}
     texts = set()
     for kept in product((True, False), repeat=len(marks)):
         own = {place for place, keep in zip(marks, kept, strict=True) if keep}
-        texts.add("".join(c if at in own else c.translate(_SPACES) for at, c in enumerate(shown)))
+        texts.add("".join(c if at in own else c.translate(SPACES) for at, c in enumerate(shown)))
     return texts
 
 

@@ -10,12 +10,20 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from gecko_fret.llm.alignment import OPENING, THINKING_ENDS, covers, first_of, is_blank, is_opening, tokens_between
+from gecko_fret.llm.alignment import (
+    OPENING,
+    SPACES,
+    THINKING_ENDS,
+    covers,
+    first_of,
+    is_blank,
+    is_opening,
+    tokens_between,
+)
 from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.labels import label_of
 
 _OPEN = re.compile(r"<(think|thinking|thought|reasoning)>|\[THINK\]")
-_SHOWN_SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 _ROUNDING = 1e-3  # so far above 0 may be what is certain
 _FEW_BITS = 0.5  # so far beside likelihoods below it, where a server computes in few bits
 _LEAST_LIKELIEST = -30.0  # of a million tokens with equal probabilities each has -14
@@ -249,7 +257,7 @@ def alternatives_of_first_word(answer: Mapping[str, Any], words: Sequence[str] =
 
 def _ends_a_lead(text: str) -> bool:
     """Whether a text is one after which the answer proper comes: "Relevant: ", "<answer>"."""
-    return text.translate(_SHOWN_SPACES).rstrip(OPENING + "\n\t").endswith((":", "：", ">", "]"))
+    return text.translate(SPACES).rstrip(OPENING + "\n\t").endswith((":", "：", ">", "]"))
 
 
 def likely(choice: Choice, place: int) -> Mapping[str, float]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gecko_fret.llm.alignment import PART, encoded, placed, same
+from gecko_fret.llm.alignment import PART, SPACES, encoded, placed, same
 from gecko_fret.llm.answers import Unusable
 from gecko_fret.llm.choices import Choice, likely, read_choice
 from gecko_fret.llm.protocol import ScoreRequest
@@ -15,7 +15,6 @@ from gecko_fret.llm.segments import Tokenised
 _BEGINS = (0, 1, 2, -1)  # tokens that a server puts before a prompt; -1: it does not show the prompt's first
 _AROUND = 64  # tokens before a continuation that are compared with it: its own may be few, or in the prompt twice
 _BY_ID = "token_id:"  # how vLLM shows tokens when it is asked for ids
-_SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # byte-level BPE, SentencePiece
 
 
 class EchoedPrompt:
@@ -179,7 +178,7 @@ def plain_token(token: str) -> str:
     Args:
         token: as a server or a tokenizer shows it.
     """
-    return token.translate(_SPACES).strip()
+    return token.translate(SPACES).strip()
 
 
 def _tokens_read(answer: Mapping[str, Any]) -> int | None:
