@@ -113,6 +113,11 @@ class SetConfig(Section):
     )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
 
+    @property
+    def called(self) -> str:
+        """Its name in the plan and the metrics: ``name``, or the path's, or the source."""
+        return self.name or (Path(self.path).name.split(".")[0] if self.path else self.source)
+
     @field_serializer("objective")
     def _only_what_is_set(self, objective: ObjectiveFields | None) -> dict[str, Any] | None:
         return None if objective is None else objective.model_dump(exclude_unset=True)
@@ -273,6 +278,15 @@ class StageConfig(Section):
                 raise ValueError("trainer.end_with: best needs trainer.evaluate, which decides the best checkpoint")
             if self.trainer.patience is not None:
                 raise ValueError("trainer.patience needs trainer.evaluate, which says what is better")
+        return self
+
+    @model_validator(mode="after")
+    def _names(self) -> StageConfig:
+        names = [set_config.called for set_config in self.sets]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            numbers = " and ".join(f"sets.{number}" for number, name in enumerate(names) if name == twice)
+            raise ValueError(f"{numbers} are both called {twice!r}; give each its own `name`")
         return self
 
     @model_validator(mode="after")

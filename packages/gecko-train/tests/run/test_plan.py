@@ -105,6 +105,59 @@ def test_what_fine_tuning_would_stop_at_after_the_llms_work(recipe, finetune, me
         shown(plan_recipe, recipe | {"finetune": finetune})
 
 
+@pytest.mark.parametrize(
+    ("finetune", "message"),
+    [
+        ({"sets": [{"source": "pairs", "path": "{}/a.pdf"}]}, r"finetune.*a\.pdf: "),
+        ({"sets": [{"source": "pairs", "path": "{}/pairs.csv", "name": "x"}]}, r"finetune.*the column 'Query' is not"),
+        ({"sets": [{"source": "classification", "path": "{}/empty"}]}, r"finetune.*empty: no file train\.jsonl"),
+        ({"sets": [{"source": "title-body", "path": "{}/a.pdf"}]}, r"finetune.*a\.pdf: cannot read '\.pdf'"),
+        ({"sets": [{"source": "simcse", "path": "{}/pairs.csv"}]}, r"finetune.*pairs\.csv.*column.*text"),
+        ({"sets": [{"source": "texts", "path": "{}/empty"}]}, r"finetune.*empty: no \.txt"),
+        ({"sets": [{"source": "arrow", "path": "{}/a.pdf"}]}, r"finetune.*a\.pdf: "),
+        ({"sets": [{"source": "beir", "path": "{}/empty"}]}, r"finetune.*empty"),
+    ],
+)
+def test_what_is_no_set_of_its_source_is_told_before_the_llms_work(recipe, finetune, message, tmp_path):
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "pairs.csv").write_text("Query,positive\na,b\n")
+    (tmp_path / "empty").mkdir()
+    sets = [entry | {"path": entry["path"].format(tmp_path)} for entry in finetune["sets"]]
+    with pytest.raises((ConfigError, DataError), match=message):
+        shown(plan_recipe, recipe | {"finetune": {"sets": [FRET, *sets]}})
+
+
+def test_two_sets_of_one_name(recipe, tmp_path):
+    (tmp_path / "pairs.csv").write_text("query,positive\na,b\n")
+    pairs = {"source": "pairs", "path": str(tmp_path / "pairs.csv")}
+    with pytest.raises(ConfigError, match=r"sets\.0 and sets\.2 are both called 'fret'; give each its own `name`"):
+        shown(plan_recipe, recipe | {"finetune": {"sets": [FRET, pairs, FRET]}})
+    with pytest.raises(ConfigError, match=r"sets\.0 and sets\.1 are both called 'pairs'"):
+        shown(plan_recipe, recipe | {"finetune": {"sets": [pairs, pairs]}})
+    shown(plan_recipe, recipe | {"finetune": {"sets": [FRET, pairs, FRET | {"name": "again"}]}})
+
+
+def test_a_teachers_cache_that_is_a_file(recipe, tmp_path):
+    (tmp_path / "cache").write_text("")
+    stage = {
+        "sets": [{"source": "title-body"}], "objective": {"matching": {"weight": 1}}, "teacher": "all-minilm-l6-v2",
+        "teacher_cache": str(tmp_path / "cache"),
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"prefinetune\.teacher_cache: .*cache is a file; name a folder"):
+        shown(plan_recipe, recipe | {"prefinetune": stage})
+
+
+def test_terms_that_read_scores_which_no_source_has(recipe):
+    stage = {"sets": [{"source": "title-body"}], "objective": {"kl": {"weight": 1}}}
+    with pytest.raises(ConfigError, match=r"prefinetune\.sets: no source here has scores \(title-body\).*objective.kl"):
+        shown(plan_recipe, recipe | {"prefinetune": stage})
+    on = {"kl": {"weight": 1}}
+    sets = [FRET, {"source": "title-body", "objective": on}]
+    with pytest.raises(ConfigError, match=r"finetune\.sets: no source here has scores \(title-body\)"):
+        shown(plan_recipe, recipe | {"finetune": {"sets": sets}})
+    shown(plan_recipe, recipe | {"finetune": {"sets": [FRET, {"source": "title-body"}], "objective": on}})
+
+
 @pytest.mark.parametrize("manifest", [None, {"format": 2, "complete": False, "stages": {}}])
 def test_a_fret_folder_of_another_build_is_read_before_the_first_step(recipe, manifest, tmp_path):
     folder = tmp_path / "other"

@@ -10,23 +10,23 @@ from gecko_core.io import HUB
 from gecko_fret.corpus.cleaning import check_language, clean_passages
 from gecko_fret.corpus.docstrings import documentation_passages
 from gecko_fret.corpus.passages import Corpus, Dropped
-from gecko_fret.corpus.readers import corpus_name, corpus_path, read_passages
+from gecko_fret.corpus.readers import corpus_name, read_passages
 from gecko_fret.text_rules import LATEST, TextRules
 
 PYTHON_DOCS = "python-docs"
 
 
 def check_corpus(spec: str | Path | None = None) -> None:
-    """Check that a corpus is there, without reading it; one of the hub is not looked for.
+    """Check that a corpus is there and begins with what can be read; one of the hub is not looked for.
 
     Args:
         spec: see ``load_corpus``.
 
     Raises:
-        DataError: it is not there, or may not be read.
+        DataError: it is not there, may not be read, or is no corpus by its name, its columns or its first row.
     """
     if spec is not None and str(spec) != PYTHON_DOCS and not str(spec).startswith(HUB):
-        corpus_path(spec)
+        next(read_passages(spec, "never", dropped=[]), None)
 
 
 def load_corpus(

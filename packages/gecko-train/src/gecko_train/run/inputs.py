@@ -11,7 +11,7 @@ from gecko_core.folder import check_model, local_folder, read_layout, resolve
 from gecko_core.io import HUB, below_data_dir, file_hash, find_data, read_json, unreadable
 from gecko_fret.corpus import TEXT_SUFFIXES
 from gecko_train.config import StageConfig, StudentConfig
-from gecko_train.data.sources.registry import check_set, option_files
+from gecko_train.data.sources.registry import check_scores, check_set, option_files
 from gecko_train.loop.trackers import check_trackers
 from gecko_train.loss.objective import Objective
 
@@ -108,6 +108,9 @@ def check_stage(name: str, stage: StageConfig, dims: Sequence[int]) -> None:
             check_model(stage.teacher)
         except ModelError as error:
             raise ModelError(f"{name}.teacher: {error}") from None
+        cache = stage.teacher_cache
+        if cache and Path(cache).exists() and not Path(cache).is_dir():
+            raise ConfigError(f"{name}.teacher_cache: {cache} is a file; name a folder")
     check_trackers(stage.trainer.trackers)
     for entry in stage.sets:
         try:
@@ -115,6 +118,10 @@ def check_stage(name: str, stage: StageConfig, dims: Sequence[int]) -> None:
             Objective(stage.objective_of(entry), dims)
         except (ConfigError, DataError) as error:
             raise type(error)(f"{name}.{error}") from None
+    try:
+        check_scores(stage)
+    except ConfigError as error:
+        raise ConfigError(f"{name}.{error}") from None
 
 
 def _paths(name: str, stage: StageConfig) -> dict[str, str]:

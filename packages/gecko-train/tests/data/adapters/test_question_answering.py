@@ -57,3 +57,21 @@ def test_what_is_no_passage_is_refused(read_records, record):
 def test_a_passage_of_the_record_is_no_negative(read_records):
     record = {"question": "q", "title": "T", "snippets": ["a", "b"], "negatives": ["b", "c"]}
     assert [row.negatives for row in read_records("qa", [record])] == [(Document("c"),)] * 2
+
+
+def test_a_label_in_some_records_alone_is_refused(read_records):
+    labelled = [{"question": "q", "answer": "a", "label": 1}, {"question": "q", "answer": "b", "label": 0}]
+    assert [row.positive.text for row in read_records("qa", labelled)] == ["a"]
+    bare = {"question": "r", "answer": "c"}
+    for records in ([*labelled, bare], [bare, *labelled]):
+        with pytest.raises(DataError, match=r"unlike .*label all rows or none"):
+            read_records("qa", records)
+    pairs = [{"question": "q", "positive": "a", "label": 1}, {"question": "r", "positive": "c"}]
+    with pytest.raises(DataError, match=r"unlike .*label all rows or none"):
+        read_records("qa", pairs)
+
+
+def test_records_that_name_their_positives_are_pairs(read_records):
+    records = [{"question": "q", "positive": "a", "label": 1}, {"question": "q", "positive": "b", "label": 0}]
+    (row,) = read_records("qa", records)
+    assert (row.positive, row.negatives) == (Document("a"), (Document("b"),))

@@ -147,7 +147,7 @@ def test_columns_of_every_source_may_be_renamed_to_what_it_reads():
         "classification": ("sentence", "label_text"),
     }
     for source, columns in names.items():
-        check_set(SetConfig(source=source, path="x", options={"columns": dict.fromkeys(columns, "its own")}))
+        check_set(SetConfig(source=source, path="hub:some/set", options={"columns": dict.fromkeys(columns, "its own")}))
     for source in set(ADAPTERS) - {"pairs", "triplets", "miracl", "qa", "nq"}:
         with pytest.raises(ConfigError, match="reads no column 'positiv"):
             check_set(SetConfig(source=source, path="x", options={"columns": {"positivee": "its own"}}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,8 @@ from gecko_train.data.adapters.base import (
     Adapter,
     Settings,
     documents_of,
-    is_positive,
     is_unanswerable,
+    judged,
     keys_of,
     negatives_of,
     positive_documents,
@@ -35,21 +36,30 @@ def question_answering_rows(records: Iterable[Record], settings: Settings) -> It
     Left out are pairs labelled 0, as WikiQA lists wrong answers, and questions that their passage does not answer, as
     SQuAD 2.0 marks them (``is_impossible``, or empty ``answers``).
 
+    Records that name their positives are read as pairs (:func:`~gecko_train.data.adapters.pairs.pair_rows`).
+
     Raises:
-        DataError: a record has no passage, or one that is neither text nor an object with ``text``.
+        DataError: a record has no passage, or one that is neither text nor an object with ``text``; some records have
+            a label and some have none.
     """
-    for record in records:
-        question = text_of(record, QUERY_FIELDS)
-        if any(record.fields.get(key) for key in ("positive_passages", "positive", "positive_ctxs")):
-            yield from pair_rows([record], settings)
+    for names_positives, group in itertools.groupby(records, _names_positives):
+        if names_positives:
+            yield from pair_rows(group, settings)
             continue
-        if is_positive(record, settings) is False or is_unanswerable(record):
-            continue
-        title, wrong = record.optional_text("title"), negatives_of(record)
-        passages = [replace(passage, title=passage.title or title) for passage in _passages(record)]
-        negatives = without_passages(wrong, passages)
-        for passage in passages:
-            yield TrainingRow(settings.task, question, passage, negatives, settings.symmetric)
+        answered = (record for record in group if not is_unanswerable(record))
+        for positive, record in judged(answered, settings):
+            question = text_of(record, QUERY_FIELDS)
+            if positive is False:
+                continue
+            title, wrong = record.optional_text("title"), negatives_of(record)
+            passages = [replace(passage, title=passage.title or title) for passage in _passages(record)]
+            negatives = without_passages(wrong, passages)
+            for passage in passages:
+                yield TrainingRow(settings.task, question, passage, negatives, settings.symmetric)
+
+
+def _names_positives(record: Record) -> bool:
+    return any(record.fields.get(key) for key in ("positive_passages", "positive", "positive_ctxs"))
 
 
 def _passages(record: Record) -> list[Document]:

@@ -14,7 +14,13 @@ class Arrow(Source):
     """Rows as they were written; only those of a batch are read."""
 
     options = NoOptions
+    has_scores = True
     not_streamed = "is memory-mapped already"
+
+    def check(self, config: SetConfig) -> None:
+        """See ``Source``."""
+        super().check(config)
+        RowSet.open(find_data(config.path or ""))
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from gecko_core.errors import ConfigError
-from gecko_core.io import Section, parse_settings
+from gecko_core.io import HUB, Section, find_data, parse_settings
 from gecko_core.text_identity import text_id
-from gecko_fret.corpus import Corpus
+from gecko_fret.corpus import Corpus, check_corpus
 from gecko_train.config import SetConfig
 from gecko_train.data.apart import SetApart
 from gecko_train.data.blocks import BlockSet
@@ -94,6 +94,7 @@ class Source(ABC):
         options: model of the set's ``options``, which are checked before a run starts; None: not before rows are read.
         needs_path: whether a set of this source must name a ``path``.
         run_input: what a set without a path reads of the run: its ``corpus``, its ``fret`` folder, or nothing.
+        has_scores: whether its rows may carry judges' scores of their documents.
         not_streamed: why its rows cannot be read one after the other while training; empty where they can.
         cure: what helps where a set has no rows.
     """
@@ -101,15 +102,16 @@ class Source(ABC):
     options: ClassVar[type[Section] | None] = None
     needs_path: ClassVar[bool] = True
     run_input: ClassVar[Literal["corpus", "fret"] | None] = None
+    has_scores: ClassVar[bool] = False
     not_streamed: str = ""
     cure: str = "a set needs at least one"
 
     def check(self, config: SetConfig) -> None:
-        """Check, before anything is read, what the recipe says of a set.
+        """Check what the recipe says of a set, and that its file or folder is of the source's kind; little is read.
 
         Raises:
             ConfigError: a wrong option.
-            DataError: a file that the options name is not there.
+            DataError: a file that the options name is not there, or what is at the path cannot be read as this source.
         """
         if self.options is not None:
             parse_options(self.options, config)
@@ -141,6 +143,16 @@ class Source(ABC):
             f"sets: source {config.source!r} has no candidates to make blocks of; leave `blocks` out (sources fret and "
             "texts have them)"
         )
+
+
+def check_path(config: SetConfig) -> None:
+    """Check that the path of a set, if it has one, is a corpus.
+
+    Raises:
+        DataError: it is none.
+    """
+    if config.path and not config.path.startswith(HUB):
+        check_corpus(find_data(config.path))
 
 
 def parse_options(model: type[Options], config: SetConfig) -> Options:

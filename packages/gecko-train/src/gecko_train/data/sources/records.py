@@ -56,8 +56,10 @@ class AdaptedRecords(Source):
         self.not_streamed = "looks at all its rows at once" if adapter.whole else ""
 
     def check(self, config: SetConfig) -> None:
-        """See ``Source``."""
-        self._read_options(config)
+        """See ``Source``: the first record, too."""
+        options = self._read_options(config)
+        if isinstance(options, FileOptions) and config.path:
+            next(_spelled(_records(config, options), self.adapter), None)
 
     def _read_options(self, config: SetConfig) -> FileOptions | HubOptions:
         options = _options(config)

@@ -6,10 +6,9 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from gecko_core.errors import ConfigError
-from gecko_train.config import SetConfig
+from gecko_train.config import SetConfig, StageConfig
 from gecko_train.data.adapters.registry import ADAPTERS
 from gecko_train.data.apart import SetApart
 from gecko_train.data.blocks import BlockSet
@@ -73,6 +72,25 @@ def check_set(config: SetConfig) -> Source:
     return source
 
 
+def check_scores(stage: StageConfig) -> None:
+    """Check that each term which reads judges' scores has a set whose source may have them.
+
+    Raises:
+        ConfigError: one has none, and would learn nothing.
+    """
+    read: dict[str, list[SetConfig]] = {}
+    for entry in stage.sets:
+        for name, section in stage.objective_of(entry).terms.items():
+            if section.term().needs.scores:
+                read.setdefault(name, []).append(entry)
+    for name, entries in read.items():
+        if not any(check_set(entry).has_scores for entry in entries):
+            raise ConfigError(
+                f"sets: no source here has scores ({', '.join(entry.source for entry in entries)}), without which "
+                f"objective.{name} learns nothing; name a set with scores (source fret), or objective.{name}.weight: 0"
+            )
+
+
 def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet | BlockSet:
     """Load one set of a recipe: in memory, memory-mapped (source ``arrow``), streamed, or cut into blocks.
 
@@ -81,7 +99,7 @@ def load_set(config: SetConfig, context: SourceContext) -> RowSet | StreamedSet 
         DataError: the data cannot be read as that source.
     """
     source = check_set(config)
-    name = config.name or (Path(config.path).name.split(".")[0] if config.path else config.source)
+    name = config.called
     of_the_run = config.path is None and source.run_input is not None
     apart = None if of_the_run or context.apart is None else SetApart(context.apart.texts)
     context = replace(context, apart=apart)

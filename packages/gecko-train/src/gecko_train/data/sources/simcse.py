@@ -12,7 +12,7 @@ from gecko_core.io import Section, find_data
 from gecko_fret.corpus import count_words, load_corpus, split_sentences
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, TrainingRow
-from gecko_train.data.sources.base import Source, SourceContext, parse_options
+from gecko_train.data.sources.base import Source, SourceContext, check_path, parse_options
 
 
 class SimcseOptions(Section):
@@ -39,6 +39,11 @@ class Simcse(Source):
     run_input = "corpus"
     not_streamed = "draws no texts twice, for which it looks at all of them"
     cure = "texts of fewer words than options.min_words are left out: lower it, or take whole passages (options.kinds)"
+
+    def check(self, config: SetConfig) -> None:
+        """See ``Source``."""
+        super().check(config)
+        check_path(config)
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``; one text a row."""

@@ -17,7 +17,7 @@ from gecko_fret.query_files import read_queries
 from gecko_train.config import SetConfig
 from gecko_train.data.blocks import BlockSet
 from gecko_train.data.rows import Document, TrainingRow
-from gecko_train.data.sources.base import Source, SourceContext, parse_options
+from gecko_train.data.sources.base import Source, SourceContext, check_path, parse_options
 from gecko_train.loss.block import SIMILARITY_TEMPERATURE
 
 Kind = Literal["passages", "sentences", "titles", "queries"]
@@ -50,12 +50,14 @@ class Texts(Source):
 
     options = TextsOptions
     needs_path = False
+    has_scores = True
     run_input = "corpus"
     not_streamed = "draws no texts twice, for which it looks at all of them"
 
     def check(self, config: SetConfig) -> None:
         """See ``Source``: the file of queries, too."""
         options = _read_options(config)
+        check_path(config)
         if options.queries is not None:
             read_queries(options.queries)
 

@@ -9,7 +9,7 @@ from gecko_core.io import find_data
 from gecko_fret.corpus import Corpus, load_corpus
 from gecko_train.config import SetConfig
 from gecko_train.data.rows import Document, TrainingRow
-from gecko_train.data.sources.base import NoOptions, Source, SourceContext
+from gecko_train.data.sources.base import NoOptions, Source, SourceContext, check_path
 
 
 class TitleBody(Source):
@@ -18,6 +18,11 @@ class TitleBody(Source):
     options = NoOptions
     needs_path = False
     run_input = "corpus"
+
+    def check(self, config: SetConfig) -> None:
+        """See ``Source``."""
+        super().check(config)
+        check_path(config)
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``."""
