@@ -9,6 +9,7 @@ The two rivals come from environments of their own:
 
 Every way is a process of its own that stays; for each distribution of lengths they encode the same texts in turn, for
 some rounds. Figures are medians of the rounds' ratios to sentence-transformers in fp32. Cosines are against it, too.
+"As PyTorch runs it" is GECKO_COMPUTE=torch, without what a probe chooses otherwise.
 Texts of an exact length are words of one token. gecko-core's int8 is left out where the processor has no
 instructions for it, and the page says so. `--write` writes results/rivals.md, or another page of that name for another
 machine.
@@ -42,7 +43,9 @@ WAYS = {
     "OpenVINO, bf16": ("openvino", "openvino bf16"),
     "OpenVINO, int8 (static)": ("openvino", "openvino int8"),
     "gecko-core, fp32": ("own", "gecko float32"),
+    "gecko-core, fp32, as PyTorch runs it": ("own", "gecko-torch float32"),
     "gecko-core, default": ("own", "gecko auto"),
+    "gecko-core, default, as PyTorch runs it": ("own", "gecko-torch auto"),
     "gecko-core, int8": ("own", "gecko int8"),
 }
 # Refused where the processor has no instructions for it; any other way that fails ends the run.
@@ -119,6 +122,8 @@ class Child:
         self.out = options.work / f"{kind.replace(' ', '-')}.npy"
         command = [python, __file__, "--worker", kind, str(resolve(options.model).path), str(options.work)]
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        if kind.startswith("gecko-torch"):
+            environment["GECKO_COMPUTE"] = "torch"
         prepare = [python, __file__, "--worker", f"export {kind}", *command[4:]]
         subprocess.run(prepare, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         began = time.perf_counter()
@@ -192,7 +197,7 @@ def peak_mb() -> float:
 
 
 def encoder(library: str, form: str, path: str, work: Path) -> Callable[[list[str]], Any]:
-    if library == "gecko":
+    if library.startswith("gecko"):
         from gecko_core import Gecko
 
         model = Gecko.from_pretrained(path, device="cpu", dtype=None if form == "auto" else form)
