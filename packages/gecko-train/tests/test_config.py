@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gecko_core.errors import ConfigError, DataError
-from gecko_train.config import StageConfig, dump_recipe, find_recipe, load_recipe, parse_recipe
+from gecko_train.config import MntpConfig, StageConfig, dump_recipe, find_recipe, load_recipe, parse_recipe
 
 
 def test_the_quickstart_is_found_by_name_and_every_packaged_recipe_is_valid():
@@ -285,3 +285,15 @@ def test_a_stage_whose_sets_all_have_no_weight():
         parse_recipe({"name": "x", "prefinetune": {"sets": sets}})
     sets[1]["weight"] = 0.5
     parse_recipe({"name": "x", "prefinetune": {"sets": sets}})
+
+
+def test_a_part_of_the_trainer_of_masked_prediction_leaves_the_rest_as_it_is():
+    """`--set mntp.trainer.max_steps=60` trained all weights, at the rate of the other stages."""
+    whole = MntpConfig().trainer
+    assert (whole.lora is not None, whole.max_steps, whole.batch_size) == (True, 1000, 32)
+    for part in ({"max_steps": 60}, {"max_seq_length": 64}, {"lora": None}, {"checkpoint_every": 3}):
+        assert parse_recipe({"mntp": {"trainer": part}}).mntp.trainer == whole.model_copy(update=part)
+    by_epochs = parse_recipe({"mntp": {"trainer": {"epochs": 2}}}).mntp.trainer
+    assert (by_epochs.max_steps, by_epochs.epochs, by_epochs.lora) == (None, 2, whole.lora)
+    with pytest.raises(ConfigError, match=r"trainer\.frozen_layers: .* trains all layers; leave it out"):
+        parse_recipe({"mntp": {"trainer": {"frozen_layers": 2}}})

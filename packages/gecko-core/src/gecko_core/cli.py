@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         help="which prompt to apply",
     )
     top.add_argument("--task", help=f"task of --kind query (default: {DEFAULT_TASK})")
-    top.add_argument("--text-column", default="text", help="column of the texts (default: %(default)s)")
+    top.add_argument("--text-column", help="column of the texts (default: text)")
     top.add_argument("--title-column", help="column of document titles (default: title, where there is one)")
     top.add_argument("--id-column", help="column of ids (default: id, where there is one)")
     top.add_argument(
@@ -146,9 +146,11 @@ def _run(options: argparse.Namespace) -> int:
     from gecko_core.io import count_rows
     from gecko_core.model import Gecko
 
-    asked = [name for name in (options.title_column, options.id_column) if name is not None]
-    names = options.text_column, options.title_column or "title", options.id_column or "id"
-    columns = Columns(*names, tuple(asked), titled=options.kind == "document")
+    named = options.text_column, options.title_column, options.id_column
+    columns = Columns(
+        "text" if options.text_column is None else options.text_column, options.title_column, options.id_column,
+        tuple(name for name in named if name is not None), titled=options.kind == "document",
+    )  # fmt: skip
     read = read_rows(options.input, columns)
     first = next(read, None)  # an unreadable file should fail before a model is loaded
     if first is None:

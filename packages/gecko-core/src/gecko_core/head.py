@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gecko_core.backbones.files import check_dtypes, model_errors
+from gecko_core.backbones.finite import check_finite
 from gecko_core.errors import ModelError
 from gecko_core.io import write_json
 
@@ -74,6 +75,7 @@ class Dense(nn.Module):
         with torch.device("cpu"), model_errors(spec.path):
             layer = cls(spec.in_features, spec.out_features, spec.bias, spec.activation)
             layer.load_state_dict(weights)
+        check_finite(layer, spec.path, "fetch or make the model again")
         return layer
 
     def save(self, folder: Path) -> None:

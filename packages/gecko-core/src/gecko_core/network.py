@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gecko_core.backbones.base import Adapter, hidden_size
+from gecko_core.backbones.finite import check_finite
 from gecko_core.encode.cpu import Compute
 from gecko_core.encode.memory import keep_freed_memory
 from gecko_core.encode.packing import packed
@@ -171,15 +172,7 @@ class Network(nn.Module):
         Raises:
             ModelError: some are NaN or infinite.
         """
-        broken = []
-        for name, value in [*self.named_parameters(), *self.named_buffers()]:
-            local = value.to_local() if hasattr(value, "to_local") else value
-            if local.is_floating_point() and not bool(torch.isfinite(local).all()):
-                broken.append(name)
-        if broken:
-            raise ModelError(
-                f"{where}: {len(broken)} of the weights' tensors are not finite ({broken[0]}, ...); nothing is saved"
-            )
+        check_finite(self, where, "nothing is saved")
 
     @property
     def _compiled(self) -> bool:

@@ -32,6 +32,32 @@ def test_cut_off_safetensors(folder):
     one_line(folder, "corrupt|cannot be loaded")
 
 
+def test_weights_that_are_no_numbers_name_their_folder(folder, tiny, tmp_path):
+    """A vector of theirs is none either, and was told as one of a model that runs in float16."""
+    from safetensors.torch import load_file, save_file
+
+    (folder / "gecko.json").write_text(json.dumps(json.loads((folder / "gecko.json").read_text()) | {"files": {}}))
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("query.weight"))
+    for value in (float("nan"), float("inf")):
+        weights[name][1, 1] = value
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        one_line(
+            folder, r"1 of the weights' tensors are not finite \(.*query\.weight\); fetch or make the model again$"
+        )
+    weights[name][1, 1] = 1e30
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert Gecko.from_pretrained(folder, device="cpu", dtype="float32").dim == tiny.dim
+    with pytest.raises(ModelError, match=r"not finite .*; take bfloat16, or float32"):
+        Gecko.from_pretrained(folder, device="cpu", dtype="float16")
+
+
+def test_an_encoder_that_is_a_decoder_names_its_folder(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"is_decoder": True}))
+    one_line(folder, "config.json says is_decoder; a causal encoder cannot be a backbone")
+
+
 def test_garbage_safetensors(folder):
     (folder / "model.safetensors").write_bytes(b"\x00" * 64)
     one_line(folder, "corrupt|cannot be loaded")

@@ -129,3 +129,14 @@ def test_titles_under_another_name_matter_where_titles_are_read(tmp_path):
         list(read_rows(path))
     assert list(read_rows(path, Columns(titled=False))) == [Row("x")]
     assert list(read_rows(path, Columns(title="Title"))) == [Row("x", "T")]
+
+
+@pytest.mark.parametrize("name", ["title", "id"])
+def test_a_column_of_texts_is_nothing_else(tmp_path, name):
+    """Documents whose texts are in `title` had each text as its title, too, and so were encoded twice."""
+    (tmp_path / "a.jsonl").write_text(json.dumps({name: "x", "text": "other"}) + "\n")
+    (tmp_path / "a.csv").write_text(f"{name}\nx\n")
+    for path in (tmp_path / "a.jsonl", tmp_path / "a.csv"):
+        assert list(read_rows(path, Columns(text=name))) == [Row("x")]
+    with pytest.raises(ConfigError, match=f"the column '{name}' is named for the texts and for the {name}s"):
+        Columns(text=name, **{name: name})

@@ -269,3 +269,13 @@ def test_a_file_of_settings_has_an_end(tmp_path, monkeypatch):
     (tmp_path / "a.yaml").write_bytes(b"\0" * (2**20 + 1))
     with pytest.raises(ConfigError, match=r"a\.yaml: more than 1 MB; give the path of a recipe in YAML"):
         read_yaml(tmp_path / "a.yaml", "recipe")
+
+
+def test_a_value_that_may_be_of_several_kinds_is_named_by_its_key_alone():
+    class Several(Section):
+        share: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
+        names: list[str] | Literal["all"] = "all"
+
+    for values, key in (({"share": 2}, "share"), ({"names": 3}, "names")):
+        with pytest.raises(ConfigError, match=rf"^config: {key}: "):
+            parse_settings(Several, values)

@@ -49,9 +49,19 @@ def test_four_columns_are_those_of_trec_alone(tmp_path):
     (tmp_path / "test.tsv").write_text("query-id\tcorpus-id\tannotator\tscore\nq1\td1\td2\t1\n")
     with pytest.raises(DataError, match=r"test\.tsv:1: four columns are those of TREC, .* leave 'annotator' out"):
         read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
+    (tmp_path / "test.tsv").write_text("q1\td1\td2\t1\n")  # without a header, too
+    with pytest.raises(DataError, match=r"test\.tsv:1: four columns are those of TREC, .* here it is 'd1'"):
+        read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS)
+    (tmp_path / "test.tsv").write_text("query-id iteration corpus-id score\nq1 7 d1 2\n")
+    assert read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS) == {"q1": {"d1": 2}}
     for header in ("", "qid iteration docid relevance\n", "topic\tQ0\tdoc\tlabel\n"):
         (tmp_path / "test.tsv").write_text(f"{header}q1 0 d1 2\n")
         assert read_qrels(tmp_path / "test.tsv", QUERIES, DOCUMENTS) == {"q1": {"d1": 2}}
+
+
+def test_zeros_before_a_grade_and_white_space_in_ids(tmp_path):
+    (tmp_path / "test.tsv").write_text(f"q1 d\u00a01 {'0' * 5000}2\nq1 d2 -001\n", encoding="utf-8")
+    assert read_qrels(tmp_path / "test.tsv", QUERIES, {"d\u00a01", "d2"}) == {"q1": {"d\u00a01": 2, "d2": -1}}
 
 
 def test_of_two_files_of_a_split_none_is_chosen(tmp_path):

@@ -77,3 +77,13 @@ def test_columns_count_by_place_whatever_their_labels():
 def test_a_single_pair_is_refused():
     with pytest.raises(DataError, match=r"s: need at least two pairs with scores, found 1, 1 and 1"):
         StsSet("s", ["a"], ["b"], [1.0])
+
+
+def test_the_fingerprint_changes_with_the_order_in_which_queries_are_scored():
+    """Values of single queries are kept in that order, and compared where fingerprints are equal."""
+    two = {"query_ids": ["q1", "q2"], "queries": ["x", "y"]}
+    data = build(**two, qrels={"q1": {"a": 1, "b": 0}, "q2": {"b": 2}})
+    resorted = build(**two, qrels={query: data.qrels[query] for query in ("q2", "q1")})
+    assert resorted.fingerprint() != data.fingerprint()
+    inner = build(**two, qrels={query: dict(reversed(judged.items())) for query, judged in data.qrels.items()})
+    assert inner.fingerprint() == data.fingerprint()

@@ -191,3 +191,9 @@ def test_tensors_that_a_gradient_flows_to_are_numbers_too():
     a, b = np.arange(8.0), np.ones(8)
     expected = paired_bootstrap(a, b)
     assert paired_bootstrap(torch.tensor(a, requires_grad=True), torch.tensor(b)) == expected
+
+
+def test_scores_that_numpy_has_no_type_for():
+    torch = pytest.importorskip("torch")
+    a, b = torch.tensor([1.0, 0.5, 0.25]), torch.tensor([0.5, 0.5, 0.5])
+    assert paired_bootstrap(a.bfloat16(), b.bfloat16()) == paired_bootstrap(a.numpy(), b.numpy())

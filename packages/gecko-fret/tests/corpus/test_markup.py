@@ -139,3 +139,31 @@ def test_what_stands_in_for_what_a_browser_shows_is_no_text(name):
     """The markup within an iframe was text."""
     page = f"<p>before</p><{name}><p>Your browser cannot show this.</p></{name}> <p>after</p>"
     assert html_sections(page) == [(None, "before\n\nafter")]
+
+
+@pytest.mark.parametrize("line", ["- buy milk", "* item", "+ item", "1. one", "12) two", "> quote", "    code", "***"])
+def test_only_text_of_a_paragraph_is_underlined(line):
+    """What follows is a rule then; a list of one item above it became a title, or was lost as one without a body."""
+    assert markdown_sections(f"# A\n\nx\n\n# B\n\n{line}\n---\n# C\n\ny") == [
+        ("A", "x"), ("B", f"{line.strip()}\n---"), ("C", "y"),
+    ]  # fmt: skip
+    assert markdown_sections(f"before\n\n{line}\n---\nafter") == [(None, f"before\n\n{line}\n---\nafter")]
+
+
+@pytest.mark.parametrize("text", [" # Head\nx", "   ## Head ##\nx", "Head\n  ===\nx", "Head\n-\nx", " Head\n---\nx"])
+def test_headings_may_be_indented_a_little_and_underlined_by_one_mark(text):
+    assert markdown_sections(text) == [("Head", "x")]
+
+
+def test_four_spaces_before_a_heading_are_code():
+    assert markdown_sections("a\n\n    # no\n\nb") == [(None, "a\n\n    # no\n\nb")]
+
+
+def test_front_matter_is_a_mapping():
+    for matter in ("", "title: T\n", "tags:\n- a\n- b\ntitle: T\n", "# note\ntitle:\n  - a\n\nother: x\n"):
+        assert markdown_sections(f"---\n{matter}---\nrest") == [(None, "rest")]
+    kept = "---\nDate: today\n\n# Heading\n\n- item one\n- item two\n\n---\n\nrest"
+    assert markdown_sections(kept) == [
+        (None, "---\nDate: today"), ("Heading", "- item one\n- item two\n\n---\n\nrest"),
+    ]  # fmt: skip
+    assert markdown_sections("---\n# T\n---\ntext") == [(None, "---"), ("T", "---\ntext")]

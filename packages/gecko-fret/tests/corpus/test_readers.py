@@ -156,3 +156,12 @@ def test_what_links_to_folders_lead_to_is_read(tmp_path):
     (tmp_path / "docs" / "lost.txt").symlink_to(tmp_path / "nowhere.txt")
     with pytest.raises(DataError, match=r"lost\.txt: a link to nothing"):
         list(read_passages(tmp_path / "docs"))
+
+
+def test_an_id_that_a_piece_of_another_row_has(tmp_path):
+    rows = [{"id": "x", "text": "word " * 600}, {"id": "x#0", "text": "short"}]
+    for order in (rows, rows[::-1]):
+        path = tmp_path / "s.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in order))
+        with pytest.raises(DataError, match=r"s\.jsonl: id 'x#0' is used in rows 1 and 2.*; ids must differ"):
+            list(read_passages(path, "always"))

@@ -69,3 +69,32 @@ def test_nothing_but_white_space_is_lost(text):
     pieces = split_text(text, min_words=5, target_words=15, max_words=30)
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert all(count_words(piece) <= 30 for piece in pieces)
+
+
+def test_a_long_block_is_cut_at_line_ends_and_keeps_its_lines():
+    code = "```python\n" + "\n".join(f"def f{i}(x):\n    return x + {i}" for i in range(80)) + "\n```"
+    pieces = split_text(code)
+    assert len(pieces) > 2
+    found, lines = [piece.split("\n") for piece in pieces], code.split("\n")
+    assert [line.strip() for of in found for line in of] == [line.strip() for line in lines]
+    assert all(line in lines for of in found for line in of[1:])
+    assert " ".join(code.split())[:100] in split_text(code, rules=RULES[2])[0]  # as folders of before had it
+
+
+def test_a_paragraph_after_a_long_one_begins_a_line():
+    long = " ".join(sentences(30))
+    assert split_text(f"{long}\n\n- item\n\nend")[-1].endswith("end29.\n\n- item\n\nend")
+
+
+def test_an_unspaced_script_gets_no_blanks():
+    text = "这是一个句子。" * 120
+    assert "".join(split_text(text)) == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.sampled_from("ab .!\n\t漢。"), max_size=1500))
+def test_white_space_within_a_passage_is_that_of_the_text(text):
+    place = 0
+    for piece in split_text(text, min_words=5, target_words=15, max_words=30):
+        for line in piece.split("\n\n"):  # paragraphs have one blank line between them, whatever was there
+            place = text.index(line, place) + len(line)

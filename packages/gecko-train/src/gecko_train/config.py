@@ -137,7 +137,7 @@ class LoraConfig(Section):
     rank: int = Field(default=16, ge=1, le=16_384)
     alpha: float = Field(default=32.0, gt=0, le=10_000)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: list[str] | Literal["all-linear"] = Field(
+    targets: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = Field(
         default="all-linear", description="names of the layers that are adapted"
     )
 
@@ -334,12 +334,24 @@ class MntpConfig(Section):
     enabled: bool = False
     path: str | None = Field(default=None, description="corpus to learn from, as for corpus.path; default: the run's")
     mask_token: str | None = Field(
-        default=None, description='token that stands for a hidden one; default: the tokenizer\'s, or "_"'
+        default=None, min_length=1, description='token that stands for a hidden one; default: the tokenizer\'s, or "_"'
     )
     probability: float = Field(default=0.2, gt=0, lt=1, description="share of the tokens that are hidden")
     random: float = Field(default=0.1, ge=0, le=1, description="share of these that a random token stands for")
     kept: float = Field(default=0.1, ge=0, le=1, description="share of these that stay as they are")
     trainer: TrainerConfig = Field(default_factory=_adapters)
+
+    @field_validator("trainer", mode="before")
+    @classmethod
+    def _partly_given(cls, trainer: Any) -> Any:
+        """What a recipe leaves out is as where it says nothing, as ``--set mntp.trainer.max_steps=60`` has it."""
+        if not isinstance(trainer, dict):
+            return trainer
+        usual = _adapters().model_dump(exclude_unset=True)
+        for given, instead in (("epochs", "max_steps"), ("frozen_layers", "lora")):
+            if trainer.get(given):
+                usual.pop(instead, None)
+        return usual | trainer
 
     @model_validator(mode="after")
     def _whole(self) -> MntpConfig:

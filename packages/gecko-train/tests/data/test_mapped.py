@@ -93,3 +93,8 @@ def test_other_columns(tmp_path):
     write_mapped(tmp_path / "a.arrow", SCHEMA, batches(5))
     with pytest.raises(DataError, match=r"a\.arrow: columns \['text', .*\], expected \['id'\]"):
         read_mapped(tmp_path / "a.arrow", pa.schema([("id", pa.int64())]))
+
+
+def test_a_folder_is_no_set(tmp_path):
+    with pytest.raises(DataError, match=r"is a folder; name the file in it that RowSet\.write wrote"):
+        read_mapped(tmp_path, SCHEMA)

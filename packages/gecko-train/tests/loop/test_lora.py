@@ -3,13 +3,14 @@ import io
 
 import pytest
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 from safetensors.torch import load_file
 
 from gecko_core.errors import ConfigError
 from gecko_train.config import LoraConfig, ObjectiveConfig, TrainerConfig
 from gecko_train.data.mixture import Mixture
-from gecko_train.loop.lora import add_lora, merge_lora
+from gecko_train.loop.lora import add_lora, check_lora, merge_lora
 from gecko_train.loop.trainer import Trainer
 from gecko_train.loss.objective import Objective
 
@@ -97,3 +98,19 @@ def test_merging_leaves_a_plain_trainable_backbone(tiny_model):
     merge_lora(tiny_model)
     assert type(tiny_model.backbone) is kind
     assert all(parameter.requires_grad for name, parameter in tiny_model.named_parameters() if "pooler" not in name)
+
+
+@needs_peft
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("nope", "no layer of the backbone is called 'nope'"), ("LayerNorm", "'LayerNorm' is no linear layer")],
+)
+def test_layers_that_cannot_be_adapted_are_told_without_loading_the_model(tiny_backbone, target, message):
+    config = LoraConfig(targets=["query", target])
+    with pytest.raises(ConfigError, match=message):
+        check_lora(str(tiny_backbone), config)
+    check_lora(str(tiny_backbone), LoraConfig(targets=["query"]))
+    check_lora(str(tiny_backbone), LoraConfig())
+    check_lora(str(tiny_backbone), None)
+    with pytest.raises(ValidationError, match="targets"):
+        LoraConfig(targets=[])

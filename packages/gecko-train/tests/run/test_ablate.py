@@ -89,7 +89,9 @@ def test_cells_that_are_the_same_are_named():
 def test_the_spread_is_that_of_a_sample():
     [row] = summarise({PAPER: [np.zeros(2), np.ones(2)]})
     assert row["spread_over_seeds"] == pytest.approx(0.5**0.5)
-    assert summarise({PAPER: [np.zeros(2)]})[0]["spread_over_seeds"] == 0
+    (alone,) = summarise({PAPER: [np.zeros(2)]})
+    assert alone["spread_over_seeds"] is None
+    assert "| - |" in as_markdown([alone])
 
 
 def test_the_interval_covers_queries_and_seeds():

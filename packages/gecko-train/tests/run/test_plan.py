@@ -158,6 +158,24 @@ def test_terms_that_read_scores_which_no_source_has(recipe):
     shown(plan_recipe, recipe | {"finetune": {"sets": [FRET, {"source": "title-body"}], "objective": on}})
 
 
+def test_what_one_stage_alone_would_stop_at(recipe, tmp_path, tiny_backbone):
+    (tmp_path / "pairs.csv").write_text("query,positive\na,b\nc,d\n")
+    pairs = {"source": "pairs", "path": str(tmp_path / "pairs.csv")}
+
+    def refused(stage, match, error=ConfigError):
+        with pytest.raises(error, match=match):
+            shown(plan_stage, recipe | {"finetune": {"sets": [pairs], **stage}}, "finetune")
+
+    refused({"trainer": {"patience": 2}}, "patience and end_with: best need something to judge checkpoints by")
+    refused({"trainer": {"end_with": "best"}}, "without a FRet set this stage alone has nothing")
+    refused({"sets": [pairs | {"blocks": {}}]}, "source 'pairs' has no candidates to make blocks of.*fret and texts")
+    refused({"trainer": {"lora": {"targets": ["nope"]}}}, "no layer of the backbone is called 'nope'")
+    teacher = {"teacher": str(tiny_backbone), "objective": {"matching": {"weight": 1}}}
+    refused(teacher, r"finetune\.teacher: ", ModelError)
+    judged = {"evaluate": {"sets": [pairs["path"]]}}
+    refused({"trainer": judged}, r"finetune\.trainer\.evaluate\.sets\.0: ", DataError)
+
+
 @pytest.mark.parametrize("manifest", [None, {"format": 2, "complete": False, "stages": {}}])
 def test_a_fret_folder_of_another_build_is_read_before_the_first_step(recipe, manifest, tmp_path):
     folder = tmp_path / "other"
@@ -188,7 +206,9 @@ def test_a_start_model_without_the_dims_that_are_asked_for(recipe):
         shown(plan_stage, recipe, "prefinetune")
 
 
-def test_masked_next_token_prediction_alone(recipe):
-    plan = shown(plan_mntp, recipe | {"mntp": {"enabled": True}})
+def test_masked_next_token_prediction_alone(recipe, language_model):
+    student = recipe["student"] | {"model": str(language_model())}
+    mntp = {"enabled": True, "trainer": {"max_seq_length": 64}}
+    plan = shown(plan_mntp, recipe | {"student": student, "mntp": mntp})
     assert plan.splitlines()[1] == "[1/1] masked next-token prediction"
     assert "1000 steps of 32 sequences" in plan

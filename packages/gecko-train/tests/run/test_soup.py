@@ -164,6 +164,8 @@ def test_a_soup_replaces_no_model_unasked_and_never_one_it_is_made_of(two, tmp_p
         soup(two, tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match=r"holds .*, an input, which would be deleted; choose another --out"):
         soup(two, tmp_path, overwrite=True)
+    with pytest.raises(ConfigError, match=r"below: lies in .*a, an input, which would be another model then"):
+        soup(two, two[0] / "below", overwrite=True)
     assert torch.equal(vector(two[0]), first)
     (tmp_path / "file").write_text("kept")
     with pytest.raises(ConfigError, match="file: exists; choose another name or give --overwrite"):

@@ -24,9 +24,11 @@ class Adapter:
 
     Attributes:
         model_types: the Hugging Face model types of this family.
+        causal: whether they are language models, whose causal mask is lifted.
     """
 
     model_types: ClassVar[frozenset[str]]
+    causal: ClassVar[bool] = False
 
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type

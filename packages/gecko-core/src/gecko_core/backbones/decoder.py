@@ -18,6 +18,7 @@ class DecoderAdapter(Adapter):
     """Language models made bidirectional: the causal mask is replaced by one that hides padding only."""
 
     model_types = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"})
+    causal = True
     # These pick a mask per layer from a mapping; the others take one mask for all layers.
     _mapped_types = frozenset({"qwen2", "qwen3", "gemma2", "gemma3_text"})
     # These have a switch of their own (EmbeddingGemma's), which vLLM trusts more than `is_causal`.

@@ -30,7 +30,7 @@ class EncoderAdapter(Adapter):
         """
         config: Any = model.config
         if getattr(config, "is_decoder", False):
-            raise ModelError(f"{config.model_type}: config.json says is_decoder; a causal encoder cannot be a backbone")
+            raise ModelError("config.json says is_decoder; a causal encoder cannot be a backbone")
 
     def max_length(self, config: Any) -> int | None:
         """See :class:`Adapter`."""

@@ -21,6 +21,7 @@ from gecko_core.backbones.files import (
     named_attention,
     read_model_file,
 )
+from gecko_core.backbones.finite import check_finite
 from gecko_core.backbones.registry import adapter_for
 from gecko_core.errors import ModelError
 
@@ -45,7 +46,7 @@ def load_backbone(
 
     Raises:
         ModelError: a missing or unreadable config, an unsupported model type, missing or corrupt safetensors, other
-            layers in them than config.json asks for.
+            layers in them than config.json asks for, weights that are no numbers.
     """
     from transformers import AutoConfig
 
@@ -77,7 +78,12 @@ def load_backbone(
         model.pooler.requires_grad_(False)
         if info["missing_keys"]:
             model.pooler = None
-    adapter.prepare(model)
+    try:
+        adapter.prepare(model)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+    narrow = "; take bfloat16, or float32" if dtype == torch.float16 else ""
+    check_finite(model, folder / gguf_file if gguf_file else folder, f"fetch or make the model again{narrow}")
     return model.eval(), adapter
 
 

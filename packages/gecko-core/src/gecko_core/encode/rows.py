@@ -72,17 +72,30 @@ class Columns:
 
     Attributes:
         text: of the texts.
-        title: of documents' titles.
-        id: of ids.
+        title: of documents' titles; None: ``title``, unless that is the texts'.
+        id: of ids; None: ``id``, unless that is the texts'.
         asked: names that some row must have.
         titled: whether titles are made use of; else one under another name, such as ``Title``, does not matter.
+
+    Raises:
+        ConfigError: one column is named for the texts and for something else.
     """
 
     text: str = "text"
-    title: str = "title"
-    id: str = "id"
+    title: str | None = None
+    id: str | None = None
     asked: tuple[str, ...] = ()
     titled: bool = True
+
+    def __post_init__(self) -> None:
+        for what in ("title", "id"):
+            name = getattr(self, what)
+            if name == self.text:
+                raise ConfigError(
+                    f"the column {name!r} is named for the texts and for the {what}s; name one column for each"
+                )
+            if name is None and self.text != what:
+                object.__setattr__(self, what, what)
 
 
 def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
@@ -113,9 +126,9 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
         return
     if table_kind(path) is None:
         raise ConfigError(f"{path}: unknown kind of file; give one of {', '.join((*TABLE_SUFFIXES, '.txt'))}")
-    only = (columns.text, columns.title, columns.id)
+    only = [name for name in (columns.text, columns.title, columns.id) if name is not None]
     unseen = dict.fromkeys(columns.asked)
-    spelled = only if columns.titled else (columns.text, columns.id)
+    spelled = [name for name in only if columns.titled or name != columns.title]
     for record in read_table(path, need=(columns.text, *columns.asked), optional=spelled, only=only):
         for name in [name for name in unseen if name in record.fields]:
             del unseen[name]
@@ -125,4 +138,5 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Row]:
 
 
 def _row(record: Record, columns: Columns) -> Row:
-    return Row(record.text(columns.text), record.optional_text(columns.title), record.identifier(columns.id))
+    title = None if columns.title is None else record.optional_text(columns.title)
+    return Row(record.text(columns.text), title, None if columns.id is None else record.identifier(columns.id))

@@ -22,6 +22,7 @@ _MOST = 2**63 - 1  # what fits into the 64 bits that arrays and files have for a
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _OLD_NUMBER = re.compile(r":|^[-+]?0[0-9_]+$")
 _USER = re.compile(r"//[^/\s@]*@")
+_KIND = re.compile(r"(constrained-)?(float|int|str|bool)|(literal|list|dict|tuple|function-[a-z]+)\[.*\]")
 
 
 class Section(BaseModel):
@@ -389,7 +390,8 @@ def _shown(override: str) -> str:
 def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem that pydantic found, in one line; for an unknown key the nearest known ones."""
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
+    # Of a value that may be of several kinds, pydantic names the kind as well ("constrained-float", "list[str]").
+    path = ".".join(str(part) for part in first["loc"] if not _KIND.fullmatch(str(part)))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _keys_at(model, first["loc"][:-1])

@@ -14,6 +14,7 @@ from gecko_eval.data.sets import LARGEST_GRADE
 _HEADER_ENDS = {"score", "relevance", "rel", "grade", "label"}
 _QUERY = re.compile(r"\W*(q|question|topic|claim|tid)")
 _ITERATIONS = {"iteration", "iter", "it", "q0", "0", "unused"}  # TREC's second column
+_BLANKS = re.compile(r"[ \t]+")  # other white space may be part of an id
 _WHOLE = re.compile(r"[+-]?[0-9]+")  # Python's int() also takes 1_0 and other scripts' digits
 
 
@@ -80,11 +81,19 @@ def judged_queries(path: Path) -> set[str]:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of a qrels file, without its header and blank lines."""
+    has_header = False
     for number, line in read_lines(path):
-        cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
+        cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else _BLANKS.split(line.strip()))]
         if number == 1 and cells and cells[-1].lower() in _HEADER_ENDS:
             _check_header(f"{path}:1", [cell.lower() for cell in cells])
+            has_header = True
         elif line.strip():
+            if len(cells) == 4 and not has_header and cells[1].lower() not in _ITERATIONS:
+                raise DataError(
+                    f"{path}:{number}: four columns are those of TREC, the second of them an iteration, such as 0 or "
+                    f"Q0, and here it is {cells[1][:40]!r}; leave out what is not query id, document id and score, or "
+                    "name the columns in a first line (query-id, iteration, corpus-id, score)"
+                )
             yield number, cells
 
 
@@ -104,6 +113,7 @@ def _check_header(where: str, names: list[str]) -> None:
 def _grade(text: str, where: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise DataError(f"{where}: the score {text[:40]!r} is not a whole number")
-    if len(text) > len(str(LARGEST_GRADE)) + 1 or abs(value := int(text)) > LARGEST_GRADE:
+    value = int(digits) if len(digits := text.lstrip("+-0") or "0") <= len(str(LARGEST_GRADE)) else LARGEST_GRADE + 1
+    if value > LARGEST_GRADE:
         raise DataError(f"{where}: the score {text[:40]} is too large; {LARGEST_GRADE} is the most")
-    return value
+    return -value if text.startswith("-") else value

@@ -105,11 +105,16 @@ class RetrievalSet:
         return [self.qrels[q] for q in self.query_ids]
 
     def fingerprint(self) -> str:
-        """Changes with any text, id or grade: a score stands for exactly this content."""
+        """Changes with any text, id or grade: a score stands for exactly this content.
+
+        And with the order of the queries in ``qrels``, in which the values of single queries are kept.
+        """
         digest = hashlib.sha256()
         columns = (self.query_ids, self.queries, self.doc_ids, self.docs, self.titles or ())
-        for value in (*columns, *(sorted(judged.items()) for judged in self.judgements)):
+        for value in (*columns, *(sorted(judged.items()) for judged in self.qrels.values())):
             digest.update(repr(list(value)).encode("utf-8", "surrogatepass"))
+        if list(self.qrels) != list(self.query_ids):
+            digest.update(repr(list(self.qrels)).encode("utf-8", "surrogatepass"))
         if self.ignore_identical_ids:
             digest.update(b"own documents left out")
         return digest.hexdigest()[:16]

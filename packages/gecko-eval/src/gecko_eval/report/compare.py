@@ -84,7 +84,7 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, see
 
 
 def _array(scores: Any) -> np.ndarray:
-    return np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
+    return np.asarray(scores.detach().cpu().double() if hasattr(scores, "detach") else scores)  # numpy has no bf16
 
 
 def _comparison(score_a: float, score_b: float, replicates: np.ndarray, delta: np.ndarray, items: int) -> Comparison:

@@ -11,11 +11,17 @@ from lxml import etree, html
 Section = tuple[str | None, str]
 
 _FENCE = re.compile(r"\s*(?P<mark>`{3,}|~{3,})(?P<info>.*)")
-_HEADING = re.compile(r"#{1,6}(?=\s)")
+_HEADING = re.compile(r" {0,3}#{1,6}(?=\s)")
 _LONGEST_HEADING = 2_000  # characters; a longer line is text
-_RULE = re.compile(r"^(=+|-{2,})\s*$")
+_RULE = re.compile(r" {0,3}(=+|-+)\s*$")
+# Lines that are no text of a paragraph, and so no heading when they are underlined: what follows is a rule then.
+_NO_PARAGRAPH = re.compile(
+    r" {4}| {0,3}\t"  # code
+    r"| {0,3}(?:[-+*](?:\s|$)|\d{1,9}[.)](?:\s|$)|>|(?:[-*_]\s*){3,}$|-+\s*$|=+\s*$)"  # lists, quotes, rules
+)
 _KEY = re.compile(r"[\"']?[\w.-]+(?: [\w.-]+){0,3}[\"']?:(?:\s|$)")
 _FRONT_MATTER = re.compile(rf"{_KEY.pattern}|\s|#|-\s|[\]}}]|$")
+_ENDS = ("---", "...")
 # Stars within a word or between spaces are no marks: 2 * 3, a*b*c.
 _INLINE = re.compile(
     r"\\(?P<escaped>[!-/:-@\[-`{-~])"
@@ -44,7 +50,8 @@ def markdown_sections(text: str) -> list[Section]:
     """(heading, body) of every section with a body; text before the first heading has None for a heading.
 
     The heading of a section without a body is dropped; ``#`` inside fenced code is not a heading. Headings and fences
-    are those of CommonMark, but a fence may be indented as deep as the list that it is in.
+    are those of CommonMark, but a fence may be indented as deep as the list that it is in, and an underlined heading
+    has one line.
     """
     sections: list[tuple[str | None, list[str]]] = [(None, [])]
     fence: str | None = None
@@ -87,7 +94,7 @@ def _heading(line: str) -> str | None:
 
 def _underlined(body: list[str]) -> bool:
     """Whether the last line stands alone and may be a heading, if it is underlined."""
-    if not body or not body[-1].strip() or len(body[-1]) > _LONGEST_HEADING:
+    if not body or not body[-1].strip() or len(body[-1]) > _LONGEST_HEADING or _NO_PARAGRAPH.match(body[-1]):
         return False
     return len(body) < 2 or not body[-2].strip()
 
@@ -95,12 +102,17 @@ def _underlined(body: list[str]) -> bool:
 def _without_front_matter(lines: list[str]) -> list[str]:
     """The lines behind a block of YAML at the top; a text may also begin with a thematic break, which looks alike."""
     first = next((line for line in lines[1:] if not line.startswith("#")), "")
-    if lines[0].rstrip() != "---" or not _KEY.match(first):
+    is_empty = len(lines) > 1 and lines[1].rstrip() in _ENDS
+    if lines[0].rstrip() != "---" or not (_KEY.match(first) or is_empty):
         return lines
+    has_items = False  # whether the last key may: it has no value beside it
     for place, line in enumerate(lines[1:], start=1):
-        if line.rstrip() in ("---", "..."):
+        if line.rstrip() in _ENDS:
             return lines[place + 1 :]
-        if not _FRONT_MATTER.match(line):
+        key = _KEY.match(line)
+        if key:
+            has_items = not line[key.end() :].strip()
+        elif not _FRONT_MATTER.match(line) or (line.startswith("- ") and not has_items):
             break
     return lines
 

@@ -177,18 +177,29 @@ def _from_records(records: Iterable[Record], where: str, split: str, rules: Text
         identifier, text = record.identifier("id", "_id"), _text(record)
         if identifier is None:
             identifier = str(place)  # as gecko-embed numbers them; a blank line is no row
-        if identifier in seen:
-            raise DataError(
-                f"{where}: id {identifier!r} is used in rows {seen[identifier]} and {record.number}; ids must differ"
-            )
-        seen[identifier] = record.number
+        _note_id(identifier, seen, record.number, where)
         title, source = ((record.optional_text(key) or "").strip() or None for key in ("title", "source"))
         if split != "always":
             yield Passage(identifier, title, text, source)
             continue
         pieces = split_text(text, rules=rules)
-        for number, piece in enumerate(pieces):
-            yield Passage(identifier if len(pieces) == 1 else f"{identifier}#{number}", title, piece, source)
+        names = [identifier] if len(pieces) == 1 else [f"{identifier}#{number}" for number in range(len(pieces))]
+        for name, piece in zip(names, pieces, strict=True):
+            if name != identifier:
+                _note_id(name, seen, record.number, where, " (the pieces of a row are ID#0, ID#1, ...)")
+            yield Passage(name, title, piece, source)
+
+
+def _note_id(identifier: str, seen: dict[str, int], number: int, where: str, why: str = "") -> None:
+    """Remember the row of an id.
+
+    Raises:
+        DataError: another row has it.
+    """
+    if identifier in seen:
+        rows = f"{seen[identifier]} and {number}"
+        raise DataError(f"{where}: id {identifier!r} is used in rows {rows}{why}; ids must differ")
+    seen[identifier] = number
 
 
 def _text(record: Record) -> str:

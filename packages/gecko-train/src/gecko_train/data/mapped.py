@@ -61,6 +61,8 @@ def read_mapped(path: str | Path, schema: pa.Schema) -> tuple[pa.Table, mmap.mma
     Raises:
         DataError: no such file, another kind of file, other columns, or a damaged one.
     """
+    if Path(path).is_dir():
+        raise DataError(f"{path}: is a folder; name the file in it that RowSet.write wrote")
     try:
         with Path(path).open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

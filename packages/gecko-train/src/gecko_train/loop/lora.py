@@ -8,6 +8,7 @@ import torch
 
 from gecko_core import Gecko
 from gecko_core.errors import ConfigError
+from gecko_core.folder import resolve
 from gecko_train.config import LoraConfig
 from gecko_train.loop.frozen import unfreeze
 
@@ -43,17 +44,40 @@ def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
         raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}; name linear layers of the backbone") from None
 
 
+def check_lora(student: str, config: LoraConfig | None) -> None:
+    """Check that a model which is not loaded yet has the layers that are to be adapted.
+
+    Args:
+        student: its name; one that is not on this machine is not looked at.
+        config: of the adapters, or None.
+
+    Raises:
+        ConfigError: it has none of such a name, or its output is not read.
+        ModelError: no model of this name.
+    """
+    path = resolve(student).path if config is not None and isinstance(config.targets, list) else None
+    if config is None or path is None or not (path / "config.json").is_file():
+        return
+    from transformers import AutoConfig, AutoModel
+
+    with torch.device("meta"):  # layers without weights
+        backbone = AutoModel.from_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
+    _check_targets(backbone, config.targets)
+
+
 def _check_targets(backbone: Any, targets: list[str] | str) -> None:
     """Make sure that every target is a layer whose output is read; peft takes the others without a word.
 
     Raises:
         ConfigError: one is not.
     """
-    names = [name for name, _ in backbone.named_modules()]
+    modules = dict(backbone.named_modules())
     for target in targets if isinstance(targets, list) else []:
-        adapted = [name for name in names if name == target or name.endswith(f".{target}")]
+        adapted = [name for name in modules if name == target or name.endswith(f".{target}")]
         if not adapted:
             raise ConfigError(f"lora.targets: no layer of the backbone is called {target!r}; name linear layers of it")
+        if any(getattr(modules[name], "weight", torch.empty(0)).dim() < 2 for name in adapted):
+            raise ConfigError(f"lora.targets: {target!r} is no linear layer of the backbone; name linear layers of it")
         if all("pooler" in name.split(".") for name in adapted):
             raise ConfigError(f"lora.targets: {target!r} is of the pooler, which mean pooling does not read")
 

@@ -246,7 +246,7 @@ def summarise(scores: Mapping[Cell, Sequence[np.ndarray]], weight: float = 1.0) 
                 "negative": cell.negative,
                 "kl": weight if cell.kl else 0.0,
                 "ndcg_at_10": float(values.mean()),
-                "spread_over_seeds": float(values.mean(1).std(ddof=1)) if len(runs) > 1 else 0.0,
+                "spread_over_seeds": float(values.mean(1).std(ddof=1)) if len(runs) > 1 else None,
                 "against_paper": [float((values - paper).mean()), low, high],
                 "seeds": len(runs),
             }
@@ -288,7 +288,7 @@ def _rows(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             line["negative"],
             "yes" if line["kl"] else "no",
             f"{line['ndcg_at_10']:.4f}",
-            f"{line['spread_over_seeds']:.4f}",
+            f"{line['spread_over_seeds']:.4f}" if line["seeds"] > 1 else "-",
             "{:+.4f} ({:+.4f} to {:+.4f})".format(*line["against_paper"]),
         ]
         for line in table

@@ -9,6 +9,7 @@ from pathlib import Path
 from gecko_core.errors import ConfigError, DataError, ModelError
 from gecko_core.folder import check_model, local_folder, read_layout, resolve
 from gecko_core.io import HUB, below_data_dir, file_hash, find_data, read_json, unreadable
+from gecko_eval.data import find_qrels, load_sts
 from gecko_fret.corpus import TEXT_SUFFIXES
 from gecko_train.config import StageConfig, StudentConfig
 from gecko_train.data.sources.registry import check_scores, check_set, option_files
@@ -106,11 +107,14 @@ def check_stage(name: str, stage: StageConfig, dims: Sequence[int]) -> None:
     if stage.teacher:
         try:
             check_model(stage.teacher)
+            if not resolve(stage.teacher).gguf_file:
+                read_layout(local_folder(resolve(stage.teacher)))
         except ModelError as error:
             raise ModelError(f"{name}.teacher: {error}") from None
         cache = stage.teacher_cache
         if cache and Path(cache).exists() and not Path(cache).is_dir():
             raise ConfigError(f"{name}.teacher_cache: {cache} is a file; name a folder")
+    _check_evaluation(name, stage)
     check_trackers(stage.trainer.trackers)
     for entry in stage.sets:
         try:
@@ -122,6 +126,23 @@ def check_stage(name: str, stage: StageConfig, dims: Sequence[int]) -> None:
         check_scores(stage)
     except ConfigError as error:
         raise ConfigError(f"{name}.{error}") from None
+
+
+def _check_evaluation(name: str, stage: StageConfig) -> None:
+    """Check that what checkpoints are to be evaluated on are judged sets or scored pairs, each named once."""
+    paths = stage.trainer.evaluate.sets if stage.trainer.evaluate else []
+    for number, path in enumerate(paths):
+        place = find_data(path)
+        where = f"{name}.trainer.evaluate.sets.{number}"
+        if path in paths[:number]:
+            raise ConfigError(f"{where}: {path} is named before; name each set once")
+        try:
+            if (place / "qrels").is_dir():
+                find_qrels(place, "test")
+            else:
+                load_sts(place)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
 
 
 def _paths(name: str, stage: StageConfig) -> dict[str, str]:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from gecko_core.errors import ConfigError
 from gecko_core.io import format_seconds, read_json
-from gecko_train.config import Recipe
+from gecko_train.config import FinetuneConfig, Recipe
 from gecko_train.data.holdout import HeldOut, hold_out
 from gecko_train.data.known_items import KnownItems, known_items
 from gecko_train.data.sources.registry import run_inputs
@@ -115,12 +115,23 @@ def steps_of_stage(
         stage: the section with the sets.
 
     Raises:
-        ConfigError: a FRet set has no path.
+        ConfigError: a FRet set has no path, or there is nothing to judge checkpoints by.
     """
     step = TrainAlone(stage)
     if "fret" in run_inputs(step.model.config(recipe).sets):
         raise ConfigError(f"{stage}.sets: source 'fret' needs a path here; give the folder `gecko-fret build` wrote")
+    finetune = recipe.finetune
+    if stage == "finetune" and finetune.evaluates_known_items and not _has_rows(finetune):
+        raise ConfigError(
+            "finetune.trainer: patience and end_with: best need something to judge checkpoints by, and without a FRet "
+            "set this stage alone has nothing; name sets in trainer.evaluate"
+        )
     return [step] if stage == "prefinetune" else [step, InterpolateAlone(step.model)]
+
+
+def _has_rows(finetune: FinetuneConfig) -> bool:
+    """Whether one stage alone has known items: only FRet's rows can be set apart."""
+    return any(entry.source == "fret" for entry in finetune.sets)
 
 
 def run_mntp(recipe: Recipe, console: Console | None = None) -> None:
@@ -143,9 +154,9 @@ def run_mntp(recipe: Recipe, console: Console | None = None) -> None:
 
 
 def for_one_stage(recipe: Recipe) -> Recipe:
-    """The recipe without a choice where one stage alone has nothing to choose by: only FRet's rows can be set apart."""
+    """The recipe without a choice where one stage alone has nothing to choose by."""
     finetune = recipe.finetune
-    if finetune.interpolate != "auto" or any(entry.source == "fret" for entry in finetune.sets):
+    if finetune.interpolate != "auto" or _has_rows(finetune):
         return recipe
     return recipe.model_copy(update={"finetune": finetune.model_copy(update={"interpolate": None})})
 

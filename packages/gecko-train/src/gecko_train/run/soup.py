@@ -43,7 +43,7 @@ def soup(
 
     Raises:
         ConfigError: fewer than two folders, weights that do not fit, ``slerp`` of more than two models, or an ``out``
-            that holds something already or is one of the folders.
+            that holds something already, or is one of the folders or lies in one.
         ModelError: a folder that cannot be read, or a model of another architecture or vocabulary.
     """
     if len(folders) < 2:
@@ -91,6 +91,10 @@ def _check_output(out: Path, folders: Sequence[Path], overwrite: bool) -> None:
             raise ConfigError(f"{out}: is an input as well; choose another --out")
         if lies_in(folder, out):
             raise ConfigError(f"{out}: holds {folder}, an input, which would be deleted; choose another --out")
+        if (folder / "modules.json").is_file() and lies_in(out, folder):
+            raise ConfigError(
+                f"{out}: lies in {folder}, an input, which would be another model then; choose another --out"
+            )
     refuse_link(out)
     is_taken = any(out.iterdir()) if out.is_dir() else out.exists()
     if is_taken and not overwrite:

@@ -14,7 +14,7 @@ from gecko_core.text_identity import text_id
 from gecko_train.config import Recipe, parse_recipe
 from gecko_train.run import run_mntp, run_recipe
 from gecko_train.run.steps.base import MNTP, PREFINETUNED, START
-from gecko_train.run.steps.mntp import Mntp
+from gecko_train.run.steps.mntp import Mntp, MntpAlone
 
 
 @pytest.fixture
@@ -83,6 +83,21 @@ def test_in_a_journey_the_next_stage_trains_what_it_made(recipe, language_model,
 def test_an_encoder_is_refused(recipe, tiny_backbone):
     with pytest.raises(ConfigError, match="bert is no language model"):
         run_mntp(recipe(tiny_backbone))
+
+
+def test_what_it_cannot_train_is_told_by_the_plan(recipe, tiny_backbone, language_model):
+    with pytest.raises(ConfigError, match="bert is no language model"):
+        MntpAlone().check(recipe(tiny_backbone))
+    folder = language_model()
+    MntpAlone().check(recipe(folder))
+    long = recipe(folder)
+    long.mntp.trainer.max_seq_length = 100_000
+    with pytest.raises(
+        ConfigError, match=r"mntp\.trainer\.max_seq_length: 100000, and the model has positions for \d+"
+    ):
+        MntpAlone().check(long)
+    with pytest.raises(ConfigError, match=r"mntp\.mask_token: "):
+        parse_recipe({"mntp": {"mask_token": ""}})
 
 
 def test_in_a_journey_pre_finetuning_begins_where_it_ended():

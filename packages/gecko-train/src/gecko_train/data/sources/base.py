@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from gecko_core.errors import ConfigError
 from gecko_core.io import HUB, Section, find_data, parse_settings
 from gecko_core.text_identity import text_id
 from gecko_fret.corpus import Corpus, check_corpus
@@ -95,6 +94,7 @@ class Source(ABC):
         needs_path: whether a set of this source must name a ``path``.
         run_input: what a set without a path reads of the run: its ``corpus``, its ``fret`` folder, or nothing.
         has_scores: whether its rows may carry judges' scores of their documents.
+        has_blocks: whether its queries have candidates that batches can be made blocks of.
         not_streamed: why its rows cannot be read one after the other while training; empty where they can.
         cure: what helps where a set has no rows.
     """
@@ -103,6 +103,7 @@ class Source(ABC):
     needs_path: ClassVar[bool] = True
     run_input: ClassVar[Literal["corpus", "fret"] | None] = None
     has_scores: ClassVar[bool] = False
+    has_blocks: ClassVar[bool] = False
     not_streamed: str = ""
     cure: str = "a set needs at least one"
 
@@ -137,12 +138,9 @@ class Source(ABC):
         """The first ``config.limit`` queries as a set called ``name`` whose batches are blocks.
 
         Raises:
-            ConfigError: the source has no candidates for its queries; or as for ``rows``.
+            ConfigError: as for ``rows``.
         """
-        raise ConfigError(
-            f"sets: source {config.source!r} has no candidates to make blocks of; leave `blocks` out (sources fret and "
-            "texts have them)"
-        )
+        raise NotImplementedError(f"{type(self).__name__} has no blocks")
 
 
 def check_path(config: SetConfig) -> None:

@@ -68,6 +68,12 @@ def check_set(config: SetConfig) -> Source:
         raise ConfigError(f"sets: source {config.source!r} needs a `path`")
     if config.stream and source.not_streamed and config.blocks is None:
         raise ConfigError(f"sets: source {config.source!r} {source.not_streamed}; leave `stream` out")
+    if config.blocks is not None and not source.has_blocks:
+        able = " and ".join(name for name, known in SOURCES.items() if known.has_blocks)
+        raise ConfigError(
+            f"sets: source {config.source!r} has no candidates to make blocks of; leave `blocks` out (sources {able} "
+            "have them)"
+        )
     source.check(config)
     return source
 

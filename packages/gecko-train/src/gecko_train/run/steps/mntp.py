@@ -6,10 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gecko_core.io import HUB, below_data_dir, find_data, make_progress
+from gecko_core.backbones import adapter_for
+from gecko_core.errors import ConfigError, ModelError
+from gecko_core.folder import resolve
+from gecko_core.io import HUB, below_data_dir, find_data, make_progress, read_json
 from gecko_core.text_identity import text_id
 from gecko_fret.corpus import load_corpus
 from gecko_train.config import Recipe
+from gecko_train.loop.lora import check_lora
 from gecko_train.run.inputs import Inputs, corpus_input, student_input
 from gecko_train.run.steps.base import MNTP, Step
 from gecko_train.run.steps.corpus import check_corpus, read_corpus
@@ -39,6 +43,8 @@ class Mntp(Step):
         path = recipe.mntp.path
         if path and not path.startswith(HUB):
             find_data(path)
+        _check_student(recipe)
+        check_lora(recipe.student.model, recipe.mntp.trainer.lora)
 
     def outputs(self, recipe: Recipe) -> list[str]:
         """See ``Step``."""
@@ -87,6 +93,31 @@ class Mntp(Step):
             return journey.held_out.training
         whole, texts = load_corpus(find_data(path)), journey.held_out.texts
         return whole.subset([passage.id for passage in whole if text_id(passage.text) not in texts])
+
+
+def _check_student(recipe: Recipe) -> None:
+    """Check, where the start model is on this machine, that it is a language model with room for the sequences.
+
+    Raises:
+        ConfigError: it is not.
+        ModelError: its config.json cannot be read.
+    """
+    path = resolve(recipe.student.model).path
+    file = path / "config.json" if path is not None else None
+    if file is None or not file.is_file():
+        return
+    config = read_json(file, error=ModelError, cure="fetch the model again")
+    kind, room = config.get("model_type"), config.get("max_position_embeddings")
+    if isinstance(kind, str) and not adapter_for(kind, file).causal:
+        raise ConfigError(
+            f"mntp: {kind} is no language model whose causal mask was lifted; give student.model one (llama, mistral, "
+            "qwen2, qwen3, gemma)"
+        )
+    length = recipe.mntp.trainer.max_seq_length
+    if length is not None and isinstance(room, int) and length > room:
+        raise ConfigError(
+            f"mntp.trainer.max_seq_length: {length}, and the model has positions for {room} tokens; give at most those"
+        )
 
 
 class MntpAlone(Mntp):

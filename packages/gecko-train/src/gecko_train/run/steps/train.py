@@ -15,6 +15,7 @@ from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.fret import check_fret_set
 from gecko_train.data.sources.registry import run_inputs
 from gecko_train.loop.frozen import check_frozen_layers
+from gecko_train.loop.lora import check_lora
 from gecko_train.run.choice import judge_checkpoints
 from gecko_train.run.inputs import Inputs, check_stage, check_student, corpus_input, stage_inputs, student_input
 from gecko_train.run.stage import train_stage
@@ -60,6 +61,7 @@ class Train(Step):
                 except (ConfigError, DataError) as error:
                     raise type(error)(f"{self.model.stage}.{error}") from None
         check_frozen_layers(recipe.student.model, config.trainer.frozen_layers)
+        check_lora(recipe.student.model, config.trainer.lora)
 
     def outputs(self, recipe: Recipe) -> list[str]:
         """See ``Step``."""
