@@ -22,6 +22,7 @@ NAMES = {
     "scifact": "SciFact",
     "fiqa_gold": "FiQA, gold",
     "hotpotqa_sample": "HotpotQA, sample",
+    "techqa_sample": "TechQA, sample",
     "cisi": "CISI",
     "dbpedia_5k": "DBpedia, 5k",
     "msmarco_5k": "MS MARCO, 5k",

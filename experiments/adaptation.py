@@ -40,7 +40,7 @@ from gecko_core.randomness import generator
 from gecko_fret import build_fret, load_fret
 from gecko_fret.config import parse_config
 
-SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample")
+SETS = ("scifact", "fiqa_gold", "cisi", "dbpedia_5k", "msmarco_5k", "hotpotqa_sample", "techqa_sample")
 START = lab.START
 EXAMPLES = 8
 #: Data to the sources of queries that it is; those of `BUILDS` have builds of their own, the others share one.
