@@ -52,7 +52,7 @@ def test_attention_stays_within_each_text(dtype, tolerance, fast, reach, key_hea
 
 
 def test_long_texts_take_the_fused_kernel(monkeypatch):
-    monkeypatch.setattr(compute, "two_products_are_faster", lambda dtype, keys: keys <= 4)
+    monkeypatch.setattr(compute, "two_products_are_faster", lambda dtype, keys, gradients: keys <= 4)
     monkeypatch.setattr(compute, "two_products", lambda *_: pytest.fail("too long for two products"))
     inputs = tensors(torch.float32)
     found = packed_attention(compute_for(True), *inputs, attn_mask=window(None))
@@ -178,3 +178,19 @@ def test_queries_keys_and_values_in_one_tensor(fast, positions):
         expected = (weights @ v).transpose(0, 1).flatten(1)
         torch.testing.assert_close(attended[start : start + length].double(), expected, atol=2e-6, rtol=0)
         start += length
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_attention_is_chosen_by_whether_gradients_follow_and_with_dropout_is_two_products(gradients, monkeypatch):
+    asked = []
+
+    def faster(dtype, keys, gradients):
+        asked.append(gradients)
+        return False
+
+    monkeypatch.setattr(compute, "two_products_are_faster", faster)
+    inputs = [x.requires_grad_(gradients) for x in tensors(torch.float32)]
+    packed_attention(compute_for(True), *inputs, attn_mask=window(None))
+    assert set(asked) == {gradients}
+    monkeypatch.setattr(compute, "_fused", lambda *_: pytest.fail("the fused kernel has no dropout"))
+    packed_attention(compute_for(True), *inputs, attn_mask=window(None), dropout_p=0.1)

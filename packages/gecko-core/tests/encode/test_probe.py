@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from gecko_core.encode import probe
-from gecko_core.encode.probe import Choices, Measured, choices, choose, compute_choice, explained, measure
+from gecko_core.encode.probe import (
+    AttentionTimes,
+    Choices,
+    Measured,
+    choices,
+    choose,
+    compute_choice,
+    explained,
+    measure,
+    two_products_are_faster,
+)
 from gecko_core.errors import ConfigError
 
 
@@ -16,9 +26,11 @@ from gecko_core.errors import ConfigError
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("GECKO_COMPUTE", raising=False)
-    probe._choices.cache_clear()
+    for kept in (probe._choices, probe._training):
+        kept.cache_clear()
     yield tmp_path / "gecko"
-    probe._choices.cache_clear()
+    for kept in (probe._choices, probe._training):
+        kept.cache_clear()
 
 
 def measured(products=None, **attention):
@@ -33,6 +45,25 @@ def test_it_is_measured_once_and_kept(cache, monkeypatch):
     monkeypatch.setattr(probe, "measure", lambda: pytest.fail("measured again"))
     probe._choices.cache_clear()
     assert choices() == first
+
+
+def test_attention_with_its_gradients_is_measured_for_itself(cache, monkeypatch):
+    """In bf16 the fused kernel's backward pass may take many times as long as that of two products."""
+    monkeypatch.setattr(probe, "measure", lambda: measured(**{str(length): (1.0, 2.0) for length in probe._LENGTHS}))
+    assert not two_products_are_faster(torch.float32, 32)
+    with torch.inference_mode():  # whatever surrounds it
+        found = probe.measure_training()
+    assert set(found.attention) >= {"float32"}
+    assert all(a > 0 and b > 0 for times in found.attention.values() for a, b in times.values())
+    times = AttentionTimes(attention={"float32": dict.fromkeys(probe._LENGTHS, (1.0, 0.5))})
+    monkeypatch.setattr(probe, "measure_training", lambda: times)
+    assert two_products_are_faster(torch.float32, 512, gradients=True)
+    assert not two_products_are_faster(torch.float32, 5000, gradients=True)
+    assert not two_products_are_faster(torch.bfloat16, 32, gradients=True)  # not measured
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(probe, "measure_training", lambda: pytest.fail("measured again"))
+    probe._training.cache_clear()
+    assert two_products_are_faster(torch.float32, 512, gradients=True)
 
 
 def test_another_number_of_threads_is_measured_for_itself(cache, monkeypatch):
@@ -207,11 +238,15 @@ def test_explained():
 
 
 def test_explain_prints_it_once(tmp_path):
-    code = "from gecko_core.encode.probe import choices; choices(); choices()"
+    code = (
+        "import torch; from gecko_core.encode.probe import two_products_are_faster as faster\n"
+        "for gradients in (False, True, False, True): faster(torch.float32, 32, gradients=gradients)"
+    )
     environment = os.environ | {"GECKO_COMPUTE": "explain", "XDG_CACHE_HOME": str(tmp_path)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.count("fp32 products:") == 1
+    assert ran.stderr.count("compute, with gradients (measured now") == 1
     assert ran.stdout == ""
 
 

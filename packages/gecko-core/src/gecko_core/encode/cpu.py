@@ -80,7 +80,10 @@ class Compute(TorchFunctionMode):
     ) -> None:
         tile, (query, key, value) = self.tiles[number], parts
         kind, dtype = query.device.type, query.dtype
-        fast = self.fast and kind == "cpu" and two_products_are_faster(dtype, tile.rows.shape[1])
+        fast = self.fast and kind == "cpu"
+        # PyTorch's fused kernel has no dropout on a CPU: with it, it is two products and more.
+        length, gradients = tile.rows.shape[1], query.requires_grad
+        fast = fast and (bool(dropout) or two_products_are_faster(dtype, length, gradients=gradients))
         name = (number, reach, fast, dtype)
         if name not in self.biases:  # the same for every layer
             self.biases[name] = _bias(tile, reach, query.shape[1] if fast else 1, dtype, self.positions)

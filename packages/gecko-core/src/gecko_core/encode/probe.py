@@ -14,10 +14,11 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
@@ -46,28 +47,43 @@ _MOST_BYTES = 65_536
 _LEFT_SECONDS = 3600
 
 
-class Measured(BaseModel):
-    """Milliseconds of each way, as they are kept on disk.
+class AttentionTimes(BaseModel):
+    """Milliseconds of attention, as they are kept on disk.
 
     Attributes:
-        products: of an fp32 product by PyTorch, oneDNN, and oneDNN with a weight made ready.
         attention: by dtype and length, of the fused kernel and of two products.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    products: dict[str, PositiveFloat]
     attention: dict[str, dict[int, tuple[PositiveFloat, PositiveFloat]]]
 
     @model_validator(mode="after")
-    def _complete(self) -> Measured:
-        known = {"PyTorch", "oneDNN", "oneDNN, prepared"}
-        if "PyTorch" not in self.products or not known.issuperset(self.products):
-            raise ValueError("products of other ways than those that are measured")
+    def _of_attention(self) -> AttentionTimes:
         if "float32" not in self.attention or not USUAL.keys() >= self.attention.keys():
             raise ValueError("attention in other dtypes than those that are measured")
         if any(sorted(times) != list(_LENGTHS) for times in self.attention.values()):
             raise ValueError("attention at other lengths than those that are measured")
         return self
+
+
+class Measured(AttentionTimes):
+    """Milliseconds of each way without gradients.
+
+    Attributes:
+        products: of an fp32 product by PyTorch, oneDNN, and oneDNN with a weight made ready.
+    """
+
+    products: dict[str, PositiveFloat]
+
+    @model_validator(mode="after")
+    def _of_products(self) -> Measured:
+        known = {"PyTorch", "oneDNN", "oneDNN, prepared"}
+        if "PyTorch" not in self.products or not known.issuperset(self.products):
+            raise ValueError("products of other ways than those that are measured")
+        return self
+
+
+Times = TypeVar("Times", bound=AttentionTimes)
 
 
 @dataclass(frozen=True)
@@ -102,9 +118,16 @@ def onednn_is_faster() -> bool:
     return choices().onednn
 
 
-def two_products_are_faster(dtype: torch.dtype, keys: int) -> bool:
-    """Whether :func:`gecko_core.encode.two_products` beats PyTorch's fused kernel for this many keys per text."""
-    return keys <= choices().two_products.get(_name(dtype), 0)
+def two_products_are_faster(dtype: torch.dtype, keys: int, *, gradients: bool = False) -> bool:
+    """Whether :func:`gecko_core.encode.two_products` beats PyTorch's fused kernel for this many keys per text.
+
+    Args:
+        dtype: of queries, keys and values.
+        keys: of a text.
+        gradients: whether a backward pass follows, in which the fused kernel is slow in bf16.
+    """
+    most = _training(torch.get_num_threads()) if gradients else choices().two_products
+    return keys <= most.get(_name(dtype), 0)
 
 
 def choices() -> Choices:
@@ -114,18 +137,33 @@ def choices() -> Choices:
 
 @lru_cache
 def _choices(threads: int) -> Choices:
-    path = _path(threads)
-    found = _read(path)
-    how = "measured before"
-    if found is None:
-        began = time.perf_counter()
-        found = measure()
-        how = f"measured now, in {1000 * (time.perf_counter() - began):.0f} ms"
-        found = _keep(path, found)
+    found, how = _found(_path(threads), Measured, measure)
     chosen = choose(found)
     if compute_choice() == "explain":
-        print(explained(found, chosen, threads, f"{how}, {path or 'not kept'}"), file=sys.stderr)
+        print(explained(found, chosen, threads, how), file=sys.stderr)
     return chosen
+
+
+@lru_cache
+def _training(threads: int) -> dict[str, int]:
+    """Most keys for which attention with its gradients is two products, by dtype."""
+    found, how = _found(_path(threads, "training-"), AttentionTimes, measure_training)
+    chosen = {name: _most_keys(name, of) for name, of in found.attention.items()}
+    if compute_choice() == "explain":
+        lines = [f"compute, with gradients ({how})", *_attention_lines(found, chosen)]
+        print("\n".join(lines), file=sys.stderr)
+    return chosen
+
+
+def _found(path: Path | None, kind: type[Times], measure: Callable[[], Times]) -> tuple[Times, str]:
+    """What was measured, now or before, and where from."""
+    found = _read(path, kind)
+    if found is not None:
+        return found, f"measured before, {path}"
+    began = time.perf_counter()
+    found = measure()
+    how = f"measured now, in {1000 * (time.perf_counter() - began):.0f} ms"
+    return _keep(path, found), f"{how}, {path or 'not kept'}"
 
 
 def choose(measured: Measured) -> Choices:
@@ -152,14 +190,22 @@ def _most_keys(dtype: str, times: dict[int, tuple[float, float]]) -> int:
 
 def measure() -> Measured:
     """Time the ways on random numbers, in the form of a small embedder's layers."""
-    generator = torch.Generator().manual_seed(0)
-    normal = partial(torch.randn, generator=generator)
+    normal = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        attention = {}
-        for dtype in (torch.float32, torch.bfloat16):
-            if dtype == torch.float32 or has_fast_bf16(torch.device("cpu")):
-                attention[_name(dtype)] = {length: _attention_times(normal, length, dtype) for length in _LENGTHS}
-        return Measured(products=_product_times(normal), attention=attention)
+        return Measured(products=_product_times(normal), attention=_all_attention_times(normal))
+
+
+def measure_training() -> AttentionTimes:
+    """Time attention with its gradients."""
+    normal = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        return AttentionTimes(attention=_all_attention_times(normal))
+
+
+def _all_attention_times(normal: Callable[..., Tensor]) -> dict[str, dict[int, tuple[float, float]]]:
+    """With gradients where they are enabled, by dtype and length."""
+    dtypes = [torch.float32, *([torch.bfloat16] if has_fast_bf16(torch.device("cpu")) else [])]
+    return {_name(dtype): {length: _attention_times(normal, length, dtype) for length in _LENGTHS} for dtype in dtypes}
 
 
 def _product_times(normal: Callable[..., Tensor]) -> dict[str, float]:
@@ -173,10 +219,15 @@ def _product_times(normal: Callable[..., Tensor]) -> dict[str, float]:
 
 
 def _attention_times(normal: Callable[..., Tensor], length: int, dtype: torch.dtype) -> tuple[float, float]:
-    qkv = normal(_TOKENS // length, length, 3, 12, 32).to(dtype).permute(2, 0, 3, 1, 4)
-    fused, products = _milliseconds(
-        lambda: functional.scaled_dot_product_attention(*qkv), lambda: two_products(qkv[0], qkv[1], qkv[2])
-    )
+    texts = normal(_TOKENS // length, length, 3, 12, 32).to(dtype)
+    qkv = texts.requires_grad_(torch.is_grad_enabled()).permute(2, 0, 3, 1, 4)
+
+    def run(attend: Callable[..., Tensor]) -> None:
+        attended = attend(qkv[0], qkv[1], qkv[2])
+        if attended.requires_grad:
+            torch.autograd.grad(attended, texts, torch.ones_like(attended))
+
+    fused, products = _milliseconds(lambda: run(functional.scaled_dot_product_attention), lambda: run(two_products))
     return fused, products
 
 
@@ -201,12 +252,14 @@ def explained(measured: Measured, chosen: Choices, threads: int, how: str) -> st
     times = ", ".join(f"{way} {ms:.2f} ms" for way, ms in measured.products.items())
     plain, ready = ("oneDNN" if on else "PyTorch" for on in (chosen.onednn, chosen.prepared))
     lines.append(f"  fp32 products: {times}; taken: {plain}, without gradients {ready}")
+    return "\n".join([*lines, *_attention_lines(measured, chosen.two_products)])
+
+
+def _attention_lines(measured: AttentionTimes, chosen: dict[str, int]) -> Iterator[str]:
     for name, by_length in measured.attention.items():
         times = ", ".join(f"{length}: {fused:.2f} / {two:.2f} ms" for length, (fused, two) in by_length.items())
-        most = chosen.two_products[name]
-        taken = f"two products up to {most} keys" if most else "fused"
-        lines.append(f"  attention in {name} by length, fused / two products: {times}; taken: {taken}")
-    return "\n".join(lines)
+        taken = f"two products up to {chosen[name]} keys" if chosen[name] else "fused"
+        yield f"  attention in {name} by length, fused / two products: {times}; taken: {taken}"
 
 
 def processor() -> str:
@@ -231,25 +284,25 @@ def _amd_with_avx512() -> bool:
     return capability.startswith("AVX512") and _cpuinfo("vendor_id") == "AuthenticAMD"
 
 
-def _path(threads: int) -> Path | None:
+def _path(threads: int, what_for: str = "") -> Path | None:
     what = [_FORMAT, processor(), _cpuinfo("flags"), torch.__version__, threads, os.environ.get("ONEDNN_MAX_CPU_ISA")]
-    name = f"compute-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
+    name = f"compute-{what_for}{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
     try:
         return cache_folder("gecko") / name
     except DataError:  # no home
         return None
 
 
-def _read(path: Path | None) -> Measured | None:
+def _read(path: Path | None, kind: type[Times]) -> Times | None:
     try:
         if path is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
             return None
-        return Measured.model_validate(read_json(path))
+        return kind.model_validate(read_json(path))
     except (GeckoError, OSError, ValueError):  # none yet, or damaged: to be measured again
         return None
 
 
-def _keep(path: Path | None, measured: Measured) -> Measured:
+def _keep(path: Path | None, measured: Times) -> Times:
     """Keep it for the processes to come; of two that measure at once, both take what the first one kept."""
     if path is None:
         return measured
@@ -263,7 +316,7 @@ def _keep(path: Path | None, measured: Measured) -> Measured:
         try:
             os.link(mine, path)
         except FileExistsError:
-            if (first := _read(path)) is not None:
+            if (first := _read(path, type(measured))) is not None:
                 return first
             path.unlink()  # damaged: the next process measures again
         finally:
