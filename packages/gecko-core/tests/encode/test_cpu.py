@@ -180,8 +180,9 @@ def test_queries_keys_and_values_in_one_tensor(fast, positions):
         start += length
 
 
-@pytest.mark.parametrize("gradients", [True, False])
-def test_attention_is_chosen_by_whether_gradients_follow_and_with_dropout_is_two_products(gradients, monkeypatch):
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_is_chosen_by_the_mode_of_the_model_and_with_dropout_is_two_products(training, monkeypatch):
+    """By the mode and not by gradients: of cached gradients the first pass has none, and must be like the second."""
     asked = []
 
     def faster(dtype, keys, gradients):
@@ -189,8 +190,10 @@ def test_attention_is_chosen_by_whether_gradients_follow_and_with_dropout_is_two
         return False
 
     monkeypatch.setattr(compute, "two_products_are_faster", faster)
-    inputs = [x.requires_grad_(gradients) for x in tensors(torch.float32)]
-    packed_attention(compute_for(True), *inputs, attn_mask=window(None))
-    assert set(asked) == {gradients}
+    found = Compute(packed([[4] * length for length in LENGTHS], vocabulary=80).tiles, training=training)
+    for gradients in (True, False):
+        inputs = [x.requires_grad_(gradients) for x in tensors(torch.float32)]
+        packed_attention(found, *inputs, attn_mask=window(None))
+    assert set(asked) == {training}
     monkeypatch.setattr(compute, "_fused", lambda *_: pytest.fail("the fused kernel has no dropout"))
-    packed_attention(compute_for(True), *inputs, attn_mask=window(None), dropout_p=0.1)
+    packed_attention(found, *inputs, attn_mask=window(None), dropout_p=0.1)

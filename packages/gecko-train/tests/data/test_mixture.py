@@ -213,3 +213,15 @@ def test_sets_that_cannot_fill_a_batch_are_found():
     ]
     found = Mixture(sets, batch_size=4).small_batches()
     assert found == [("one query", 1, 40), ("three passages", 3, 40), ("later", 2, 40), ("short", 3, 3)]
+
+
+def test_rows_that_no_batch_has_room_for_wait_for_a_later_one():
+    """16 rows with four queries: a batch has four of them, whatever its size, and all are shown."""
+    row_set = Ids("a", np.arange(16) % 4, 100 + np.arange(16))
+    for batch_size in (4, 8, 64):
+        mixture = Mixture([row_set], batch_size=batch_size, steps_per_epoch=40)
+        seen = Counter(row for step in range(40) for row in mixture.at(step).indices.tolist())
+        assert [len(mixture.at(step).indices) for step in range(40)] == [4] * 40
+        assert max(seen.values()) - min(seen[row] for row in range(16)) <= 3
+    two = Mixture([Ids("b", [0, 0], [1, 2])], batch_size=8, steps_per_epoch=4)
+    assert sorted(row for step in range(4) for row in two.at(step).indices.tolist()) == [0, 0, 1, 1]

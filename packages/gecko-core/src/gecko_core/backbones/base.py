@@ -111,7 +111,7 @@ def run_packed(model: nn.Module, batch: Packed, masks: Tensor | dict[str, Tensor
     Returns:
         Last hidden states, (T, D).
     """
-    with Compute(batch.tiles):
+    with Compute(batch.tiles, training=model.training):
         output = model(
             input_ids=batch.input_ids[None],
             position_ids=batch.position_ids[None],

@@ -51,10 +51,18 @@ class Compute(TorchFunctionMode):
         tiles: how the texts of a packed batch lie; attention then stays within each text. A packed batch gives as its
             attention mask the one number of :func:`window`.
         positions: what is added to the scores of texts of a length L, (1, H, L, L) or one that broadcasts to it.
+        training: whether the model is in training mode; passes with and without gradients are alike then.
     """
 
-    def __init__(self, tiles: Sequence[Tile] = (), positions: Callable[[int], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        tiles: Sequence[Tile] = (),
+        positions: Callable[[int], Tensor] | None = None,
+        *,
+        training: bool = False,
+    ) -> None:
         super().__init__()
+        self.training = training
         self.tiles = tiles
         self.positions = positions
         self.fast = compute_choice() != "torch"
@@ -82,8 +90,8 @@ class Compute(TorchFunctionMode):
         kind, dtype = query.device.type, query.dtype
         fast = self.fast and kind == "cpu"
         # PyTorch's fused kernel has no dropout on a CPU: with it, it is two products and more.
-        length, gradients = tile.rows.shape[1], query.requires_grad
-        fast = fast and (bool(dropout) or two_products_are_faster(dtype, length, gradients=gradients))
+        length = tile.rows.shape[1]
+        fast = fast and (bool(dropout) or two_products_are_faster(dtype, length, gradients=self.training))
         name = (number, reach, fast, dtype)
         if name not in self.biases:  # the same for every layer
             self.biases[name] = _bias(tile, reach, query.shape[1] if fast else 1, dtype, self.positions)

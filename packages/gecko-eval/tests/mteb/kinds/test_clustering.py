@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,3 +25,14 @@ def test_a_single_draw_or_another_score_gives_no_items():
 
 def test_kinds_with_predictions_have_no_items_in_the_scores():
     assert kind_named("STS").scored_items(SimpleNamespace(), {}) is None
+
+
+def test_labels_below_zero_are_labels(tmp_path):
+    """To mteb -1 is a text without a label: it scored the others alone."""
+    labels = [-1, 5, -1, 7, 5, 7]
+    rows = [{"text": f"text {place}", "label": label} for place, label in enumerate(labels)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = kind_named("Clustering").load(tmp_path, "mine", None)
+    assert list(task.dataset["test"]["labels"]) == [0, 1, 0, 2, 1, 2]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row | {"label": abs(row["label"])}) + "\n" for row in rows))
+    assert list(kind_named("Clustering").load(tmp_path, "mine", None).dataset["test"]["labels"]) == [1, 5, 1, 7, 5, 7]

@@ -6,7 +6,7 @@ import pytest
 from gecko_core.errors import DataError
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.pipeline import build_fret
-from gecko_fret.build.report.apart import apart, compare
+from gecko_fret.build.report.apart import apart, compare, distinct_real
 from gecko_fret.build.report.base import ReportData
 from gecko_fret.build.report.classifier import FEWEST_GROUPS
 from gecko_fret.config import parse_config
@@ -96,3 +96,16 @@ def test_too_few_written_queries_are_one_line(tmp_path, small_corpus, make_model
     build_fret(parse_config(config), tmp_path, corpus=small_corpus, models=make_models())
     with pytest.raises(DataError, match=r"too few written queries .*: of \d+ \(llm\) .*; build with more .*seeds$"):
         list(apart(data(tmp_path, make_models, real(80))))
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [
+        [f"{a}{sign}ल{b}" for a in "कगचजतद" for sign in "ािीुू" for b in "ूेैोौ"],
+        [f"{a}{sign}น" for a in "กขคงจชซดตถทนบปผพฟมยรลวสหอ" for sign in "ิีึืุู"],
+        [f"tool{i} c{end}" for i in range(60) for end in ("", "++", "#")],
+    ],
+)
+def test_queries_that_differ_in_signs_are_different_ones(queries):
+    """Vowel signs and marks of programming languages did not count, and such queries were dropped as equal."""
+    assert sorted(distinct_real([*queries, queries[0].upper()], "real.txt")) == sorted(queries)

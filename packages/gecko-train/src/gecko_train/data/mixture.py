@@ -210,7 +210,8 @@ def plan_distinct_batches(
     """Divide passes over the rows into ``wanted`` batches in which no two rows share an id.
 
     A row that would repeat one is postponed and tried first in the next batches, so within a pass no row is lost or
-    used twice. Batches are shorter only where the set has fewer than ``batch_size`` rows without a repeat.
+    used twice. Batches are shorter only where the set has fewer than ``batch_size`` rows without a repeat; then further
+    passes are looked at meanwhile, and a row waits once however many of them it is in.
     """
     total = len(query_ids)
     fresh = next(passes)
@@ -234,8 +235,8 @@ def plan_distinct_batches(
             considered, fresh = fresh[:batch_size], fresh[batch_size:]
         waiting = np.concatenate([*postponed, waiting])
         if len(batch) < batch_size:
-            # Everything was looked at and no more rows fit: what waits can only be copies from further passes.
-            waiting, fresh = waiting[:0], next(passes)
+            # Everything was looked at and no more rows fit. Copies from further passes must not add up.
+            waiting = waiting[np.sort(np.unique(waiting, return_index=True)[1])]
         batches.append(batch)
     return batches
 

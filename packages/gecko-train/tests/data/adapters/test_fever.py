@@ -47,3 +47,14 @@ def test_evidence_that_decides_is_no_negative(read_records):
 def test_the_label_of_a_claim_is_that_of_evidence_whatever_its_column_is_called(read_records, column):
     records = [{"claim": f"c{label}", "document": f"d{label}", column: label} for label in (0, 1, 2)]
     assert [row.query for row in read_records("fever", records)] == ["c0", "c1"]
+
+
+def test_records_without_evidences_know_those_next_to_them(read_records):
+    records = [
+        {"claim": "c", "positive": "yes", "label": "SUPPORTS"},
+        {"claim": "c", "positive": "no", "label": "NOT ENOUGH INFO"},
+    ]
+    (row,) = read_records("fever", records)
+    assert (row.positive, row.negatives) == (Document("yes"), (Document("no"),))
+    with pytest.raises(DataError, match=r"unlike .*label all rows or none"):
+        read_records("fever", [*records, {"claim": "c", "positive": "unlabelled"}])

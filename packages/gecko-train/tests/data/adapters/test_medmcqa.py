@@ -50,3 +50,8 @@ def test_where_it_does_not_show_it_must_be_said(read_records):
 def test_what_does_not_fit_is_refused(read_records, record, message):
     with pytest.raises(DataError, match=f"set, row 2: {message}"):
         read_records("medmcqa", [question(0), record])
+
+
+def test_columns_of_another_set_are_told(read_records):
+    with pytest.raises(DataError, match=r"row 1: no opa, opb, opc, opd and no options; name them in the set's options"):
+        read_records("medmcqa", [{"question": "q", "choices": {"text": ["a"]}, "answerKey": "A"}])

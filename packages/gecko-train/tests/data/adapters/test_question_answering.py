@@ -75,3 +75,10 @@ def test_records_that_name_their_positives_are_pairs(read_records):
     records = [{"question": "q", "positive": "a", "label": 1}, {"question": "q", "positive": "b", "label": 0}]
     (row,) = read_records("qa", records)
     assert (row.positive, row.negatives) == (Document("a"), (Document("b"),))
+
+
+def test_a_query_without_positives_gives_no_row(read_records):
+    """MIRACL holds some; they were refused here and left out there."""
+    records = [{"query": "q", "positive_passages": []}, {"query": "r", "positive_passages": [{"text": "a"}]}]
+    assert [row.query for row in read_records("qa", records)] == ["r"]
+    assert len(read_records("qa", [{"query": "q", "positive_passages": [], "context": "c"}])) == 1

@@ -153,14 +153,6 @@ def test_columns_of_every_source_may_be_renamed_to_what_it_reads():
             check_set(SetConfig(source=source, path="x", options={"columns": {"positivee": "its own"}}))
 
 
-def test_a_set_draws_as_many_negatives_as_its_own_objective_has(tmp_path):
-    write_lines(tmp_path / "a.jsonl", [{"text": f"text {n}", "label": n % 2} for n in range(8)])
-    path = str(tmp_path / "a.jsonl")
-    three = load(source="classification", path=path, objective={"hard_negatives": 3})
-    plain = load(source="classification", path=path, objective={"same_tower": False})
-    assert ({len(row.negatives) for row in three}, {len(row.negatives) for row in plain}) == ({3}, {1})
-
-
 def test_a_folder_of_several_sets_is_refused(tmp_path):
     record = [{"query": "q", "positive": "p"}]
     for name in ("train.jsonl", "train.bak.jsonl", "training.jsonl"):

@@ -6,7 +6,7 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_core.text_identity import text_id
-from gecko_train.config import SetConfig
+from gecko_train.config import SetConfig, StageConfig
 from gecko_train.data.sources.base import SourceContext
 from gecko_train.data.sources.registry import load_set, run_inputs
 
@@ -91,3 +91,17 @@ def test_queries_that_are_set_apart_are_in_no_set(tmp_path, how):
     assert queries == ([0, 1] if how.get("stream") else ["b", "d"])
     if how.get("stream"):
         assert {row.query for row in found.rows([0, 1])} == {"b", "d"}
+
+
+def test_the_stages_number_of_hard_negatives_is_that_of_classification(tmp_path):
+    """One was drawn wherever the set itself did not say more."""
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"text": f"t{n}", "label": n % 4}) + "\n" for n in range(8)))
+    entry = {"source": "classification", "path": str(path)}
+    for stage in (
+        {"objective": {"hard_negatives": 4}, "sets": [entry]},
+        {"sets": [entry | {"objective": {"hard_negatives": 4}}]},
+    ):
+        config = StageConfig.model_validate(stage)
+        context = SourceContext().reading(config.objective_of(config.sets[0]), block=False)
+        assert [len(row.negatives) for row in load_set(config.sets[0], context)] == [4] * 8

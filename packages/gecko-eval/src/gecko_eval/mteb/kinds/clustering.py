@@ -13,6 +13,7 @@ from gecko_eval.data.files import find_file, holds
 from gecko_eval.data.labelled import Column
 from gecko_eval.mteb.kinds.base import new_task
 from gecko_eval.mteb.kinds.labelled import Columns, LabelledKind
+from gecko_eval.mteb.public_content import PublicContent
 
 
 class Clustering(LabelledKind):
@@ -39,6 +40,13 @@ class Clustering(LabelledKind):
             raise DataError(
                 f"{path}: each of the {len(labels)} texts has a label of its own; there are no groups to find"
             )
+
+    def convert(self, splits: Mapping[str, Columns], public: PublicContent | None) -> None:
+        """Number labels of which one is a number below 0: to mteb -1 is a text without a label, which is left out."""
+        labels = splits["test"]["labels"]
+        if public is None and any(isinstance(label, int) and label < 0 for label in labels):
+            number = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+            splits["test"]["labels"] = [number[label] for label in labels]
 
     def scored_items(self, task: Any, scores: Any) -> dict[str, np.ndarray]:
         """See ``Kind``: the V-measures of mteb's draws, or given sets, of documents, the same for every model."""

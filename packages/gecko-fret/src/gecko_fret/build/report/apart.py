@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gecko_core.errors import DataError
-from gecko_core.text_identity import words_key
+from gecko_core.text_identity import text_key
 from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.build.report.classifier import (
     FEWEST_GROUPS,
@@ -134,7 +134,7 @@ def distinct_real(real: Sequence[str], name: str) -> list[str]:
     Raises:
         DataError: they are too few to tell anything from them.
     """
-    found = list({words_key(text): text for text in reversed(real)}.values())[::-1]
+    found = list({text_key(text): text for text in reversed(real)}.values())[::-1]
     count = len(set(groups(found, [None] * len(found)).tolist())) if found else 0
     if count < FEWEST_GROUPS:
         raise DataError(

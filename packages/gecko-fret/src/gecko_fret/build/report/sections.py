@@ -15,6 +15,7 @@ from gecko_fret.build.report.apart import apart
 from gecko_fret.build.report.base import ReportData, ReportSection
 from gecko_fret.build.report.diversity import diversity, kinds
 from gecko_fret.build.report.judges import judges
+from gecko_fret.build.report.queries import USERS, WRITTEN, filtered_queries
 from gecko_fret.build.report.style import style
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.steps import FILTER, MINE, RETRIEVE, WRITE, Candidate, MinedRow
@@ -45,7 +46,9 @@ def made_from(data: ReportData) -> Iterable[ReportSection]:
 def survivors(data: ReportData) -> Iterable[ReportSection]:
     """How many attempts become rows, step by step."""
     top_k = data.manifest["config"]["retrieve"]["seed_top_k"]
-    trip = f"queries with their seed in the top {top_k}" if top_k else "queries scored (round trip off)"
+    names = data.manifest["config"]["generate"].get("sources", [WRITTEN])
+    of_log = ", or without one" if USERS in names else ""
+    trip = f"queries with their seed in the top {top_k}{of_log}" if top_k else "queries scored (round trip off)"
     steps = [
         ("attempts at a query", data.count(WRITE)),
         ("queries that passed the filters", data.count(FILTER)),
@@ -54,7 +57,7 @@ def survivors(data: ReportData) -> Iterable[ReportSection]:
     ]
     note = "Each step as a share of the attempts."
     whole, shown = data.count(WRITE), 0
-    if data.manifest["config"]["generate"].get("sources", ["llm"]) != ["llm"]:
+    if names != [WRITTEN]:
         note = "Each step as a share of the queries that passed the filters: those of other sources had no attempts."
         whole, shown = data.count(FILTER), 1
     rows = [
@@ -89,14 +92,17 @@ def rejects(data: ReportData) -> Iterable[ReportSection]:
 
 
 def seed_ranks(data: ReportData) -> Iterable[ReportSection]:
-    """Where queries find their own seeds."""
+    """Where queries find their own seeds; those of a log have none."""
     ranks = Counter(row.seed_rank for row in data.workspace.parts(RETRIEVE))
+    seedless = sum(query.seed_id is None for query in filtered_queries(data))
+    ranks[None] -= seedless
     total = max(sum(ranks.values()), 1)
     known = sorted(rank for rank in ranks if rank is not None)
     rows: list[Sequence[Any]] = [(rank, ranks[rank], f"{ranks[rank] / total:.1%}") for rank in known]
     if ranks[None]:
         rows.append(("not found", ranks[None], f"{ranks[None] / total:.1%}"))
-    note = "Rank of the seed passage among the neighbours of its own query, all queries."
+    others = f"all queries but {seedless} without a seed" if seedless else "all queries"
+    note = f"Rank of the seed passage among the neighbours of its own query, {others}."
     yield ReportSection("Where the seed is", note, ("rank", "queries", "share"), rows, bar=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,21 +27,30 @@ _DECIDES = {"SUPPORTS": True, "REFUTES": True, "NOT ENOUGH INFO": False, "0": Tr
 def fever_rows(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
     """Evidence that decides the claim is positive, evidence marked as not enough is a hard negative.
 
-    Records without evidences are read by :func:`~gecko_train.data.adapters.pairs.pair_rows`; their label, if any, is
-    that of evidence, whatever its column is called.
+    Records without evidences are read by :func:`~gecko_train.data.adapters.pairs.pair_rows`, together with those next
+    to them; their label, if any, is that of evidence, whatever its column is called.
 
     Raises:
         DataError: an unknown label, or evidences that are not objects with ``evidence`` and ``evidence_label``.
     """
+    for listed, group in itertools.groupby(records, lambda record: bool(record.fields.get("evidences"))):
+        if listed:
+            yield from _of_evidences(group, settings)
+        else:
+            yield from pair_rows((_with_flag(record, settings) for record in group), settings)
+
+
+def _with_flag(record: Record, settings: Settings) -> Record:
+    """The record with 1 or 0 as the label of its pair."""
+    key = label_of(record, settings)
+    if key is None or key.lower() not in LABEL_FIELDS:
+        return record
+    return record._replace(fields={**record.fields, key: int(_decides(record.fields[key], record))})
+
+
+def _of_evidences(records: Iterable[Record], settings: Settings) -> Iterator[TrainingRow]:
     for record in records:
-        evidences = record.fields.get("evidences")
-        if not evidences:
-            key = label_of(record, settings)
-            if key is not None and key.lower() in LABEL_FIELDS:
-                found = int(_decides(record.fields[key], record))
-                record = record._replace(fields={**record.fields, key: found})
-            yield from pair_rows([record], settings)
-            continue
+        evidences: Any = record.fields["evidences"]
         if not isinstance(evidences, list) or not all(isinstance(evidence, dict) for evidence in evidences):
             raise DataError(f"{record.where}: 'evidences' is no list of objects")
         claim = text_of(record, ("claim",))

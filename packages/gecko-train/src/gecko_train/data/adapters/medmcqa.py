@@ -47,6 +47,9 @@ def _read(record: Record) -> _Answered | None:
     fields = record.fields
     key = "answer_index" if "options" in fields else "cop"
     options: Any = fields["options"] if "options" in fields else [fields.get(letter) for letter in _LETTERS]
+    if "options" not in fields and not any(letter in fields for letter in _LETTERS):
+        columns = ", ".join(_LETTERS)
+        raise DataError(f"{record.where}: no {columns} and no options; name them in the set's options (columns)")
     if not isinstance(options, list):
         raise DataError(f"{record.where}: 'options' is a {type(options).__name__}; expected a list of texts")
     number = _whole(record, key)

@@ -59,7 +59,8 @@ def question_answering_rows(records: Iterable[Record], settings: Settings) -> It
 
 
 def _names_positives(record: Record) -> bool:
-    return any(record.fields.get(key) for key in ("positive_passages", "positive", "positive_ctxs"))
+    named = [record.fields.get(key) for key in ("positive_passages", "positive", "positive_ctxs")]
+    return any(named) or ([] in named and not any(record.fields.get(key) for key in keys_of(record, _PASSAGES)))
 
 
 def _passages(record: Record) -> list[Document]:

@@ -78,14 +78,12 @@ class AdaptedRecords(Source):
 
     def rows(self, config: SetConfig, context: SourceContext) -> Iterator[TrainingRow]:
         """See ``Source``."""
-        override = config.objective
         options = self._read_options(config)
-        drawn = override.hard_negatives if override and "hard_negatives" in override.model_fields_set else 1
         settings = Settings(
             task=config.task or self.adapter.task,
             symmetric=self.adapter.symmetric if config.symmetric is None else config.symmetric,
             seed=context.seed,
-            negatives=max(1, drawn),
+            negatives=max(1, context.hard_negatives),
             unique_ids=config.label_ids == "unique",
             min_score=options.min_score,
             count_from=options.count_from,
