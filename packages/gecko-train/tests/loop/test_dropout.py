@@ -41,10 +41,11 @@ def test_it_holds_in_training_alone_and_goes_away(model, tiny_model):
         with attention_dropout(model, 0.3):
             assert torch.equal(model(rows=rows), plain)
             model.train()
-            assert not torch.allclose(model(rows=rows), plain)
-        assert torch.equal(model(rows=rows), plain)
+            assert not torch.allclose(model(rows=rows), plain, rtol=1e-2)
+        # In training mode, whose attention may be computed in another way.
+        torch.testing.assert_close(model(rows=rows), plain)
         with attention_dropout(model, None):
-            assert torch.equal(model(rows=rows), plain)  # a language model has none of its own
+            torch.testing.assert_close(model(rows=rows), plain)  # a language model has none of its own
 
 
 def test_a_backbone_without_any_is_refused():

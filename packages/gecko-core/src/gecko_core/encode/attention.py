@@ -12,7 +12,8 @@ import weakref
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from gecko_core.encode.dropout import dropout as drop
 
 
 def two_products(
@@ -46,9 +47,11 @@ def two_products(
     else:
         scores = torch.baddbmm(bias.view(len(q), -1, k.shape[1]), q, k.transpose(1, 2), alpha=factor)
     if torch.is_grad_enabled() and scores.requires_grad:
-        weights = functional.dropout(scores.softmax(-1), dropout, training=dropout > 0)
+        weights = scores.softmax(-1)
     else:  # in place: fresh memory for the weights takes longer than the softmax
-        weights = functional.dropout(torch.softmax(scores, -1, out=scores), dropout, training=dropout > 0)
+        weights = torch.softmax(scores, -1, out=scores)
+    if dropout > 0:
+        weights = drop(weights, dropout)
     return torch.bmm(weights, v).unflatten(0, query.shape[:2])
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from gecko_core.encode.attention import attention_bias, two_products
+from gecko_core.encode.dropout import dropout
 from gecko_core.encode.probe import compute_choice, onednn_is_faster, two_products_are_faster
 
 
@@ -112,7 +113,15 @@ class Compute(TorchFunctionMode):
             return _linear(*args)
         if func is functional.scaled_dot_product_attention and self.tiles:
             return packed_attention(self, *args, **kwargs)
+        if func is functional.dropout and self.fast:
+            return _dropout(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if training and not inplace and input.device.type == "cpu":
+        return dropout(input, p)
+    return functional.dropout(input, p, training, inplace)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
