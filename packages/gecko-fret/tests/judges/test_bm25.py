@@ -23,7 +23,7 @@ def test_passages_of_the_corpus_score_as_bm25s_scores_them(judge, python_docs_co
     index = bm25s.BM25(method="lucene", k1=settings.get("k1", 1.2), b=settings.get("b", 0.75), dtype="float64")
     index.index(bm25s.tokenize([prompt_text(p) for p in corpus], **options), show_progress=False)
     expected = index.get_scores(bm25s.tokenize([query], return_ids=False, **options)[0])
-    assert 10 < np.count_nonzero(expected) < len(corpus)
+    assert np.count_nonzero(expected) > 10
     np.testing.assert_allclose(values, expected, rtol=1e-9)
 
 
