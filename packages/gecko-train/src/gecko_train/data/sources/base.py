@@ -94,7 +94,6 @@ class Source(ABC):
         needs_path: whether a set of this source must name a ``path``.
         run_input: what a set without a path reads of the run: its ``corpus``, its ``fret`` folder, or nothing.
         has_scores: whether its rows may carry judges' scores of their documents.
-        has_blocks: whether its queries have candidates that batches can be made blocks of.
         not_streamed: why its rows cannot be read one after the other while training; empty where they can.
         cure: what helps where a set has no rows.
     """
@@ -103,9 +102,13 @@ class Source(ABC):
     needs_path: ClassVar[bool] = True
     run_input: ClassVar[Literal["corpus", "fret"] | None] = None
     has_scores: ClassVar[bool] = False
-    has_blocks: ClassVar[bool] = False
     not_streamed: str = ""
     cure: str = "a set needs at least one"
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether its queries have candidates that batches can be made blocks of: it has a ``blocks`` of its own."""
+        return type(self).blocks is not Source.blocks
 
     def check(self, config: SetConfig) -> None:
         """Check what the recipe says of a set, and that its file or folder is of the source's kind; little is read.

@@ -44,7 +44,6 @@ class Fret(Source):
     options = FretOptions
     needs_path = False
     has_scores = True
-    has_blocks = True
     run_input = "fret"
     not_streamed = "looks at all its rows at once"
 

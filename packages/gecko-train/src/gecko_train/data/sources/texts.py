@@ -51,7 +51,6 @@ class Texts(Source):
     options = TextsOptions
     needs_path = False
     has_scores = True
-    has_blocks = True
     run_input = "corpus"
     not_streamed = "draws no texts twice, for which it looks at all of them"
 
