@@ -26,6 +26,8 @@ def test_a_long_list_of_parts_is_not_saved_after_every_part(run, tmp_path, monke
         write(self, manifest)
 
     monkeypatch.setattr(Workspace, "write_manifest", counted)
+    if not slow:  # on a busy machine, too
+        monkeypatch.setattr("gecko_fret.build.run._QUICK_S", 60.0)
     run(tmp_path / "fret", {"retrieve.part_size": 1, "generate.part_size": 1})
     parts = sum(len(list((tmp_path / "fret" / name).glob("part-*"))) for name in ("attempts", "scored"))
     assert parts > 30
@@ -214,3 +216,65 @@ def test_killed_build_goes_on_to_the_same_bytes(run, small, tmp_path, kills, dat
             assert data_files(out) == expected
             assert not list(out.rglob("*.tmp"))
             builds += 1
+
+
+class PowerCut(Exception):
+    pass
+
+
+@pytest.fixture
+def real_llm(tiny_model, word_tokenizer, fake_llm, monkeypatch):
+    """Makes a small real backend that counts its passes over pairs; the one with number ``cut`` fails.
+
+    What it writes is the fake one's: its weights are random.
+    """
+    from gecko_fret.llm.transformers import TransformersLLM
+
+    def real_llm(cut=None):
+        llm = TransformersLLM(
+            tiny_model, word_tokenizer, name="fake", fingerprint="tiny", batch_tokens=256, batch_rows=8
+        )
+        forward, llm.passes = llm._decoder.forward, 0
+
+        def counted(*args):
+            llm.passes += 1
+            if llm.passes == cut:
+                raise PowerCut
+            return forward(*args)
+
+        monkeypatch.setattr(llm._decoder, "forward", counted)
+        monkeypatch.setattr(llm, "generate", fake_llm().generate)
+        return llm
+
+    return real_llm
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_part_that_was_scored_in_part_goes_on_there(run, real_llm, tmp_path, data_files, blocks):
+    changes = {"score.blocks": blocks, "generate.seeds": 6, "retrieve.part_size": 100}
+    whole, out = real_llm(), tmp_path / "fret"
+    run(tmp_path / "whole", changes, llm=whole)
+    with pytest.raises(PowerCut):
+        run(out, changes, llm=real_llm(cut=whole.passes - 1))
+    assert [path.name for path in (out / "partial").iterdir()] == ["score-00000.txt"]
+    again = real_llm()
+    assert run(out, changes, llm=again).complete
+    assert again.passes < whole.passes / 2
+    assert data_files(out) == data_files(tmp_path / "whole")
+    assert not (out / "partial").exists()
+
+
+def test_what_other_settings_have_scored_goes_with_their_parts(run, real_llm, tmp_path):
+    changes = {"generate.seeds": 6, "retrieve.part_size": 2}
+    whole, out = real_llm(), tmp_path / "fret"
+    run(tmp_path / "whole", changes, llm=whole)
+    with pytest.raises(PowerCut):
+        run(out, changes, llm=real_llm(cut=whole.passes - 1))
+    assert list((out / "partial").iterdir())
+    changed = changes | {"score.passage_tokens": 20}
+    with pytest.raises(ConfigError, match="holds another run"):
+        run(out, changed, llm=real_llm())
+    assert list((out / "partial").iterdir())
+    with pytest.raises(PowerCut):
+        run(out, changed, llm=real_llm(cut=1), force=True)
+    assert not (out / "partial").exists()

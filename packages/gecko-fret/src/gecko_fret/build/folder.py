@@ -23,7 +23,7 @@ from gecko_core.io import (
 from gecko_fret.build.manifest import fault_of
 from gecko_fret.config import CorpusConfig, FretConfig
 from gecko_fret.corpus.passages import Corpus
-from gecko_fret.steps import CORPUS, STEPS, Step
+from gecko_fret.steps import CORPUS, PARTIAL, STEPS, Step
 from gecko_fret.steps.parts import Parts, Row
 from gecko_fret.text_rules import LATEST
 
@@ -124,7 +124,7 @@ class Workspace:
             raise ConfigError(f"{self.out}: is a file; choose a folder for the output")
         if self.read_manifest() is None and self._names() - {".lock"}:
             raise ConfigError(f"{self.out}: holds files but no manifest.json of a build; choose an empty folder")
-        for folder in ("rejects", *(step.folder for step in STEPS)):
+        for folder in ("rejects", PARTIAL, *(step.folder for step in STEPS)):
             if (self.out / folder).is_symlink():
                 raise ConfigError(f"{self.out / folder}: is a link, and parts are deleted there; make it a folder")
 

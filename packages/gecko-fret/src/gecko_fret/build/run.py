@@ -245,7 +245,8 @@ class Build:
         if missing:
             engine = self._engine if step.distributed else run_local
             if step.metered:
-                with answers_told(self.progress, self.context.models.answered):
+                expected = step.answers(self.context, sum(units[number] for number in missing))
+                with answers_told(self.progress, self.context.models.answered, expected):
                     engine(self, step, missing)
             else:
                 engine(self, step, missing)

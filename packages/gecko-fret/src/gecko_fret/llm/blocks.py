@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gecko_core.encode import plan_batches
 from gecko_fret.llm.decoder import Decoder
+from gecko_fret.llm.kept import Values, scored_once
 from gecko_fret.llm.protocol import Scored
 from gecko_fret.llm.segments import LabelTokens
 
@@ -162,10 +164,11 @@ class BlockScorer:
         decoder: the network.
         batch_tokens: padded tokens of one forward pass, the shared prefix not counted.
         batch_rows: most rows of one forward pass.
+        about: tells the network from others, for scores that are kept.
     """
 
-    def __init__(self, decoder: Decoder, batch_tokens: int, batch_rows: int):
-        self._decoder, self._batch_tokens, self._batch_rows = decoder, batch_tokens, batch_rows
+    def __init__(self, decoder: Decoder, batch_tokens: int, batch_rows: int, about: str = ""):
+        self._decoder, self._batch_tokens, self._batch_rows, self._about = decoder, batch_tokens, batch_rows, about
         on_cpu = decoder.device.type == "cpu"
         self._pass_tokens = min(batch_tokens, _CPU_PASS_TOKENS) if on_cpu else batch_tokens
 
@@ -182,9 +185,20 @@ class BlockScorer:
         lengths = [len(group.context) for group in groups]
         for numbers in plan_batches(lengths, self._batch_tokens, max_rows=self._batch_rows):
             some = [groups[number] for number in numbers]
-            self._score_batch(some, labels)
+            continuations = [continuation for group in some for continuation in group.continuations]
+            parts = [(g.prefix, g.context, [(c.read, c.scored) for c in g.continuations]) for g in some]
+            batch = (self._about, self._pass_tokens, labels, parts)
+            scores = scored_once(batch, partial(self._scores, some, continuations, labels))
+            for continuation, (total, of_labels) in zip(continuations, scores, strict=True):
+                continuation.total, continuation.labels = total, of_labels
             if done:
-                done(sum(len(continuation.rows) for group in some for continuation in group.continuations))
+                done(sum(len(continuation.rows) for continuation in continuations))
+
+    def _scores(
+        self, groups: list[Group], continuations: list[Continuation], labels: LabelTokens | None
+    ) -> list[Values]:
+        self._score_batch(groups, labels)
+        return [(continuation.total, continuation.labels) for continuation in continuations]
 
     def _score_batch(self, groups: list[Group], labels: LabelTokens | None) -> None:
         device = self._decoder.device

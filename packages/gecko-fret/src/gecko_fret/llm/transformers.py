@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from gecko_core.folder import resolve
 from gecko_fret.llm.blocks import BlockScorer, group_rows
 from gecko_fret.llm.config import LLMConfig
 from gecko_fret.llm.decoder import Decoder
+from gecko_fret.llm.kept import Values, scored_once
 from gecko_fret.llm.loading import files_fingerprint, load_causal_lm, load_tokenizer, weights_fingerprint
 from gecko_fret.llm.protocol import Completion, Dialogue, Sampling, Scored, ScoreRequest, Usage, WriteRequest
 from gecko_fret.llm.sampling import StopWatch, draw_tokens, end_tokens, uniform_numbers
@@ -210,7 +212,8 @@ class TransformersLLM:
             for group in group_rows(parts)
             if len(group.continuations) > 1 and self._decoder.takes_blocks(group.prefix, group.depth)
         ]
-        BlockScorer(self._decoder, self._batch_tokens, self._batch_rows)(groups, labels, self._answered)
+        score = BlockScorer(self._decoder, self._batch_tokens, self._batch_rows, self._about)
+        score(groups, labels, self._answered)
         results = {row: c.result for group in groups for c in group.continuations for row in c.rows}
         self._usage.prompt_tokens += sum(group.tokens for group in groups)
         return results
@@ -235,25 +238,35 @@ class TransformersLLM:
             rows.append(_Row(index, prefix, context + read, len(context), continuation))
         return rows
 
+    @property
+    def _about(self) -> str:
+        """What tells this model's arithmetic from others'."""
+        return f"{self.fingerprint} on {self.device.type}"
+
     def _score_batch(self, batch: list[_Row], labels: LabelTokens | None, *, exact: bool) -> dict[int, Scored]:
+        rows = [(row.prefix, row.ids, row.start, row.continuation) for row in batch]
+        values = scored_once((self._about, labels, exact, rows), partial(self._scores, batch, labels, exact))
+        self._usage.prompt_tokens += sum(len(row.ids) for row in batch)
+        self._usage.requests += len(batch)
+        scores = {}
+        for row, (total, of_labels) in zip(batch, values, strict=True):
+            count = len(row.continuation)
+            scores[row.index] = Scored(total / count if count else math.nan, count, of_labels)
+        return scores
+
+    def _scores(self, batch: list[_Row], labels: LabelTokens | None, exact: bool) -> list[Values]:
         cache, prefix_mask = self._decoder.prefix_cache([row.prefix for row in batch])  # (B, P)
         ids, mask = self._pad([row.ids for row in batch])  # (B, L)
         positions = torch.arange(ids.shape[1], device=self.device) + prefix_mask.sum(1, keepdim=True)
         full_mask = torch.cat([prefix_mask, mask], dim=1)
         hidden = self._decoder.forward(ids, full_mask, positions, cache)  # (B, L, D)
-        self._usage.prompt_tokens += sum(len(row.ids) for row in batch)
-        self._usage.requests += len(batch)
         sums = self._continuation_logprobs(hidden, batch)
         probabilities: list[tuple[float, ...]] = [()] * len(batch)
         if labels is not None:
             last = hidden[torch.arange(len(batch), device=self.device), mask.sum(1) - 1]  # (B, D)
             restricted = self._decoder.logits(last, labels.ids, exact=exact).softmax(-1)  # (B, labels)
             probabilities = [tuple(row) for row in restricted.tolist()]
-        scores = {}
-        for row, total, label in zip(batch, sums, probabilities, strict=True):
-            count = len(row.continuation)
-            scores[row.index] = Scored(total / count if count else math.nan, count, label)
-        return scores
+        return list(zip(sums, probabilities, strict=True))
 
     def _continuation_logprobs(self, hidden: Tensor, batch: list[_Row]) -> list[float]:
         """Sum of log P(token | before it) over each row's continuation; logits are made for those positions alone."""

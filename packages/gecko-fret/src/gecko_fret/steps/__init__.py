@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gecko_fret.steps.base import BuildContext, PartStep, Reject, Step, StepResult, WholeStep, Work
+from gecko_fret.steps.base import PARTIAL, BuildContext, PartStep, Reject, Step, StepResult, WholeStep, Work
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.embed import EMBED
 from gecko_fret.steps.enrich import ENRICH, EnrichedText
@@ -52,6 +52,7 @@ __all__ = [
     "FILTER",
     "MEASURE",
     "MINE",
+    "PARTIAL",
     "RETRIEVE",
     "SCORE",
     "STEPS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from gecko_core.io import PartList, Progress
 from gecko_fret.config import FretConfig
 from gecko_fret.corpus.passages import Corpus
+from gecko_fret.llm.kept import scores_kept
 from gecko_fret.models import Models
 from gecko_fret.steps.parts import Layout, Parts, Row, layout_of
 from gecko_fret.steps.plan import Plan, StepCost
@@ -31,6 +33,9 @@ class Reject:
 
 
 _REJECTS = layout_of(Reject)
+
+#: Folder for the scores of parts in the making.
+PARTIAL = "partial"
 
 
 @dataclass(slots=True)
@@ -249,6 +254,10 @@ class PartStep(Step[Row], Generic[Input, Row]):
         """Units of progress in part ``number``."""
         return build.parts(self.upstream[0]).count(number)
 
+    def answers(self, build: BuildContext, units: int) -> int:
+        """About how many answers of LLMs so many units take, for the time left of a long part; 0: unknown."""
+        return 0
+
     def exists(self, build: BuildContext, number: int) -> bool:
         """Whether part ``number`` has been written."""
         return build.parts(self).exists(number)
@@ -265,8 +274,17 @@ class PartStep(Step[Row], Generic[Input, Row]):
         """
         if not self.exists(build, number):
             work = build.keep(self.name, lambda: self.make(build))
-            self.write(build, number, work(self.inputs(build, number)))
+            with scores_kept(build.out / PARTIAL / f"{self.name}-{number:05d}.txt") if self.metered else nullcontext():
+                self.write(build, number, work(self.inputs(build, number)))
         return self.units(build, number)
+
+    def clear(self, out: Path) -> None:
+        """See ``Step.clear``; what there is of parts in the making goes, too."""
+        super().clear(out)
+        for path in (out / PARTIAL).glob(f"{self.name}-*.txt"):
+            path.unlink()
+        with suppress(OSError):  # others' are there, or it is not
+            (out / PARTIAL).rmdir()
 
     def write(self, build: BuildContext, number: int, result: StepResult[Row]) -> None:
         """Write what the work made of part ``number``."""

@@ -98,12 +98,18 @@ def make_panel(build: BuildContext, names: Collection[str]) -> Panel:
     return Panel(setup, [JUDGES[name](setup) for name in build.config.score.all_judges if name in names])
 
 
-def llm_passes(config: ScoreConfig) -> int:
-    """Forward passes of the scoring LLM for each pair."""
+def llm_passes(config: ScoreConfig, asked: Collection[str] | None = None) -> int:
+    """Forward passes of the scoring LLM for each pair.
+
+    Args:
+        config: section ``score``.
+        asked: names of the judges that are asked; None: all of the configuration.
+    """
+    names = set(config.all_judges if asked is None else asked)
     # A measured build may name a judge that is not registered here.
-    own = sum(JUDGES[name].passes(config) for name in config.all_judges if name in JUDGES)
+    own = sum(JUDGES[name].passes(config) for name in names if name in JUDGES)
     joint = joint_prompt(config)
-    return own - 1 if joint and {"ql", joint.judge} <= set(config.all_judges) else own
+    return own - 1 if joint and {"ql", joint.judge} <= names else own
 
 
 def llm_reads(plan: Plan, pairs: float) -> tuple[int, float]:

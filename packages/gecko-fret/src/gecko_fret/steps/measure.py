@@ -18,7 +18,7 @@ from gecko_fret.config import FretConfig
 from gecko_fret.judges import JUDGES, Pair
 from gecko_fret.judges.fusion import Fusion
 from gecko_fret.steps.base import BuildContext, PartStep, Step, StepResult, Work
-from gecko_fret.steps.judging import Panel, judging_fingerprint, llm_reads, make_panel
+from gecko_fret.steps.judging import Panel, judging_fingerprint, llm_passes, llm_reads, make_panel
 from gecko_fret.steps.known_items import FEWEST_ITEMS, FITTED, KnownItem, plan_items, sentences, titles
 from gecko_fret.steps.measured import MeasuredCandidate, MeasuredItem, fit_judges, summary
 from gecko_fret.steps.parts import Layout, layout_of, part_count
@@ -118,6 +118,11 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
     def units(self, build: BuildContext, number: int) -> int:
         """Items of part ``number``."""
         return len(self._part(build, number))
+
+    def answers(self, build: BuildContext, units: int) -> int:
+        """See ``PartStep.answers``."""
+        candidates = min(build.config.measure.candidates, len(build.corpus))
+        return units * candidates * llm_passes(build.config.score)
 
     def inputs(self, build: BuildContext, number: int) -> Sequence[KnownItem]:
         """The items of part ``number`` with their candidates."""

@@ -122,6 +122,11 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
         """Queries of part ``number`` that passed the round trip."""
         return build.parts(FILTER).count(number) - RETRIEVE.rejects(build.out).count(number)
 
+    def answers(self, build: BuildContext, units: int) -> int:
+        """See ``PartStep.answers``."""
+        candidates = min(build.config.retrieve.candidates, len(build.corpus))
+        return units * candidates * llm_passes(build.config.score, self._asked(build))
+
     def inputs(self, build: BuildContext, number: int) -> Sequence[Candidates]:
         """Queries of part ``number`` that passed the round trip, with their candidates."""
         retrieved = {row.query_id: row for row in build.parts(RETRIEVE).rows(number)}
@@ -134,8 +139,10 @@ class ScoreStep(PartStep[Candidates, ScoredPair]):
 
     def make(self, build: BuildContext) -> Work[Candidates, ScoredPair]:
         """Make the judges that are worth asking."""
-        useful = MEASURE.useful(build) if _skips(build.config) else build.config.score.all_judges
-        return Score(make_panel(build, useful), build.corpus)
+        return Score(make_panel(build, self._asked(build)), build.corpus)
+
+    def _asked(self, build: BuildContext) -> Sequence[str]:
+        return MEASURE.useful(build) if _skips(build.config) else build.config.score.all_judges
 
 
 SCORE = ScoreStep()
