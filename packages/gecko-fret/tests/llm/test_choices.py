@@ -10,6 +10,7 @@ from gecko_fret.llm.choices import (
     alternatives_of_first_word,
     alternatives_of_next_token,
     check_logprobs,
+    cut_at_stop,
     read_choice,
     read_choices,
     without_thinking,
@@ -264,6 +265,19 @@ def test_an_answer_ends_before_a_stop_string_even_if_the_server_went_on():
     assert choice.logprobs == [0.0, -1.0]
     thought = without_thinking(tokens("<think>a\n\nb</think>", "\n\n", "yes", "\n\n", "no"), ["\n\n"])
     assert (thought.text, thought.tokens) == ("yes", ("yes",))
+
+
+def test_line_breaks_before_the_first_word_end_no_message_but_a_completion():
+    choice = tokens("\n\n", "what", " is", "\n\n", "Query")
+    message = without_thinking(choice, ["\n\n"])
+    assert (message.text, message.finished, message.tokens) == ("what is", True, ("what", " is"))
+    assert message.logprobs == [-1.0, -2.0]
+    completion = cut_at_stop(choice, ["\n\n"])
+    assert (completion.text, completion.finished, completion.tokens) == ("", True, ())
+    kept = without_thinking(tokens("\n", "what"), ["\n\n"])
+    assert kept.text == "\nwhat"
+    nothing = without_thinking(tokens("\n\n", "\n"), ["\n\n"])
+    assert (nothing.text, nothing.tokens) == ("", ())
 
 
 def test_a_part_of_an_answer_that_shows_no_tokens_has_no_log_probabilities():

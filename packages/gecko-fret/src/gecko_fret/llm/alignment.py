@@ -112,6 +112,8 @@ def tokens_between(tokens: Sequence[str], text: str, start: int, end: int, stop:
     """
     if start == 0 and end == len(text):
         return 0, len(tokens)
+    if start == end:
+        return 0, 0
     if start and not text[:start].strip():  # white space that the server has left before the answer
         first = next((number for number, token in enumerate(tokens) if not _is_white(token)), len(tokens))
         last = tokens_between(tokens[first:], text[start:], 0, end - start, stop)[1]

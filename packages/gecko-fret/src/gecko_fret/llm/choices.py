@@ -171,7 +171,7 @@ def read_choice(answer: Mapping[str, Any]) -> Choice:
     return read_choices(answer)[0]
 
 
-def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
+def without_thinking(choice: Choice, stop: Sequence[str] = (), *, message: bool = True) -> Choice:
     """The answer alone: what was thought before it is cut off, and whatever comes with or after a stop string.
 
     A server may have stopped there already. Where the thinking does not end there is no answer: an empty text that is
@@ -180,6 +180,7 @@ def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
     Args:
         choice: a choice without an echoed prompt.
         stop: strings that end the answer.
+        message: whether it is a message of a chat, which line breaks before its first word do not end.
     """
     text = choice.text
     closing = list(THINKING_ENDS.finditer(text))
@@ -187,8 +188,10 @@ def without_thinking(choice: Choice, stop: Sequence[str] = ()) -> Choice:
     if opening and not closing:
         return Choice("", False, thought=True)
     start = closing[-1].end() if closing else 0
-    if choice.thought or closing:  # what is between thinking and answer is part of neither
-        start += len(text[start:]) - len(text[start:].lstrip())
+    blank = text[start:][: len(text[start:]) - len(text[start:].lstrip())]
+    # What is between thinking and answer is part of neither.
+    if choice.thought or closing or (message and any(mark in blank for mark in stop)):
+        start += len(blank)
     ends = [place for place in (text.find(mark, start) for mark in stop) if place >= 0]
     end = min(ends, default=len(text))
     if choice.tokens or end - start < len(text):
@@ -214,7 +217,7 @@ def cut_at_stop(choice: Choice, stop: Sequence[str]) -> Choice:
     """
     if not any(mark in choice.text for mark in stop):
         return choice
-    return without_thinking(choice, stop)
+    return without_thinking(choice, stop, message=False)
 
 
 def alternatives_of_next_token(answer: Mapping[str, Any]) -> Mapping[str, float]:
