@@ -96,6 +96,8 @@ def test_unknown_layout_and_missing_folder_are_one_line(folder, tmp_path):
         export_fret(folder, tmp_path / "x", "csv")
     with pytest.raises(DataError, match="not a FRet folder"):
         export_fret(tmp_path / "no", tmp_path / "x", "tevatron")
+    with pytest.raises(DataError, match=r"manifest.json: not a FRet folder"):
+        export_fret(folder / "manifest.json", tmp_path / "x", "tevatron")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -52,6 +52,8 @@ def test_lines_are_read_of_plain_text(tmp_path, name):
         ("q.jsonl", '{"query": "", "text": "a passage"}\n', "q.jsonl:1: no text in 'query'"),
         ("q.jsonl", '{"query": null, "text": "a passage"}\n', "q.jsonl:1: no text in 'query'"),
         ("q.jsonl", '{"question": "a"}\n', r"q.jsonl:1: no text in 'query' or 'text' \(columns: question\)"),
+        ("q.jsonl", '{"query": "a"}\n{"query": 12}\n', "q.jsonl:2: 'query' is 12, which is no text; write it as one"),
+        ("q.jsonl", '{"text": ["a"]}\n', r"q.jsonl:1: 'text' is \['a'\], which is no text"),
         ("q.csv", "query\n1\n \n", "q.csv.*: no text in 'query'"),
         ("absent.txt", None, "absent.txt: no such file"),
         ("folder", "", "is a folder"),

@@ -285,6 +285,9 @@ def test_a_stage_whose_sets_all_have_no_weight():
         parse_recipe({"name": "x", "prefinetune": {"sets": sets}})
     sets[1]["weight"] = 0.5
     parse_recipe({"name": "x", "prefinetune": {"sets": sets}})
+    sets[0]["weight"] = sets[1]["weight"] = 1e308
+    with pytest.raises(ConfigError, match=r"prefinetune: .*the weights of the sets have no finite sum"):
+        parse_recipe({"name": "x", "prefinetune": {"sets": sets}})
 
 
 def test_a_part_of_the_trainer_of_masked_prediction_leaves_the_rest_as_it_is():

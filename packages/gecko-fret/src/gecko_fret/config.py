@@ -289,7 +289,9 @@ class CrossEncoderConfig(Section):
     model: str | None = Field(default=None, description="folder or hub id of a reranker; the judge needs it")
     batch_size: int = Field(default=32, ge=1, description="pairs per forward pass")
     max_length: int | None = Field(
-        default=512, ge=8, description="tokens of query and passage together; null: what the model can read"
+        default=512,
+        ge=8,
+        description="most tokens of query and passage together, of those that the model can read; null: all of them",
     )
     device: str | None = None
 

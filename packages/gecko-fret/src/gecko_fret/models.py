@@ -17,7 +17,7 @@ from gecko_fret.llm.loading import model_content, tokenizer_content, weights_fin
 Model = TypeVar("Model")
 
 #: Settings that change how fast a result comes, not what it is: they may change between runs of one build.
-_LLM_SPEED = {
+LLM_SPEED = {
     "api_key_env",
     "api_key_file",
     "api_version",
@@ -242,7 +242,7 @@ def load_embedder(config: EmbedderConfig) -> Any:
 
 def llm_settings(config: LLMConfig) -> dict[str, Any]:
     """The settings of an LLM that decide what it answers, for fingerprints."""
-    settings = config.model_dump(exclude=_LLM_SPEED | {"weight"})
+    settings = config.model_dump(exclude=LLM_SPEED | {"weight"})
     if settings["api"] == "completions":  # what auto takes where it can, and the only one in version 0.1
         settings["api"] = "auto"
     defaults = LLMConfig().model_dump(include=set(_LLM_SINCE))

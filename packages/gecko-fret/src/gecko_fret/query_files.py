@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import NamedTuple
 
 from gecko_core.errors import DataError
@@ -83,7 +84,10 @@ def _cells(place: Path) -> Iterator[tuple[int, str]]:
         # Where a row has a cell `query`, its `text` is the passage, also where that cell is empty.
         column = next((name for name in _COLUMNS if name in record.fields), None)
         value = None if column is None else record.fields[column]
-        if not isinstance(value, str) or not value.strip():
+        if value is not None and not isinstance(value, str):
+            shown = shorten(repr(value), 60, placeholder="...")
+            raise DataError(f"{record.where}: '{column}' is {shown}, which is no text; write it as one")
+        if value is None or not value.strip():
             columns = listed(sorted(map(str, record.fields)))
             raise DataError(
                 f"{record.where}: no text in 'query' or 'text' (columns: {columns}); every row needs its query"

@@ -82,8 +82,15 @@ def test_changed_setting_says_what_it_would_delete_and_asks_for_force(run, tmp_p
     out = tmp_path / "fret"
     run(out)
     before = data_files(out)
-    with pytest.raises(ConfigError, match=r"holds another run: the settings of 'mine' .*--force .*\d of fret"):
-        run(out, {"mine": {"rrf_k": 60}})
+    with pytest.raises(
+        ConfigError, match=r"another run: the settings of 'mine' .*\(mine.rrf_k was 0.0\).*--force .*\d of fret"
+    ):
+        run(out, {"mine": {"rrf_k": 60}, "llm": {"model": "fake", "batch_rows": 3}})
+    changes = {"generate": {"seeds": 19, "attempts": 1, "min_words": 2, "temperature": 0.1}}
+    with pytest.raises(
+        ConfigError, match=r"'generate' .*\(generate.seeds was 20; generate.attempts was 2; .*; and others"
+    ):
+        run(out, changes)
     assert data_files(out) == before
     run(out, {"mine": {"rrf_k": 60}}, force=True)
     after = data_files(out)

@@ -48,8 +48,14 @@ def test_a_language_that_nobody_can_tell_is_refused():
     pytest.importorskip("py3langid")
     for language in (None, "en", "de", "zh"):
         check_language("corpus.language", language)
-    for language in ("zz", "EN", "english", ""):
-        with pytest.raises(ConfigError, match=f"generate.language: '{language}' is no language .* one of ace, af, am"):
+    for language, cure in (
+        ("zz", "code of two"),
+        ("EN", "use en$"),
+        ("pt_BR", "use pt$"),
+        ("english", "code"),
+        ("", "code"),
+    ):
+        with pytest.raises(ConfigError, match=f"generate.language: '{language}' is no language .*{cure}"):
             check_language("generate.language", language)
 
 

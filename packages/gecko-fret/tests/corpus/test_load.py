@@ -143,6 +143,11 @@ def test_texts_that_differ_in_a_sign_are_no_repeats(tmp_path, text):
         ("list.jsonl", b"[1]\n", "list.jsonl:1: a list"),
         ("broken.jsonl", b'{"text": "a"}\n{"text": \n', "broken.jsonl:2: not JSON"),
         ("twice.jsonl", b'{"id": 1, "text": "a"}\n{"text": "b"}\n{"id": "1", "text": "c"}\n', r"'1' is used in rows"),
+        (
+            "half.jsonl",
+            b'{"text": "a"}\n{"id": "0", "text": "b"}\n',
+            r"'0' is used in rows 1 and 2 \(a row without one gets",
+        ),
         ("notext.csv", b"id,body\n1,b\n", "no column 'text'"),
         ("broken.csv", b'text\n"a" b\n', "broken.csv:2: not a row of a table"),
         ("broken.parquet", b"PAR1 nothing", "not a readable Parquet file"),
@@ -172,3 +177,12 @@ def test_unknown_deduplication_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("text", encoding="utf-8")
     with pytest.raises(GeckoError, match="use none, exact or near"):
         load_corpus(tmp_path, deduplicate="fuzzy")
+
+
+def test_a_corpus_of_which_everything_is_left_out_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr("gecko_fret.corpus.cleaning.looks_like", lambda text, language: False)
+    monkeypatch.setattr("gecko_fret.corpus.load.check_language", lambda key, language: None)
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": "x", "text": "one"}\n{"text": "two"}\n')
+    with pytest.raises(DataError, match=r"no passage: all 2 were left out \(language 2; x: .*'de'.*\); see corpus\.\*"):
+        load_corpus(path, language="de")

@@ -78,6 +78,42 @@ def test_weights_and_length_decide_and_speed_does_not(reranker):
     assert fingerprint() != fingerprint(model="someone/another")
 
 
+@pytest.mark.parametrize("places", [16, 64])
+def test_a_model_with_few_places_reads_what_it_can(judge, pairs, reranker, tmp_path, places):
+    """It ended in a tensor's size: the default is 512."""
+    from transformers import AutoConfig, BertForSequenceClassification, BertTokenizer
+
+    config = AutoConfig.from_pretrained(reranker())
+    config.max_position_embeddings = places
+    torch.manual_seed(1)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    BertTokenizer.from_pretrained(reranker()).save_pretrained(tmp_path)
+    asked = pairs("the bread what is sour train coast " * 20)
+    settings = {"cross_encoder": {"model": str(tmp_path)}}
+    values, _ = judge("cross-encoder", asked, settings)
+    own, _ = judge("cross-encoder", asked, {"cross_encoder": settings["cross_encoder"] | {"max_length": places}})
+    assert values == own
+    less, _ = judge("cross-encoder", asked, {"cross_encoder": settings["cross_encoder"] | {"max_length": 8}})
+    assert less[0] != pytest.approx(values[0], abs=1e-6)
+
+
+def test_a_tokenizer_that_is_missing_or_another_models_is_one_line(judge, pairs, reranker, tmp_path):
+    """Without its files every word was read as unknown, and scores went by the number of words."""
+    from transformers import BertForSequenceClassification, BertTokenizer
+
+    model = BertForSequenceClassification.from_pretrained(reranker())
+    model.save_pretrained(tmp_path)
+    with pytest.raises(
+        ModelError, match=r"score\.cross_encoder: .*vocabulary is missing.*fetch the model again"
+    ) as caught:
+        judge("cross-encoder", pairs("the"), {"cross_encoder": {"model": str(tmp_path)}})
+    assert "\n" not in str(caught.value)
+    (tmp_path / "words.txt").write_text((WORDS + " far further").replace(" ", "\n"))
+    BertTokenizer(str(tmp_path / "words.txt")).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="has tokens that its model lacks; it is another model's"):
+        judge("cross-encoder", pairs("further"), {"cross_encoder": {"model": str(tmp_path)}})
+
+
 def test_a_model_without_a_head_is_no_reranker(judge, pairs, reranker, tmp_path):
     """sentence-transformers gives any encoder a head at random, whose scores would be taken for judgements."""
     from transformers import BertModel, BertTokenizer

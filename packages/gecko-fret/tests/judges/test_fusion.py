@@ -125,10 +125,26 @@ def test_pure_noise_gets_no_weight_and_changes_no_label(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_perfect_judge_gets_all(seed):
-    fusion = fit(make_lists([1.5, None], seed=seed), names(2))
-    assert fusion.useful == ["j1"]
-    assert fusion.probabilities({"j1": [0.0] * 19 + [50.0]})[-1] > 0.97
+def test_a_perfect_judge_decides_and_silences_no_good_one(seed):
+    """It is perfect on known items, which are easier than the queries to come."""
+    fusion = fit(make_lists([1.5, None, 0.0], seed=seed), names(3))
+    assert fusion.useful == ["j0", "j1"]
+    others = make_lists([1.5, None, 0.0], seed=seed + 100)
+    known = [fusion.probabilities(dict(zip(names(3), item.scores.T, strict=True)))[item.answer] for item in others]
+    assert np.mean(known) > 0.99
+
+
+@pytest.mark.parametrize("items", [8, 48])
+@pytest.mark.parametrize("candidates", [3, 20])
+@pytest.mark.parametrize("strengths", [(None, None, None), (20.0, 3.0, 0.0), (20.0, 3.0, 20.0)])
+@pytest.mark.parametrize("word_judge", ["ql", "bm25"])
+def test_word_judges_that_never_err_weigh_no_more_than_the_similarity(items, candidates, strengths, word_judge):
+    lists = make_lists(strengths, items, candidates)
+    judges = [word_judge, "similarity", "yes-no"]
+    weights = fit(lists, judges).weights
+    assert 0 < weights[word_judge] <= weights["similarity"]
+    turned = [ScoredList(item.scores[:, ::-1], item.answer) for item in lists]
+    assert fit(turned, judges[::-1]).weights == pytest.approx(weights, abs=2e-4)  # their order changes nothing
 
 
 def test_no_judge_above_chance_leaves_no_weight():

@@ -75,6 +75,46 @@ def test_what_the_llm_does_not_read_of_a_long_text_stays():
     assert row.enriched == f"{WORDS.upper()} MORE {WORDS}"
 
 
+class Cutter(Rewriter):
+    """Cuts after so many characters, as a tokenizer may: within words."""
+
+    def __init__(self, characters):
+        super().__init__()
+        self.characters = characters
+
+    def truncate(self, texts, max_tokens):
+        return [text[: self.characters].rstrip() for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "characters", "read"),
+    [
+        ("i dont no waht the counterrevolutionaries did there", 30, "i dont no waht the"),
+        ("i dont no waht the counterrevolutionaries did there", 41, "i dont no waht the counterrevolutionaries"),
+        ("One is here. Two is there. Three is far away.", 36, "One is here. Two is there."),
+        ("One is here. Two is there. Three is far away.", 26, "One is here. Two is there."),
+        ("One. Two goes on and on and on without any end at all.", 30, "One. Two goes on and on and on"),
+        ("One. Two goes on and on and on without any end at all.", 32, "One. Two goes on and on and on"),
+        ("counterrevolutionaries", 9, "counterre"),
+        ("\u0e01\u0e34\u0e19\u0e02\u0e49\u0e32\u0e27", 4, "\u0e01\u0e34\u0e19"),
+        ("whole", 9, "whole"),
+    ],
+)
+def test_a_long_text_is_read_up_to_a_word_or_sentence(text, characters, read):
+    """The rest of a torn word stood behind the answer."""
+    config = EnrichConfig(prompt="enrich-grammar", min_length=0.0)
+    stage = Enrich(Cutter(characters), load_prompt("enrich-grammar", EnrichBlock), config, 0)
+    [row] = stage([Passage("p", None, text)]).rows
+    assert row.enriched == f"{read.upper()} MORE{text[len(read) :]}"
+
+
+@pytest.mark.parametrize("text", ["!!!", "<|im_end|>", "[PAD] [MASK] [CLS]", "\u2014 \u2026"])
+def test_a_text_without_words_stays(text):
+    """What was written for it was made up."""
+    [reject] = enriched(text, "The team is going to celebrate tomorrow.").rejects
+    assert reject.reason == "wordless"
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

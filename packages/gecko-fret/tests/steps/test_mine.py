@@ -253,6 +253,20 @@ def test_contaminated_queries_are_rejected_answered_or_not():
         assert [reject.reason for reject in result.rejects] == ["contaminated"]
 
 
+def test_a_query_that_keeps_no_candidate_is_rejected():
+    """It became a row that teaches nothing and has nothing to show."""
+    texts = Contamination([("the test set", f"text of {name}") for name in "acde"])
+    query = replace(JUDGED, query=replace(QUERY, seed_id=None), seed_rank=None)
+    (row,) = mine_calibrated(query, contaminated=texts, min_probability=0.99).rows
+    assert [candidate.id for candidate in row.candidates] == ["b"]
+    texts = Contamination([("the test set", f"text of {name}") for name in "abcde"])
+    result = mine_calibrated(query, contaminated=texts, min_probability=0.99)
+    assert not result.rows
+    assert [(reject.reason, reject.detail) for reject in result.rejects] == [
+        ("contaminated", "every candidate is a passage of an evaluation set")
+    ]
+
+
 def test_min_relevance_needs_the_label_judge():
     result = mine_calibrated(min_relevance=1.0, unanswered="reject")
     assert result.rejects[0].detail == "- of the positive is below 1"

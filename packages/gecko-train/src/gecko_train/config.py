@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -296,6 +297,8 @@ class StageConfig(Section):
             raise ValueError("give every set a weight, or none of them")
         if all(set_config.weight == 0 for set_config in self.sets):
             raise ValueError("the weight of every set is 0, so there is nothing to train on; give one a larger weight")
+        if not math.isfinite(sum(set_config.weight or 0.0 for set_config in self.sets)):
+            raise ValueError("the weights of the sets have no finite sum; give smaller ones")
         return self
 
     has_known_items: ClassVar[bool] = False  # whether a run has items of its own that checkpoints can be judged by

@@ -141,3 +141,20 @@ def test_a_set_of_the_hub_is_read_through_datasets(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such set")))
     with pytest.raises(DataError, match=r"hub:owner/set: cannot be read \(no such set\); check the name"):
         load_set(SetConfig(source="pairs", path="hub:owner/set"), SourceContext())
+
+
+def test_the_last_batches_are_not_read_again():
+    """The first one is asked for before training, too; a stream of the hub would be fetched twice."""
+    begun = []
+
+    def rows():
+        begun.append(1)
+        return (TrainingRow("t", f"q{n}", Document(f"p{n}")) for n in range(100))
+
+    streamed = stream(100, read=rows)
+    wanted = [streamed.batch(number, 8).tolist() for number in range(5)]
+    assert [streamed.batch(number, 8).tolist() for number in (4, 1, 2)] == [wanted[4], wanted[1], wanted[2]]
+    assert streamed.batch(5, 8).tolist() == stream(100).batch(5, 8).tolist()
+    assert len(begun) == 1
+    assert streamed.batch(0, 8).tolist() == wanted[0]
+    assert len(begun) == 2

@@ -253,5 +253,14 @@ def test_more_ranks_than_a_batch_has_rows_are_refused_before_training(tiny_model
     mixture = Mixture([RowSet.from_rows("alike", rows)], batch_size=8)
     ranks = SimpleNamespace(process_index=0, num_processes=3, is_main_process=True)
     objectives = [Objective(ObjectiveConfig(), dims=tiny_model.dims)]
-    with pytest.raises(ConfigError, match="a batch of 2 rows is too small for 3 ranks"):
+    with pytest.raises(ConfigError, match="set alike: a batch of 2 rows is too small for 3 ranks"):
         Trainer(tiny_model, mixture, objectives, TrainerConfig(batch_size=8), tmp_path, accelerator=ranks)
+    good = RowSet.from_rows("good", [TrainingRow("t", f"query {n}", Document(f"passage {n}")) for n in range(8)])
+    never_drawn = Mixture([mixture.sets[0], good], batch_size=8, weights={"alike": 0.0, "good": 1.0})
+    Trainer(tiny_model, never_drawn, objectives * 2, TrainerConfig(batch_size=8), tmp_path, accelerator=ranks)
+    streamed = Mixture([StreamedSet("stream", lambda: iter(rows), rows=8), good], batch_size=8)
+    with pytest.raises(ConfigError, match="set stream: a batch of 2 rows is too small for 3 ranks"):
+        Trainer(tiny_model, streamed, objectives * 2, TrainerConfig(batch_size=8), tmp_path, accelerator=ranks)
+    small = Mixture([good], batch_size=2)
+    with pytest.raises(ConfigError, match="batch_size 2: too small for 3 ranks"):
+        Trainer(tiny_model, small, objectives, TrainerConfig(batch_size=2), tmp_path, accelerator=ranks)

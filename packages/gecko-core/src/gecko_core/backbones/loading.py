@@ -23,7 +23,7 @@ from gecko_core.backbones.files import (
 )
 from gecko_core.backbones.finite import check_finite
 from gecko_core.backbones.registry import adapter_for
-from gecko_core.errors import ModelError
+from gecko_core.errors import ModelError, first_line
 
 #: Options of ``from_pretrained`` with which it tells which tensors were there, instead of a table in the log.
 LOADING_INFO: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -125,6 +125,8 @@ def check_loaded(where: object, model: Any, info: Mapping[str, Any], optional: s
 def check_modules(model: nn.Module, where: object, optional: str = "") -> None:
     """The same for a model that another library has loaded, for every part of it that comes from transformers.
 
+    Its tokenizer must have a vocabulary, see :func:`check_unknown`.
+
     Args:
         model: the model.
         where: the folder or name, for the message.
@@ -133,8 +135,14 @@ def check_modules(model: nn.Module, where: object, optional: str = "") -> None:
     Raises:
         ModelError: see :func:`check_loaded`.
     """
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    tokenizer = getattr(model, "tokenizer", None)
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        try:
+            check_unknown(tokenizer)
+        except Exception as error:  # whatever a damaged file makes of the library
+            raise ModelError(f"{where}: the tokenizer cannot be used ({first_line(error)})") from None
     inner: set[nn.Module] = set()
     for module in model.modules():
         if not isinstance(module, PreTrainedModel) or module in inner:
@@ -193,11 +201,14 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None, *, as_published: 
 
 
 def check_unknown(tokenizer: Any) -> None:
-    """Tokenise a letter that few vocabularies hold (Ugaritic's first).
+    """Tokenise a letter that few vocabularies hold (Ugaritic's first), and see that there is a vocabulary.
 
     Raises:
+        ModelError: there is none but special tokens: where files are missing, transformers 5 makes such a tokenizer.
         Exception: the tokenizer has no token for what it does not know, and would fail so at some user's text.
     """
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ModelError("its vocabulary is missing, and every word would be read as the same; fetch the model again")
     tokenizer(["\U00010380"])
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from textwrap import shorten
 from typing import Any
 
 from gecko_fret.config import FretConfig
+from gecko_fret.models import LLM_SPEED
 from gecko_fret.steps import STEPS, BuildContext, Step
 
 
@@ -85,6 +87,37 @@ def compare_steps(
             changed.append(step)
         stages[step.name] = {**record, "models": content}
     return stages, changed
+
+
+def changed_settings(before: Mapping[str, Any], now: FretConfig) -> str:
+    """In parentheses, the settings that a folder was built with and that are others now; three of them at most.
+
+    Where there are none, the content of a file has changed, or a model.
+
+    Args:
+        before: the configuration in the folder's manifest.
+        now: the configuration.
+    """
+    was, there = dict(_leaves("", before)), dict(_leaves("", now.model_dump(mode="json")))
+    changed = [key for key in there if key in was and was[key] != there[key]]
+    if not changed:
+        return " (no value of them, but a file or a model that they name)"
+    more = "; and others" if len(changed) > 3 else ""
+    return f" ({'; '.join(f'{key} was {_short(was[key])}' for key in changed[:3])}{more})"
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Values that are no mappings by their keys, such as ``llm.model``, but for those that decide speed alone."""
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, inner in value.items():
+        if key != "llm" or name not in LLM_SPEED:
+            yield from _leaves(f"{key}.{name}" if key else name, inner)
+
+
+def _short(value: Any) -> str:
+    return shorten(json.dumps(value, ensure_ascii=False), 60, placeholder="...")
 
 
 def _digest(value: Any) -> str:

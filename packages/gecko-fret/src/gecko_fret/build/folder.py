@@ -84,7 +84,9 @@ class Workspace:
         except FileNotFoundError:
             return None
         except OSError:
-            pass  # read_json says what is wrong
+            if self.out.is_file():
+                raise no_fret_folder(self.out) from None
+            # read_json says what is wrong
         manifest = read_json(self.manifest_path, cure="restore it, or choose another output folder", checksum="sha256")
         if manifest.get("format") not in FORMATS:
             raise DataError(f"{self.manifest_path}: not the manifest of a FRet folder; choose another output folder")

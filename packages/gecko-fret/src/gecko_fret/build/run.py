@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,14 @@ from gecko_core.errors import ConfigError, DataError
 from gecko_core.io import Progress
 from gecko_fret.build.answers import SharedProgress, answers_told
 from gecko_fret.build.environment import environment
-from gecko_fret.build.fingerprints import check_config, compare_steps, fingerprints, model_contents, prompt_hashes
+from gecko_fret.build.fingerprints import (
+    changed_settings,
+    check_config,
+    compare_steps,
+    fingerprints,
+    model_contents,
+    prompt_hashes,
+)
 from gecko_fret.build.folder import Workspace
 from gecko_fret.build.idle import idle_settings
 from gecko_fret.build.local import run_local
@@ -22,7 +29,7 @@ from gecko_fret.build.parts import BuildParts, is_part
 from gecko_fret.build.report import write_report
 from gecko_fret.build.served import check_served, scorers
 from gecko_fret.build.summary import FretSummary
-from gecko_fret.steps import STEPS, BuildContext, PartStep, Step, WholeStep
+from gecko_fret.steps import CORPUS, STEPS, BuildContext, PartStep, Step, WholeStep
 
 Engine = Callable[["Build", PartStep[Any, Any], list[int]], None]
 
@@ -95,7 +102,7 @@ class Build:
         previous = self.workspace.read_manifest() or {"stages": {}}
         stages, changed = compare_steps(config, previous["stages"], wanted, model_contents(self.context))
         if previous["stages"] and not force and any(step.part_files(self.workspace.out) for step in changed):
-            self._refuse(changed)
+            self._refuse(changed, previous.get("config", {}))
         for step in changed if previous["stages"] else ():
             step.clear(self.workspace.out)
         for step in self._parts.take_over(previous, [step for step in STEPS if step not in changed]):
@@ -154,11 +161,12 @@ class Build:
             with suppress(DataError):  # a full disk has been reported by what was written before
                 self.save()
 
-    def _refuse(self, changed: list[Step[Any]]) -> None:
+    def _refuse(self, changed: list[Step[Any]], before: Mapping[str, Any]) -> None:
         files = {step.folder: len(step.part_files(self.workspace.out)) for step in changed}
         lost = ", ".join(f"{count} of {folder}" for folder, count in files.items() if count)
         raise OtherRunError(
-            f"{self.workspace.out}: holds another run: {changed[0].origin} changed since it was built",
+            f"{self.workspace.out}: holds another run: {changed[0].origin} changed since it was built"
+            f"{'' if changed[0] is CORPUS else changed_settings(before, self.context.config)}",
             f"--force would delete these parts: {lost or 'none'}; or choose another output folder",
         )
 

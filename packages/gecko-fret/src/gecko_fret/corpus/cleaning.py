@@ -90,7 +90,9 @@ def check_language(key: str, language: str | None) -> None:
         return
     known = sorted({name for name, _ in _langid().rank("")})
     if language not in known:
-        raise ConfigError(f"{key}: {language!r} is no language that can be told; use one of {', '.join(known)}")
+        meant = language.lower().replace("_", "-").partition("-")[0]
+        cure = f"use {meant}" if meant in known else "use its code of two letters (ISO 639-1), such as en or de"
+        raise ConfigError(f"{key}: {language!r} is no language that can be told; {cure}")
 
 
 def looks_like(text: str, language: str) -> bool:

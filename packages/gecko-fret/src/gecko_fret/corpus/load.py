@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -72,8 +73,19 @@ def load_corpus(
     )
     corpus = Corpus(islice(passages, limit), corpus_name(spec), dropped)
     if not len(corpus):
-        raise DataError(f"{spec}: the corpus holds no passage; give a folder or file with some text in it")
+        raise DataError(f"{spec}: {_why_empty(dropped)}")
     return corpus
+
+
+def _why_empty(dropped: list[Dropped]) -> str:
+    """Why a corpus has no passage, and what to do."""
+    if not dropped:
+        return "the corpus holds no passage; give a folder or file with some text in it"
+    reasons = Counter(left_out.reason for left_out in dropped)
+    counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    first = dropped[0]
+    said = f"; {first.id}: {first.detail}" if first.detail else ""
+    return f"the corpus holds no passage: all {len(dropped)} were left out ({counted}{said}); see corpus.*"
 
 
 def python_docs(limit: int | None = None, rules: TextRules = LATEST) -> Corpus:

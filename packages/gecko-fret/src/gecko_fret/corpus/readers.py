@@ -173,11 +173,13 @@ def _plain_title(text: str) -> tuple[str | None, str]:
 
 def _from_records(records: Iterable[Record], where: str, split: str, rules: TextRules) -> Iterator[Passage]:
     seen: dict[str, int] = {}
+    why = ""
     for place, record in enumerate(records):
         identifier, text = record.identifier("id", "_id"), _text(record)
         if identifier is None:
             identifier = str(place)  # as gecko-embed numbers them; a blank line is no row
-        _note_id(identifier, seen, record.number, where)
+            why = " (a row without one gets its number, from 0)"
+        _note_id(identifier, seen, record.number, where, why)
         title, source = ((record.optional_text(key) or "").strip() or None for key in ("title", "source"))
         if split != "always":
             yield Passage(identifier, title, text, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -31,12 +32,18 @@ class CrossEncoderJudge(Judge):
         """The logit of every pair; pairs are sorted by length and read ``batch_size`` at a time."""
         from torch.nn import Identity
 
-        scores = self._model.predict(
-            [(pair.query, prompt_text(pair.passage)) for pair in batch.pairs],
-            batch_size=self._config.batch_size,
-            activation_fn=Identity(),
-            show_progress_bar=False,
-        )
+        try:
+            scores = self._model.predict(
+                [(pair.query, prompt_text(pair.passage)) for pair in batch.pairs],
+                batch_size=self._config.batch_size,
+                activation_fn=Identity(),
+                show_progress_bar=False,
+            )
+        except IndexError:  # of its embeddings
+            raise ModelError(
+                f"score.cross_encoder: the tokenizer of {self._config.model!r} has tokens that its model lacks; "
+                "it is another model's"
+            ) from None
         return [float(score) for score in scores]
 
     @classmethod
@@ -85,4 +92,20 @@ def load_cross_encoder(config: CrossEncoderConfig) -> Any:
         raise ModelError(
             f"score.cross_encoder: {config.model!r} has {model.num_labels} outputs, a reranker has one; choose another"
         )
+    if config.max_length is not None:
+        model.max_length = min(config.max_length, _positions(model))
     return model
+
+
+def _positions(model: Any) -> int:
+    """Most tokens that a model has places for; one without a table of them takes any number."""
+    from torch.nn import Embedding
+
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, Embedding)
+    ]
+    # Roberta's kind counts its places from behind the padding's.
+    sizes = [table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1) for table in tables]
+    return min([*sizes, sys.maxsize])

@@ -36,7 +36,6 @@ _SAMPLES = 2000
 _FOLDS = 6
 _ALONE = 0.03  # ridge towards 0 of a judge alone: one that is always right has no finite weight
 _NEGLIGIBLE = 0.1  # of the largest weight: less moves no label
-_CERTAIN = 0.01  # nats: held-out answers have a probability of 0.99
 _ROUNDED = 4  # decimals of a weight: below what any fit can tell, and above how machines differ
 _DIGITS = 12  # decimals of a weighted sum of standard scores; what is beyond depends on the order of the candidates
 
@@ -138,10 +137,10 @@ def fit(
 ) -> Fusion:
     """Fit the weights of the judges on items whose answers are known.
 
-    Weight 0 goes to a judge that cannot be told from chance by its own reciprocal rank, to one whose weight is below a
-    tenth of the largest, and to all others where one alone makes held-out answers certain. A judge that is good alone
-    stays even where another one knows these items as well: they are easier than the queries to come. None of
-    ``WORD_JUDGES`` weighs more than ``SIMILARITY``.
+    Weight 0 goes to a judge that cannot be told from chance by its own reciprocal rank, and to one whose weight is
+    below a tenth of the largest. A judge that is good alone stays even where another one knows these items as well, or
+    never errs on them: they are easier than the queries to come. None of ``WORD_JUDGES`` weighs more than
+    ``SIMILARITY``.
 
     Args:
         lists: the items; (N, J) scores each, in the order of ``judges``.
@@ -153,7 +152,6 @@ def fit(
     kept = [j for j in range(len(judges)) if above_chance([(item.scores[:, j], item.answer) for item in lists], seed)]
     tried = {value: items.held_out(kept, value).mean() for value in ([ridge] if ridge else RIDGES)}
     chosen = max(tried, key=lambda value: (float(tried[value]), value))
-    kept = next(([j] for j in kept if items.held_out([j], chosen).mean() > -_CERTAIN), kept)
     weights = items.fit(kept, chosen)
     while kept and weights.min() < _NEGLIGIBLE * weights.max():
         kept = [j for j, weight in zip(kept, weights, strict=True) if weight > weights.min()]

@@ -96,6 +96,7 @@ class Step(ABC, Generic[Row]):
 
     Attributes:
         name: the step's name in the manifest, in progress, in fingerprints and in the names of its reject files.
+        section: the configuration's section that it goes by; empty: of its name.
         folder: where its parts are.
         row: data class of its rows; None where its parts are no tables. Override ``layout`` for other columns.
         unit: what its progress counts.
@@ -108,6 +109,7 @@ class Step(ABC, Generic[Row]):
     """
 
     name: ClassVar[str]
+    section: ClassVar[str] = ""
     folder: ClassVar[str]
     row: ClassVar[type[Any] | None] = None
     unit: ClassVar[str] = "queries"
@@ -121,7 +123,7 @@ class Step(ABC, Generic[Row]):
     @property
     def origin(self) -> str:
         """What has changed when its fingerprint differs: subject and auxiliary verb of the error message."""
-        return f"the settings of '{self.name}' have"
+        return f"the settings of '{self.section or self.name}' have"
 
     # -- what it depends on
 

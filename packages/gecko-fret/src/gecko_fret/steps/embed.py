@@ -97,6 +97,7 @@ class EmbedStep(PartStep[Passage, np.ndarray]):
     """Passages to vectors. Its parts are NumPy blocks, in the folder or in the cache that the configuration names."""
 
     name = "embed"
+    section = "embedder"
     folder = "embeddings"
     unit = "passages"
     upstream = (CORPUS,)

@@ -8,6 +8,7 @@ reads it: it is for encoding (``gecko_core.enriched``), where that has been meas
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ from gecko_core.randomness import seed_of
 from gecko_core.text_words import text_words
 from gecko_fret.answers import special_token
 from gecko_fret.config import EnrichConfig, FretConfig
-from gecko_fret.control_tokens import as_written
+from gecko_fret.control_tokens import CONTROL, as_written
 from gecko_fret.corpus.passages import Passage
 from gecko_fret.corpus.splitting import count_words
 from gecko_fret.llm.protocol import LLM, ChatLLM, Completion, Dialogue, Sampling, WriteRequest
 from gecko_fret.models import llm_settings
 from gecko_fret.prompting import PromptBlock, as_text, fill, load_prompt, one_line
+from gecko_fret.sentences import ends_sentence, split_sentences
 from gecko_fret.steps.base import BuildContext, PartStep, StepResult, Work
 from gecko_fret.steps.corpus import CORPUS
 from gecko_fret.steps.parts import part_count
@@ -36,6 +38,7 @@ PROMPTS = ("enrich-context", "enrich-acronyms", "enrich-grammar", "enrich-metada
 
 #: Why an answer is rejected; the order is that of checking.
 REASONS = {
+    "wordless": "the text has no words, and the answer can be about anything",
     "unfinished": "the answer reached enrich.max_new_tokens before its end",
     "special_token": "the answer holds a special token of a language model, such as <|im_start|>",
     "refusal": "the LLM talks about itself instead of the text",
@@ -113,8 +116,8 @@ class EnrichedText:
 class Enrich:
     """Passages to enriched texts.
 
-    A text of more tokens than ``enrich.passage_tokens`` is read to there; where the answer stands instead of it, the
-    rest follows unchanged.
+    A text of more tokens than ``enrich.passage_tokens`` is read up to the end of a sentence or word before; where the
+    answer stands instead of it, the rest follows unchanged.
 
     Args:
         llm: the LLM.
@@ -131,7 +134,8 @@ class Enrich:
     def __call__(self, passages: Sequence[Passage]) -> StepResult[EnrichedText]:
         """Enrich these passages, in their order."""
         texts = [" ".join(passage.text.split()) for passage in passages]
-        read = self._llm.truncate(texts, self._config.passage_tokens)
+        cut = self._llm.truncate(texts, self._config.passage_tokens)
+        read = [_whole(part, text) for part, text in zip(cut, texts, strict=True)]
         before = (self._llm.usage.prompt_tokens, self._llm.usage.generated_tokens)
         requests = [self._request(p.id, text) for p, text in zip(passages, read, strict=True)]
         config = self._config
@@ -169,6 +173,8 @@ class Enrich:
         """The reason, with its detail, why an answer is rejected."""
         words, of_text = count_words(answer), count_words(text)
         beside = self._prompt.use == "beside"
+        if not text_words(CONTROL.sub(" ", text)):
+            return "wordless", ""
         if not completion.finished:
             return "unfinished", f"{completion.tokens} tokens"
         if special := special_token(answer):
@@ -191,6 +197,25 @@ class Enrich:
             return "demonstration", ""
         language = self._config.language
         return ("language", "") if language and not looks_like(answer, language) else None
+
+
+def _whole(part: str, text: str) -> str:
+    """The begin of a text up to the end of its last sentence, of its last word where that is less than half of it.
+
+    Args:
+        part: the begin of the text, cut anywhere.
+        text: the text, without white space but single blanks.
+    """
+    if part == text or (ends_sentence(part) and text[len(part)] == " "):
+        return part
+    sentences = part[: part.rfind(split_sentences(part)[-1])].rstrip()
+    if 2 * len(sentences) >= len(part):
+        return sentences
+    if text[len(part)] != " " and " " in part:
+        return part[: part.rfind(" ")]
+    while part and unicodedata.category(text[len(part)]).startswith("M"):  # of a script without spaces
+        part = part[:-1]
+    return part
 
 
 class EnrichStep(PartStep[Passage, EnrichedText]):

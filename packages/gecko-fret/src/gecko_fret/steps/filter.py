@@ -251,6 +251,7 @@ class FilterStep(WholeStep[Query]):
     """All attempts in their order; the queries that remain are stored in parts of their own size."""
 
     name = "filter"
+    section = "generate"
     folder = "generated"  # folders of version 0.1 call it so
     rejects_as = "generate"  # likewise: the rejected texts are what section ``generate`` asked for
     row = Query

@@ -185,6 +185,9 @@ class Mine:
         if source := self._source_of(query, positive):
             return MINE.reject("contaminated", query.id, query.query, source)
         ranked = [candidate for candidate in ranked if not self._contamination(candidate.id)]
+        if not ranked:
+            detail = "every candidate is a passage of an evaluation set"
+            return MINE.reject("contaminated", query.id, query.query, detail)
         negatives = self._negatives(query, ranked, positive) if positive else []
         if positive and not negatives and config.require_negative and config.negative != "none":
             detail = "every other candidate is too similar, too probable, or the same text"

@@ -178,6 +178,7 @@ class WriteStep(PartStep[str, Attempt]):
     """Seed passages to attempts."""
 
     name = "write"
+    section = "generate"
     folder = "attempts"  # folders of version 0.1 call it so
     row = Attempt
     unit = "seeds"

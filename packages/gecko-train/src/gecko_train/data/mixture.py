@@ -173,11 +173,17 @@ class Mixture:
     def small_batches(self) -> list[tuple[str, int, int]]:
         """The sets that cannot fill a batch: name, most rows of a batch, rows of the set.
 
-        No two rows of a batch share a text. Streamed sets and blocks are not looked at.
+        No two rows of a batch share a text. Of streamed sets the first batch says it; blocks are not looked at, nor are
+        sets of weight 0.
         """
         found = []
-        for row_set in self.sets:
-            if hasattr(row_set, "batch") or hasattr(row_set, "block"):
+        for row_set, weight in zip(self.sets, self.weights, strict=True):
+            if not weight or hasattr(row_set, "block"):
+                continue
+            if hasattr(row_set, "batch"):
+                rows = len(row_set.batch(0, self.batch_size))
+                if rows < self.batch_size:
+                    found.append((row_set.name, rows, len(row_set)))
                 continue
             # As a rule the first few rows are enough to fill one; else all are looked at.
             for count in (min(8 * self.batch_size, len(row_set)), len(row_set)):

@@ -16,7 +16,7 @@ from gecko_core.randomness import set_generator
 from gecko_train.data.mixture import distinct
 from gecko_train.data.rows import NoRowsError, TrainingRow
 
-_KEPT = 4  # batches whose rows are kept for `rows`
+_KEPT = 4  # batches whose rows are kept for `rows`, and need no second reading
 
 
 class StreamedSet:
@@ -54,7 +54,10 @@ class StreamedSet:
         Raises:
             DataError: the stream has no rows.
         """
-        if number < self._next:
+        behind = self._next - number
+        if 0 < behind <= len(self._recent):
+            return np.array(list(self._recent[-behind]), dtype=np.int64)
+        if behind > 0:
             self._restart()
         while self._next <= number:
             chosen = self._draw(size)

@@ -26,6 +26,11 @@ class PreparedBatch:
     layout: BlockLayout | None = None  # of a whole block
 
 
+def too_small(name: str, rows: int, world_size: int) -> ConfigError:
+    """What to tell of a set of which no batch has a row for each rank."""
+    return ConfigError(f"set {name}: a batch of {rows} rows is too small for {world_size} ranks; use fewer ranks")
+
+
 def prepare_batch(
     mixture: Mixture,
     objectives: Sequence[Objective],
@@ -48,18 +53,20 @@ def prepare_batch(
         max_length: tokens that a text is cut to.
 
     Raises:
-        ConfigError: a block has fewer queries or documents than there are ranks.
+        ConfigError: the batch has fewer rows, or a block fewer queries or documents, than there are ranks.
     """
     batch = mixture.at(step)
     row_set: Any = mixture.sets[batch.set_index]
     columns = objectives[batch.set_index].documents
+    if len(batch.indices) < world_size:  # of a stream, say, whose rows are copies of each other
+        raise too_small(row_set.name, len(batch.indices), world_size)
     rows = row_set.rows(batch.slice(rank, world_size))
     texts: BatchTexts | BlockTexts
     layout = None
     if batch.documents is None:
         texts = batch_texts(rows, model, columns)
     else:
-        if min(len(batch.indices), len(batch.documents)) < world_size:
+        if len(batch.documents) < world_size:
             raise ConfigError(f"set {row_set.name}: a block is too small for {world_size} ranks; use fewer")
         layout = row_set.layout(batch.indices, batch.documents, columns)
         queries, documents = row_set.queries(batch.indices), row_set.documents(batch.documents)

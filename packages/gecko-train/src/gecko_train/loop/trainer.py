@@ -27,7 +27,7 @@ from gecko_train.config import TrainerConfig
 from gecko_train.data.mixture import Mixture
 from gecko_train.data.teacher import TeacherVectors
 from gecko_train.loop import checkpoint as checkpoints
-from gecko_train.loop.batch import PreparedBatch, prepare_batch
+from gecko_train.loop.batch import PreparedBatch, prepare_batch, too_small
 from gecko_train.loop.dropout import attention_dropout
 from gecko_train.loop.finite import check_step, check_weights
 from gecko_train.loop.flops import peak_flops, step_flops
@@ -135,11 +135,8 @@ class Trainer:
         self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.teacher = self._vectors_of(teacher)
         self._useless = check_sets(mixture.sets, self.objectives)
-        # Ranks share a batch, whose rows have no query or passage in common.
-        distinct = [rows for _, rows, _ in mixture.small_batches()] if self.world_size > 1 else []
-        smallest = min(mixture.batch_size, *map(len, mixture.sets), *distinct)
-        if smallest < self.world_size:
-            raise ConfigError(f"a batch of {smallest} rows is too small for {self.world_size} ranks; use fewer ranks")
+        if self.world_size > 1:
+            self._check_ranks()
         self.total_steps = config.max_steps or max(1, round(config.epochs * mixture.steps_per_epoch))
         self.device = self.accelerator.device if config.parallel == "fsdp" else model.device
         self.sharded = config.parallel == "fsdp" and self.world_size > 1
@@ -150,6 +147,15 @@ class Trainer:
         if config.padding_free != "auto":
             model.padding_free = config.padding_free
         self._quick = _QUICK_TOKENS.get(self.device.type, 16_384)
+
+    def _check_ranks(self) -> None:
+        """Ranks share a batch, whose rows have no query or passage in common."""
+        for name, rows, _ in self.mixture.small_batches():
+            if rows < self.world_size:
+                raise too_small(name, rows, self.world_size)
+        if self.mixture.batch_size < self.world_size:
+            rows = self.mixture.batch_size
+            raise ConfigError(f"batch_size {rows}: too small for {self.world_size} ranks; use fewer ranks")
 
     def train(self) -> TrainingSummary:
         """Train to the end or until patience is over, from the last checkpoint if there is one.
