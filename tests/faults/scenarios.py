@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,18 @@ class StandInLLM:
         return [Completion(f" search result | Query: where is {' '.join(found[:4])}", -1.0, 8, True) for found in words]
 
     def score(self, requests: Any, labels: Sequence[str] = (), *, blocks: bool = False) -> list[Any]:
-        return [self._score(request, labels) for request in requests]
-
-    def _score(self, request: Any, labels: Sequence[str]) -> Any:
+        from gecko_fret.llm.kept import scored_once
         from gecko_fret.llm.protocol import Scored
 
-        text = request.context + request.continuation + request.tail
-        value = int(hashlib.sha256(text.encode()).hexdigest()[:6], 16) / 16**6
-        return Scored(-1.0 - value, 4, tuple(1 / len(labels) for _ in labels))
+        half = len(requests) // 2
+        batches = (requests[:half], requests[half:])  # kept as those of the transformers backend are
+        values = [scored_once((batch, labels), partial(self._values, batch, labels)) for batch in batches]
+        return [Scored(total, 4, tuple(of_labels)) for batch in values for total, of_labels in batch]
+
+    def _values(self, requests: Any, labels: Sequence[str]) -> list[tuple[float, tuple[float, ...]]]:
+        texts = [request.context + request.continuation + request.tail for request in requests]
+        shares = [int(hashlib.sha256(text.encode()).hexdigest()[:6], 16) / 16**6 for text in texts]
+        return [(-1.0 - share, tuple(1 / len(labels) for _ in labels)) for share in shares]
 
     def close(self) -> None:
         pass
@@ -135,7 +140,7 @@ def fret_result(folder: Path) -> Any:
     """Parts to the byte, and what the manifest says but for times."""
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     kept = {key: manifest[key] for key in ("complete", "config", "counts", "parts", "rejects", "tokens")}
-    return contents(folder, "*.parquet", "*.npy", ".*.tmp", ".*.old"), kept
+    return contents(folder, "*.parquet", "*.npy", "partial/*", ".*.tmp", ".*.old"), kept
 
 
 def cache(folder: Path) -> None:
