@@ -51,6 +51,35 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     assert 180 <= covered <= 200  # 95% of 200, give or take three standard errors
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 20])
+def test_the_interval_of_few_queries_covers_it_too(count):
+    """Percentiles alone held the truth in half the cases of two queries, in three quarters of three."""
+    rng, trials = np.random.default_rng(4), 400
+    covered = 0
+    for trial in range(trials):
+        result = paired_bootstrap(rng.normal(0.05, 0.3, count), np.zeros(count), samples=300, seed=trial)
+        covered += result.low <= 0.05 <= result.high
+    # Of two queries half the draws are one of them twice, and the width is the largest that there can be.
+    assert covered / trials > (0.87 if count == 2 else 0.92)
+
+
+@pytest.mark.parametrize("count", [6, 8, 10, 15])
+def test_few_queries_are_seldom_significant_by_chance(count):
+    rng, trials = np.random.default_rng(6), 400
+    values = np.array([0.0, 0.387, 0.43, 0.5, 0.63, 1.0])
+    found = sum(
+        paired_bootstrap(rng.choice(values, count), rng.choice(values, count), samples=300, seed=trial).significant
+        for trial in range(trials)
+    )
+    assert found / trials < 0.09
+
+
+def test_one_query_has_no_interval():
+    result = paired_bootstrap(np.array([0.63]), np.array([0.387]))
+    assert (result.low, result.high, result.p_value) == (-np.inf, np.inf, 1.0)
+    assert not result.significant
+
+
 def test_the_seed_decides():
     a, b = np.random.default_rng(3).random((2, 40))
     assert paired_bootstrap(a, b, seed=5) == paired_bootstrap(a, b, seed=5)

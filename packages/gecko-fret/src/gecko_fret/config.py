@@ -396,7 +396,11 @@ class MineConfig(Section):
     )
     negatives: int = Field(default=1, ge=1, description="how many")
     min_probability: float = Field(
-        default=0.2, ge=0, le=1, description="fuse: calibrated: least probability of the positive"
+        default=0.2,
+        ge=0,
+        le=1,
+        description="fuse: calibrated: least probability of the positive; above 0, among so few candidates that it is "
+        "near chance, one and a half times that",
     )
     max_probability: float = Field(
         default=0.03, gt=0, le=1, description="fuse: calibrated: a negative's probability is below it"

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -265,6 +266,23 @@ def test_a_query_that_keeps_no_candidate_is_rejected():
     assert [(reject.reason, reject.detail) for reject in result.rejects] == [
         ("contaminated", "every candidate is a passage of an evaluation set")
     ]
+
+
+@pytest.mark.parametrize(("candidates", "least"), [(1, 0.75), (2, 0.75), (3, 0.5), (5, 0.3), (8, 0.2), (20, 0.2)])
+def test_a_positive_is_above_chance_among_few_candidates(candidates, least):
+    """Of three candidates each has more than min_probability by chance."""
+    corpus = Corpus([Passage(f"c{number}", None, f"text of c{number}") for number in range(candidates)], name="few")
+    names = [f"c{number}" for number in range(candidates)]
+    query = replace(QUERY, seed_id=None)
+    for gap in np.linspace(0.1, 8, 60):
+        judged = [Judged(name, 0.5, {"ql": gap * (name == "c0") - n / 100}) for n, name in enumerate(names)]
+        fusion = Fusion({"ql": float(gap) / 2}, 1.0, 48)
+        row = JudgedQuery(query, None, judged)
+        (mined,) = Mine(corpus, MineConfig(seed_rank=None, require_negative=False), 0, None, fusion)([row]).rows
+        assert (mined.positive_id is not None) == (mined.candidates[0].probability >= least)
+    settings = MineConfig(min_probability=0, seed_rank=None, require_negative=False)
+    (mined,) = Mine(corpus, settings, 0, None, Fusion({"ql": 0.01}, 1.0, 48))([row]).rows
+    assert mined.positive_id
 
 
 def test_min_relevance_needs_the_label_judge():

@@ -140,7 +140,29 @@ def of(*values):
 def test_of_equal_models_the_first_is_best():
     assert best_of([of(0.5, 0.5), of(0.5, 0.5), of(0.5, 0.5)]) == 0
     assert best_of([of(0.5, 0.5), of(0.5 + 1e-9, 0.5 + 1e-9), of(0.4, 0.4)]) == 0  # machines differ by more
-    assert best_of([of(0.5, 0.5), of(0.6, 0.6), of(0.6, 0.6)]) == 1
+    better = of(*[0.6] * 6)
+    assert best_of([of(*[0.5] * 6), better, better]) == 1
+
+
+def test_a_handful_of_items_supports_nothing():
+    """Two lists that agreed had no error, and any lead was beyond it."""
+    assert best_of([of(*[0.5] * 5), of(*[0.9] * 5)]) == 0
+    assert best_of([of(*[0.5] * 6), of(*[0.9] * 6)]) == 1
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"titles": 6}, {"titles": 12}, {"lists": 2, "words": 15}, {"lists": 3, "titles": 100}]
+)
+def test_leads_by_chance_are_as_rare_as_the_interval_says(sizes):
+    rng, trials = np.random.default_rng(5), 800
+    starts = np.cumsum([0, *sizes.values()])
+    units = {kind: start + np.arange(size) for (kind, size), start in zip(sizes.items(), starts, strict=False)}
+    zeros = Measured({kind: np.zeros(size) for kind, size in sizes.items()}, units)
+    taken = sum(
+        best_of([zeros, Measured({kind: rng.normal(size=size) for kind, size in sizes.items()}, units)])
+        for _ in range(trials)
+    )
+    assert taken / trials < 0.025 + 3 * (0.025 * 0.975 / trials) ** 0.5
 
 
 def test_a_lead_within_the_noise_does_not_take_the_place_of_the_start_model():

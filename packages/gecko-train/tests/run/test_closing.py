@@ -2,9 +2,10 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
-from gecko_train.run.closing import METRICS, closing_screen, compare_models, verdict
+from gecko_train.run.closing import METRICS, closing_screen, compare_models, score_section, verdict
 
 
 def scores(level, queries=200, seed=0):
@@ -28,6 +29,29 @@ def test_the_verdict_names_a_rise_a_fall_and_no_change():
     same = verdict(compare_models({"start": scores(0.4), "pre-finetuned": scores(0.9), "saved": scores(0.9)}), 200)
     assert same[2].startswith("saved, 384 dims: nDCG@10 is 0.8")
     assert same[2].endswith(", each query as with the pre-finetuned model.")
+
+
+@pytest.mark.parametrize("queries", range(1, 8))
+def test_few_queries_have_no_rise(queries):
+    """Of one query the interval was as wide as a point, and left out zero."""
+    start, trained = [0.4 + number / 100 for number in range(queries)], [0.5 + number / 90 for number in range(queries)]
+    both = {name: {"4": dict.fromkeys(METRICS, values)} for name, values in (("start", start), ("trained", trained))}
+    lines = compare_models(both)
+    said = verdict(lines, queries)[0]
+    few = f"{queries} {'query is' if queries == 1 else 'queries are'} too few to tell."
+    assert ("did not clearly change" in said) == said.endswith(few) == (queries < 6)
+    assert ("rose" in said) == (queries >= 6)
+    difference, low, high = lines[1]["ndcg_at_10_difference"]
+    assert -1 <= low <= difference <= high <= 1
+    if queries == 1:
+        assert (low, high) == (-1, 1)
+    results = {"scores": lines, "verdict": [said], "queries": queries, "documents": 9, "stages": [], "files": {}}
+    (table,) = score_section(results, Path())
+    assert (table.columns[-1]._cells[1].style == "green") == (queries >= 6)
+    for line in lines:  # as earlier versions wrote them
+        for name in [name for name in line if name.endswith("_significant")]:
+            del line[name]
+    assert verdict(lines, queries)
 
 
 def test_the_screen_shows_scores_steps_files_and_how_to_load_the_model(tmp_path):

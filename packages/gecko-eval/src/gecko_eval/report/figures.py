@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,8 @@ def plot_comparison(rows: Sequence[TaskComparison], names: tuple[str, str], path
         if row.comparison is None:
             axes.plot(100 * (row.score_a - row.score_b), i, "o", mfc="none", **style)
             continue
-        axes.plot([100 * row.comparison.low, 100 * row.comparison.high], [i, i], color=colour, linewidth=2)
+        if math.isfinite(row.comparison.low):
+            axes.plot([100 * row.comparison.low, 100 * row.comparison.high], [i, i], color=colour, linewidth=2)
         axes.plot(100 * row.comparison.difference, i, "o", **style)
     axes.axvline(0, color="black", linewidth=0.8)
     low, high = axes.get_xlim()

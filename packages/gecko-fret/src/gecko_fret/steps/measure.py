@@ -95,7 +95,8 @@ class MeasureStep(PartStep[KnownItem, MeasuredItem]):
         if found < FEWEST_ITEMS:
             raise DataError(
                 f"{build.corpus.name}: the judges are measured on {FEWEST_ITEMS} or more titles and sentences whose "
-                f"passage is known, and these passages give {found}; add passages, or set mine.fuse: rrf"
+                f"passage is known, and these passages give {found} (titles count from three words on, and sentences "
+                "from five, of passages that have more to say); add passages, or set mine.fuse: rrf"
             )
 
     def estimate(self, plan: Plan) -> StepCost | None:

@@ -27,6 +27,9 @@ from gecko_fret.text_rules import LATEST, TextRules
 #: Keys of ``mine`` that reciprocal rank fusion does not read; version 0.1 did not have them.
 _CALIBRATED_KEYS = {"fuse", "min_probability", "max_probability", "seed_rank", "unanswered"}
 
+#: A positive is this many times as probable as by chance, but no more than that probability is asked of it.
+_ABOVE_CHANCE, _SURE_OF_FEW = 1.5, 0.75
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -235,8 +238,9 @@ class Mine:
             return None, ("low_relevance", f"{label} of the positive is below {config.min_relevance:g}")
         if positive.probability is None:
             return positive, ("", "")
-        if positive.probability < config.min_probability:
-            detail = f"{positive.probability:.2f} of the positive is below {config.min_probability:g}"
+        least = _least_probability(config, len(ranked))
+        if positive.probability < least:
+            detail = f"{positive.probability:.2f} of the positive is below {least:g}"
             return None, ("low_probability", detail)
         if seed_id is not None and config.seed_rank is not None and (place is None or place >= config.seed_rank):
             detail = f"rank {place + 1} by the judges" if place is not None else f"not among {len(ranked)}"
@@ -268,6 +272,12 @@ class Mine:
     def _text_key(self, identifier: str) -> str:
         # Not `rules.key`: a passage that differs from the positive in its punctuation alone is an answer as well.
         return " ".join(self._rules.words(self._corpus.get(identifier).text))
+
+
+def _least_probability(config: MineConfig, candidates: int) -> float:
+    """Of a positive: what the configuration asks for, and not what any of three candidates has by chance."""
+    chance = min(_SURE_OF_FEW, _ABOVE_CHANCE / candidates) if config.min_probability else 0.0
+    return max(config.min_probability, round(chance, 4))
 
 
 class MineStep(PartStep[JudgedQuery, MinedRow]):

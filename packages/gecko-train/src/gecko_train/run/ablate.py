@@ -18,6 +18,7 @@ from rich.table import Table
 from gecko_core.errors import ConfigError
 from gecko_core.io import write_json, write_text
 from gecko_core.randomness import seeded
+from gecko_eval.report import interval_stretch
 from gecko_train.config import Recipe, StageConfig
 from gecko_train.data.apart import SetApart
 from gecko_train.data.sources.base import SourceContext
@@ -261,7 +262,8 @@ def interval(differences: np.ndarray, draws: int = 4_000, seed: int = 0) -> tupl
     by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (draws, S)
     by_query = generator.multinomial(queries, np.full(queries, 1 / queries), draws) / queries  # (draws, Q)
     means = ((by_seed @ differences) * by_query).sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    centre = float(differences.mean())
+    low, high = centre + interval_stretch(max(seeds, queries)) * (np.quantile(means, [0.025, 0.975]) - centre)
     return float(low), float(high)
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 TITLES, QUERIES, LISTS, WORDS = KINDS = ("titles", "queries", "lists", "words")
 _DIGITS = 6  # of what is kept and compared: below them machines differ
 _CUT = 10
-_QUANTILE = 1.96  # of the normal distribution, for an interval of 95%
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,17 @@ def best_of(measured: Sequence[Measured], standing: int = 1) -> int:
 
 
 def _supported_lead(one: Measured, other: Measured) -> float:
-    """Lower end of the 95% interval of the difference of two models' scores."""
+    """Lower end of the 95% interval of the difference of two models' scores, by Student's t; -1 for a few items.
+
+    Its degrees of freedom are those of the smallest kind, which counts as much as the others and whose error is known
+    worst.
+    """
+    from gecko_eval.report import FEWEST, t_quantile
+
+    if len({unit for units in one.units.values() for unit in units.tolist()}) < FEWEST:
+        return -1.0
     difference, error = one.against(other)["score"]
-    return round(difference - _QUANTILE * error, _DIGITS)
+    return round(difference - t_quantile(min(map(len, one.kinds.values())) - 1) * error, _DIGITS)
 
 
 def numbers(measured: Measured) -> dict[str, float]:

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gecko_eval.report import paired_bootstrap
+from gecko_eval.report import FEWEST, paired_bootstrap
 from gecko_train.run.choice import choice_lines
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
@@ -37,17 +37,19 @@ def compare_models(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
             for metric in METRICS:
                 line[metric] = float(np.mean(metrics[metric]))
                 if before is not None:
-                    line[f"{metric}_difference"] = _difference(metrics[metric], start[dim][metric])
-                    line[f"{metric}_step"] = _difference(metrics[metric], before[1][dim][metric])
+                    line |= _difference(f"{metric}_difference", metrics[metric], start[dim][metric])
+                    line |= _difference(f"{metric}_step", metrics[metric], before[1][dim][metric])
                     line["before"] = before[0]
             lines.append(line)
         before = (name, by_dim)
     return lines
 
 
-def _difference(new: Sequence[float], old: Sequence[float]) -> list[float]:
+def _difference(name: str, new: Sequence[float], old: Sequence[float]) -> dict[str, Any]:
     estimate = paired_bootstrap(np.array(new), np.array(old), samples=_SAMPLES)
-    return [float(estimate.difference), float(estimate.low), float(estimate.high)]
+    # Metrics are between 0 and 1; of one query the interval is infinite.
+    ends = (max(-1.0, float(estimate.low)), min(1.0, float(estimate.high)))
+    return {name: [float(estimate.difference), *ends], f"{name}_significant": estimate.significant}
 
 
 def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
@@ -67,9 +69,9 @@ def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
         if not any(any(line[f"{metric}_step"]) for metric in METRICS):
             sentences.append(f"{subject} is {after:.3f}, each query as with the {line['before']} model.")
             continue
-        change = _change(line["ndcg_at_10_difference"], level[start, line["dim"]], after)
+        change = _change(line, "ndcg_at_10_difference", level[start, line["dim"]], queries)
         if line["before"] != start:
-            step = _change(line["ndcg_at_10_step"], level[line["before"], line["dim"]], after)
+            step = _change(line, "ndcg_at_10_step", level[line["before"], line["dim"]], queries)
             change = f"{change} since the {start} model; since {line['before']} it {step}"
         sentences.append(f"{subject} {change}.")
     sentences.append(
@@ -79,13 +81,20 @@ def verdict(lines: Sequence[Mapping[str, Any]], queries: int) -> list[str]:
     return sentences
 
 
-def _change(difference: Sequence[float], before: float, after: float) -> str:
-    shown = "{:.3f} to {:.3f} ({:+.3f}, 95% interval {:+.3f} to {:+.3f})".format(before, after, *difference)
-    if difference[1] > 0:
-        return f"rose from {shown}"
-    if difference[2] < 0:
-        return f"FELL from {shown}"
-    return f"did not clearly change: {shown}"
+def _change(line: Mapping[str, Any], name: str, before: float, queries: int) -> str:
+    difference = line[name]
+    numbers = (before, line["ndcg_at_10"], *difference)
+    shown = "{:.3f} to {:.3f} ({:+.3f}, 95% interval {:+.3f} to {:+.3f})".format(*numbers)
+    if _is_significant(line, name):
+        return f"{'rose' if difference[0] > 0 else 'FELL'} from {shown}"
+    few = f"; {queries} {'query is' if queries == 1 else 'queries are'} too few to tell" if queries < FEWEST else ""
+    return f"did not clearly change: {shown}{few}"
+
+
+def _is_significant(line: Mapping[str, Any], name: str) -> bool:
+    """Whether a difference is; results of earlier versions say it by their interval alone."""
+    _, low, high = line[name]
+    return bool(line.get(f"{name}_significant", True)) and (low > 0 or high < 0)
 
 
 # ---- the sections of the screen: results.json's content and the folder -> what is printed ----
@@ -124,16 +133,17 @@ def score_section(results: Mapping[str, Any], folder: Path) -> Iterable[Renderab
             "" if line["model"] == previous else line["model"],
             str(line["dim"]),
             *(f"{line[metric]:.3f}" for metric in METRICS),
-            _coloured(line.get("ndcg_at_10_difference")),
+            _coloured(line, "ndcg_at_10_difference"),
         )
         previous = line["model"]
     yield table
 
 
-def _coloured(difference: Sequence[float] | None) -> Text:
-    if difference is None:
+def _coloured(line: Mapping[str, Any], name: str) -> Text:
+    if name not in line:
         return Text()
-    colour = "green" if difference[1] > 0 else "red" if difference[2] < 0 else ""
+    difference = line[name]
+    colour = ("green" if difference[0] > 0 else "red") if _is_significant(line, name) else ""
     return Text("{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference), style=colour)
 
 
