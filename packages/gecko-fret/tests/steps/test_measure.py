@@ -152,7 +152,7 @@ def test_items_and_judges_decide_the_fingerprint(tmp_path, small_corpus, make_mo
 
 def test_a_corpus_without_known_items_is_refused_before_anything_is_written(tmp_path, make_models, config):
     corpus = Corpus([Passage(f"p{i}", None, f"Only a few words {i}.") for i in range(30)], name="tiny")
-    with pytest.raises(DataError, match=r"tiny: .* give 0; add passages, or set mine\.fuse: rrf"):
+    with pytest.raises(DataError, match=r"tiny: .* give 0 .*; add passages, or set mine\.fuse: rrf"):
         build_fret(config, tmp_path / "out", corpus=corpus, models=make_models())
     assert not (tmp_path / "out" / "attempts").exists()
 
