@@ -231,7 +231,8 @@ def check_flag(name: str, value: object) -> None:
     Raises:
         TypeError: it is something else.
     """
-    if isinstance(value, str | Tensor) or value not in (True, False):
+    # Tuples of types here: torch.compile of the oldest release knows no unions.
+    if isinstance(value, (str, Tensor)) or value not in (True, False):
         raise TypeError(f"{name}: expected True or False, found {value!r}")
 
 
@@ -325,7 +326,8 @@ def check_dims(
         TypeError: a prefix or a weight is no number.
     """
     given = [*(dims if dims is not None else ()), *(weights if weights is not None else ())]
-    if any(isinstance(number, bool | str) for number in given):
+    # A tuple of types: torch.compile of the oldest release knows no unions.
+    if any(isinstance(number, (bool, str)) for number in given):
         raise TypeError(f"dims and dim_weights: expected numbers, found {dims} and {weights}")
     chosen = tuple(int(dim) for dim in dims) if dims is not None else (width,)
     if dims is not None and any(dim != whole for dim, whole in zip(dims, chosen, strict=True)):
