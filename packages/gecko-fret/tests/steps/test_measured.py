@@ -75,3 +75,18 @@ def test_without_the_similarity_there_is_no_student_to_compare_with():
 
 def test_the_same_items_give_the_same_numbers():
     assert summary(make_items(), JUDGES, FUSION, 3) == summary(make_items(), JUDGES, FUSION, 3)
+
+
+def test_intervals_of_few_items_are_as_wide_as_students_t():
+    """Percentiles of a few items drawn again and again are too near to each other; one item had no width at all."""
+    items = make_items(6)
+    found = summary(items, JUDGES, FUSION, 0)["measured_on"][TITLES]["rankings"]["similarity"]
+    places = [[c.id for c in i.candidates].index(i.answer_id) for i in items]
+    scores = [np.array([c.scores["similarity"] for c in i.candidates]) for i in items]
+    ranks = np.array([1 / (s >= s[place]).sum() for s, place in zip(scores, places, strict=True)])
+    half = 2.571 * ranks.std(ddof=1) / 6**0.5
+    assert found["low"] == pytest.approx(max(0.0, ranks.mean() - half), abs=0.25 * half)
+    assert found["high"] == pytest.approx(min(1.0, ranks.mean() + half), abs=0.25 * half)
+    one = summary([*make_items(8, SENTENCES), *make_items(1)], JUDGES, FUSION, 0)["measured_on"][TITLES]["rankings"]
+    assert (one["similarity"]["low"], one["similarity"]["high"]) == (0.0, 1.0)
+    assert (one["good"]["above_student_low"], one["good"]["above_student_high"]) == (-1.0, 1.0)

@@ -148,11 +148,11 @@ def _rankings(
     student = ranks.get(STUDENT)
     measured = {}
     for name, values in ranks.items():
-        low, high = _interval(values, draws)
+        low, high = _interval(values, draws, least=0.0)
         above: dict[str, float] = {}
         if student is not None and name != STUDENT:
             difference = values - student
-            ends = _interval(difference, draws)
+            ends = _interval(difference, draws, least=-1.0)
             above = {
                 "above_student": _short(difference.mean()),
                 "above_student_low": _short(ends[0]),
@@ -162,14 +162,20 @@ def _rankings(
     return measured
 
 
-def _interval(values: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
-    """95% interval of the mean: the bootstrap's, for few items as much wider as Student's t is (Hesterberg 2015)."""
+def _interval(values: np.ndarray, draws: np.ndarray, least: float) -> tuple[float, float]:
+    """95% interval of the mean: the bootstrap's, for few items as much wider as Student's t is (Hesterberg 2015).
+
+    The same as ``gecko_eval.report.paired_bootstrap`` has, on which this package does not depend. Of one item nothing
+    can be said but what reciprocal ranks, and their differences, can be: ``least`` to 1.
+    """
     from scipy.special import stdtrit
 
     count, centre = len(values), float(values.mean())
-    wider = math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975) / stdtrit(math.inf, 0.975) if count > 1 else 1.0
+    if count == 1:
+        return least, 1.0
+    wider = math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975) / stdtrit(math.inf, 0.975)
     low, high = centre + wider * (np.quantile(values[draws].mean(1), [0.025, 0.975]) - centre)
-    return max(-1.0, float(low)), min(1.0, float(high))  # reciprocal ranks are between 0 and 1
+    return max(least, float(low)), min(1.0, float(high))
 
 
 def _each(

@@ -52,6 +52,8 @@ def test_tables_hold_what_was_measured():
     [
         ((0.05, 0.01, 0.09), "above the student by +0.050 (+0.010 to +0.090) MRR: something to distil"),
         ((0.02, -0.01, 0.05), "which may be chance: little to distil"),
+        ((0.0, 0.0, 0.0), "find all of these items equally well: they are too few or too easy"),
+        ((0.5, 0.5, 0.5), "above the student by +0.500 (+0.500 to +0.500) MRR: something to distil"),
         ((-0.02, -0.05, -0.001), "not above the student, -0.020 (-0.050 to -0.001) MRR: nothing to distil"),
     ],
 )

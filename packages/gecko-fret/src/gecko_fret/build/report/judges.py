@@ -53,7 +53,7 @@ def verdict(measured: Mapping[str, Any]) -> str:
     if fused["above_student"] is None:
         return f"{text} The retriever's similarity was not among the judges, so the margin over it is unknown."
     margin = f"{fused['above_student']:+.3f} ({fused['above_student_low']:+.3f} to {fused['above_student_high']:+.3f})"
-    if fused["above_student_low"] == fused["above_student_high"]:
+    if not any(fused[name] for name in ("above_student", "above_student_low", "above_student_high")):
         return f"{text} The teacher and the student find all of these items equally well: they are too few or too easy."
     if fused["above_student_high"] <= 0:
         return f"{text} The teacher is not above the student, {margin} MRR: nothing to distil."
