@@ -5,7 +5,14 @@ import pytest
 
 from gecko_core.errors import ConfigError, DataError
 from gecko_eval.metrics import spearman
-from gecko_eval.report.compare import compare_results, compare_task, paired_bootstrap, write_comparison
+from gecko_eval.report.compare import (
+    TaskComparison,
+    as_record,
+    compare_results,
+    compare_task,
+    paired_bootstrap,
+    write_comparison,
+)
 
 
 def test_reports_means_difference_and_counts():
@@ -78,6 +85,8 @@ def test_one_query_has_no_interval():
     result = paired_bootstrap(np.array([0.63]), np.array([0.387]))
     assert (result.low, result.high, result.p_value) == (-np.inf, np.inf, 1.0)
     assert not result.significant
+    row = TaskComparison("of one", result, result.mean_a, result.mean_b, "queries", p_holm=1.0)
+    assert (as_record(row)["low"], as_record(row)["high"], as_record(row)["p"]) == ("", "", 1.0)
 
 
 def test_the_seed_decides():

@@ -53,6 +53,11 @@ class Comparison:
         """Whether the 95% interval leaves out zero, with as many queries as a test of that level takes."""
         return (self.low > 0 or self.high < 0) and self.p_value < 0.05
 
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval: one query says nothing of others."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
 
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, samples: int = 10_000, seed: int = 0) -> Comparison:
     """Compare two arrays of per-query scores, query by query.
@@ -354,7 +359,8 @@ def as_record(row: TaskComparison) -> dict[str, Any]:
     scores = (row.task, row.score_a, row.score_b, *row.dims, row.score_a - row.score_b)
     tested: tuple[Any, ...] = ("",) * 8
     if row.comparison is not None:
-        low, high, p_value = row.comparison.low, row.comparison.high, row.comparison.p_value
+        p_value = row.comparison.p_value
+        low, high = (row.comparison.low, row.comparison.high) if row.comparison.known else ("", "")
         counts = (row.comparison.wins, row.comparison.losses, row.comparison.ties)
         tested = (low, high, p_value, row.p_holm, *counts, row.note)
     return dict(zip(COLUMNS, (*scores, *tested, row.verdict), strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +91,7 @@ def plot_comparison(rows: Sequence[TaskComparison], names: tuple[str, str], path
         if row.comparison is None:
             axes.plot(100 * (row.score_a - row.score_b), i, "o", mfc="none", **style)
             continue
-        if math.isfinite(row.comparison.low):
+        if row.comparison.known:
             axes.plot([100 * row.comparison.low, 100 * row.comparison.high], [i, i], color=colour, linewidth=2)
         axes.plot(100 * row.comparison.difference, i, "o", **style)
     axes.axvline(0, color="black", linewidth=0.8)
