@@ -12,6 +12,6 @@ def test_one_item_has_no_interval_on_the_screen():
     row = TaskComparison("of one", compared, compared.mean_a, compared.mean_b, "queries", p_holm=1.0)
     shown = io.StringIO()
     Console(file=shown, width=200).print(comparison_table([row], "new", "old"))
-    assert "none of one item" in shown.getvalue()
+    assert "none (one item)" in shown.getvalue()
     assert "+24.30" in shown.getvalue()
     assert "inf" not in shown.getvalue()

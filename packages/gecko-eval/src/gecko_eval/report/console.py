@@ -62,7 +62,9 @@ def _cells(row: TaskComparison) -> list[str]:
     comparison = row.comparison
     if comparison is None:
         return [*cells, "", "", "", "", "", row.verdict]
-    interval = f"{100 * comparison.low:+.2f} to {100 * comparison.high:+.2f}" if comparison.known else "none of one item"
+    interval = f"{100 * comparison.low:+.2f} to {100 * comparison.high:+.2f}"
+    if not comparison.known:
+        interval = "none (one item)"
     counts = (comparison.wins, comparison.losses, comparison.ties)
     compared = " / ".join(map(str, counts)) if sum(counts) > 1 else ""
     return [*cells, interval, f"{comparison.p_value:.4f}", f"{row.p_holm:.4f}", compared, row.note, row.verdict]
