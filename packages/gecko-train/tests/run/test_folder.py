@@ -206,6 +206,15 @@ def test_other_ranks_neither_lock_nor_write(tmp_path, monkeypatch):
         assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_each_rank_refuses_another_run(tmp_path, monkeypatch):
+    with RunFolder.claim(tmp_path / "run", parse_recipe({"seed": 1})):
+        pass
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(ConfigError, match="another recipe"), RunFolder.claim(tmp_path / "run", parse_recipe({})):
+            pytest.fail("taken")
+
+
 def test_a_run_from_before_interpolation_goes_on_without_it(tmp_path):
     recipe = parse_recipe({"name": "a"})
     with RunFolder.claim(tmp_path / "run", recipe) as folder:

@@ -97,10 +97,11 @@ class RunFolder:
         """
         path = Path(path)
         recipe = _as_begun(path, recipe)
+        # Every rank refuses by itself: without torchrun's agent nobody ends the others, which would wait for the first.
+        _check(path, recipe)
         if int(os.environ.get("RANK", "0")) > 0:
             yield cls(path, recipe, writes=False)
             return
-        _check(path, recipe)
         new = missing_folders(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
