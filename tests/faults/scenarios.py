@@ -29,6 +29,9 @@ class StandIn:
     def format_documents(self, texts: Sequence[str], titles: Any) -> list[str]:
         return [f"{title}: {text}" for text, title in zip(texts, titles, strict=True)]
 
+    def format_queries(self, texts: Sequence[str], task: str = "") -> list[str]:
+        return [f"{task}: {text}" for text in texts]
+
     def encode(self, texts: Sequence[str], **options: Any) -> np.ndarray:
         rows = [np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint32) for text in texts]
         return (np.stack(rows) / 2**32).astype(np.float32)
@@ -114,17 +117,20 @@ class StandInEmbedder:
         return self.encode_queries(texts)
 
 
+def passages() -> Any:
+    """Sixteen short passages."""
+    from gecko_fret.corpus.passages import Corpus, Passage
+
+    words = [" ".join(f"word{(i * j) % 37}x{i}" for j in range(1, 12)) for i in range(16)]
+    return Corpus([Passage(f"d{i}", f"Title {i}", f"{text}.") for i, text in enumerate(words)], name="small")
+
+
 def fret(folder: Path) -> None:
     """A whole build of FRet data."""
     from gecko_fret.build.pipeline import build_fret
     from gecko_fret.config import parse_config
-    from gecko_fret.corpus.passages import Corpus, Passage
     from gecko_fret.models import Models
 
-    passages = [
-        Passage(f"d{i}", f"Title {i}", " ".join(f"word{(i * j) % 37}x{i}" for j in range(1, 12)) + ".")
-        for i in range(16)
-    ]
     settings = {
         "llm": {"model": "fake"},
         "generate": {"seeds": 8, "attempts": 1, "part_size": 4, "max_copied": 1.0},
@@ -133,7 +139,7 @@ def fret(folder: Path) -> None:
         "mine": {"fuse": "rrf"},
     }
     models = Models(llms={"fake": StandInLLM()}, embedder=StandInEmbedder())
-    build_fret(parse_config(settings), folder / "out", corpus=Corpus(passages, name="small"), models=models)
+    build_fret(parse_config(settings), folder / "out", corpus=passages(), models=models)
 
 
 def fret_result(folder: Path) -> Any:
@@ -141,6 +147,43 @@ def fret_result(folder: Path) -> Any:
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     kept = {key: manifest[key] for key in ("complete", "config", "counts", "parts", "rejects", "tokens")}
     return contents(folder, "*.parquet", "*.npy", "partial/*", ".*.tmp", ".*.old"), kept
+
+
+class StandInEnricher(StandInLLM):
+    """Writes the words of a passage in another order."""
+
+    def generate(self, requests: Any, sampling: Any) -> list[Any]:
+        from gecko_fret.llm.protocol import Completion
+
+        words = [[word for word in request.body.split() if word.startswith("word")] for request in requests]
+        return [Completion(" ".join(["In short:", *reversed(found)]), -1.0, 8, True) for found in words]
+
+
+def enrich(folder: Path) -> None:
+    """Texts rewritten by an LLM."""
+    from gecko_fret.build.enrich import enriching_config
+    from gecko_fret.build.pipeline import build_fret
+    from gecko_fret.config import parse_config
+    from gecko_fret.models import Models
+    from gecko_fret.steps import ENRICH
+
+    settings = {"llm": {"model": "fake"}, "corpus": {"part_size": 8}, "enrich": {"part_size": 4}}
+    config, models = enriching_config(parse_config(settings)), Models(llms={"fake": StandInEnricher()})
+    build_fret(config, folder / "out", corpus=passages(), models=models, until=ENRICH)
+
+
+def taken(folder: Path) -> None:
+    """What is made of a finished build: training files of other projects, and vectors of documents."""
+    from gecko_fret.export import export_fret
+    from gecko_fret.vectors import VectorsOptions, write_vectors
+
+    build = folder.parent / "build"
+    if not build.exists():
+        fret(build)
+    for name, layout in (("t.parquet", "sentence-transformers"), ("f.jsonl", "flagembedding"), ("t", "tevatron")):
+        export_fret(build / "out", folder / name, layout, overwrite=True)
+    options = VectorsOptions(weights="title=0.5,queries=1", queries="all", overwrite=True)
+    write_vectors(build / "out", folder / "v.parquet", options, model=StandIn())
 
 
 def cache(folder: Path) -> None:
@@ -231,6 +274,8 @@ def make_backbone(folder: Path) -> None:
 FILES = Scenario("whole files and folders", files, contents)
 EMBED = Scenario("gecko-embed", embed, contents, lambda folder: None)  # a finished file is the user's own
 FRET = Scenario("gecko-fret build", fret, fret_result)
+ENRICH = Scenario("gecko-fret enrich", enrich, fret_result)
+TAKEN = Scenario("gecko-fret export and vectors", taken, contents)
 EVAL = Scenario("gecko-eval results and cache", cache, cache_result)
 TRAIN = Scenario("gecko-train finetune", train, train_result, lambda folder: train_result(folder)[0])
-SCENARIOS = (FILES, EMBED, FRET, EVAL, TRAIN)
+SCENARIOS = (FILES, EMBED, FRET, ENRICH, TAKEN, EVAL, TRAIN)

@@ -5,13 +5,13 @@ import sys
 import pytest
 
 from tests.faults.harness import CRASHED, DONE, REFUSED, Scenario, in_child
-from tests.faults.scenarios import EMBED, EVAL, FILES, FRET, TRAIN, make_backbone
+from tests.faults.scenarios import EMBED, ENRICH, EVAL, FILES, FRET, TAKEN, TRAIN, make_backbone
 from tests.faults.suite import Suite
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and kills its children")
 
 # Faults of a kind for each scenario in the short form: a whole build or a training takes a second.
-USUAL = {FILES: 30, EMBED: 15, EVAL: 10, FRET: 4, TRAIN: 2}
+USUAL = {FILES: 30, EMBED: 15, EVAL: 10, FRET: 4, ENRICH: 3, TAKEN: 3, TRAIN: 2}
 KINDS = {
     "kills": Suite.kills,
     "full_disks": Suite.full_disks,

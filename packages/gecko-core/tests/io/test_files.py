@@ -19,6 +19,7 @@ from gecko_core.io import (
     json_checksum,
     lies_in,
     locked,
+    make_folder,
     missing_folders,
     read_json,
     remove_empty,
@@ -343,6 +344,23 @@ def test_folders_that_were_made_and_stayed_empty_are_removed(tmp_path):
     (new[1] / "kept.txt").unlink()
     remove_empty(new)
     assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    for name in ("file", "file/below", "x" * 300, "with\0nothing"):
+        with pytest.raises(DataError, match=r"cannot be (made|written)"):
+            make_folder(tmp_path / name)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", full)
+    with pytest.raises(DataError, match=r"new: cannot be written \(No space left on device\); make room"):
+        make_folder(tmp_path / "new")
 
 
 def test_files_have_the_mode_that_the_umask_gives(tmp_path):

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from gecko_core.errors import ConfigError
 from gecko_eval.data.beir import load_beir
+from gecko_eval.data.sets import StsSet
 from gecko_eval.data.sts import load_sts
 from gecko_eval.in_training.loop import LoopEvaluation, best_step, subsample
 from gecko_eval.in_training.retrieval import evaluate_retrieval
@@ -42,6 +45,17 @@ def test_it_evaluates_every_so_many_steps_and_remembers_the_best(make_word_model
 def test_the_best_step_is_the_first_of_the_highest_and_skips_steps_without_a_score():
     assert best_step({10: 0.2, 20: None, 30: 0.5, 40: 0.5, 50: float("nan")}) == 30
     assert best_step({10: None}) is None
+
+
+def test_a_set_whose_pairs_are_all_alike_leaves_the_others_to_decide(make_word_model, beir_folder):
+    """The mean was no number at any step, so that the last one was kept for the best."""
+    alike = StsSet("alike", ["one text"] * 3, ["another text"] * 3, [0.0, 0.5, 1.0])
+    data = load_beir(beir_folder)
+    watch = LoopEvaluation([alike, data], every=10, dims=(64,))
+    numbers = watch(make_word_model("10"), 10)
+    assert math.isnan(numbers["eval/alike/spearman@64"])
+    assert numbers["eval/mean@64"] == numbers["eval/toy/ndcg_at_10@64"] / 2
+    assert watch.best_step == 10
 
 
 def test_training_mode_is_restored(make_word_model, beir_folder):

@@ -82,6 +82,16 @@ def test_a_pooler_is_no_target(tiny_model):
         add_lora(tiny_model, LoraConfig(targets=["pooler.dense"]))
 
 
+@needs_peft
+def test_adapters_of_the_pooler_are_not_trained(tiny_model):
+    """They got no gradient: one rank did not notice, two ended at the second step."""
+    add_lora(tiny_model, LoraConfig(rank=2, alpha=4))
+    trained = {name for name, parameter in tiny_model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert any("pooler" in name and "lora_" in name for name, _ in tiny_model.named_parameters())
+    assert not any("pooler" in name for name in trained)
+
+
 def test_without_peft_the_cure_is_named(tiny_model, monkeypatch):
     import sys
 

@@ -1,5 +1,6 @@
 """One rank with the whole batch equals several ranks with a slice each: real processes, Gloo."""
 
+import importlib.util
 import json
 import shutil
 import socket
@@ -16,6 +17,7 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("parallel")]  # one proc
 #: FSDP2 of PyTorch 2.6 asks a CPU's stream for what it has not.
 SHARDS = hasattr(torch.cpu.Stream, "record_event")
 needs_shards = pytest.mark.skipif(not SHARDS, reason="needs a PyTorch that shards on CPUs")
+ADAPTERS = {"lora": {"rank": 4, "alpha": 8}}
 FSDP = pytest.param("fsdp", marks=needs_shards)
 
 
@@ -96,6 +98,29 @@ def test_blocks_and_what_is_trained_along_do_not_depend_on_the_number_of_ranks(b
         ]
         for name, tensor in weights[0].items():
             torch.testing.assert_close(tensor, weights[1][name], rtol=2e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def adapted_alone(tiny_backbone, tmp_path_factory, start_training):
+    folder = tmp_path_factory.mktemp("adapters") / "1"
+    launch(start_training, 1, tiny_backbone, folder, 4, options=ADAPTERS)
+    return folder
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra `lora`")
+@pytest.mark.parametrize("parallel", ["ddp", FSDP])
+def test_adapters_do_not_depend_on_the_number_of_ranks(
+    adapted_alone, tiny_backbone, tmp_path, start_training, parallel
+):
+    """Those of the pooler, which gets no gradient, ended the second step of several ranks."""
+    launch(start_training, 2, tiny_backbone, tmp_path / "2", 4, parallel=parallel, options=ADAPTERS)
+    for a, b in zip(lines(adapted_alone), lines(tmp_path / "2"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
+    alone, several = (load_file(folder / "trained.safetensors") for folder in (adapted_alone, tmp_path / "2"))
+    assert alone.keys() == several.keys()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(tensor, several[name], rtol=1e-3, atol=3e-5)
 
 
 @pytest.mark.parametrize(("grad_cache", "tokens"), [("auto", 480), (True, 500), (False, 240)])

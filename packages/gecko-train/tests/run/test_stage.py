@@ -52,6 +52,7 @@ def test_evaluation_in_the_loop_marks_the_best_checkpoint_and_the_record_names_t
     path, beir = pairs
     loop = {"sets": [str(beir)], "max_queries": 10, "max_documents": 20}
     sets = [{"source": "pairs", "path": str(path), "name": "mine"}]
+    tiny_model.dims = (32,)  # as a folder of sentence-transformers has them: the recipe's are measured
     config, result = run(tiny_model, tmp_path / "run", {"sets": sets, "trainer": {**TRAINER, "evaluate": loop}})
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert ["eval/mean@32" in line for line in lines] == [False, True, False, True]

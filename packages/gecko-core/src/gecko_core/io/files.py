@@ -70,6 +70,22 @@ def missing_folders(path: str | Path) -> list[Path]:
     return [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
 
 
+def make_folder(path: str | Path, cure: str = _CURE) -> None:
+    """Make a folder and those above it, as far as they are not there.
+
+    Args:
+        path: the folder.
+        cure: how the error line ends.
+
+    Raises:
+        DataError: it cannot be made: the disk is full, a file has that name, nothing may be written there.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # "\0" in its name
+        raise unwritable(path, error, cure) from None
+
+
 def remove_empty(folders: Iterable[Path]) -> None:
     """Remove folders that hold nothing, so that a command that was refused leaves no trace of itself.
 

@@ -61,7 +61,8 @@ class LoopEvaluation:
         numbers = watch(model, step)      # {} between evaluations
 
     Keys of the numbers are ``eval/<set>/<metric>@<dim>``; ``best`` is the highest mean over sets of nDCG@10 or
-    Spearman at the first dim, which is under ``eval/mean@<dim>``. The model's training mode is restored afterwards.
+    Spearman at the first dim, which is under ``eval/mean@<dim>``. A correlation that is not defined, as all pairs are
+    equally similar, counts as none: 0. The model's training mode is restored afterwards.
 
     Attributes:
         sets: retrieval sets and sentence pairs.
@@ -118,7 +119,7 @@ class LoopEvaluation:
             if isinstance(data, StsSet):
                 for dim, value in evaluate_sts(model, data, dims).items():
                     numbers[f"eval/{data.name}/spearman@{dim}"] = value
-                    leading[dim].append(value)
+                    leading[dim].append(0.0 if math.isnan(value) else value)
                 continue
             for dim, scores in evaluate_retrieval(model, data, dims).items():
                 for metric in ("ndcg_at_10", "mrr_at_10", "recall_at_100"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gecko_core.io import render, write_text
+from gecko_core.io import make_folder, render, write_text
 from gecko_eval.report.figures import Bar, plot_scores
 from gecko_eval.report.sections import SECTIONS, Page, ReportSection, task_groups
 from gecko_eval.report.sections.base import columns_of
@@ -26,7 +26,7 @@ def write_report(all_results: Sequence[dict[str, Any]], out: Path) -> list[Path]
         DataError: a file cannot be written.
     """
     page = Page(all_results)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     figure = out / "scores.png"
     plot_scores(task_groups(page), _bars(all_results), figure)
     sections = build_sections(page)

@@ -13,7 +13,7 @@ import numpy as np
 from gecko_core.encode import Row, encode_stream
 from gecko_core.errors import DataError
 from gecko_core.fields import FieldTexts
-from gecko_core.io import Progress, file_hash, locked, write_text
+from gecko_core.io import Progress, file_hash, locked, make_folder, write_text
 from gecko_core.vectors import unit_vectors
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def encode_fields(model: Gecko, texts: FieldTexts, work: Path, task: str, progre
     Raises:
         DataError: the disk is full, another process is at work there, or a file there is damaged.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     documents = {field: _owners(texts, field) for field in ENCODED}
     vectors = {}
     with locked(work / "lock", DataError(f"{work}: another process is writing there; wait for it")):

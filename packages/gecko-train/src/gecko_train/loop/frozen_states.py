@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gecko_core import Gecko
 from gecko_core.encode import plan_batches
+from gecko_core.io import make_folder, unwritable
 from gecko_train.loop.frozen import transformer_layers
 
 _SHARE_OF_DISK = 2  # checkpoints need the rest
@@ -38,6 +39,9 @@ class FrozenStates:
         dtype: that states are kept in.
         autocast: under which the model runs.
         together: tokens of texts that run as one batch; less than a text has: each by itself.
+
+    Raises:
+        DataError: nothing can be written in ``folder``.
     """
 
     def __init__(
@@ -52,8 +56,11 @@ class FrozenStates:
     ):
         self._model, self._dtype, self._autocast, self._together = model, dtype, autocast, together
         self._layers = list(transformer_layers(model.backbone)[:count])
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as this object lives
+        make_folder(folder)
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as this object lives
+        except OSError as error:
+            raise unwritable(folder, error) from None
         self._left = shutil.disk_usage(folder).free // _SHARE_OF_DISK
         self._end = 0
         self._places: dict[bytes, tuple[int, int]] = {}  # of a text: where its states begin, and how many bytes

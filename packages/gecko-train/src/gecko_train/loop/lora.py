@@ -42,6 +42,9 @@ def add_lora(model: Gecko, config: LoraConfig, seed: int = 0) -> None:
             model.backbone = get_peft_model(backbone, peft_config)
     except ValueError as error:
         raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}; name linear layers of the backbone") from None
+    for name, parameter in model.backbone.named_parameters():
+        if _in_pooler(name):  # its adapters would get no gradient either, which several ranks wait for
+            parameter.requires_grad_(False)
 
 
 def check_lora(student: str, config: LoraConfig | None) -> None:
@@ -78,8 +81,12 @@ def _check_targets(backbone: Any, targets: list[str] | str) -> None:
             raise ConfigError(f"lora.targets: no layer of the backbone is called {target!r}; name linear layers of it")
         if any(getattr(modules[name], "weight", torch.empty(0)).dim() < 2 for name in adapted):
             raise ConfigError(f"lora.targets: {target!r} is no linear layer of the backbone; name linear layers of it")
-        if all("pooler" in name.split(".") for name in adapted):
+        if all(map(_in_pooler, adapted)):
             raise ConfigError(f"lora.targets: {target!r} is of the pooler, which mean pooling does not read")
+
+
+def _in_pooler(name: str) -> bool:
+    return "pooler" in name.split(".")
 
 
 def merge_lora(model: Gecko) -> None:

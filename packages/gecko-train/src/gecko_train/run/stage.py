@@ -123,18 +123,21 @@ def train_stage(
     trainer = Trainer(
         model, mixture, [Objective(objective, dims) for objective in objectives], config.trainer, folder,
         seed=context.seed, title=title, start=identity, identity=config.training(),
-        console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate), teacher=teacher,
+        console=console, on_checkpoint=on_checkpoint or loop_evaluation(config.trainer.evaluate, dims), teacher=teacher,
         inputs=inputs,
     )  # fmt: skip
     rows = {row_set.name: len(row_set) for row_set in sets if weights is None or weights[row_set.name]}
     return StageResult(trainer.train(), rows, _sources(config, sets))
 
 
-def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping[str, float]] | None:
+def loop_evaluation(
+    config: LoopConfig | None, dims: Sequence[int] | None = None
+) -> Callable[[int, Gecko], Mapping[str, float]] | None:
     """What the trainer calls before a checkpoint: small sets through gecko-eval, the mean over sets first.
 
     Args:
         config: the sets; None for no evaluation.
+        dims: what is measured, the first of them decides; the model's own by default.
 
     Raises:
         DataError: a set is not there or cannot be read.
@@ -151,7 +154,7 @@ def loop_evaluation(config: LoopConfig | None) -> Callable[[int, Gecko], Mapping
             sets.append(subsample(load_beir(path), config.max_queries, config.max_documents))
         else:
             sets.append(load_sts(path))
-    evaluation = LoopEvaluation(sets, every=1)
+    evaluation = LoopEvaluation(sets, every=1, dims=dims)
     return lambda step, model: evaluation(model, step, force=True)
 
 
