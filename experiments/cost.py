@@ -128,11 +128,10 @@ def report(given: argparse.Namespace, raw: dict[str, Any]) -> list[str]:
     lines = [
         "# Cost",
         "",
-        f"`experiments/cost.py`: student {given.student}, lists of 8, "
-        f"{PASSES} passes at {given.rate:g}. Minutes of LLM time on the machine named below; nDCG@10 in percent at the "
-        "end of training, and of what the run saved, by known items of its own, with their changes and 95% intervals "
-        "over the queries; start kept: the items supported no share of the training. The plot is of the end of "
-        "training.",
+        f"`experiments/cost.py`: student {given.student}, lists of 8, {PASSES} passes at {given.rate:g}. Minutes of LLM"
+        " time on the machine named below, to be compared on one machine alone; nDCG@10 in percent at the end of "
+        "training, and of what the run saved, by known items of its own, with their changes and 95% intervals over the "
+        "queries; start kept: the items supported no share of the training.",
         "",
     ]
     for name, pairs in raw["sets"].items():
@@ -156,25 +155,31 @@ def plot(raw: dict[str, Any]) -> Any:
 
     from gecko_eval import paired_bootstrap
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, pairs in raw["sets"].items():
-        for pair, of in pairs.items():
-            points = of["points"]
-            found = [paired_bootstrap(p["trained"], of["start"], samples=2000) for p in points]
-            y = [f.difference for f in found]
-            errors = [[f.difference - f.low for f in found], [f.high - f.difference for f in found]]
-            axes.errorbar([p["minutes"] for p in points], y, errors, marker="o", capsize=2, label=f"{name}, {pair}")
-    axes.axhline(0, color="black", linewidth=0.8)
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
     minutes = [p["minutes"] for pairs in raw["sets"].values() for of in pairs.values() for p in of["points"]]
-    axes.set_xscale("log")
     steps = [digit * 10.0**power for power in range(-2, 5) for digit in (1, 2, 5)]
     ticks = [one for one in steps if min(minutes) / 1.5 <= one <= max(minutes) * 1.5]
-    axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel("minutes of LLM time")
-    axes.set_ylabel("change of nDCG@10")
-    axes.legend(fontsize=8)
+    for axes, (key, title) in zip(
+        panels, (("ndcg_at_10", "what was saved"), ("trained", "end of training")), strict=True
+    ):
+        for name, pairs in raw["sets"].items():
+            for pair, of in pairs.items():
+                points = of["points"]
+                found = [paired_bootstrap(p[key], of["start"], samples=2000) for p in points]
+                errors = [[f.difference - f.low for f in found], [f.high - f.difference for f in found]]
+                axes.errorbar(
+                    [p["minutes"] for p in points], [f.difference for f in found], errors,
+                    marker="o", capsize=2, label=f"{name}, {pair}",
+                )  # fmt: skip
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
+        axes.minorticks_off()
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("minutes of LLM time")
+    panels[0].set_ylabel("change of nDCG@10, 95% interval")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center")
     return figure
 
 
