@@ -70,12 +70,11 @@ def missing_folders(path: str | Path) -> list[Path]:
     return [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
 
 
-def make_folder(path: str | Path, cure: str = _CURE) -> None:
+def make_folder(path: str | Path) -> None:
     """Make a folder and those above it, as far as they are not there.
 
     Args:
         path: the folder.
-        cure: how the error line ends.
 
     Raises:
         DataError: it cannot be made: the disk is full, a file has that name, nothing may be written there.
@@ -83,7 +82,7 @@ def make_folder(path: str | Path, cure: str = _CURE) -> None:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # "\0" in its name
-        raise unwritable(path, error, cure) from None
+        raise unwritable(path, error) from None
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
